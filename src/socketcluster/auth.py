@@ -1,0 +1,229 @@
+"""Auth engines: they sign and verify the tokens of sockets. JWT by default.
+
+Source: RFC 7519; npm ag-auth and jsonwebtoken, with whose tokens it is compatible.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from collections.abc import Awaitable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
+
+import jwt
+
+from socketcluster.errors import (
+    AuthTokenError,
+    AuthTokenExpiredError,
+    AuthTokenInvalidError,
+    AuthTokenNotBeforeError,
+    InvalidArgumentsError,
+)
+
+logger = logging.getLogger("socketcluster.auth")
+
+MAX_TOKEN_LENGTH = 32 * 1024
+"""Characters of a token that is looked at: to verify a long one takes long."""
+
+_HMAC = ("HS256", "HS384", "HS512")
+_CLAIMS = {
+    "audience": "aud",
+    "issuer": "iss",
+    "subject": "sub",
+    "jwt_id": "jti",
+    "expires_in": "exp",
+    "not_before": "nbf",
+}
+_NO_CHECKS = {
+    "verify_sub": False,
+    "verify_jti": False,
+    "verify_iat": False,
+    "verify_aud": False,
+    "verify_iss": False,
+    "verify_exp": False,
+    "verify_nbf": False,
+}
+
+
+class AuthEngine(Protocol):
+    """Signs and verifies tokens. Both methods may be async. `options` carries `socket`."""
+
+    def verify_token(
+        self, signed_token: Any, key: str | bytes, options: Mapping[str, Any]
+    ) -> dict[str, Any] | Awaitable[dict[str, Any]]:
+        """The claims of a token; `options` has `algorithms`. Raises if it is not good."""
+
+    def sign_token(
+        self, token: dict[str, Any], key: str | bytes, options: Mapping[str, Any]
+    ) -> str | Awaitable[str]:
+        """A token for claims; `options` has `algorithm` and those of `set_auth_token`.
+
+        It may add claims to `token`, such as `exp`: they are then the socket's too.
+        """
+
+
+class JWTAuthEngine:
+    """JSON Web Tokens through PyJWT."""
+
+    __slots__ = ("_max_length", "_warned")
+
+    def __init__(self, max_token_length: int = MAX_TOKEN_LENGTH) -> None:
+        self._max_length = max_token_length
+        self._warned = False
+
+    def verify_token(
+        self, signed_token: Any, key: str | bytes, options: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """The claims of a token, by one of `options["algorithms"]`; `audience` and `issuer` are
+        checked if they are in `options`.
+
+        Raises:
+            AuthTokenExpiredError: it was good once.
+            AuthTokenNotBeforeError: it will be good.
+            AuthTokenInvalidError: it is not good.
+            InvalidArgumentsError: it is not text.
+        """
+        if signed_token is None or signed_token == "":
+            raise AuthTokenInvalidError("jwt must be provided")
+        if not isinstance(signed_token, str):
+            raise InvalidArgumentsError("Invalid token format - Token must be a string")
+        if len(signed_token) > self._max_length:
+            raise AuthTokenInvalidError("jwt is too long")
+        algorithms = [a for a in options.get("algorithms", ()) if a.lower() != "none"]
+        _refuse_pem_as_secret(key, algorithms)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Of short keys: `sign_token` says so.
+                claims: dict[str, Any] = jwt.decode(
+                    signed_token, key, algorithms=algorithms, options=_NO_CHECKS  # type: ignore[arg-type]
+                )
+        except Exception as error:
+            raise AuthTokenInvalidError(_message(error)) from error
+        _check_times(claims)
+        _check_parties(claims, options)
+        return claims
+
+    def sign_token(
+        self, token: dict[str, Any], key: str | bytes, options: Mapping[str, Any]
+    ) -> str:
+        """A token for claims; adds `iat`, and what the options say, to `token`.
+
+        Raises:
+            InvalidArgumentsError: an option contradicts a claim or is of a wrong type, a claim
+                cannot be encoded, or the key does not fit the algorithm.
+        """
+        now = int(time.time())
+        token.setdefault("iat", now)
+        for option, claim in _CLAIMS.items():
+            value = options.get(option)
+            if value is None:
+                continue
+            if claim in token:
+                raise InvalidArgumentsError(
+                    f'Bad "options.{option}" option. The payload already has an "{claim}" property.'
+                )
+            if option in ("expires_in", "not_before"):
+                value = token["iat"] + _seconds(option, value)
+            token[claim] = value
+        algorithm = options.get("algorithm", "HS256")
+        _refuse_pem_as_secret(key, [algorithm])
+        try:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                signed = jwt.encode(
+                    token, key, algorithm=algorithm, headers=options.get("header")
+                )
+        except Exception as error:
+            raise InvalidArgumentsError(f"The token cannot be signed: {error}") from error
+        if caught and not self._warned:
+            self._warned = True
+            logger.warning("%s", caught[0].message)
+        return signed
+
+
+def _refuse_pem_as_secret(key: str | bytes, algorithms: list[str]) -> None:
+    text = key.encode() if isinstance(key, str) else key
+    if text.lstrip().startswith(b"-----BEGIN ") and any(a in _HMAC for a in algorithms):
+        raise AuthTokenInvalidError("A PEM key cannot be the secret of an HMAC algorithm")
+
+
+def _message(error: BaseException) -> str:
+    """The message of jsonwebtoken for an error of PyJWT."""
+    if isinstance(error, jwt.InvalidSignatureError):
+        return "invalid signature"
+    if isinstance(error, jwt.InvalidAlgorithmError):
+        return "invalid algorithm"
+    if isinstance(error, jwt.DecodeError):
+        return "jwt malformed"
+    return "invalid token"
+
+
+def _seconds(option: str, value: Any) -> int:
+    if isinstance(value, timedelta):
+        return int(value.total_seconds())
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e11:
+        raise InvalidArgumentsError(f'"{option}" must be a number of seconds or a timedelta')
+    return int(value)
+
+
+def _check_times(claims: Mapping[str, Any]) -> None:
+    now = time.time()
+    for claim in ("exp", "nbf"):
+        value = claims.get(claim)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise AuthTokenInvalidError(f"invalid {claim} value")
+    starts = claims.get("nbf")
+    if starts is not None and starts > now:
+        raise AuthTokenNotBeforeError("jwt not active", _moment(starts))
+    if is_expired(claims, now):
+        raise AuthTokenExpiredError("jwt expired", _moment(claims["exp"]))
+
+
+def _check_parties(claims: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+    for option, claim in (("audience", "aud"), ("issuer", "iss")):
+        wanted = options.get(option)
+        if wanted is None:
+            continue
+        accepted = [wanted] if isinstance(wanted, str) else list(wanted)
+        given = claims.get(claim)
+        if not any(g in accepted for g in (given if isinstance(given, list) else [given])):
+            raise AuthTokenInvalidError(f"jwt {option} invalid. expected: {' or '.join(accepted)}")
+
+
+def _moment(seconds: float) -> datetime | float:
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError):
+        return seconds
+
+
+def is_expired(claims: Mapping[str, Any], now: float) -> bool:
+    """Whether claims have an `exp` that is past at `now`, in seconds since 1970."""
+    expiry = claims.get("exp")
+    return isinstance(expiry, int | float) and not isinstance(expiry, bool) and now >= expiry
+
+
+def translate_token_error(error: BaseException) -> AuthTokenError:
+    """What any engine raised, as one of our errors, by its name.
+
+    Source: npm socketcluster-server, AGServerSocket.
+    """
+    if isinstance(error, AuthTokenError):
+        return error
+    name = getattr(error, "name", type(error).__name__)
+    if name in ("TokenExpiredError", "ExpiredSignatureError"):
+        ours: AuthTokenError = AuthTokenExpiredError(
+            str(error), getattr(error, "expired_at", None)
+        )
+    elif name in ("NotBeforeError", "ImmatureSignatureError"):
+        ours = AuthTokenNotBeforeError(str(error), getattr(error, "date", None))
+    elif name in ("JsonWebTokenError", "InvalidTokenError") or isinstance(
+        error, jwt.InvalidTokenError
+    ):
+        ours = AuthTokenInvalidError(str(error))
+    else:
+        ours = AuthTokenError(str(error))
+    ours.__cause__ = error
+    return ours

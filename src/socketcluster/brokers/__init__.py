@@ -1,0 +1,1 @@
+"""Brokers: they move published bytes between processes and know no sockets."""

@@ -1,0 +1,1 @@
+"""WebSocket engines: they move frames and know nothing of the SocketCluster protocol."""

@@ -1,0 +1,246 @@
+"""WebSocket through any ASGI server. Source: ASGI specification, HTTP & WebSocket 2.4."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+from socketcluster.engines.base import (
+    Accepted,
+    ASGIApp,
+    ASGIReceive,
+    ASGIScope,
+    ASGISend,
+    Connection,
+    Endpoint,
+    ListenAddress,
+    Listener,
+    UpgradeRefusedError,
+)
+from socketcluster.engines.request import upgrade_request
+from socketcluster.engines.uvicorn_host import UvicornListener
+from socketcluster.protocol.frames import cut_reason, frame_payload
+
+CLOSE_SECONDS = 3.0
+"""How long a peer may take to answer a close frame, or to read what was sent before it."""
+
+
+class AsgiEngine:
+    """`ws_engine="asgi"`: uvicorn with its own WebSocket implementation."""
+
+    async def listen(self, endpoint: Endpoint, app: ASGIApp, address: ListenAddress) -> Listener:
+        """See `Engine.listen`."""
+        path = endpoint.path.rstrip("/")
+
+        async def route(scope: ASGIScope, receive: ASGIReceive, send: ASGISend) -> None:
+            if scope["type"] == "websocket" and scope["path"].rstrip("/") == path:
+                await serve_websocket(endpoint, scope, receive, send)
+            else:
+                await app(scope, receive, send)
+
+        listener = UvicornListener(endpoint, route, address, None, set())
+        await listener.start()
+        return listener
+
+
+async def serve_websocket(
+    endpoint: Endpoint, scope: ASGIScope, receive: ASGIReceive, send: ASGISend
+) -> None:
+    """Serve one WebSocket of an ASGI server. Cancelling it drops the connection."""
+    await receive()  # websocket.connect
+    first = asyncio.ensure_future(receive())
+    accepted = await _open(endpoint, scope, send, first)
+    if accepted is None:
+        first.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await first
+        return
+    await send({"type": "websocket.accept", "subprotocol": accepted.subprotocol})
+    connection = AsgiConnection(send, endpoint)
+    handler = accepted.handler
+    handler.connection_made(connection)
+    code, reason = 1006, ""
+    try:
+        message: Any = await connection.until_dropped(first)
+        while message is not None and message["type"] == "websocket.receive":
+            _deliver(handler, connection, message, endpoint.max_payload)
+            await connection.readable()
+            message = await connection.until_dropped(asyncio.ensure_future(receive()))
+        if message is not None:
+            code = message.get("code", 1005)
+            reason = message.get("reason") or ""
+    finally:
+        connection.drop()
+        handler.connection_lost(code, reason)
+        await connection.finish()
+
+
+async def _open(
+    endpoint: Endpoint, scope: ASGIScope, send: ASGISend, gone: asyncio.Future[Any]
+) -> Accepted | None:
+    """The endpoint's yes; None if it refused, or the peer left meanwhile."""
+    opening = asyncio.ensure_future(endpoint.open(upgrade_request(scope)))
+    try:
+        while not opening.done():
+            waiting = {opening} if gone.done() else {opening, gone}
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            if gone.done() and gone.result()["type"] == "websocket.disconnect":
+                opening.cancel()
+                return None
+        return opening.result()
+    except UpgradeRefusedError as refusal:
+        await _refuse(scope, send, refusal)
+        return None
+    finally:
+        opening.cancel()
+
+
+async def _refuse(scope: ASGIScope, send: ASGISend, refusal: UpgradeRefusedError) -> None:
+    if "websocket.http.response" not in (scope.get("extensions") or {}):
+        await send({"type": "websocket.close", "code": 1000, "reason": ""})
+        return
+    await send(
+        {
+            "type": "websocket.http.response.start",
+            "status": refusal.status,
+            "headers": [(b"content-type", b"text/plain; charset=utf-8")],
+        }
+    )
+    await send({"type": "websocket.http.response.body", "body": refusal.message.encode()})
+
+
+def _deliver(handler: Any, connection: AsgiConnection, message: Any, limit: int) -> None:
+    if connection.closing:
+        return
+    text = message.get("text")
+    data = message["bytes"] if text is None else text.encode()
+    connection.received += len(data)
+    if len(data) > limit:
+        connection.close(1009, "Message too big")
+    elif text is None:
+        handler.binary_received(data)
+    else:
+        handler.text_received(data)
+
+
+class AsgiConnection:
+    """One WebSocket: a queue in front of `send`, worked off by one task."""
+
+    def __init__(self, send: ASGISend, endpoint: Endpoint) -> None:
+        self._send = send
+        self._endpoint = endpoint
+        self._queue: deque[tuple[dict[str, Any], int]] = deque()
+        self._size = 0
+        self._writer: asyncio.Task[None] | None = None
+        self._can_read: asyncio.Event | None = None
+        self._dropped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._timer: asyncio.TimerHandle | None = None
+        self.closing = False
+        self.received = 0
+
+    def write(self, frames: Sequence[bytes]) -> None:
+        """See `Connection.write`."""
+        if self.closing:
+            return
+        for frame in frames:
+            is_text, payload = frame_payload(frame)
+            body = {"text": payload.decode()} if is_text else {"bytes": payload}
+            self._put({"type": "websocket.send", **body}, len(frame))
+
+    def _put(self, message: dict[str, Any], size: int) -> None:
+        self._queue.append((message, size))
+        self._size += size
+        if self._writer is None or self._writer.done():
+            self._writer = asyncio.ensure_future(self._write())
+
+    async def _write(self) -> None:
+        while self._queue:
+            message, size = self._queue[0]
+            try:
+                await self._send(message)
+            except Exception:
+                # The server says that the peer is gone: `receive` says so too, with the code.
+                self._queue.clear()
+                self._size = 0
+                return
+            if self._queue:
+                self._queue.popleft()
+                self._size -= size
+
+    def get_write_buffer_size(self) -> int:
+        """See `Connection.get_write_buffer_size`."""
+        return self._size
+
+    def get_bytes_received(self) -> int:
+        """See `Connection.get_bytes_received`."""
+        return self.received
+
+    def close(self, code: int, reason: str) -> None:
+        """See `Connection.close`."""
+        if self.closing:
+            return
+        self.closing = True
+        message = {"type": "websocket.close", "code": code, "reason": cut_reason(reason)}
+        self._put(message, 0)
+        self.resume_reading()
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(CLOSE_SECONDS, self.drop)
+
+    def abort(self) -> None:
+        """See `Connection.abort`. ASGI has no such thing: it is closed and no longer waited for."""
+        if not self.closing:
+            self.close(1011, "")
+        self.drop()
+
+    def pause_reading(self) -> None:
+        """See `Connection.pause_reading`."""
+        if not self.closing and self._can_read is None:
+            self._can_read = asyncio.Event()
+
+    def resume_reading(self) -> None:
+        """See `Connection.resume_reading`."""
+        if self._can_read is not None:
+            self._can_read.set()
+            self._can_read = None
+
+    async def readable(self) -> None:
+        """Wait while reading is paused."""
+        if self._can_read is not None:
+            await self._can_read.wait()
+
+    async def until_dropped(self, receiving: asyncio.Future[Any]) -> Any:
+        """What was received; None if the connection was dropped first."""
+        if not receiving.done():
+            try:
+                await asyncio.wait(
+                    {receiving, self._dropped}, return_when=asyncio.FIRST_COMPLETED
+                )
+            except asyncio.CancelledError:
+                receiving.cancel()
+                raise
+        if receiving.done():
+            return receiving.result()
+        receiving.cancel()
+        return None
+
+    def drop(self) -> None:
+        """Wait for the peer no longer."""
+        self.closing = True
+        self.resume_reading()
+        if not self._dropped.done():
+            self._dropped.set_result(None)
+
+    async def finish(self) -> None:
+        """Free everything."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._writer is not None:
+            if not self._writer.done():
+                await asyncio.wait({self._writer}, timeout=0.1)
+            self._writer.cancel()
+
+
+_: type[Connection] = AsgiConnection

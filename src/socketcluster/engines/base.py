@@ -1,0 +1,190 @@
+"""What a WebSocket engine is: it moves frames and knows nothing of the SocketCluster protocol.
+
+The server is an `Endpoint`. An `Engine` listens on an address, hands every upgrade request at
+`Endpoint.path` to `Endpoint.open`, and joins the `Connection` it made of it to the
+`ConnectionHandler` it got back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+ASGIScope = MutableMapping[str, Any]
+ASGIReceive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+ASGISend = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+ASGIApp = Callable[[ASGIScope, ASGIReceive, ASGISend], Awaitable[None]]
+
+
+class UpgradeRefusedError(Exception):
+    """Raised by `Endpoint.open`: the engine answers the upgrade with this HTTP status and text."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+
+
+@dataclass(frozen=True, slots=True)
+class DeflateOptions:
+    """permessage-deflate (RFC 7692) as the server offers it.
+
+    Attributes:
+        threshold: messages shorter than this many bytes are sent uncompressed.
+        server_no_context_takeover: compress every message on its own; what is published is then
+            compressed once for all subscribers.
+        client_no_context_takeover: ask the client to do the same.
+        server_max_window_bits, client_max_window_bits: 8 to 15, or None for the default.
+        level: zlib level, 1 to 9.
+    """
+
+    threshold: int = 1024
+    server_no_context_takeover: bool = True
+    client_no_context_takeover: bool = True
+    server_max_window_bits: int | None = None
+    client_max_window_bits: int | None = None
+    level: int = 6
+
+
+@dataclass(slots=True)
+class UpgradeRequest:
+    """The HTTP request that opened a WebSocket; `socket.request` and `action.request`.
+
+    `url` is the path with the query string, `headers` has lower-case names (several values of
+    one name are joined by ", "), `scope` is the ASGI scope (built by the picows engine too).
+    """
+
+    url: str
+    path: str
+    headers: Mapping[str, str]
+    scope: ASGIScope
+    remote_address: str | None = None
+    remote_port: int | None = None
+    remote_family: str | None = None
+    """"IPv4", "IPv6" or "unix"."""
+    forwarded_for_address: str | None = None
+    """The first address of X-Forwarded-For, if that header is there. A client can forge it."""
+    subprotocols: Sequence[str] = ()
+    state: dict[str, Any] = field(default_factory=dict)
+    """Free for middleware: what it learnt in HANDSHAKE_WS for later actions."""
+
+
+class Connection(Protocol):
+    """One open WebSocket, as the engine gives it to its handler. Used from the loop it runs in."""
+
+    def write(self, frames: Sequence[bytes]) -> None:
+        """Send finished server frames (unmasked, final, RSV bits 0), in order, in one go.
+
+        The same bytes object may be given to many connections. An engine that compresses or
+        that speaks in messages takes the payload out of the frame. Ignored once closed.
+        """
+
+    def get_write_buffer_size(self) -> int:
+        """Bytes written and not yet taken by the kernel, pongs and close frames included."""
+
+    def get_bytes_received(self) -> int:
+        """Payload bytes received so far."""
+
+    def close(self, code: int, reason: str) -> None:
+        """Send a close frame after what was written; the reason is cut to 123 bytes.
+
+        The handler's `connection_lost` follows: when the peer answers, or when it did not
+        within a few seconds. No message is delivered after this call.
+        """
+
+    def abort(self) -> None:
+        """Drop the connection without a close frame; `connection_lost(1006, "")` follows."""
+
+    def pause_reading(self) -> None:
+        """Stop reading from the peer, so that TCP pushes back. Messages already read may follow."""
+
+    def resume_reading(self) -> None:
+        """Undo `pause_reading`."""
+
+
+class ConnectionHandler(Protocol):
+    """What the protocol side offers an engine: all called in the loop, none may raise or block."""
+
+    def connection_made(self, connection: Connection) -> None:
+        """The upgrade was answered; called once, before any message."""
+
+    def text_received(self, data: bytes) -> None:
+        """One whole text message: valid UTF-8, reassembled, inflated, within `max_payload`."""
+
+    def binary_received(self, data: bytes) -> None:
+        """One whole binary message, likewise."""
+
+    def connection_lost(self, code: int, reason: str) -> None:
+        """Called once, last. 1005: a close frame without a code; 1006: none was received."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """`Endpoint.open`'s yes: who handles the connection, and the sub-protocol chosen, if any."""
+
+    handler: ConnectionHandler
+    subprotocol: str | None = None
+
+
+class Endpoint(Protocol):
+    """What a server is to its engine."""
+
+    @property
+    def path(self) -> str:
+        """The URL path served; a request with or without its trailing slash is meant too."""
+
+    @property
+    def max_payload(self) -> int:
+        """Bytes in one message, also after inflating; a longer one closes with 1009."""
+
+    @property
+    def max_outbound_buffer(self) -> int:
+        """Bytes that pongs and other answers of the engine itself may make a connection hold."""
+
+    @property
+    def deflate(self) -> DeflateOptions | None:
+        """permessage-deflate, or None when it is off."""
+
+    async def open(self, request: UpgradeRequest) -> Accepted:
+        """Decide on an upgrade. Cancelled when the peer goes away before it is answered.
+
+        Raises:
+            UpgradeRefusedError: the upgrade is refused.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class ListenAddress:
+    """Where to listen. `uds` (a path) wins over host and port; port 0 lets the system choose."""
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    uds: str | None = None
+    ssl_certfile: str | None = None
+    ssl_keyfile: str | None = None
+
+
+class Listener(Protocol):
+    """A bound, accepting server."""
+
+    @property
+    def port(self) -> int | None:
+        """The port in use; None on a Unix socket."""
+
+    def stop_accepting(self) -> None:
+        """Close the listening sockets; open connections go on. The port is free after this."""
+
+    async def close(self) -> None:
+        """Stop accepting, end what HTTP is still open, and free everything."""
+
+
+class Engine(Protocol):
+    """Listens, and turns upgrade requests into connections of an endpoint."""
+
+    async def listen(self, endpoint: Endpoint, app: ASGIApp, address: ListenAddress) -> Listener:
+        """Bind and accept. `app` answers plain HTTP, and WebSocket paths other than ours.
+
+        Raises:
+            OSError: the address cannot be bound or the certificate cannot be read.
+        """

@@ -1,0 +1,115 @@
+"""From frames to messages: reassembly, inflating, and the checks of RFC 6455 on the way."""
+
+from __future__ import annotations
+
+import codecs
+
+from socketcluster.engines.deflate import Deflate, InflateError
+
+CONTINUATION, TEXT, BINARY = 0x0, 0x1, 0x2
+_utf8 = codecs.getincrementaldecoder("utf-8")
+
+
+class Violation(Exception):
+    """The peer broke the protocol; `code` is the close code."""
+
+    def __init__(self, code: int, reason: str = "") -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+
+class Assembler:
+    """Puts the data frames of one connection together; a message is at most `limit` bytes."""
+
+    __slots__ = ("_checker", "_deflate", "_limit", "_opcode", "_parts", "_rsv1", "_size")
+
+    def __init__(self, limit: int, deflate: Deflate | None) -> None:
+        self._limit = limit
+        self._deflate = deflate
+        self._opcode: int | None = None
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._rsv1 = False
+        self._checker: codecs.IncrementalDecoder | None = None
+
+    def add(self, opcode: int, fin: bool, rsv1: bool, payload: bytes) -> tuple[int, bytes] | None:
+        """(TEXT or BINARY, payload) when the frame completes a message.
+
+        Raises:
+            Violation: 1002, 1007 or 1009.
+        """
+        if opcode == CONTINUATION:
+            if self._opcode is None:
+                raise Violation(1002, "Unexpected continuation frame")
+            if rsv1:
+                raise Violation(1002, "RSV1 in a continuation frame")
+        else:
+            if self._opcode is not None:
+                raise Violation(1002, "Expected a continuation frame")
+            if rsv1 and self._deflate is None:
+                raise Violation(1002, "RSV1 without an extension")
+            self._opcode = opcode
+            self._rsv1 = rsv1
+            self._checker = _utf8() if opcode == TEXT else None
+        if self._rsv1:
+            payload = self._inflate(opcode, fin, rsv1, payload)
+        self._size += len(payload)
+        if self._size > self._limit:
+            raise Violation(1009, "Message too big")
+        if self._checker is not None:
+            try:
+                self._checker.decode(payload, fin)
+            except UnicodeDecodeError:
+                raise Violation(1007, "Invalid UTF-8") from None
+        self._parts.append(payload)
+        if not fin:
+            return None
+        message = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        kind = self._opcode
+        assert kind is not None
+        self._opcode = None
+        self._parts = []
+        self._size = 0
+        return kind, message
+
+    @property
+    def idle(self) -> bool:
+        """Whether no message is incomplete."""
+        return self._opcode is None
+
+    def _inflate(self, opcode: int, fin: bool, rsv1: bool, payload: bytes) -> bytes:
+        assert self._deflate is not None
+        try:
+            return self._deflate.inflate(opcode, fin, rsv1, payload, self._limit - self._size)
+        except InflateError as error:
+            raise Violation(error.code) from None
+
+
+def is_text(payload: bytes) -> bool:
+    """Whether bytes are valid UTF-8."""
+    if payload.isascii():
+        return True
+    try:
+        payload.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def close_code(payload: bytes) -> int:
+    """The code of a received close frame; 1005 if it has none.
+
+    Raises:
+        Violation: it has one that may not be sent (RFC 6455, section 7.4).
+    """
+    if not payload:
+        return 1005
+    code = int.from_bytes(payload[:2], "big")
+    if len(payload) < 2 or not (
+        3000 <= code <= 4999 or (1000 <= code <= 1014 and code not in (1004, 1005, 1006))
+    ):
+        raise Violation(1002, "Invalid close code")
+    if not is_text(payload[2:]):
+        raise Violation(1007, "Invalid UTF-8 in a close reason")
+    return code

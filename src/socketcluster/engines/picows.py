@@ -1,0 +1,376 @@
+"""The fast path: picows parses frames, on connections that uvicorn accepted.
+
+Every private name of picows is here. picows gets a request that was checked already and a
+transport of ours; what it writes itself (a response, a close frame) ends here, and what it
+leaves unchecked is checked in `messages.py`.
+
+Source: RFC 6455; picows 2.3.1, to which the package is pinned.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from picows import WSAutoPingStrategy, WSListener
+from picows.picows import WSProtocol
+
+from socketcluster.engines.base import (
+    ASGIApp,
+    Connection,
+    ConnectionHandler,
+    Endpoint,
+    ListenAddress,
+    Listener,
+)
+from socketcluster.engines.deflate import Deflate
+from socketcluster.engines.messages import (
+    BINARY,
+    TEXT,
+    Assembler,
+    Violation,
+    close_code,
+    is_text,
+)
+from socketcluster.engines.uvicorn_host import UvicornListener
+from socketcluster.engines.upgrade import upgrading_protocol
+from socketcluster.protocol.frames import close_frame, cut_reason, pong_frame
+
+CLOSE_SECONDS = 3.0
+"""How long a peer may take to answer a close frame, or to read what was sent before it."""
+
+_LARGE_READ = 64 * 1024
+_READ_BUFFER = 4096
+_CLOSE, _PING = 0x8, 0x9
+_REQUEST = (
+    b"GET / HTTP/1.1\r\nHost: socketcluster\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
+
+
+class PicowsEngine:
+    """`ws_engine="picows"`, the default."""
+
+    async def listen(self, endpoint: Endpoint, app: ASGIApp, address: ListenAddress) -> Listener:
+        """See `Engine.listen`."""
+        connections: set[Any] = set()
+        protocol = upgrading_protocol(endpoint, connections, open_connection)
+        listener = UvicornListener(endpoint, app, address, protocol, connections)
+        await listener.start()
+        return listener
+
+
+def open_connection(
+    transport: asyncio.Transport,
+    handler: ConnectionHandler,
+    endpoint: Endpoint,
+    deflate: Deflate | None,
+    connections: set[Any],
+    received: bytes,
+) -> None:
+    """Join an upgraded transport to its handler; `received` is what followed the request."""
+    connection = PicowsConnection(transport, handler, endpoint, deflate, connections)
+    connection.begin()
+    handler.connection_made(connection)
+    if received:
+        connection.feed(received)
+
+
+class _Quiet:
+    """A logger that does not log: what a client does is not worth a line."""
+
+    def isEnabledFor(self, level: int) -> bool:
+        return False
+
+    def _nothing(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+    log = debug = info = warning = error = exception = _nothing
+
+
+class _Socket:
+    """The socket as picows sees it: it sets TCP options, which a Unix socket has not."""
+
+    __slots__ = ("_fileno",)
+
+    def __init__(self, fileno: int) -> None:
+        self._fileno = fileno
+
+    def fileno(self) -> int:
+        return self._fileno
+
+    def setsockopt(self, *args: Any) -> None:
+        pass
+
+    def getsockopt(self, *args: Any) -> int:
+        return 0
+
+
+class _Transport:
+    """The transport as picows sees it: what it writes and closes is for the connection to decide."""
+
+    __slots__ = ("_connection", "_transport")
+
+    def __init__(self, connection: PicowsConnection, transport: asyncio.Transport) -> None:
+        self._connection = connection
+        self._transport = transport
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        if name == "socket":
+            return _Socket(self._transport.get_extra_info("socket").fileno())
+        return self._transport.get_extra_info(name, default)
+
+    def get_write_buffer_size(self) -> int:
+        return 1  # So that it does not write to the socket behind our back.
+
+    def write(self, data: bytes) -> None:
+        # Its answer to our request, or the close frame for what the peer did wrong.
+        if data[0] == 0x80 | _CLOSE:
+            self._connection.parser_failed(int.from_bytes(data[2:4], "big"))
+
+    def close(self) -> None:
+        pass
+
+    def abort(self) -> None:
+        pass
+
+
+class _Frames(WSListener):  # type: ignore[misc]
+    """Receives the frames of one parser."""
+
+    def __init__(self, connection: PicowsConnection) -> None:
+        self.on_ws_frame = connection.frame_received
+        self._connection = connection
+
+    def on_ws_connected(self, transport: Any) -> None:
+        pass
+
+    def on_ws_disconnected(self, transport: Any) -> None:
+        self._connection.lost()
+
+    def pause_writing(self) -> None:
+        pass
+
+    def resume_writing(self) -> None:
+        pass
+
+
+_QUIET = _Quiet()
+
+
+class PicowsConnection:
+    """One WebSocket: a picows parser in front, the bare transport behind."""
+
+    __slots__ = (
+        "__weakref__",
+        "_assembler",
+        "_close_timer",
+        "_closing",
+        "_code",
+        "_connections",
+        "_deflate",
+        "_endpoint",
+        "_grown",
+        "_handler",
+        "_parser",
+        "_reason",
+        "_received",
+        "_transport",
+        "_limit",
+    )
+
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        handler: ConnectionHandler,
+        endpoint: Endpoint,
+        deflate: Deflate | None,
+        connections: set[Any],
+    ) -> None:
+        self._transport = transport
+        self._handler = handler
+        self._endpoint = endpoint
+        self._deflate = deflate
+        self._connections = connections
+        self._limit = endpoint.max_payload
+        self._assembler: Assembler | None = None
+        self._parser: Any = None
+        self._grown = False
+        self._closing = False
+        self._close_timer: asyncio.TimerHandle | None = None
+        self._code = 1006
+        self._reason = ""
+        self._received = 0
+        connections.add(self)
+
+    # Reading
+
+    def begin(self) -> None:
+        """Read from the transport, with a new parser."""
+        parser = WSProtocol(
+            None,
+            None,
+            False,
+            lambda request: _Frames(self),
+            _QUIET,
+            True,
+            None,
+            False,
+            None,
+            None,
+            WSAutoPingStrategy.PING_WHEN_IDLE,
+            False,
+            self._limit,
+            None,
+            _READ_BUFFER,
+        )
+        parser.connection_made(_Transport(self, self._transport))
+        self._parser = parser
+        self.feed(_REQUEST)
+        self._transport.set_protocol(parser)
+
+    def feed(self, data: bytes) -> None:
+        """Parse bytes that did not come through the transport."""
+        view = memoryview(data)
+        while view:
+            buffer = self._parser.get_buffer(-1)
+            size = min(len(buffer), len(view))
+            buffer[:size] = view[:size]
+            del buffer
+            self._parser.buffer_updated(size)
+            view = view[size:]
+
+    def frame_received(self, transport: Any, frame: Any) -> None:
+        """A frame, from picows."""
+        payload = frame.get_payload_as_bytes()
+        kind = frame.msg_type
+        if self._closing:
+            if kind == _CLOSE:
+                self._close_received(payload)
+            return
+        try:
+            if kind == TEXT and frame.fin and not frame.rsv1 and self._assembler is None:
+                if frame.rsv2 or frame.rsv3:
+                    raise Violation(1002, "Reserved bits are set")
+                if not is_text(payload):
+                    raise Violation(1007, "Invalid UTF-8")
+                self._received += len(payload)
+                self._handler.text_received(payload)
+            else:
+                self._other_frame(int(kind.value), frame, payload)
+        except Violation as violation:
+            self.close(violation.code, violation.reason)
+        tail = frame.tail_size
+        if tail > _LARGE_READ or len(payload) > _LARGE_READ:
+            self._grown = True
+        if self._grown and tail == 0 and not self._closing:
+            # The parser's buffer grows and never shrinks; it is empty now.
+            self._grown = False
+            self.begin()
+
+    def _other_frame(self, opcode: int, frame: Any, payload: bytes) -> None:
+        if frame.rsv2 or frame.rsv3 or (frame.rsv1 and opcode >= _CLOSE):
+            raise Violation(1002, "Reserved bits are set")
+        if opcode >= _CLOSE:
+            if opcode == _PING:
+                self._answer_ping(payload)
+            elif opcode == _CLOSE:
+                self._close_received(payload)
+            return
+        if self._assembler is None:
+            self._assembler = Assembler(self._limit, self._deflate)
+        self._received += len(payload)
+        message = self._assembler.add(opcode, frame.fin, frame.rsv1, payload)
+        if message is None:
+            return
+        if self._deflate is None:
+            self._assembler = None
+        kind, data = message
+        if kind == BINARY:
+            self._handler.binary_received(data)
+        else:
+            self._handler.text_received(data)
+
+    def _answer_ping(self, payload: bytes) -> None:
+        if self._transport.get_write_buffer_size() > self._endpoint.max_outbound_buffer:
+            self.abort()
+        else:
+            self._transport.write(pong_frame(payload))
+
+    def _close_received(self, payload: bytes) -> None:
+        try:
+            code = close_code(payload)
+        except Violation as violation:
+            self.close(violation.code, violation.reason)
+            return
+        if self._code == 1006:
+            self._code = code
+            self._reason = payload[2:].decode()
+        self._send_close(code, "")
+        self._transport.close()
+
+    def parser_failed(self, code: int) -> None:
+        """picows found that the peer broke the protocol. The frame before the fault may still
+        be delivered: it looks one frame ahead."""
+        asyncio.get_running_loop().call_soon(self.close, code or 1002, "")
+
+    # Writing
+
+    def write(self, frames: Sequence[bytes]) -> None:
+        """See `Connection.write`."""
+        if self._closing:
+            return
+        if self._deflate is not None:
+            frames = self._deflate.compress(list(frames))
+        self._transport.write(frames[0] if len(frames) == 1 else b"".join(frames))
+
+    def get_write_buffer_size(self) -> int:
+        """See `Connection.get_write_buffer_size`."""
+        return self._transport.get_write_buffer_size()
+
+    def get_bytes_received(self) -> int:
+        """See `Connection.get_bytes_received`."""
+        return self._received
+
+    def close(self, code: int, reason: str) -> None:
+        """See `Connection.close`."""
+        self._send_close(code, cut_reason(reason))
+
+    def _send_close(self, code: int, reason: str) -> None:
+        if self._closing:
+            return
+        self._closing = True
+        # A transport that is closed waits for a peer that does not read: not for ever.
+        loop = asyncio.get_running_loop()
+        self._close_timer = loop.call_later(CLOSE_SECONDS, self._transport.abort)
+        if not self._transport.is_closing():
+            self._transport.write(close_frame(code, reason))
+        self._transport.resume_reading()
+
+    def abort(self) -> None:
+        """See `Connection.abort`."""
+        self._closing = True
+        self._transport.abort()
+
+    def pause_reading(self) -> None:
+        """See `Connection.pause_reading`."""
+        if not self._closing and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """See `Connection.resume_reading`."""
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def lost(self) -> None:
+        """The transport is gone."""
+        self._closing = True
+        if self._close_timer is not None:
+            self._close_timer.cancel()
+        self._connections.discard(self)
+        self._parser = None
+        self._handler.connection_lost(self._code, self._reason)
+
+
+_: type[Connection] = PicowsConnection

@@ -1,0 +1,237 @@
+"""The upgrade of an HTTP/1.1 connection of uvicorn's to a WebSocket of ours.
+
+The private names of uvicorn's HTTP protocol are here. The request is checked once, here
+(RFC 6455, section 4.2.1); WebSocket paths other than the endpoint's stay with uvicorn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import hashlib
+import sys
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import unquote
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from socketcluster.engines.base import ConnectionHandler, Endpoint, UpgradeRefusedError
+from socketcluster.engines.deflate import Deflate, DeflateCache, negotiate
+from socketcluster.engines.request import upgrade_request
+
+MAX_REQUEST_HEAD = 64 * 1024
+MAX_EARLY_DATA = 64 * 1024
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+
+Open = Callable[
+    [asyncio.Transport, ConnectionHandler, Endpoint, Deflate | None, set[Any], bytes], None
+]
+"""(transport, handler, endpoint, deflate, connections, bytes after the request)"""
+
+
+def upgrading_protocol(
+    endpoint: Endpoint, connections: set[Any], open_connection: Open
+) -> type[asyncio.Protocol]:
+    """uvicorn's HTTP protocol with the endpoint's upgrades taken out."""
+    cache = DeflateCache()
+    path = endpoint.path.rstrip("/")
+
+    class UpgradingProtocol(HttpToolsProtocol):
+        """HTTP/1.1 by uvicorn, and WebSocket at one path by us."""
+
+        _data = b""
+        _head = 0
+
+        def data_received(self, data: bytes) -> None:
+            self._data = data
+            self._head += len(data)
+            if self._head > MAX_REQUEST_HEAD:
+                self.send_400_response("Request head too large")
+                return
+            super().data_received(data)
+            self._data = b""
+
+        def on_headers_complete(self) -> None:
+            super().on_headers_complete()
+            self._head = 0
+
+        def on_body(self, body: bytes) -> None:
+            self._head = 0
+            super().on_body(body)
+
+        def handle_websocket_upgrade(self) -> None:
+            raw_path, _, query = self.url.partition(b"?")
+            decoded = unquote(raw_path.decode("latin-1"))
+            if decoded.rstrip("/") != path:
+                super().handle_websocket_upgrade()
+                return
+            # Called while the parser's HttpParserUpgrade is handled: it says where HTTP ended.
+            upgrade = sys.exc_info()[1]
+            end = upgrade.args[0] if upgrade is not None and upgrade.args else len(self._data)
+            scope = {
+                **self.scope,
+                "type": "websocket",
+                "scheme": "wss" if self.scheme == "https" else "ws",
+                "path": decoded,
+                "raw_path": raw_path,
+                "query_string": query,
+                "subprotocols": _listed(self.headers, b"sec-websocket-protocol"),
+                "extensions": {},
+            }
+            self.connections.discard(self)
+            self._unset_keepalive_if_required()
+            upgrading = _Upgrading(
+                self.transport, endpoint, scope, connections, open_connection, cache
+            )
+            self.transport.set_protocol(upgrading)
+            upgrading.start(self._data[end:])
+
+    return UpgradingProtocol
+
+
+class _Upgrading(asyncio.Protocol):
+    """A connection while the endpoint decides: it keeps what the client sends already."""
+
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        endpoint: Endpoint,
+        scope: dict[str, Any],
+        connections: set[Any],
+        open_connection: Open,
+        cache: DeflateCache,
+    ) -> None:
+        self._transport = transport
+        self._endpoint = endpoint
+        self._scope = scope
+        self._connections = connections
+        self._open_connection = open_connection
+        self._cache = cache
+        self._early = bytearray()
+        self._task: asyncio.Task[None] | None = None
+        connections.add(self)
+
+    def start(self, early: bytes) -> None:
+        """Check the request and ask the endpoint."""
+        self._early += early
+        fault = request_fault(self._scope)
+        if fault is not None:
+            self._refuse(*fault)
+            return
+        self._task = asyncio.ensure_future(self._decide())
+
+    def data_received(self, data: bytes) -> None:
+        self._early += data
+        if len(self._early) > MAX_EARLY_DATA:
+            self._transport.pause_reading()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._connections.discard(self)
+        if self._task is not None:
+            self._task.cancel()
+
+    def abort(self) -> None:
+        """Drop the connection."""
+        self._transport.abort()
+
+    async def _decide(self) -> None:
+        try:
+            accepted = await self._endpoint.open(upgrade_request(self._scope))
+        except UpgradeRefusedError as refusal:
+            self._refuse(refusal.status, refusal.message)
+            return
+        except Exception as error:
+            self._refuse(500, "Internal Server Error")
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": "The endpoint failed to decide on an upgrade", "exception": error}
+            )
+            return
+        self._task = None
+        if self._transport.is_closing():
+            accepted.handler.connection_lost(1006, "")
+            return
+        headers = dict(self._scope["headers"])
+        deflate = None
+        answer = _answer(headers[b"sec-websocket-key"])
+        if accepted.subprotocol is not None:
+            answer += b"Sec-WebSocket-Protocol: " + accepted.subprotocol.encode() + b"\r\n"
+        if self._endpoint.deflate is not None:
+            offer = b", ".join(
+                v for n, v in self._scope["headers"] if n == b"sec-websocket-extensions"
+            )
+            agreed = negotiate(
+                offer.decode("latin-1") or None, self._endpoint.deflate, self._cache
+            )
+            if agreed is not None:
+                header, deflate = agreed
+                answer += b"Sec-WebSocket-Extensions: " + header.encode() + b"\r\n"
+        self._transport.write(answer + b"\r\n")
+        self._connections.discard(self)
+        self._open_connection(
+            self._transport,
+            accepted.handler,
+            self._endpoint,
+            deflate,
+            self._connections,
+            bytes(self._early),
+        )
+        if len(self._early) > MAX_EARLY_DATA:
+            self._transport.resume_reading()
+
+    def _refuse(self, status: int, message: str) -> None:
+        self._transport.write(refusal(status, message))
+        self._transport.close()
+
+
+def refusal(status: int, message: str) -> bytes:
+    """An HTTP response that refuses an upgrade."""
+    try:
+        phrase = HTTPStatus(status).phrase
+    except ValueError:
+        phrase = "Refused"
+    body = message.encode("utf-8", "replace")
+    version = "Sec-WebSocket-Version: 13\r\n" if status == 426 else ""
+    return (
+        f"HTTP/1.1 {status} {phrase}\r\n{version}Connection: close\r\n"
+        f"Content-Type: text/plain; charset=utf-8\r\nContent-Length: {len(body)}\r\n\r\n"
+    ).encode() + body
+
+
+def request_fault(scope: dict[str, Any]) -> tuple[int, str] | None:
+    """(status, text) if a request is no valid opening handshake."""
+    headers: dict[bytes, list[bytes]] = {}
+    for name, value in scope["headers"]:
+        headers.setdefault(name, []).append(value)
+    if scope["method"] != "GET" or scope["http_version"] != "1.1":
+        return 400, "A WebSocket is opened by GET with HTTP/1.1"
+    if len(headers.get(b"host", ())) != 1:
+        return 400, "Exactly one Host header is required"
+    if headers.get(b"sec-websocket-version") != [b"13"]:
+        return 426, "Sec-WebSocket-Version must be 13"
+    keys = headers.get(b"sec-websocket-key", [])
+    if len(keys) != 1 or not _is_key(keys[0].strip()):
+        return 400, "Exactly one Sec-WebSocket-Key of 16 bytes in base64 is required"
+    return None
+
+
+def _is_key(key: bytes) -> bool:
+    try:
+        return len(base64.b64decode(key, validate=True)) == 16
+    except binascii.Error:
+        return False
+
+
+def _answer(key: bytes) -> bytes:
+    accept = base64.b64encode(hashlib.sha1(key.strip() + _GUID).digest())
+    return (
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Accept: " + accept + b"\r\n"
+    )
+
+
+def _listed(headers: list[tuple[bytes, bytes]], name: bytes) -> list[str]:
+    values = ",".join(value.decode("latin-1") for n, value in headers if n == name)
+    return [item.strip() for item in values.split(",") if item.strip()]

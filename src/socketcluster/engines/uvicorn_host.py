@@ -1,0 +1,156 @@
+"""uvicorn as the HTTP server inside a running loop; its private names are here and in upgrade.py."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from typing import Any
+
+from uvicorn import Config, Server
+
+from socketcluster.engines.base import ASGIApp, Endpoint, ListenAddress
+
+CLOSE_SECONDS = 3.0
+_POLL_SECONDS = 0.01
+
+
+class UvicornListener:
+    """A bound uvicorn server: the `Listener` of both engines.
+
+    Args:
+        http: the HTTP protocol class, or None for uvicorn's own.
+        connections: WebSocket connections to end in `close`; each has `abort()`.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        app: ASGIApp,
+        address: ListenAddress,
+        http: type[asyncio.Protocol] | None,
+        connections: set[Any],
+    ) -> None:
+        self._address = address
+        self._connections = connections
+        self._socket: socket.socket | None = None
+        self._accepting = False
+        self._config = Config(
+            app,
+            interface="asgi3",
+            http=http or "httptools",
+            ws="websockets-sansio",
+            ws_max_size=endpoint.max_payload,
+            ws_per_message_deflate=endpoint.deflate is not None,
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            date_header=False,
+            server_header=False,
+            ssl_certfile=address.ssl_certfile,
+            ssl_keyfile=address.ssl_keyfile,
+        )
+        self._server = Server(self._config)
+
+    async def start(self) -> None:
+        """Bind and accept.
+
+        Raises:
+            OSError: the address cannot be bound or the certificate cannot be read.
+            RuntimeError: the application failed to start.
+        """
+        self._config.load()
+        self._socket = bind(self._address)
+        self._server.lifespan = self._config.lifespan_class(self._config)
+        try:
+            await self._server.startup(sockets=[self._socket])
+        except SystemExit:
+            self._socket.close()
+            raise RuntimeError("The application failed to start") from None
+        except BaseException:
+            self._socket.close()
+            raise
+        self._accepting = True
+
+    @property
+    def port(self) -> int | None:
+        """See `Listener.port`."""
+        if self._address.uds is not None or self._socket is None:
+            return None
+        return self._port
+
+    @property
+    def _port(self) -> int | None:
+        if self._accepting and self._socket is not None:
+            self._bound = int(self._socket.getsockname()[1])
+        return self._bound
+
+    _bound: int | None = None
+
+    def stop_accepting(self) -> None:
+        """See `Listener.stop_accepting`."""
+        if not self._accepting:
+            return
+        _ = self.port
+        self._accepting = False
+        for server in self._server.servers:
+            server.close()
+        if self._socket is not None:
+            self._socket.close()
+        if self._address.uds is not None:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._address.uds)
+
+    async def close(self) -> None:
+        """See `Listener.close`."""
+        self.stop_accepting()
+        state = self._server.server_state
+        for connection in list(state.connections):
+            connection.shutdown()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + CLOSE_SECONDS
+        while (self._connections or state.connections or state.tasks) and loop.time() < deadline:
+            await asyncio.sleep(_POLL_SECONDS)
+        for connection in list(self._connections):
+            connection.abort()
+        for protocol in list(state.connections):
+            transport = getattr(protocol, "transport", None)
+            if transport is not None:
+                transport.abort()
+        for task in list(state.tasks):
+            task.cancel()
+        if state.tasks:
+            await asyncio.wait(state.tasks, timeout=CLOSE_SECONDS)
+        await self._server.lifespan.shutdown()
+        await asyncio.sleep(0)
+
+
+def bind(address: ListenAddress) -> socket.socket:
+    """A socket bound to an address.
+
+    Raises:
+        OSError: it cannot be.
+    """
+    if address.uds is not None:
+        bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            bound.bind(address.uds)
+        except OSError:
+            bound.close()
+            raise
+        return bound
+    family, kind, protocol, _, where = socket.getaddrinfo(
+        address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    bound = socket.socket(family, kind, protocol)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(where)
+    except OSError as error:
+        bound.close()
+        raise OSError(
+            error.errno, f"Cannot listen on {address.host}:{address.port}: {error.strerror}"
+        ) from error
+    bound.setblocking(False)
+    return bound

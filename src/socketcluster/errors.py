@@ -1,0 +1,417 @@
+"""Every error of the package, the close codes, and how an error crosses the wire.
+
+::
+
+    SocketClusterError
+     ├─ UsageError                     this program asked for what it may not have
+     │   ├─ InvalidActionError
+     │   ├─ InvalidArgumentsError
+     │   │   └─ EncodeError
+     │   └─ InvalidOptionsError        (option)
+     ├─ PeerError                      the other side is at fault
+     │   ├─ InvalidMessageError
+     │   ├─ InvalidRequestError        on the wire an "InvalidActionError"
+     │   ├─ UnknownProcedureError      (procedure)
+     │   └─ RemoteError                sent by a peer under a name not listed here
+     ├─ AuthError
+     │   └─ AuthTokenError
+     │       ├─ AuthTokenExpiredError  (expiry)
+     │       ├─ AuthTokenInvalidError
+     │       └─ AuthTokenNotBeforeError (date)
+     ├─ BadConnectionError             (type, code, reason)
+     ├─ SocketProtocolError            (code)
+     ├─ TimeoutError                   also a builtins.TimeoutError
+     ├─ ResourceLimitError
+     ├─ BrokerError
+     ├─ MiddlewareError                (type)
+     │   └─ SilentMiddlewareBlockedError
+     ├─ InternalServerError            all a client learns of an unexpected exception
+     ├─ ServerProtocolError
+     ├─ HTTPServerError
+     ├─ ProcessExitError               (code)
+     └─ UnknownError
+
+Names, fields and messages are those of SocketCluster 20; in Python fields are in snake_case.
+"""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import Any, ClassVar, cast
+
+MAX_REMOTE_NAME_LENGTH = 255
+MAX_REMOTE_MESSAGE_LENGTH = 10_000
+_MALFORMED = "Invalid error message format"
+
+SOCKET_PROTOCOL_ERROR_STATUSES: Mapping[int, str] = MappingProxyType(
+    {
+        1001: "Socket was disconnected",
+        1002: "A WebSocket protocol error was encountered",
+        1003: "Server terminated socket because it received invalid data",
+        1005: "Socket closed without status code",
+        1006: "Socket hung up",
+        1007: "Message format was incorrect",
+        1008: "Encountered a policy violation",
+        1009: "Message was too big to process",
+        1010: "Client ended the connection because the server did not comply "
+        "with extension requirements",
+        1011: "Server encountered an unexpected fatal condition",
+        4000: "Server ping timed out",
+        4001: "Client pong timed out",
+        4002: "Server failed to sign auth token",
+        4003: "Failed to complete handshake",
+        4004: "Client failed to save auth token",
+        4005: "Did not receive #handshake from client before timeout",
+        4006: "Failed to bind socket to message broker",
+        4007: "Client connection establishment timed out",
+        4008: "Server rejected handshake from client",
+        4009: "Server received a message before the client handshake",
+    }
+)
+"""The close codes that are errors, and the reason each stands for."""
+
+SOCKET_PROTOCOL_IGNORE_STATUSES: Mapping[int, str] = MappingProxyType(
+    {1000: "Socket closed normally", 1001: SOCKET_PROTOCOL_ERROR_STATUSES[1001]}
+)
+"""The close codes that are not reported as an error."""
+
+
+class SocketClusterError(Exception):
+    """The root. A subclass names in `public_fields` what a client may see beside name and message.
+
+    `name` is the wire name: the class name, unless the class or the instance sets another.
+    `status_code` is the close code a blocked handshake ends with, `is_bad_token` says that a token
+    is to be thrown away, `silent` hides the error of a blocked action from the client; the three can
+    be set on any exception. On an error a peer sent `is_remote` is true, and `fields` holds the
+    fields that the class does not declare; both are never sent on.
+    """
+
+    name: str = "SocketClusterError"
+    message: str = ""
+    status_code: int | None = None
+    is_bad_token: bool | None = None
+    silent: bool = False
+    is_remote: bool = False
+    fields: Mapping[str, Any] = MappingProxyType({})
+    public_fields: ClassVar[tuple[str, ...]] = ()
+    public_message: ClassVar[str | None] = None
+    """Sent in place of `message`, for a class whose messages are for the log only."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "name" not in cls.__dict__:
+            cls.name = cls.__name__
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class UsageError(SocketClusterError):
+    """This program misused the library; the peer has nothing to do with it."""
+
+
+class InvalidActionError(UsageError):
+    """An action that the state of its object does not allow."""
+
+
+class InvalidArgumentsError(UsageError):
+    """An argument of a wrong type or value."""
+
+
+class EncodeError(InvalidArgumentsError):
+    """Data that the codec cannot put on the wire; the cause says why."""
+
+
+class InvalidOptionsError(UsageError):
+    """A wrong option; `option` is its name."""
+
+    def __init__(self, message: str = "", option: str | None = None) -> None:
+        super().__init__(message)
+        self.option = option
+
+
+class PeerError(SocketClusterError):
+    """The other side of the connection broke the protocol, or answered with an error."""
+
+
+class InvalidMessageError(PeerError):
+    """A message that the codec or the protocol does not understand."""
+
+
+class InvalidRequestError(PeerError):
+    """A peer's request that is malformed or not allowed. Its wire name is InvalidActionError."""
+
+    name = "InvalidActionError"
+
+
+class UnknownProcedureError(PeerError):
+    """A call to a procedure that nobody handles."""
+
+    def __init__(self, message: str = "", procedure: str | None = None) -> None:
+        super().__init__(message)
+        self.procedure = procedure
+
+
+class RemoteError(PeerError):
+    """An error that a peer sent under a name unknown here: `name`, `message` and `fields` are its."""
+
+    def __init__(
+        self, message: str = "", name: str = "Error", fields: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.name = name
+        self.fields = dict(fields or {})
+        self.is_remote = True
+
+
+class AuthError(SocketClusterError):
+    """An authentication problem that is not the token's."""
+
+
+class AuthTokenError(AuthError):
+    """A token problem of any other kind than the three below."""
+
+
+class AuthTokenExpiredError(AuthTokenError):
+    """The token is past its `expiry`: a datetime, or what the peer sent (ISO text or seconds)."""
+
+    public_fields = ("expiry",)
+
+    def __init__(
+        self, message: str = "", expiry: datetime | str | float | int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.expiry = expiry
+
+
+class AuthTokenInvalidError(AuthTokenError):
+    """The token is malformed, or not signed by the key and algorithms configured."""
+
+
+class AuthTokenNotBeforeError(AuthTokenError):
+    """The token is good but not active before `date`: a datetime, or what the peer sent."""
+
+    public_fields = ("date",)
+
+    def __init__(self, message: str = "", date: datetime | str | float | int | None = None) -> None:
+        super().__init__(message)
+        self.date = date
+
+
+class BadConnectionError(SocketClusterError):
+    """A call on a connection that is or was closed. `type` is 'disconnect' or 'connectAbort'."""
+
+    public_fields = ("type", "code", "reason")
+
+    def __init__(
+        self,
+        message: str = "",
+        type: str = "disconnect",
+        code: int | None = None,
+        reason: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.type = type
+        self.code = code or 1001
+        self.reason = reason or SOCKET_PROTOCOL_IGNORE_STATUSES.get(self.code, "")
+
+
+class SocketProtocolError(SocketClusterError):
+    """The connection was closed with `code`, one of SOCKET_PROTOCOL_ERROR_STATUSES or another."""
+
+    public_fields = ("code",)
+
+    def __init__(self, message: str = "", code: int | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class TimeoutError(SocketClusterError, builtins.TimeoutError):
+    """An answer or a value did not come in time."""
+
+
+class ResourceLimitError(SocketClusterError):
+    """A limit of this process was reached."""
+
+
+class BrokerError(SocketClusterError):
+    """The broker refused or failed an operation."""
+
+
+class MiddlewareError(SocketClusterError):
+    """A middleware function failed; `type` is its line, the cause what it raised.
+
+    It is silent: the client learns that the action was blocked, and not why.
+    """
+
+    silent = True
+    public_fields = ("type",)
+    public_message = "The action was blocked by middleware"
+
+    def __init__(self, message: str = "", type: str | None = None) -> None:
+        super().__init__(message)
+        self.type = type
+
+
+class SilentMiddlewareBlockedError(MiddlewareError):
+    """Middleware of line `type` blocked an action without giving a reason."""
+
+    silent = False
+    public_message = None
+
+
+class InternalServerError(SocketClusterError):
+    """An unexpected exception, as a client sees it."""
+
+
+class ServerProtocolError(SocketClusterError):
+    """A protocol problem of the server itself."""
+
+
+class HTTPServerError(SocketClusterError):
+    """A problem of the HTTP server."""
+
+
+class ProcessExitError(SocketClusterError):
+    """A process ended with exit status `code`."""
+
+    public_fields = ("code",)
+
+    def __init__(self, message: str = "", code: int | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class UnknownError(SocketClusterError):
+    """Anything else."""
+
+
+_KNOWN: dict[str, type[SocketClusterError]] = {
+    cls.__name__: cls
+    for cls in (
+        InvalidActionError,
+        InvalidArgumentsError,
+        EncodeError,
+        InvalidOptionsError,
+        InvalidMessageError,
+        UnknownProcedureError,
+        AuthError,
+        AuthTokenError,
+        AuthTokenExpiredError,
+        AuthTokenInvalidError,
+        AuthTokenNotBeforeError,
+        BadConnectionError,
+        SocketProtocolError,
+        TimeoutError,
+        ResourceLimitError,
+        BrokerError,
+        MiddlewareError,
+        SilentMiddlewareBlockedError,
+        InternalServerError,
+        ServerProtocolError,
+        HTTPServerError,
+        ProcessExitError,
+        UnknownError,
+    )
+}
+
+# What a field of a peer's error may be; anything else goes to `fields` as it came.
+_FIELD_TYPES: dict[str, tuple[type, ...]] = {
+    "code": (int,),
+    "status_code": (int,),
+    "is_bad_token": (bool,),
+    "type": (str,),
+    "reason": (str,),
+    "expiry": (str, int, float),
+    "date": (str, int, float),
+}
+# The `name` of these is that of a module, attribute or variable.
+_OTHER_NAME = (ImportError, AttributeError, NameError)
+
+
+def internal_error() -> InternalServerError:
+    """What a client gets for an exception nobody meant it to see."""
+    return InternalServerError("Internal server error")
+
+
+def dehydrate_error(error: BaseException | str | None) -> dict[str, Any] | str | None:
+    """The wire form of an error: name, message, and the fields that its class declares public.
+
+    For an exception of another family: its `name` if that is a string, or its class name, its text,
+    and `status_code` and `is_bad_token` if set. A string or None is sent as it is. Field names on
+    the wire are camelCase, datetimes ISO 8601 in UTC with milliseconds.
+
+    Raises InvalidArgumentsError for anything that is neither.
+    """
+    if error is None or isinstance(error, str):
+        return error
+    if not isinstance(cast(object, error), BaseException):
+        raise InvalidArgumentsError(
+            f"An error must be an exception or a string, not {type(error).__name__}"
+        )
+    if isinstance(error, SocketClusterError):
+        message = error.message if error.public_message is None else error.public_message
+        wire: dict[str, Any] = {"message": message, "name": _wire_name(error)}
+        for field in error.public_fields:
+            value = getattr(error, field, None)
+            if value is not None:
+                wire[_camel_case(field)] = _iso(value) if isinstance(value, datetime) else value
+    else:
+        wire = {"message": str(error), "name": _wire_name(error)}
+    for field in ("status_code", "is_bad_token"):
+        value = getattr(error, field, None)
+        if _is_a(value, _FIELD_TYPES[field]):
+            wire[_camel_case(field)] = value
+    return wire
+
+
+def hydrate_error(obj: object) -> SocketClusterError:
+    """The error a peer sent, as an exception of the class that its name stands for.
+
+    An unknown name gives a RemoteError. Nothing a peer sends makes this raise: what has a wrong
+    type is left in `fields`, a name or message that is missing is replaced, an overlong one cut
+    (MAX_REMOTE_NAME_LENGTH, MAX_REMOTE_MESSAGE_LENGTH).
+    """
+    if isinstance(obj, str):
+        return RemoteError(obj[:MAX_REMOTE_MESSAGE_LENGTH])
+    if not isinstance(obj, dict):
+        return RemoteError(_MALFORMED, fields={} if obj is None else {"value": obj})
+    rest: dict[Any, Any] = dict(cast(dict[Any, Any], obj))
+    name, message = rest.pop("name", None), rest.pop("message", None)
+    message = message[:MAX_REMOTE_MESSAGE_LENGTH] if isinstance(message, str) else _MALFORMED
+    name = name[:MAX_REMOTE_NAME_LENGTH] if isinstance(name, str) and name else "Error"
+    known = _KNOWN.get(name)
+    error = RemoteError(message, name) if known is None else known(message)
+    for field in (*error.public_fields, "status_code", "is_bad_token"):
+        key = _camel_case(field)
+        if key in rest and _is_a(rest[key], _FIELD_TYPES[field]):
+            setattr(error, field, rest.pop(key))
+    error.fields = rest
+    error.is_remote = True
+    return error
+
+
+def _wire_name(error: BaseException) -> str:
+    name = None if isinstance(error, _OTHER_NAME) else getattr(error, "name", None)
+    return name if isinstance(name, str) and name else type(error).__name__
+
+
+def _camel_case(field: str) -> str:
+    head, *tail = field.split("_")
+    return head + "".join(part.capitalize() for part in tail)
+
+
+def _iso(value: datetime) -> str:
+    return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _is_a(value: object, types: tuple[type, ...]) -> bool:
+    # True and False are integers to isinstance.
+    return isinstance(value, types) and (bool in types or not isinstance(value, bool))

@@ -1,0 +1,257 @@
+"""The events of servers, sockets, channels and exchanges, as frozen dataclasses.
+
+Field names are the documented JavaScript property names in snake_case. `LISTENERS` of the
+documentation: `server.listener("connection")` yields `ConnectionEvent` objects, and so on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from socketcluster.server.socket import AGServerSocket
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorEvent:
+    """'error' of a server, socket or exchange."""
+
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class WarningEvent:
+    """'warning' of a server: what went wrong without ending it, every socket error included."""
+
+    warning: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyEvent:
+    """'ready' of a server or exchange."""
+
+
+@dataclass(frozen=True, slots=True)
+class HandshakeEvent:
+    """'handshake' of a server: a socket was made and has not yet shaken hands."""
+
+    socket: AGServerSocket
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionEvent:
+    """'connection' of a server: a socket completed its handshake. `ping_timeout` in milliseconds."""
+
+    socket: AGServerSocket
+    id: str
+    ping_timeout: int
+    is_authenticated: bool
+    auth_error: BaseException | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionAbortEvent:
+    """'connectionAbort' of a server: a socket was lost before its handshake was complete."""
+
+    socket: AGServerSocket
+    code: int
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class DisconnectionEvent:
+    """'disconnection' of a server: a socket was lost after its handshake."""
+
+    socket: AGServerSocket
+    code: int
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ClosureEvent:
+    """'closure' of a server: a socket was lost, at any stage."""
+
+    socket: AGServerSocket
+    code: int
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionEvent:
+    """'subscription' of a server. `channel_options` is what the client sent beside the name."""
+
+    socket: AGServerSocket
+    channel: str
+    channel_options: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class UnsubscriptionEvent:
+    """'unsubscription' of a server."""
+
+    socket: AGServerSocket
+    channel: str
+
+
+@dataclass(frozen=True, slots=True)
+class AuthenticationEvent:
+    """'authentication' of a server."""
+
+    socket: AGServerSocket
+    auth_token: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class DeauthenticationEvent:
+    """'deauthentication' of a server; `old_auth_token` is None if there was none."""
+
+    socket: AGServerSocket
+    old_auth_token: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class AuthenticationStateChangeEvent:
+    """'authenticationStateChange' of a server; states are 'authenticated' and 'unauthenticated'."""
+
+    socket: AGServerSocket
+    old_auth_state: str
+    new_auth_state: str
+    auth_token: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BadSocketAuthTokenEvent:
+    """'badSocketAuthToken' of a server: a client showed an invalid or expired token."""
+
+    socket: AGServerSocket
+    auth_error: BaseException
+    signed_auth_token: Any
+
+
+@dataclass(frozen=True, slots=True)
+class MessageEvent:
+    """'message' of a socket: any message received, as text or, for a binary one, bytes."""
+
+    message: str | bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RawEvent:
+    """'raw' of a socket: a message that is neither a call, an event nor an answer."""
+
+    message: str | bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectEvent:
+    """'connect' of a socket: its handshake is complete. `ping_timeout` in milliseconds."""
+
+    id: str
+    ping_timeout: int
+    is_authenticated: bool
+    auth_error: BaseException | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectAbortEvent:
+    """'connectAbort' of a socket."""
+
+    code: int
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class DisconnectEvent:
+    """'disconnect' of a socket."""
+
+    code: int
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class CloseEvent:
+    """'close' of a socket: lost at any stage."""
+
+    code: int
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class EndEvent:
+    """'end' of a socket: its last event."""
+
+
+@dataclass(frozen=True, slots=True)
+class SubscribeEvent:
+    """'subscribe' of a socket. `subscription_options` is what the client sent beside the name."""
+
+    channel: str
+    subscription_options: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class UnsubscribeEvent:
+    """'unsubscribe' of a socket."""
+
+    channel: str
+
+
+@dataclass(frozen=True, slots=True)
+class AuthenticateEvent:
+    """'authenticate' of a socket."""
+
+    auth_token: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class DeauthenticateEvent:
+    """'deauthenticate' of a socket."""
+
+    old_auth_token: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class AuthStateChangeEvent:
+    """'authStateChange' of a socket."""
+
+    old_auth_state: str
+    new_auth_state: str
+    auth_token: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BadAuthTokenEvent:
+    """'badAuthToken' of a socket."""
+
+    auth_error: BaseException
+    signed_auth_token: Any
+
+
+@dataclass(frozen=True, slots=True)
+class AuthTokenSignedEvent:
+    """'authTokenSigned' of a socket."""
+
+    signed_auth_token: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelSubscribeEvent:
+    """'subscribe' of an exchange or of a channel."""
+
+    channel: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelUnsubscribeEvent:
+    """'unsubscribe' of an exchange or of a channel."""
+
+    channel: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelSubscribeFailEvent:
+    """'subscribeFail' of an exchange or of a channel: the broker refused; it may be tried again."""
+
+    channel: str
+    error: BaseException

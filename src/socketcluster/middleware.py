@@ -1,0 +1,219 @@
+"""Middleware: functions that decide on the actions of one socket, and what happens when they fail.
+
+A function is called once per socket (and once per upgrade for the handshake line) with a
+`MiddlewareStream`, and decides each `AGAction` it yields. It fails closed: once it has raised,
+returned or been cancelled, its action and all later ones of that socket are blocked.
+
+Source: SocketCluster documentation, "Middleware and authorization".
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from socketcluster.action import AGAction
+from socketcluster.errors import MiddlewareError, SilentMiddlewareBlockedError
+
+MIDDLEWARE_HANDSHAKE: Final = "handshake"
+MIDDLEWARE_INBOUND_RAW: Final = "inboundRaw"
+MIDDLEWARE_INBOUND: Final = "inbound"
+MIDDLEWARE_OUTBOUND: Final = "outbound"
+MIDDLEWARE_TYPES: Final = (
+    MIDDLEWARE_HANDSHAKE,
+    MIDDLEWARE_INBOUND_RAW,
+    MIDDLEWARE_INBOUND,
+    MIDDLEWARE_OUTBOUND,
+)
+
+
+class MiddlewareStream:
+    """The actions of one socket on one line, in order: `async for action in stream`.
+
+    It has one reader, the middleware function. Nothing written before that first reads is lost.
+    Cancelling a wait loses no action.
+    """
+
+    __slots__ = ("_closed", "_queue", "_waiter", "type")
+
+    def __init__(self, type: str) -> None:
+        self.type = type
+        self._queue: deque[AGAction] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+        self._closed = False
+
+    def __aiter__(self) -> MiddlewareStream:
+        return self
+
+    async def __anext__(self) -> AGAction:
+        while not self._queue:
+            if self._closed:
+                raise StopAsyncIteration
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        return self._queue.popleft()
+
+    async def once(self) -> AGAction:
+        """The next action.
+
+        Raises:
+            StopAsyncIteration: as RuntimeError's cause, the socket is gone.
+        """
+        return await self.__anext__()
+
+    def write(self, action: AGAction) -> None:
+        """Add an action."""
+        self._queue.append(action)
+        self._wake()
+
+    def close(self) -> None:
+        """End the loop over the stream once it has taken what was written."""
+        self._closed = True
+        self._wake()
+
+    def drain(self) -> None:
+        """Drop what was written and not taken."""
+        self._queue.clear()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+MiddlewareFunction = Callable[[MiddlewareStream], Awaitable[None]]
+
+
+class MiddlewareLine:
+    """One middleware function at work for one socket, or for one upgrade."""
+
+    __slots__ = ("_deciding", "_ended", "_on_failure", "_task", "function", "stream")
+
+    def __init__(
+        self,
+        type: str,
+        function: MiddlewareFunction,
+        on_failure: Callable[[MiddlewareError], None],
+    ) -> None:
+        self.function = function
+        self.stream = MiddlewareStream(type)
+        self._on_failure = on_failure
+        self._ended = False
+        self._deciding: set[asyncio.Future[tuple[str, Any]]] = set()
+        self._task = asyncio.ensure_future(self._run())
+
+    @property
+    def type(self) -> str:
+        """One of the four middleware types."""
+        return self.stream.type
+
+    async def _run(self) -> None:
+        cause: BaseException | None = None
+        how = "returned"
+        try:
+            await self.function(self.stream)
+        except asyncio.CancelledError as error:
+            how, cause = "was cancelled", error
+        except Exception as error:
+            how, cause = f"raised {type(error).__name__}: {error}", error
+        closed = self.stream._closed
+        self.end()
+        if not closed:
+            failure = MiddlewareError(
+                f"The {self.type} middleware function {how}; every action of this socket that "
+                "it would decide is blocked"
+            )
+            failure.__cause__ = cause
+            self._on_failure(failure)
+
+    async def decide(self, action: AGAction) -> Any:
+        """Put an action before the function; returns its data, which the function may have replaced.
+
+        Cancelling it leaves the action undecided.
+
+        Raises:
+            Blocked: the function blocked it, or cannot decide it.
+        """
+        if self._ended:
+            raise Blocked(self._silent(action.type), None)
+        kind = action.type
+        decision: asyncio.Future[tuple[str, Any]] = asyncio.get_running_loop().create_future()
+        action.on_decided(
+            lambda outcome, value: None if decision.done() else decision.set_result((outcome, value))
+        )
+        self._deciding.add(decision)
+        self.stream.write(action)
+        # Only the function holds the action now: one that it drops undecided is blocked at once.
+        del action
+        try:
+            outcome, value = await decision
+        finally:
+            self._deciding.discard(decision)
+        if outcome == "allowed":
+            return value
+        raise self._blocked(kind, outcome, value)
+
+    def _blocked(self, kind: str, outcome: str, error: Any) -> Blocked:
+        silent = self._silent(kind)
+        if outcome == "ended":
+            return Blocked(silent, None)
+        if outcome == "dropped":
+            return Blocked(
+                silent,
+                MiddlewareError(
+                    f"The {self.type} middleware function neither allowed nor blocked "
+                    f"a {kind} action"
+                ),
+            )
+        if error is None:
+            return Blocked(silent, silent)
+        if isinstance(error, str):
+            error = MiddlewareError(error)
+        if getattr(error, "silent", False):
+            return Blocked(silent, error)
+        return Blocked(error, error)
+
+    def _silent(self, kind: str) -> SilentMiddlewareBlockedError:
+        return SilentMiddlewareBlockedError(
+            f"The {kind} AGAction was blocked by {self.type} middleware", self.type
+        )
+
+    def close(self) -> None:
+        """End the function's loop once it has decided what was written."""
+        self.stream.close()
+
+    def end(self) -> None:
+        """Block all that is undecided and all that may follow."""
+        self._ended = True
+        self.stream.close()
+        self.stream.drain()
+        for decision in list(self._deciding):
+            if not decision.done():
+                decision.set_result(("ended", None))
+
+    def kill(self) -> None:
+        """End it and cancel the function."""
+        self.end()
+        if self._task is not _current_task():
+            self._task.cancel()
+
+
+def _current_task() -> asyncio.Task[Any] | None:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None
+
+
+class Blocked(Exception):
+    """An action was not allowed: `for_client` is what the client may know, `for_server` what
+    is reported here (None if it was reported already)."""
+
+    def __init__(self, for_client: BaseException, for_server: BaseException | None) -> None:
+        super().__init__(str(for_client))
+        self.for_client = for_client
+        self.for_server = for_server

@@ -1,0 +1,56 @@
+"""Finished server frames: unmasked, final, built once and written to many.
+
+Source: RFC 6455, section 5.2 (framing) and 5.5 (control frames).
+"""
+
+from __future__ import annotations
+
+_TEXT = 0x81
+_BINARY = 0x82
+_CLOSE = 0x88
+_PONG = 0x8A
+MAX_REASON_BYTES = 123
+
+
+def _frame(first: int, payload: bytes) -> bytes:
+    size = len(payload)
+    if size < 126:
+        return bytes((first, size)) + payload
+    if size < 65536:
+        return bytes((first, 126, size >> 8, size & 255)) + payload
+    return bytes((first, 127)) + size.to_bytes(8, "big") + payload
+
+
+def text_frame(payload: bytes) -> bytes:
+    """A text message; `payload` is UTF-8."""
+    return _frame(_TEXT, payload)
+
+
+def binary_frame(payload: bytes) -> bytes:
+    """A binary message."""
+    return _frame(_BINARY, payload)
+
+
+def pong_frame(payload: bytes) -> bytes:
+    """The answer to a ping, whose payload (at most 125 bytes) it repeats."""
+    return _frame(_PONG, payload)
+
+
+def close_frame(code: int, reason: str) -> bytes:
+    """A close frame; the reason is cut to 123 bytes, between characters. 1005 means no code."""
+    if code == 1005:
+        return _frame(_CLOSE, b"")
+    return _frame(_CLOSE, code.to_bytes(2, "big") + cut_reason(reason).encode())
+
+
+def cut_reason(reason: str) -> str:
+    """A reason that fits into a close frame."""
+    encoded = reason.encode("utf-8", "replace")[:MAX_REASON_BYTES]
+    return encoded.decode("utf-8", "ignore")
+
+
+def frame_payload(frame: bytes) -> tuple[bool, bytes]:
+    """(whether it is text, the payload) of a frame built here."""
+    size = frame[1]
+    start = 2 if size < 126 else 4 if size == 126 else 10
+    return frame[0] == _TEXT, frame[start:]

@@ -1,0 +1,77 @@
+"""Packets: what a message says once it is decoded.
+
+`{"event", "data", "cid"}` is a call, the same without `cid` an event, `{"rid", "data"|"error"}`
+an answer; an array is a batch of them; anything else is a raw message.
+
+Source: SocketCluster protocol 2, "Packets".
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+
+class BinaryMessage(bytes):
+    """A message that came in a binary frame; plain bytes stand for text as UTF-8."""
+
+    __slots__ = ()
+
+
+def readable(message: bytes) -> str | bytes:
+    """A message as users see it: str if it was text, else bytes."""
+    return bytes(message) if type(message) is BinaryMessage else message.decode()
+
+
+def unreadable(message: str | bytes) -> bytes:
+    """The reverse of `readable`."""
+    return message.encode() if isinstance(message, str) else BinaryMessage(message)
+
+
+class Publication(msgspec.Struct, gc=False):
+    """The data of '#publish' with its payload left as the bytes received."""
+
+    channel: str
+    data: msgspec.Raw | None = None
+
+
+class Packet(msgspec.Struct, gc=False):
+    """One packet. A field of a type the protocol does not know is None; `event` None means that
+    it is an answer (`rid` set) or a raw message."""
+
+    event: str | None = None
+    data: Any = None
+    cid: int | float | None = None
+    rid: int | float | None = None
+    error: Any = None
+
+
+class PublishPacket(msgspec.Struct, gc=False):
+    """A '#publish' packet whose payload nobody has parsed."""
+
+    event: str
+    data: Publication
+    cid: int | float | None = None
+
+
+RAW_PACKET = Packet()
+"""Stands for a message that is valid in the codec and no packet."""
+
+
+def _number(value: Any) -> int | float | None:
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def packet_from(value: Any) -> Packet:
+    """The packet that a decoded value is; a wrong type in a field leaves that field out."""
+    if not isinstance(value, dict):
+        return RAW_PACKET
+    event = value.get("event")
+    return Packet(
+        event=event if isinstance(event, str) else None,
+        data=value.get("data"),
+        cid=_number(value.get("cid")),
+        rid=_number(value.get("rid")),
+        error=value.get("error"),
+    )

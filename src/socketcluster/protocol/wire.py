@@ -1,0 +1,173 @@
+"""Messages to packets and packets to frames, for JSON as fast as can be, for any other codec plainly.
+
+A `Wire` is made once per server. What it hands out is finished server frames (`frames.py`), so
+that one publish is encoded and framed once for all its subscribers. The payload of a publish
+travels as bytes: JSON text with the JSON codec, else what the codec makes of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from socketcluster.codecs.base import CodecEngine
+from socketcluster.codecs.json import JSONCodec, may_be_deep
+from socketcluster.errors import InvalidArgumentsError, InvalidMessageError, SocketClusterError
+from socketcluster.protocol.frames import binary_frame, text_frame
+from socketcluster.protocol.packets import (
+    Packet,
+    PublishPacket,
+    packet_from,
+    readable,
+)
+
+_PACKET = msgspec.json.Decoder(Packet)
+_PUBLISH = msgspec.json.Decoder(PublishPacket)
+_PUBLISH_START = b'{"event":"#publish",'
+_ANSWER_START = b'{"rid":'
+# Numbers that msgspec lets through unparsed, or decodes, and that cannot be encoded again: the
+# codec itself, which is slower, refuses them.
+_HUGE_NUMBER = re.compile(rb"\d{19}|\d[eE]\+?\d{3}").search
+
+Decoded = Packet | PublishPacket | list[Packet | PublishPacket]
+
+
+class DroppableFrame(bytes):
+    """The frame of a publish that may be dropped when its receiver is too slow."""
+
+
+class Wire:
+    """Decodes messages and builds frames with one codec."""
+
+    __slots__ = ("_droppable", "_encode_json", "_json", "_text", "codec")
+
+    def __init__(
+        self, codec: CodecEngine, droppable: Callable[[str], bool] = lambda channel: False
+    ) -> None:
+        self.codec = codec
+        self._droppable = droppable
+        self._text = False
+        self._json = codec if type(codec) is JSONCodec else None
+        self._encode_json = codec.encode_bytes if type(codec) is JSONCodec else None
+
+    def decode(self, message: bytes) -> Decoded:
+        """A packet, or a list of them for a batch.
+
+        Raises:
+            InvalidMessageError: the codec cannot decode the message.
+        """
+        if self._json is not None and type(message) is bytes and not _HUGE_NUMBER(message):
+            try:
+                if message.startswith(_PUBLISH_START):
+                    packet = _PUBLISH.decode(message)
+                    # A repeated key may have changed the event after it was looked at.
+                    if packet.event == "#publish":
+                        return packet
+                if not may_be_deep(message):
+                    return _PACKET.decode(message)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                pass  # A batch, a raw message, or an error that the codec words.
+        try:
+            value = self.codec.decode(message if self._json is not None else readable(message))
+        except SocketClusterError:
+            raise
+        except Exception as error:
+            raise InvalidMessageError(f"The message could not be decoded: {error}") from error
+        if isinstance(value, list):
+            return [packet_from(item) for item in value]
+        return packet_from(value)
+
+    def is_answer(self, message: bytes) -> bool:
+        """Whether a message is an answer alone, judged by its first bytes where that is enough."""
+        if self._json is not None:
+            return message.startswith(_ANSWER_START)
+        try:
+            packet = self.decode(message)
+        except InvalidMessageError:
+            return False
+        return isinstance(packet, Packet) and packet.event is None and packet.rid is not None
+
+    def frame(self, packet: Any) -> bytes:
+        """The frame of one packet.
+
+        Raises:
+            InvalidArgumentsError: the codec cannot encode it.
+        """
+        if self._encode_json is not None:
+            return text_frame(self._encode_json(packet))
+        return frame_of(self.encode(packet))
+
+    def encode(self, packet: Any) -> str | bytes:
+        """What the codec makes of a packet.
+
+        Raises:
+            InvalidArgumentsError: the codec cannot encode it.
+        """
+        try:
+            return self.codec.encode(packet)
+        except SocketClusterError:
+            raise
+        except Exception as error:
+            raise InvalidArgumentsError(f"The data could not be encoded: {error}") from error
+
+    def batch_item(self, packet: Any) -> tuple[Any, int]:
+        """A packet made ready for a batch, and its size in bytes; it is checked now so that it
+        cannot spoil the others later. A batch is a list of them, for `frame`.
+
+        Raises:
+            InvalidArgumentsError: the codec cannot encode it.
+        """
+        if self._encode_json is not None:
+            encoded = self._encode_json(packet)
+            return msgspec.Raw(encoded), len(encoded)
+        return packet, len(self.encode(packet))
+
+    def encode_payload(self, data: Any) -> bytes:
+        """The payload of a publish as bytes that a broker carries.
+
+        Raises:
+            InvalidArgumentsError: the codec cannot encode it.
+        """
+        if type(data) is msgspec.Raw:
+            return bytes(data)
+        if self._encode_json is not None:
+            return self._encode_json(data)
+        encoded = self.encode(data)
+        self._text = isinstance(encoded, str)
+        return encoded.encode() if isinstance(encoded, str) else bytes(encoded)
+
+    def decode_payload(self, payload: bytes) -> Any:
+        """What `encode_payload` was given.
+
+        Raises:
+            InvalidMessageError: it is not something this codec encoded.
+        """
+        if self._json is not None:
+            return self._json.decode_value(payload)
+        try:
+            # A payload of a codec that makes text is kept as UTF-8.
+            return self.codec.decode(payload.decode() if self._text else payload)
+        except SocketClusterError:
+            raise
+        except Exception as error:
+            raise InvalidMessageError(f"The payload could not be decoded: {error}") from error
+
+    def publish_frame(self, channel: str, payload: bytes) -> bytes:
+        """The '#publish' frame for subscribers."""
+        frame = self.frame(self.publish_packet(channel, payload))
+        return DroppableFrame(frame) if self._droppable(channel) else frame
+
+    def publish_packet(self, channel: str, payload: bytes) -> Any:
+        """The '#publish' packet; with the JSON codec the payload stays as it is."""
+        data = msgspec.Raw(payload) if self._json is not None else self.decode_payload(payload)
+        return {"event": "#publish", "data": {"channel": channel, "data": data}}
+
+
+def frame_of(message: str | bytes) -> bytes:
+    """The frame of an encoded message: text for str, binary for bytes."""
+    if isinstance(message, str):
+        return text_frame(message.encode())
+    return binary_frame(bytes(message))

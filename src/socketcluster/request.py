@@ -1,0 +1,70 @@
+"""AGRequest: a remote procedure call that awaits its answer."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from socketcluster.errors import InvalidActionError, InvalidArgumentsError
+
+
+class Responder(Protocol):
+    """Who carries the answer to the caller: a socket."""
+
+    def respond(self, rid: int | float, data: Any, error: BaseException | str | None) -> None:
+        """Send `{"rid", "data"}` or `{"rid", "error"}`."""
+
+
+class AGRequest:
+    """A call by a client, as `socket.procedure(name)` yields it.
+
+    Attributes:
+        socket: the caller.
+        id: the caller's number for it, `cid` on the wire.
+        procedure: the name called.
+        data: the argument.
+        sent: whether it was answered.
+
+    Source: SocketCluster protocol, "RPC"; npm ag-request.
+    """
+
+    __slots__ = ("data", "id", "procedure", "sent", "socket")
+
+    def __init__(self, socket: Any, id: int | float, procedure: str, data: Any = None) -> None:
+        self.socket = socket
+        self.id = id
+        self.procedure = procedure
+        self.data = data
+        self.sent = False
+
+    def end(self, data: Any = None) -> None:
+        """Answer with a result. On a closed socket it only warns.
+
+        Raises:
+            InvalidActionError: it was already answered.
+            InvalidArgumentsError: the codec cannot encode `data`; the call is still unanswered.
+        """
+        self._check()
+        self.socket.respond(self.id, data, None)
+        self.sent = True
+
+    def error(self, error: BaseException | str) -> None:
+        """Answer with an error: its name, message and declared public fields reach the caller.
+
+        Raises:
+            InvalidActionError: it was already answered.
+            InvalidArgumentsError: `error` is neither an exception nor a text.
+        """
+        self._check()
+        if not isinstance(error, BaseException | str):
+            raise InvalidArgumentsError(
+                f"request.error() takes an exception or a text, not {type(error).__name__}"
+            )
+        self.socket.respond(self.id, None, error)
+        self.sent = True
+
+    def _check(self) -> None:
+        if self.sent:
+            raise InvalidActionError(f"Response to request {self.id} has already been sent")
+
+    def __repr__(self) -> str:
+        return f"<AGRequest {self.procedure!r} id={self.id}{' sent' if self.sent else ''}>"

@@ -1,0 +1,1 @@
+"""The server: AGServer, its sockets and its options."""

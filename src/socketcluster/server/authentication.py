@@ -1,0 +1,239 @@
+"""Who a socket is: its token, how it gets one, how it loses it.
+
+A socket counts as authenticated only after its token was verified, or signed, and middleware
+allowed it. An expired token is taken away by a timer, and with it the channels that were
+subscribed to under it.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from socketcluster.action import AGAction
+from socketcluster.auth import is_expired, translate_token_error
+from socketcluster.errors import (
+    AuthError,
+    AuthTokenExpiredError,
+    AuthTokenInvalidError,
+    BadConnectionError,
+    InvalidActionError,
+    InvalidArgumentsError,
+)
+from socketcluster.events import (
+    AuthenticateEvent,
+    AuthenticationEvent,
+    AuthenticationStateChangeEvent,
+    AuthStateChangeEvent,
+    AuthTokenSignedEvent,
+    BadAuthTokenEvent,
+    BadSocketAuthTokenEvent,
+    DeauthenticateEvent,
+    DeauthenticationEvent,
+)
+from socketcluster.middleware import MIDDLEWARE_INBOUND
+from socketcluster.protocol.state import (
+    AUTHENTICATED,
+    CLOSE_SIGNING_FAILED,
+    CLOSED,
+    CONNECTING,
+    UNAUTHENTICATED,
+)
+
+if TYPE_CHECKING:
+    from socketcluster.server.socket import AGServerSocket
+
+
+@dataclass(frozen=True, slots=True)
+class AuthInfo:
+    """What the verification of a client's token found; `action.data` of HANDSHAKE_SC."""
+
+    signed_auth_token: Any
+    auth_token_error: BaseException | None
+    auth_token: dict[str, Any] | None
+    auth_state: str
+
+
+class SocketAuth:
+    """The authentication of one socket."""
+
+    __slots__ = ("expires_at", "signed_token", "socket", "state", "token")
+
+    def __init__(self, socket: AGServerSocket) -> None:
+        self.socket = socket
+        self.state = UNAUTHENTICATED
+        self.token: dict[str, Any] | None = None
+        self.signed_token: str | None = None
+        self.expires_at: float | None = None
+
+    # What a client shows
+
+    async def verify(self, signed_token: Any) -> AuthInfo:
+        """Have the auth engine verify a token. Never raises for a bad one."""
+        server = self.socket.server
+        options = {**server.default_verification_options, "socket": self.socket}
+        try:
+            claims = server.auth.verify_token(signed_token, server.verification_key, options)
+            if inspect.isawaitable(claims):
+                claims = await claims
+            if not isinstance(claims, dict):
+                raise AuthTokenInvalidError("The token's claims are not an object")
+        except Exception as error:
+            return AuthInfo(signed_token, translate_token_error(error), None, UNAUTHENTICATED)
+        return AuthInfo(signed_token, None, claims, AUTHENTICATED)
+
+    async def accept(self, info: AuthInfo) -> None:
+        """Take on a verified token, if AUTHENTICATE middleware allows it.
+
+        Raises:
+            Exception: the token is bad or middleware blocked it; the socket has no token then.
+        """
+        socket = self.socket
+        if info.auth_token_error is not None:
+            self._clear()
+            error = info.auth_token_error
+            if info.signed_auth_token is not None:
+                socket.emit_error(error)
+                if getattr(error, "is_bad_token", False):
+                    self._emit_bad_token(error, info.signed_auth_token)
+            raise error
+        if socket.server.has_middleware(MIDDLEWARE_INBOUND):
+            action = AGAction(AGAction.AUTHENTICATE, socket=socket)
+            action.signed_auth_token = info.signed_auth_token
+            action.auth_token = info.auth_token
+            try:
+                await socket.decide(MIDDLEWARE_INBOUND, [action])
+            except Exception as error:
+                self._clear()
+                if getattr(error, "is_bad_token", False):
+                    self._emit_bad_token(error, info.signed_auth_token)
+                raise
+        if socket.state != CLOSED:
+            assert info.auth_token is not None
+            self._set(info.auth_token, info.signed_auth_token)
+
+    def _emit_bad_token(self, error: BaseException, signed_token: Any) -> None:
+        socket = self.socket
+        socket.emit("badAuthToken", BadAuthTokenEvent(error, signed_token))
+        socket.server.emit(
+            "badSocketAuthToken", BadSocketAuthTokenEvent(socket, error, signed_token)
+        )
+
+    # What the server gives
+
+    async def set_token(self, claims: dict[str, Any], options: dict[str, Any]) -> None:
+        """`AGServerSocket.set_auth_token`."""
+        socket = self.socket
+        if socket.state == CONNECTING:
+            error = InvalidActionError("Cannot call setAuthToken before completing the handshake")
+            socket.emit_error(error)
+            raise error
+        reject_on_failed_delivery = options.pop("reject_on_failed_delivery", False)
+        if options.pop("algorithm", None) is not None:
+            socket.emit_error(
+                InvalidArgumentsError(
+                    "Cannot change auth token algorithm at runtime - "
+                    "It must be specified as a config option on launch"
+                )
+            )
+        claims = copy.deepcopy(claims)
+        signed_token = await self._sign(claims, options)
+        if socket.state == CLOSED:
+            raise BadConnectionError(
+                "The socket was closed before its auth token was signed", "disconnect"
+            )
+        old_state = self.state
+        self._set(claims, signed_token)
+        socket.emit("authTokenSigned", AuthTokenSignedEvent(signed_token))
+        self.trigger_events(old_state)
+        if not reject_on_failed_delivery:
+            socket.transmit("#setAuthToken", {"token": signed_token})
+            return
+        try:
+            await socket.invoke("#setAuthToken", {"token": signed_token})
+        except Exception as cause:
+            failure = AuthError(f"Failed to deliver auth token to client - {cause}")
+            socket.emit_error(failure)
+            raise failure from cause
+
+    async def _sign(self, claims: dict[str, Any], options: dict[str, Any]) -> str:
+        server = self.socket.server
+        if not isinstance(claims, dict):
+            raise InvalidArgumentsError(
+                f"An auth token's claims must be a dict, not {type(claims).__name__}"
+            )
+        options = {name: value for name, value in options.items() if value is not None}
+        if claims.get("exp") is None:
+            options.setdefault("expires_in", server.options.auth_default_expiry)
+        else:
+            options.pop("expires_in", None)
+        options.update(server.default_signature_options, socket=self.socket)
+        try:
+            signed = server.auth.sign_token(claims, server.signature_key, options)
+            return str(await signed if inspect.isawaitable(signed) else signed)
+        except Exception as error:
+            self.socket.emit_error(error)
+            self.socket.disconnect(CLOSE_SIGNING_FAILED, str(error))
+            raise
+        # `claims` now also has what the engine added, `iat` and `exp`, as a client sees it.
+
+    # Losing it
+
+    def drop(self) -> None:
+        """Forget the token, here only; emits the events."""
+        socket = self.socket
+        old_state, old_token = self.state, self.token
+        self._clear()
+        if old_state != UNAUTHENTICATED:
+            socket.emit("authStateChange", AuthStateChangeEvent(old_state, self.state))
+            socket.server.emit(
+                "authenticationStateChange",
+                AuthenticationStateChangeEvent(socket, old_state, self.state),
+            )
+        socket.emit("deauthenticate", DeauthenticateEvent(old_token))
+        socket.server.emit("deauthentication", DeauthenticationEvent(socket, old_token))
+
+    def drop_and_tell(self) -> None:
+        """Forget the token and have the client forget it."""
+        self.drop()
+        self.socket.transmit_any_state("#removeAuthToken")
+
+    def check_expiry(self) -> AuthTokenExpiredError | None:
+        """Take an expired token away, and the channels subscribed to while it was good."""
+        if self.expires_at is None or time.time() <= self.expires_at:
+            return None
+        expired = AuthTokenExpiredError("The socket auth token has expired", self.expires_at)
+        self.drop_and_tell()
+        self.socket.kick_out_authenticated("The socket auth token has expired")
+        return expired
+
+    # State
+
+    def _set(self, claims: dict[str, Any], signed_token: str) -> None:
+        self.state = AUTHENTICATED
+        self.token = claims
+        self.signed_token = signed_token
+        expiry = claims.get("exp")
+        usable = isinstance(expiry, int | float) and not is_expired({"exp": expiry}, float("-inf"))
+        self.expires_at = float(expiry) if usable and expiry is not None else None
+
+    def _clear(self) -> None:
+        self.state = UNAUTHENTICATED
+        self.token = self.signed_token = self.expires_at = None
+
+    def trigger_events(self, old_state: str) -> None:
+        """Tell listeners that the socket is authenticated."""
+        socket, token = self.socket, self.token
+        if token is None:
+            return
+        if old_state != AUTHENTICATED:
+            socket.emit("authStateChange", AuthStateChangeEvent(old_state, self.state, token))
+            socket.server.emit(
+                "authenticationStateChange",
+                AuthenticationStateChangeEvent(socket, old_state, self.state, token),
+            )
+        socket.emit("authenticate", AuthenticateEvent(token))
+        socket.server.emit("authentication", AuthenticationEvent(socket, token))

@@ -1,0 +1,369 @@
+"""What each packet of a client does. `dispatch` does it at once, or returns what is left to await.
+
+Source: SocketCluster protocol 2; the order of checks is that of the original server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from socketcluster.action import AGAction
+from socketcluster.errors import (
+    BrokerError,
+    InvalidActionError,
+    SocketClusterError,
+    UnknownProcedureError,
+)
+from socketcluster.events import RawEvent
+from socketcluster.middleware import MIDDLEWARE_INBOUND
+from socketcluster.protocol.packets import Packet, PublishPacket, Publication, readable
+from socketcluster.protocol.state import CLOSE_HANDSHAKE_REJECTED, CLOSED, CONNECTING
+from socketcluster.server.handshake import authenticate, shake_hands
+
+if TYPE_CHECKING:
+    from socketcluster.server.socket import AGServerSocket
+
+Pending = Coroutine[Any, Any, None]
+AnyPacket = Packet | PublishPacket
+
+
+def dispatch(socket: AGServerSocket, packet: AnyPacket, message: bytes) -> Pending | None:
+    """Carry out one packet; None when that is done, else the rest of it."""
+    event = packet.event
+    if socket.state != "open":
+        return _before_handshake(socket, packet)
+    if event is None:
+        assert isinstance(packet, Packet)
+        if packet.rid is not None:
+            socket.inbound.answer(packet)
+        elif socket.has_listener("raw"):
+            socket.emit("raw", RawEvent(readable(message)))
+        return None
+    if event[:1] == "#" and event in _SYSTEM:
+        return _SYSTEM[event](socket, packet)
+    if MIDDLEWARE_INBOUND in socket.server.middleware:
+        return _user_event_through_middleware(socket, packet)
+    if socket.auth.expires_at is not None:
+        socket.auth.check_expiry()
+    _deliver(socket, packet, packet.data)
+    return None
+
+
+def _before_handshake(socket: AGServerSocket, packet: AnyPacket) -> Pending | None:
+    if socket.state == CLOSED:
+        return None
+    if packet.event == "#handshake":
+        if packet.cid is None:
+            socket.emit_error(InvalidActionError("Handshake request was malformatted"))
+            socket.disconnect(CLOSE_HANDSHAKE_REJECTED)
+            return None
+        assert isinstance(packet, Packet)
+        return shake_hands(socket, _request(socket, packet))
+    if not socket.server.options.strict_handshake and packet.cid is not None:
+        error = InvalidActionError("Cannot handle a call before the handshake is complete")
+        _refuse(socket, packet, error)
+    else:
+        socket.inbound.reject_before_handshake()
+    return None
+
+
+def _request(socket: AGServerSocket, packet: AnyPacket) -> Any:
+    """The AGRequest of a call."""
+    data = packet.data
+    if isinstance(data, Publication):
+        data = {"channel": data.channel, "data": _parsed(socket, data.data)}
+    creator = socket.server.options.request_creator or socket.server.make_request
+    request = creator(socket, packet.cid, packet.event, data)
+    socket.open_requests += 1
+    return request
+
+
+def _parsed(socket: AGServerSocket, data: Any) -> Any:
+    return socket.server.wire.decode_payload(bytes(data)) if type(data) is msgspec.Raw else data
+
+
+def _deliver(socket: AGServerSocket, packet: AnyPacket, data: Any) -> None:
+    """An event to its receivers, a call to its procedure."""
+    assert packet.event is not None
+    if packet.cid is None:
+        socket.write_receiver(packet.event, data)
+        return
+    request = _request(socket, packet)
+    request.data = data
+    if not socket.write_procedure(packet.event, request):
+        name = packet.event if len(packet.event) <= 100 else packet.event[:100] + "…"
+        request.error(UnknownProcedureError(f"There is no procedure {name!r}"))
+
+
+async def _user_event_through_middleware(socket: AGServerSocket, packet: AnyPacket) -> None:
+    assert packet.event is not None
+    if packet.cid is None:
+        action = AGAction(AGAction.TRANSMIT, socket=socket, data=packet.data)
+        action.receiver = packet.event
+    else:
+        action = AGAction(AGAction.INVOKE, socket=socket, data=packet.data)
+        action.procedure = packet.event
+    action.auth_token_expired_error = socket.auth.check_expiry()
+    actions = [action]
+    del action
+    try:
+        data = await socket.decide(MIDDLEWARE_INBOUND, actions)
+    except Exception as error:
+        _answer_error(socket, packet, error)
+        return
+    if socket.state != CLOSED:
+        _deliver(socket, packet, data)
+
+
+# The protocol's own events
+
+
+def _handshake_again(socket: AGServerSocket, packet: AnyPacket) -> None:
+    _refuse(socket, packet, InvalidActionError("The handshake has already been completed"))
+    socket.inbound.malformed()
+
+
+def _authenticate(socket: AGServerSocket, packet: AnyPacket) -> Pending | None:
+    if packet.cid is None:
+        socket.emit_error(InvalidActionError("Authenticate request was malformatted"))
+        socket.disconnect(CLOSE_HANDSHAKE_REJECTED)
+        return None
+    return authenticate(socket, _request(socket, packet))
+
+
+def _remove_auth_token(socket: AGServerSocket, packet: AnyPacket) -> None:
+    socket.auth.drop()
+    socket.write_receiver("#removeAuthToken", packet.data)
+    if packet.cid is not None:
+        _request(socket, packet).end()
+
+
+def _publish(socket: AGServerSocket, packet: AnyPacket) -> Pending | None:
+    if not socket.server.options.allow_client_publish:
+        _refuse(socket, packet, InvalidActionError("Client publish feature is disabled"))
+        return None
+    channel, data = _channel_and_data(packet.data)
+    if (channel := _check_channel(socket, packet, channel, "Publish")) is None:
+        return None
+    if MIDDLEWARE_INBOUND in socket.server.middleware:
+        try:
+            data = _parsed(socket, data)
+        except SocketClusterError as error:
+            _refuse(socket, packet, error)
+            return None
+        return _publish_through_middleware(socket, packet, channel, data)
+    if socket.auth.expires_at is not None:
+        socket.auth.check_expiry()
+    return _accept_publish(socket, packet, channel, data)
+
+
+async def _publish_through_middleware(
+    socket: AGServerSocket, packet: AnyPacket, channel: str, data: Any
+) -> None:
+    actions = [_channel_action(socket, AGAction.PUBLISH_IN, channel, data)]
+    try:
+        data = await socket.decide(MIDDLEWARE_INBOUND, actions)
+    except Exception as error:
+        _answer_error(socket, packet, error)
+        return
+    if socket.state != CLOSED:
+        pending = _accept_publish(socket, packet, channel, data)
+        if pending is not None:
+            await pending
+
+
+def _accept_publish(
+    socket: AGServerSocket, packet: AnyPacket, channel: str, data: Any
+) -> Pending | None:
+    server = socket.server
+    try:
+        accepted = server.exchange.publish_payload(channel, server.wire.encode_payload(data))
+    except Exception as error:
+        _refuse(socket, packet, _broker_error(server, error))
+        return None
+    if accepted is not None:
+        return _publish_later(socket, packet, channel, data, accepted)
+    _acknowledge(socket, packet, {"channel": channel, "data": data})
+    return None
+
+
+async def _publish_later(
+    socket: AGServerSocket,
+    packet: AnyPacket,
+    channel: str,
+    data: Any,
+    accepted: Awaitable[None],
+) -> None:
+    try:
+        # The publish goes out even if the client leaves meanwhile.
+        await asyncio.shield(asyncio.ensure_future(accepted))
+    except Exception as error:
+        _refuse(socket, packet, _broker_error(socket.server, error))
+        return
+    _acknowledge(socket, packet, {"channel": channel, "data": data})
+
+
+def _subscribe(socket: AGServerSocket, packet: AnyPacket) -> Pending | None:
+    channel, data = _channel_and_data(packet.data)
+    if (channel := _check_channel(socket, packet, channel, "Subscribe")) is None:
+        return None
+    if MIDDLEWARE_INBOUND in socket.server.middleware:
+        return _subscribe_through_middleware(socket, packet, channel, data)
+    if socket.auth.expires_at is not None:
+        socket.auth.check_expiry()
+    return _accept_subscribe(socket, packet, channel, data)
+
+
+async def _subscribe_through_middleware(
+    socket: AGServerSocket, packet: AnyPacket, channel: str, data: Any
+) -> None:
+    actions = [_channel_action(socket, AGAction.SUBSCRIBE, channel, data)]
+    try:
+        data = await socket.decide(MIDDLEWARE_INBOUND, actions)
+    except Exception as error:
+        _answer_error(socket, packet, error)
+        return
+    if socket.state != CLOSED:
+        pending = _accept_subscribe(socket, packet, channel, data)
+        if pending is not None:
+            await pending
+
+
+def _accept_subscribe(
+    socket: AGServerSocket, packet: AnyPacket, channel: str, data: Any
+) -> Pending | None:
+    options = {name: value for name, value in packet.data.items() if name != "channel"}
+    if data is not None or "data" in options:
+        options["data"] = data
+    try:
+        pending = socket.subscribed.subscribe(channel, options)
+    except SocketClusterError as error:
+        _refuse(socket, packet, error)
+        return None
+    if pending is not None:
+        return _subscribe_later(socket, packet, channel, options, pending)
+    _acknowledge(socket, packet, {"channel": channel, **options})
+    return None
+
+
+async def _subscribe_later(
+    socket: AGServerSocket,
+    packet: AnyPacket,
+    channel: str,
+    options: dict[str, Any],
+    pending: Awaitable[None],
+) -> None:
+    try:
+        await pending
+    except SocketClusterError as error:
+        if socket.state != CLOSED:
+            _refuse(socket, packet, error)
+        return
+    _acknowledge(socket, packet, {"channel": channel, **options})
+
+
+def _unsubscribe(socket: AGServerSocket, packet: AnyPacket) -> None:
+    channel = packet.data
+    if not isinstance(channel, str):
+        _refuse(
+            socket, packet, InvalidActionError("Unsubscribe channel name was malformatted"), True
+        )
+        return
+    socket.auth.check_expiry()
+    try:
+        socket.subscribed.unsubscribe(channel)
+    except InvalidActionError as error:
+        failure = BrokerError(
+            f"Failed to unsubscribe socket from the {channel} channel - {error.name}: {error}"
+        )
+        _refuse(socket, packet, failure)
+        return
+    _acknowledge(socket, packet, channel)
+
+
+_SYSTEM: dict[str, Callable[[AGServerSocket, AnyPacket], Pending | None]] = {
+    "#handshake": _handshake_again,
+    "#authenticate": _authenticate,
+    "#removeAuthToken": _remove_auth_token,
+    "#publish": _publish,
+    "#subscribe": _subscribe,
+    "#unsubscribe": _unsubscribe,
+}
+
+
+# Parts of them
+
+
+def _channel_and_data(data: Any) -> tuple[Any, Any]:
+    if isinstance(data, Publication):
+        return data.channel, data.data
+    if isinstance(data, dict):
+        return data.get("channel"), data.get("data")
+    return None, None
+
+
+def _check_channel(
+    socket: AGServerSocket, packet: AnyPacket, channel: Any, what: str
+) -> str | None:
+    if not isinstance(channel, str):
+        error = InvalidActionError(f"{what} channel name was malformatted")
+    elif len(channel) > socket.server.options.max_channel_name_length:
+        error = InvalidActionError(
+            f"{what} channel name was malformatted: it is longer than "
+            f"{socket.server.options.max_channel_name_length} characters"
+        )
+    else:
+        return channel
+    _refuse(socket, packet, error, True)
+    return None
+
+
+def _channel_action(socket: AGServerSocket, type: str, channel: str, data: Any) -> AGAction:
+    action = AGAction(type, socket=socket, data=data)
+    action.channel = channel
+    action.auth_token_expired_error = socket.auth.check_expiry()
+    return action
+
+
+def _broker_error(server: Any, error: BaseException) -> BaseException:
+    if isinstance(error, SocketClusterError):
+        return error
+    server.report_fault(error)
+    return BrokerError("The broker failed to accept the publish")
+
+
+def _acknowledge(socket: AGServerSocket, packet: AnyPacket, data: Any) -> None:
+    """Answer a call of the protocol's own, and show it to whoever watches for it."""
+    assert packet.event is not None
+    if packet.cid is None:
+        if packet.event == "#publish" and socket.has_receivers:
+            data = _parsed(socket, data["data"])
+        socket.write_receiver(packet.event, data)
+        return
+    socket.respond_ok(packet.cid)
+    if socket.has_procedures:
+        if packet.event == "#publish":
+            data = {**data, "data": _parsed(socket, data["data"])}
+        request = socket.server.make_request(socket, packet.cid, packet.event, data)
+        request.sent = True
+        socket.write_procedure(packet.event, request)
+
+
+def _answer_error(socket: AGServerSocket, packet: AnyPacket, error: BaseException) -> None:
+    """Answer a call with an error that was reported already."""
+    if packet.cid is not None and socket.state != CLOSED:
+        socket.respond_error(packet.cid, error)
+
+
+def _refuse(
+    socket: AGServerSocket, packet: AnyPacket, error: BaseException, malformed: bool = False
+) -> None:
+    """Report an error, and answer a call with it."""
+    socket.emit_error(error)
+    _answer_error(socket, packet, error)
+    if malformed and socket.state != CONNECTING:
+        socket.inbound.malformed()

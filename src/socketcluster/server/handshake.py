@@ -1,0 +1,230 @@
+"""How a socket comes to be: the upgrade request, then '#handshake'; and '#authenticate'.
+
+Source: SocketCluster protocol 2, "Handshake"; WebSocket origins: RFC 6454.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from socketcluster.action import AGAction
+from socketcluster.engines.base import UpgradeRefusedError, UpgradeRequest
+from socketcluster.errors import ServerProtocolError, SocketClusterError, dehydrate_error
+from socketcluster.events import ConnectEvent, ConnectionEvent
+from socketcluster.middleware import MIDDLEWARE_HANDSHAKE, Blocked, MiddlewareLine
+from socketcluster.protocol.state import AUTHENTICATED, CLOSE_HANDSHAKE_REJECTED, CLOSED
+
+if TYPE_CHECKING:
+    from socketcluster.server.server import AGServer
+    from socketcluster.server.socket import AGServerSocket
+
+_TURNS = 3
+"""Loop turns that a task started by a handler may need until it listens: one to begin, one more
+for a task that it starts itself, one to spare."""
+
+
+def origin_allowed(origin: str | None, patterns: tuple[str, ...]) -> bool:
+    """Whether "host:port" patterns admit an Origin header; without one, only "*:*" does."""
+    if "*:*" in patterns:
+        return True
+    try:
+        parts = urlsplit(origin or "")
+        host = parts.hostname
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError:
+        return False
+    if not host:
+        return False
+    shown = f"[{host}]" if ":" in host else host
+    return any(p in patterns for p in (f"{shown}:{port}", f"{shown}:*", f"*:{port}"))
+
+
+async def admit(server: AGServer, request: UpgradeRequest) -> MiddlewareLine | None:
+    """Decide on an upgrade request; returns the middleware that decides on '#handshake' too.
+
+    Raises:
+        UpgradeRefusedError: 401 by middleware, 403 for the origin.
+    """
+    line = None
+    function = server.middleware.get(MIDDLEWARE_HANDSHAKE)
+    if function is not None:
+        line = MiddlewareLine(MIDDLEWARE_HANDSHAKE, function, server.emit_warning)
+        actions = [AGAction(AGAction.HANDSHAKE_WS, request=request)]
+        try:
+            async with asyncio.timeout(server.options.handshake_timeout / 1000):
+                await line.decide(actions.pop())
+        except Blocked as blocked:
+            line.kill()
+            if blocked.for_server is not None and server.options.middleware_emit_failures:
+                server.emit_warning(blocked.for_server)
+            raise UpgradeRefusedError(401, str(blocked.for_client)) from None
+        except TimeoutError:
+            line.kill()
+            raise UpgradeRefusedError(401, "The handshake took too long") from None
+        except BaseException:
+            line.kill()
+            raise
+    origin = request.headers.get("origin")
+    if not origin_allowed(origin, server.options.origins):  # type: ignore[arg-type]
+        if line is not None:
+            line.kill()
+        shown = "*" if origin in (None, "null") else origin
+        error = ServerProtocolError(
+            f"Failed to authorize socket handshake - Invalid origin: {shown}"
+        )
+        server.emit_warning(error)
+        raise UpgradeRefusedError(403, str(error))
+    return line
+
+
+async def shake_hands(socket: AGServerSocket, request: Any) -> None:
+    """Carry out '#handshake'."""
+    await socket.introduced()
+    data = request.data if isinstance(request.data, dict) else {}
+    signed_token = data.get("authToken")
+    if signed_token == "":
+        signed_token = None
+    info = await socket.auth.verify(signed_token)
+    if socket.state == CLOSED or not await _allowed(socket, request, info):
+        return
+    auth_error: BaseException | None = None
+    try:
+        await socket.auth.accept(info)
+    except Exception as error:
+        if signed_token is not None:
+            auth_error = error
+    if socket.state == CLOSED:
+        return
+    authenticated = socket.auth_state == AUTHENTICATED
+    _open(socket, request, auth_error, authenticated)
+    timeout = socket.server.ping_timeout
+    await settled(
+        socket,
+        ("connect", ConnectEvent(socket.id, timeout, authenticated, auth_error)),
+        (
+            "connection",
+            ConnectionEvent(socket, socket.id, timeout, authenticated, auth_error),
+        ),
+    )
+    if authenticated and socket.auth_state == AUTHENTICATED:
+        socket.auth.trigger_events("unauthenticated")
+    if socket.state != CLOSED:
+        socket.write_procedure("#handshake", request)
+
+
+async def _allowed(socket: AGServerSocket, request: Any, info: Any) -> bool:
+    if socket.handshake_line is None:
+        return True
+    action = AGAction(AGAction.HANDSHAKE_SC, socket=socket, request=socket.request, data=info)
+    action.signed_auth_token = info.signed_auth_token
+    action.auth_token = info.auth_token
+    action.auth_token_error = info.auth_token_error
+    actions = [action]
+    del action
+    try:
+        await socket.decide(MIDDLEWARE_HANDSHAKE, actions)
+    except Exception as error:
+        if socket.state != CLOSED:
+            status = getattr(error, "status_code", None)
+            usable = type(status) is int and (3000 <= status <= 4999 or status == 1000)
+            request.error(error)
+            socket.disconnect(status if usable else CLOSE_HANDSHAKE_REJECTED)
+        return False
+    return socket.state != CLOSED
+
+
+def _open(
+    socket: AGServerSocket, request: Any, auth_error: BaseException | None, authenticated: bool
+) -> None:
+    """The socket is connected: among the clients before anybody hears of it."""
+    status: dict[str, Any] = {
+        "id": socket.id,
+        "pingTimeout": socket.server.ping_timeout,
+        "isAuthenticated": authenticated,
+    }
+    if auth_error is not None:
+        status["authError"] = dehydrate_error(auth_error)
+    socket.opened()
+    request.end(status)
+    if auth_error is not None and getattr(auth_error, "is_bad_token", False):
+        socket.auth.drop_and_tell()
+    if socket.server.options.batch_on_handshake:
+        socket.batch_for(socket.server.options.batch_on_handshake_duration)
+    if socket.handshake_line is not None:
+        socket.handshake_line.close()
+
+
+async def settled(socket: AGServerSocket, *events: tuple[str, Any]) -> None:
+    """Emit events and wait until every consumer has handled them, so that what the handlers set
+    up misses nothing of what the client has sent already.
+
+    The first of a pair is emitted on the socket if its name is 'connect', else on the server. A
+    consumer has handled an event when it asks for the next one. One that stays with it, as a
+    loop over the socket's own streams does, is waited for no longer than `handshake_timeout`,
+    and only a moment once it has begun to listen to the socket.
+    """
+    waiting = sum(_consumers(socket, name) for name, _ in events)
+    if not waiting:
+        return
+    loop = asyncio.get_running_loop()
+    handled: asyncio.Future[None] = loop.create_future()
+    left = len(events)
+
+    def done() -> None:
+        nonlocal left
+        left -= 1
+        if left == 0 and not handled.done():
+            handled.set_result(None)
+
+    for name, event in events:
+        emitter = socket if name == "connect" else socket.server
+        emitter.emit_tracked(name, event, done)
+    socket.settle(handled)
+    try:
+        async with asyncio.timeout(socket.server.options.handshake_timeout / 1000):
+            await handled
+    except TimeoutError:
+        socket.server.emit_warning(
+            SocketClusterError(
+                f"A listener of '{events[-1][0]}' has been busy with a socket for longer than "
+                "handshake_timeout, and what the socket sends could not be held back longer; "
+                "handle each socket in a task of its own"
+            )
+        )
+    finally:
+        socket.settle(None)
+    for _ in range(_TURNS):
+        await asyncio.sleep(0)
+
+
+def _consumers(socket: AGServerSocket, name: str) -> int:
+    emitter = socket if name == "connect" else socket.server
+    return emitter.get_listener_consumer_count(name)
+
+
+async def authenticate(socket: AGServerSocket, request: Any) -> None:
+    """Carry out '#authenticate'."""
+    old_state = socket.auth_state
+    signed_token = request.data
+    info = await socket.auth.verify(signed_token)
+    if socket.state == CLOSED:
+        return
+    try:
+        await socket.auth.accept(info)
+    except Exception as error:
+        if socket.state == CLOSED:
+            return
+        if getattr(error, "is_bad_token", False):
+            socket.auth.drop_and_tell()
+            request.error(error)
+        else:
+            shown = None if signed_token is None else dehydrate_error(error)
+            request.end({"isAuthenticated": False, "authError": shown})
+    else:
+        if socket.state == CLOSED:
+            return
+        socket.auth.trigger_events(old_state)
+        request.end({"isAuthenticated": True, "authError": None})
+    socket.write_procedure("#authenticate", request)

@@ -1,0 +1,150 @@
+"""How a socket talks to its client: events, calls, answers, raw messages."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from socketcluster.errors import BadConnectionError, dehydrate_error
+from socketcluster.protocol import state as states
+from socketcluster.protocol.session import Calls
+from socketcluster.server.outbound import Outbound
+
+if TYPE_CHECKING:
+    from socketcluster.server.server import AGServer
+
+
+class MessagingMethods:
+    """Sending. Source: SocketCluster documentation, AGServerSocket; SocketCluster protocol 2."""
+
+    __slots__ = ()
+
+    state: str
+    server: AGServer
+    outbound: Outbound
+    calls: Calls | None
+    open_requests: int
+    _call_timer: asyncio.TimerHandle | None
+
+    def emit_error(self, error: BaseException) -> None: ...
+
+    def transmit(self, event: str, data: Any = None) -> None:
+        """Send an event. On a socket that is not open it only warns.
+
+        Raises:
+            InvalidArgumentsError: the codec cannot encode `data`.
+        """
+        if self.state != states.OPEN:
+            self.emit_error(_aborted("transmit", event))
+            return
+        self.transmit_any_state(event, data)
+
+    def transmit_any_state(self, event: str, data: Any = None) -> None:
+        """`transmit` that is also allowed during the handshake; ignored once closed."""
+        self.outbound.prepared += 1
+        self.outbound.send({"event": event} if data is None else {"event": event, "data": data})
+
+    async def invoke(
+        self, event: str, data: Any = None, *, ack_timeout: float | timedelta | None = None
+    ) -> Any:
+        """Call a procedure of the client and wait for its answer.
+
+        `ack_timeout` in milliseconds or as a timedelta, else the server's. Cancelling gives up
+        the waiting; an answer that comes later is ignored.
+
+        Raises:
+            BadConnectionError: the socket is not open, or is lost meanwhile.
+            TimeoutError: no answer came in time.
+            InvalidArgumentsError: the codec cannot encode `data`.
+            SocketClusterError: the error that the client answered with.
+        """
+        if self.state != states.OPEN:
+            error = _aborted("invoke", event)
+            self.emit_error(error)
+            raise error
+        timeout = self.server.ack_timeout if ack_timeout is None else ack_timeout
+        if isinstance(timeout, timedelta):
+            timeout = timeout / timedelta(milliseconds=1)
+        loop = asyncio.get_running_loop()
+        answered: asyncio.Future[Any] = loop.create_future()
+
+        def settle(error: BaseException | None, result: Any) -> None:
+            if answered.done():
+                return
+            if error is None:
+                answered.set_result(result)
+            else:
+                answered.set_exception(error)
+
+        if self.calls is None:
+            self.calls = Calls()
+        cid = self.calls.open(event, loop.time() + timeout / 1000, settle)
+        try:
+            packet = {"event": event, "cid": cid}
+            if data is not None:
+                packet["data"] = data
+            self.outbound.send(packet)
+            self.outbound.prepared += 1
+            self._arm_call_timer()
+            return await answered
+        finally:
+            if self.calls is not None:
+                self.calls.forget(cid)
+
+    def _arm_call_timer(self) -> None:
+        deadline = self.calls.next_deadline() if self.calls is not None else None
+        if self._call_timer is not None:
+            if deadline is not None and self._call_timer.when() <= deadline:
+                return
+            self._call_timer.cancel()
+            self._call_timer = None
+        if deadline is not None:
+            self._call_timer = asyncio.get_running_loop().call_at(deadline, self._expire_calls)
+
+    def _expire_calls(self) -> None:
+        self._call_timer = None
+        if self.calls is not None:
+            self.calls.expire(asyncio.get_running_loop().time())
+            self._arm_call_timer()
+
+    def send(self, data: str | bytes) -> None:
+        """Send a raw message, text or binary. On a closed socket it only warns."""
+        if self.state == states.CLOSED:
+            self.emit_error(BadConnectionError("WebSocket is not open", "disconnect"))
+            return
+        self.outbound.send_message(data)
+
+    def respond(self, rid: int | float, data: Any, error: BaseException | str | None) -> None:
+        """Answer a call; `AGRequest.end` and `AGRequest.error` do this."""
+        if self.state == states.CLOSED:
+            self.emit_error(BadConnectionError("WebSocket is not open", "disconnect"))
+            return
+        if error is not None:
+            self.respond_error(rid, error)
+        elif data is None:
+            self.respond_ok(rid)
+        else:
+            self.outbound.send({"rid": rid, "data": data})
+        self.open_requests -= 1
+
+    def respond_ok(self, rid: int | float) -> None:
+        """Answer a call of the protocol's own without data."""
+        self.outbound.send({"rid": rid})
+
+    def respond_error(self, rid: int | float, error: BaseException | str) -> None:
+        """Answer a call of the protocol's own with an error."""
+        self.outbound.send({"rid": rid, "error": dehydrate_error(error)})
+
+    def encode(self, object: Any) -> str | bytes:
+        """What the server's codec makes of an object."""
+        return self.server.wire.encode(object)
+
+    def decode(self, message: str | bytes) -> Any:
+        """What the server's codec reads in a message."""
+        return self.server.codec.decode(message)
+
+
+def _aborted(how: str, event: str) -> BadConnectionError:
+    message = f"Socket {how} {event} event was aborted due to a bad connection"
+    return BadConnectionError(message, "connectAbort")

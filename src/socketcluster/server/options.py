@@ -1,0 +1,293 @@
+"""ServerOptions: every option of AGServer, validated when it is made."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from datetime import timedelta
+from typing import Any
+
+from socketcluster.engines.base import DeflateOptions
+from socketcluster.errors import InvalidOptionsError
+
+Duration = int | float | timedelta
+"""Milliseconds, or a timedelta."""
+
+CLEANUP_MODES = ("kill", "close", "none")
+WITHOUT_EFFECT = frozenset({"authSignAsync", "authVerifyAsync", "cloneData"})
+"""Options that servers in the field still pass and that mean nothing here."""
+
+_DURATIONS = (
+    "handshake_timeout",
+    "ack_timeout",
+    "ping_interval",
+    "ping_timeout",
+    "batch_on_handshake_duration",
+    "batch_interval",
+    "drain_timeout",
+)
+_LIMITS = (
+    "max_payload",
+    "max_batch_items",
+    "max_channel_name_length",
+    "max_pending_clients",
+    "max_inbound_backlog",
+    "max_outbound_buffer",
+    "max_malformed_messages",
+)
+_FLAGS = (
+    "allow_client_publish",
+    "batch_on_handshake",
+    "middleware_emit_failures",
+    "ping_timeout_disabled",
+    "strict_handshake",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerOptions:
+    """The options of an AGServer. Durations are milliseconds or a timedelta.
+
+    Attributes:
+        ws_engine: "picows", "asgi", a "module:attribute" path, or an engine object.
+        ws_engine_server_options: handed to the engine as keyword arguments when it is made.
+        auth_key: the secret for HMAC algorithms; 256 random bits in hex if None.
+        auth_private_key, auth_public_key: PEM, for RSA and ECDSA algorithms; both or neither.
+        auth_default_expiry: seconds that a token is good for.
+        auth_algorithm: signs, and is the one accepted unless `auth_verify_algorithms` is set.
+        per_message_deflate: a bool, `DeflateOptions`, or a mapping of its fields.
+        protocol_version: 2, or 1 for clients up to version 14.
+        origins: "host:port" patterns with "*" for either part, in a list or one string.
+        socket_channel_limit: channels that one socket may subscribe to; 0 or None for no limit.
+        ping_timeout_disabled: neither ping nor close for want of a pong.
+        strict_handshake: close a socket (4009) whose first packet is not '#handshake'.
+        socket_stream_cleanup_mode: what happens to a socket's streams at 'end': "kill" drops
+            their backlog, "close" lets it be taken, "none" leaves them.
+        broker_engine, auth_engine, codec_engine: objects; None for the defaults.
+        handle_protocols: called with (set of offered sub-protocols, request), returns one or None.
+        request_creator: called with (socket, id, procedure, data), returns an AGRequest.
+        max_payload: bytes of one message, after inflating too.
+        max_batch_items: packets in one batch.
+        max_channel_name_length: characters.
+        max_pending_clients: sockets in the handshake phase; more are refused with 503.
+        max_inbound_backlog: messages waiting per socket before it is no longer read from.
+        max_outbound_buffer: bytes waiting per socket, the transport's included.
+        droppable_channels: channel names, or a predicate: past `max_outbound_buffer` their
+            oldest publishes are dropped instead of closing the socket.
+        max_malformed_messages: a socket that sends more is closed.
+        drain_timeout: how long `close()` waits for unanswered calls.
+
+    Source: AGServer specification, constructor(options).
+    """
+
+    ws_engine: Any = "picows"
+    ws_engine_server_options: Mapping[str, Any] = field(default_factory=dict)
+    auth_key: str | bytes | None = None
+    auth_private_key: str | bytes | None = None
+    auth_public_key: str | bytes | None = None
+    auth_default_expiry: int | float = 86400
+    auth_algorithm: str = "HS256"
+    auth_verify_algorithms: Sequence[str] | None = None
+    per_message_deflate: bool | Mapping[str, Any] | DeflateOptions = False
+    protocol_version: int = 2
+    handshake_timeout: Duration = 10000
+    ack_timeout: Duration = 10000
+    origins: str | Sequence[str] = "*:*"
+    socket_channel_limit: int | None = 1000
+    ping_interval: Duration = 8000
+    ping_timeout: Duration = 20000
+    ping_timeout_disabled: bool = False
+    middleware_emit_failures: bool = True
+    path: str = "/socketcluster/"
+    allow_client_publish: bool = True
+    batch_on_handshake: bool = False
+    batch_on_handshake_duration: Duration = 400
+    batch_interval: Duration = 50
+    socket_stream_cleanup_mode: str = "kill"
+    strict_handshake: bool = True
+    broker_engine: Any = None
+    auth_engine: Any = None
+    codec_engine: Any = None
+    handle_protocols: Callable[..., Any] | None = None
+    request_creator: Callable[..., Any] | None = None
+    max_payload: int = 1024 * 1024
+    max_batch_items: int = 1000
+    max_channel_name_length: int = 255
+    max_pending_clients: int = 10_000
+    max_inbound_backlog: int = 1000
+    max_outbound_buffer: int = 4 * 1024 * 1024
+    droppable_channels: Collection[str] | Callable[[str], bool] = ()
+    max_malformed_messages: int = 100
+    drain_timeout: Duration = 10000
+
+    def __post_init__(self) -> None:
+        for name in _DURATIONS:
+            object.__setattr__(self, name, _milliseconds(name, getattr(self, name)))
+        for name in ("ping_interval", "batch_interval"):
+            if getattr(self, name) <= 0:
+                raise _wrong(name, "a duration above 0", getattr(self, name))
+        for name in _LIMITS:
+            value = getattr(self, name)
+            if type(value) is not int or value <= 0:
+                raise _wrong(name, "an integer above 0", value)
+        for name in _FLAGS:
+            if type(getattr(self, name)) is not bool:
+                raise _wrong(name, "True or False", getattr(self, name))
+        self._check_auth()
+        self._check_rest()
+
+    def _check_auth(self) -> None:
+        expiry = self.auth_default_expiry
+        if isinstance(expiry, bool) or not isinstance(expiry, int | float) or expiry <= 0:
+            raise _wrong("auth_default_expiry", "a number of seconds above 0", expiry)
+        for name in ("auth_key", "auth_private_key", "auth_public_key"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, str | bytes) or not value):
+                raise InvalidOptionsError(
+                    f"The {name} option must be a non-empty str or bytes", name
+                )
+        if (self.auth_private_key is None) != (self.auth_public_key is None):
+            there, missing = ("auth_public_key", "auth_private_key")
+            if self.auth_public_key is None:
+                there, missing = missing, there
+            raise InvalidOptionsError(
+                f"The {missing} option must be specified if {there} is specified", missing
+            )
+        if not isinstance(self.auth_algorithm, str) or self.auth_algorithm.lower() == "none":
+            raise _wrong("auth_algorithm", "the name of a JWT algorithm", self.auth_algorithm)
+        accepted = self.auth_verify_algorithms
+        if accepted is not None and (
+            isinstance(accepted, str)
+            or not isinstance(accepted, Sequence)
+            or not accepted
+            or any(not isinstance(a, str) or a.lower() == "none" for a in accepted)
+        ):
+            raise _wrong("auth_verify_algorithms", "a list of JWT algorithms", accepted)
+        engine = self.auth_engine
+        if engine is not None and not _has(engine, "verify_token", "sign_token"):
+            raise _wrong("auth_engine", "an object with verify_token and sign_token", engine)
+
+    def _check_rest(self) -> None:
+        if type(self.protocol_version) is not int or self.protocol_version not in (1, 2):
+            raise _wrong("protocol_version", "1 or 2", self.protocol_version)
+        limit = self.socket_channel_limit
+        if limit is not None and (type(limit) is not int or limit < 0):
+            raise _wrong("socket_channel_limit", "an integer of at least 0, or None", limit)
+        if self.socket_stream_cleanup_mode not in CLEANUP_MODES:
+            raise _wrong(
+                "socket_stream_cleanup_mode",
+                "'kill', 'close' or 'none'",
+                self.socket_stream_cleanup_mode,
+            )
+        if not isinstance(self.path, str) or not self.path.startswith("/"):
+            raise _wrong("path", "a URL path that starts with '/'", self.path)
+        object.__setattr__(self, "origins", _origins(self.origins))
+        if not isinstance(self.ws_engine_server_options, Mapping):
+            raise _wrong("ws_engine_server_options", "a mapping", self.ws_engine_server_options)
+        if self.codec_engine is not None and not _has(self.codec_engine, "encode", "decode"):
+            raise _wrong("codec_engine", "an object with encode and decode", self.codec_engine)
+        if self.broker_engine is not None and not _has(
+            self.broker_engine, "attach", "start", "close", "subscribe", "unsubscribe", "publish"
+        ):
+            raise _wrong("broker_engine", "a Broker object", self.broker_engine)
+        for name in ("handle_protocols", "request_creator"):
+            if getattr(self, name) is not None and not callable(getattr(self, name)):
+                raise _wrong(name, "a callable", getattr(self, name))
+        droppable = self.droppable_channels
+        if isinstance(droppable, str) or not (
+            callable(droppable) or isinstance(droppable, Collection)
+        ):
+            raise _wrong("droppable_channels", "a collection of names or a callable", droppable)
+        self.deflate()
+
+    def deflate(self) -> DeflateOptions | None:
+        """`per_message_deflate` in one form; None when it is off."""
+        value = self.per_message_deflate
+        if isinstance(value, DeflateOptions):
+            return value
+        if type(value) is bool:
+            return DeflateOptions() if value else None
+        if not isinstance(value, Mapping):
+            raise _wrong("per_message_deflate", "a bool, a mapping or DeflateOptions", value)
+        known = {f.name for f in fields(DeflateOptions)}
+        given = {_snake(str(name)): v for name, v in value.items()}
+        unknown = sorted(set(given) - known)
+        if unknown:
+            raise InvalidOptionsError(
+                f"The per_message_deflate option has no {unknown[0]!r}; it has "
+                f"{', '.join(sorted(known))}",
+                "per_message_deflate",
+            )
+        try:
+            return DeflateOptions(**given)
+        except (TypeError, ValueError) as error:
+            raise _wrong("per_message_deflate", str(error), value) from error
+
+    def droppable(self, channel: str) -> bool:
+        """Whether publishes on the channel may be dropped rather than a slow socket closed."""
+        if callable(self.droppable_channels):
+            return bool(self.droppable_channels(channel))
+        return channel in self.droppable_channels
+
+    @classmethod
+    def from_mapping(cls, options: Mapping[str, Any]) -> ServerOptions:
+        """Options by their documented camelCase names (or those of this class).
+
+        Raises:
+            InvalidOptionsError: an unknown name or a wrong value.
+        """
+        return cls.of(**{_snake(name): value for name, value in _known(options).items()})
+
+    @classmethod
+    def of(cls, **options: Any) -> ServerOptions:
+        """Like the constructor, but an unknown name is an `InvalidOptionsError` too."""
+        names = {f.name for f in fields(cls)}
+        for name in options:
+            if name not in names:
+                raise InvalidOptionsError(
+                    f"There is no {name!r} option. Options are: {', '.join(sorted(names))}", name
+                )
+        return cls(**options)
+
+
+def _known(options: Mapping[str, Any]) -> dict[str, Any]:
+    known: dict[str, Any] = {}
+    for name, value in options.items():
+        if name in WITHOUT_EFFECT:
+            warnings.warn(f"The {name} option has no effect", UserWarning, stacklevel=3)
+        else:
+            known[name] = value
+    return known
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])([A-Z])", r"_\1", name).lower()
+
+
+def _has(value: Any, *names: str) -> bool:
+    return all(callable(getattr(value, name, None)) for name in names)
+
+
+def _wrong(name: str, expected: str, value: Any) -> InvalidOptionsError:
+    return InvalidOptionsError(f"The {name} option must be {expected}, not {value!r}", name)
+
+
+def _milliseconds(name: str, value: Any) -> int | float:
+    if isinstance(value, timedelta):
+        value = value / timedelta(milliseconds=1)
+        value = int(value) if value == int(value) else value
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e12:
+        raise _wrong(name, "milliseconds of at least 0, or a timedelta", value)
+    return value
+
+
+def _origins(value: Any) -> tuple[str, ...]:
+    patterns = re.split(r"[\s,]+", value.strip()) if isinstance(value, str) else value
+    if not isinstance(patterns, Sequence) or not patterns:
+        raise _wrong("origins", "'host:port' patterns", value)
+    for pattern in patterns:
+        if not isinstance(pattern, str) or ":" not in pattern.lstrip("["):
+            raise _wrong("origins", "'host:port' patterns, such as 'example.com:*'", value)
+    return tuple(pattern.lower() for pattern in patterns)

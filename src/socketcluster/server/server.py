@@ -1,0 +1,375 @@
+"""AGServer: the whole of it, as users see it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+from socketcluster.auth import AuthEngine, JWTAuthEngine
+from socketcluster.brokers.simple import SimpleBroker
+from socketcluster.codecs.base import CodecEngine
+from socketcluster.codecs.json import JSONCodec
+from socketcluster.engines.base import (
+    Accepted,
+    ASGIApp,
+    DeflateOptions,
+    Listener,
+    ListenAddress,
+    UpgradeRefusedError,
+    UpgradeRequest,
+)
+from socketcluster.engines.registry import resolve_engine
+from socketcluster.errors import InvalidActionError, InvalidArgumentsError
+from socketcluster.events import ErrorEvent, ReadyEvent, WarningEvent
+from socketcluster.exchange import AGExchange
+from socketcluster.middleware import (
+    MIDDLEWARE_HANDSHAKE,
+    MIDDLEWARE_INBOUND,
+    MIDDLEWARE_INBOUND_RAW,
+    MIDDLEWARE_OUTBOUND,
+    MIDDLEWARE_TYPES,
+    MiddlewareFunction,
+)
+from socketcluster.protocol.frames import text_frame
+from socketcluster.protocol.state import CLOSE_HANDSHAKE_TIMEOUT, CLOSE_PONG_TIMEOUT, PINGS
+from socketcluster.protocol.wire import Wire
+from socketcluster.request import AGRequest
+from socketcluster.server.app import ServerApp
+from socketcluster.server.handler import SocketHandler
+from socketcluster.server.handshake import admit
+from socketcluster.server.listening import ServerListeners
+from socketcluster.server.options import ServerOptions
+from socketcluster.server.socket import AGServerSocket
+from socketcluster.server.ticker import Ticker
+
+logger = logging.getLogger("socketcluster")
+
+_CLOSE_BATCH = 200
+_DRAIN_POLL_SECONDS = 0.01
+
+
+class AGServer(ServerListeners):
+    """A SocketCluster server: `AGServer(auth_key="…", ping_interval=8000)`.
+
+    Give it the options of `ServerOptions` as keywords, and an ASGI application as `app` to serve
+    everything but WebSocket connections at `path`. It listens by itself (`listen`) or is an ASGI
+    3 application for any ASGI server. It can be made before an event loop runs, and is used from
+    one loop.
+
+    Events: 'error', 'warning', 'ready', 'handshake', 'connection', 'connectionAbort',
+    'disconnection', 'closure', 'subscription', 'unsubscription', 'authentication',
+    'deauthentication', 'authenticationStateChange', 'badSocketAuthToken'.
+
+    Raises:
+        InvalidOptionsError: an unknown option or a wrong value; it names the option.
+
+    Source: AGServer specification.
+    """
+
+    MIDDLEWARE_HANDSHAKE = MIDDLEWARE_HANDSHAKE
+    MIDDLEWARE_INBOUND_RAW = MIDDLEWARE_INBOUND_RAW
+    MIDDLEWARE_INBOUND = MIDDLEWARE_INBOUND
+    MIDDLEWARE_OUTBOUND = MIDDLEWARE_OUTBOUND
+
+    make_request: Callable[..., AGRequest] = AGRequest
+
+    def __init__(self, *, app: ASGIApp | None = None, **options: Any) -> None:
+        super().__init__()
+        self.options = ServerOptions.of(**options)
+        opts = self.options
+        self.app = app
+        self.signature_key: str | bytes
+        self.verification_key: str | bytes
+        if opts.auth_private_key is not None and opts.auth_public_key is not None:
+            self.signature_key = opts.auth_private_key
+            self.verification_key = opts.auth_public_key
+        else:
+            self.signature_key = self.verification_key = opts.auth_key or secrets.token_hex(32)
+        self.default_signature_options = {"algorithm": opts.auth_algorithm}
+        accepted = opts.auth_verify_algorithms or [opts.auth_algorithm]
+        self.default_verification_options = {"algorithms": list(accepted)}
+        self.auth: AuthEngine = opts.auth_engine or JWTAuthEngine()
+        self.codec: CodecEngine = opts.codec_engine or JSONCodec()
+        self.wire = Wire(self.codec, opts.droppable)
+        self.exchange = AGExchange(opts.broker_engine or SimpleBroker(), self.wire)
+        self.engine = resolve_engine(opts.ws_engine, opts.ws_engine_server_options)
+        self.middleware: dict[str, MiddlewareFunction] = {}
+        self.clients: dict[str, AGServerSocket] = {}
+        self.pending_clients: dict[str, AGServerSocket] = {}
+        self.is_ready = False
+        self.host: str | None = None
+        self.secure = False
+        self.ping_frame = text_frame(PINGS[opts.protocol_version][0])
+        self.ticker = Ticker(
+            [float(d) for d in (self.ping_interval, self.ping_timeout, self.handshake_timeout)],
+            self._tick,
+        )
+        self._deflate = opts.deflate()
+        self._opening = 0
+        self._listeners: list[Listener] = []
+        self._closed: asyncio.Event | None = None
+        self._asgi = ServerApp(self)
+
+    # Properties of the specification
+
+    @property
+    def clients_count(self) -> int:
+        """How many clients are connected."""
+        return len(self.clients)
+
+    @property
+    def pending_clients_count(self) -> int:
+        """How many clients are in the handshake phase."""
+        return len(self.pending_clients)
+
+    @property
+    def source_port(self) -> int | None:
+        """The port it listens on; None before `listen` and on a Unix socket."""
+        return self._listeners[-1].port if self._listeners else None
+
+    @property
+    def ack_timeout(self) -> float:
+        """Milliseconds that `invoke` waits for an answer."""
+        return self.options.ack_timeout  # type: ignore[return-value]
+
+    @property
+    def handshake_timeout(self) -> float:
+        """Milliseconds that a client has for its handshake."""
+        return self.options.handshake_timeout  # type: ignore[return-value]
+
+    @property
+    def ping_interval(self) -> float:
+        """Milliseconds between pings."""
+        return self.options.ping_interval  # type: ignore[return-value]
+
+    @property
+    def ping_timeout(self) -> float:
+        """Milliseconds without a message after which a client is taken for lost."""
+        return self.options.ping_timeout  # type: ignore[return-value]
+
+    def get_path(self) -> str:
+        """The URL path it serves."""
+        return self.options.path
+
+    # Middleware
+
+    def set_middleware(self, type: str, middleware: MiddlewareFunction) -> None:
+        """Set the middleware function of one of the four types, for sockets old and new.
+
+        Raises:
+            InvalidArgumentsError: there is no such type, or it is not callable.
+            InvalidActionError: the type has one already.
+        """
+        if type not in MIDDLEWARE_TYPES:
+            raise InvalidArgumentsError(f"Middleware {type} type is not supported")
+        if not callable(middleware):
+            raise InvalidArgumentsError(
+                "Middleware must be an async function that takes a stream of actions, "
+                f"not {middleware!r}"
+            )
+        if type in self.middleware:
+            raise InvalidActionError(f"Middleware {type} type has already been set")
+        self.middleware[type] = middleware
+
+    def remove_middleware(self, type: str, middleware: MiddlewareFunction | None = None) -> None:
+        """Remove the middleware function of a type (if it is `middleware`, when that is given)."""
+        if middleware is None or self.middleware.get(type) == middleware:
+            self.middleware.pop(type, None)
+
+    def has_middleware(self, type: str) -> bool:
+        """Whether a type has a middleware function."""
+        return type in self.middleware
+
+    # Running
+
+    async def listen(
+        self,
+        port: int = 8000,
+        host: str = "127.0.0.1",
+        *,
+        ssl_certfile: str | None = None,
+        ssl_keyfile: str | None = None,
+        uds: str | None = None,
+    ) -> None:
+        """Listen, and return once connections are accepted. Port 0 takes any free one.
+
+        Cancelling it leaves nothing listening.
+
+        Raises:
+            OSError: the address cannot be bound or the certificate cannot be read.
+            BrokerError: the broker cannot start.
+        """
+        await self.start()
+        address = ListenAddress(host, port, uds, ssl_certfile, ssl_keyfile)
+        self._listeners.append(await self.engine.listen(self, self._asgi.fallback, address))
+        self.host = None if uds else host
+        self.secure = ssl_certfile is not None
+
+    async def start(self) -> None:
+        """Start the broker and the ticker, for `listen` and for ASGI servers; 'ready' follows.
+
+        Raises:
+            BrokerError: the broker cannot start.
+        """
+        self.ticker.start()
+        if self._closed is None or self._closed.is_set():
+            self._closed = asyncio.Event()
+        if not self.is_ready:
+            await self.exchange.start()
+            self.is_ready = True
+            self.emit("ready", ReadyEvent())
+
+    async def serve_forever(self) -> None:
+        """Wait until `close` is done. Cancelling it does not close the server."""
+        if self._closed is not None:
+            await self._closed.wait()
+
+    async def close(self, keep_sockets_open: bool = False) -> None:
+        """Stop accepting; finish calls for up to `drain_timeout`; close the sockets with 1001.
+
+        With `keep_sockets_open` it only stops accepting. Cancelling it stops the draining: call
+        it again to finish.
+        """
+        self.is_ready = False
+        for listener in self._listeners:
+            listener.stop_accepting()
+        if keep_sockets_open:
+            return
+        await self._drain()
+        sockets = [*self.pending_clients.values(), *self.clients.values()]
+        for index, socket in enumerate(sockets):
+            socket.disconnect(1001, "The server is closing")
+            if index % _CLOSE_BATCH == _CLOSE_BATCH - 1:
+                await asyncio.sleep(0)
+        listeners, self._listeners = self._listeners, []
+        for listener in listeners:
+            await listener.close()
+        self.ticker.stop()
+        await self.exchange.close()
+        if self._closed is not None:
+            self._closed.set()
+
+    async def _drain(self) -> None:
+        for socket in self.clients.values():
+            socket.close_input()
+        deadline = asyncio.get_running_loop().time() + self.options.drain_timeout / 1000  # type: ignore[operator]
+        while asyncio.get_running_loop().time() < deadline and any(
+            socket.open_requests > 0 or socket.calls for socket in self.clients.values()
+        ):
+            await asyncio.sleep(_DRAIN_POLL_SECONDS)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve as an ASGI 3 application."""
+        await self._asgi(scope, receive, send)
+
+    # The endpoint that engines see
+
+    @property
+    def path(self) -> str:
+        """`Endpoint.path`."""
+        return self.options.path
+
+    @property
+    def max_payload(self) -> int:
+        """`Endpoint.max_payload`."""
+        return self.options.max_payload
+
+    @property
+    def max_outbound_buffer(self) -> int:
+        """`Endpoint.max_outbound_buffer`."""
+        return self.options.max_outbound_buffer
+
+    @property
+    def deflate(self) -> DeflateOptions | None:
+        """`Endpoint.deflate`."""
+        return self._deflate
+
+    async def open(self, request: UpgradeRequest) -> Accepted:
+        """`Endpoint.open`: origin, HANDSHAKE_WS middleware, sub-protocol, limits."""
+        if not self.is_ready:
+            if self._listeners:
+                raise UpgradeRefusedError(503, "The server is closing")
+            await self.start()
+        if len(self.pending_clients) + self._opening >= self.options.max_pending_clients:
+            raise UpgradeRefusedError(503, "Too many connections are in the handshake phase")
+        self._opening += 1
+        try:
+            line = await admit(self, request)
+        finally:
+            self._opening -= 1
+        return Accepted(SocketHandler(self, request, line), self._subprotocol(request))
+
+    def _subprotocol(self, request: UpgradeRequest) -> str | None:
+        offered = list(request.subprotocols)
+        if self.options.handle_protocols is None:
+            return offered[0] if offered else None
+        chosen = self.options.handle_protocols(set(offered), request) if offered else None
+        return chosen if chosen in offered else None
+
+    def generate_id(self) -> str:
+        """A new socket id: 20 URL-safe characters, 120 random bits."""
+        return secrets.token_urlsafe(15)
+
+    # What happens to sockets
+
+    def welcome(self, socket: AGServerSocket) -> None:
+        """A socket has completed its handshake."""
+        self.pending_clients.pop(socket.id, None)
+        self.clients[socket.id] = socket
+
+    def forget(self, socket: AGServerSocket) -> None:
+        """A socket is lost."""
+        self.pending_clients.pop(socket.id, None)
+        self.clients.pop(socket.id, None)
+
+    def _tick(self, now: float) -> None:
+        handshake_timeout = self.handshake_timeout / 1000
+        for socket in list(self.pending_clients.values()):
+            if now - socket.opened_at >= handshake_timeout:
+                socket.disconnect(CLOSE_HANDSHAKE_TIMEOUT)
+        pings = not self.options.ping_timeout_disabled
+        interval, timeout = self.ping_interval / 1000, self.ping_timeout / 1000
+        for socket in [*self.clients.values(), *self.pending_clients.values()]:
+            if pings:
+                if now - socket.inbound.last_seen > timeout:
+                    socket.disconnect(CLOSE_PONG_TIMEOUT)
+                    continue
+                if now >= socket.next_ping:
+                    socket.next_ping = now + interval
+                    socket.ping()
+            if socket.auth.expires_at is not None:
+                socket.auth.check_expiry()
+
+    # Errors
+
+    def emit_error(self, error: BaseException) -> None:
+        """Emit 'error'; without a listener it is logged."""
+        if self.get_listener_consumer_count("error") == 0:
+            logger.error("%s", error, exc_info=error)
+        self.emit("error", ErrorEvent(error))
+
+    def emit_warning(self, warning: BaseException) -> None:
+        """Emit 'warning'; without a listener it is logged, in one line."""
+        if self.get_listener_consumer_count("warning") == 0:
+            logger.debug("%s: %s", type(warning).__name__, warning)
+        self.emit("warning", WarningEvent(warning))
+
+    def report_fault(self, error: BaseException) -> None:
+        """A fault of this side that no caller hears of: logged in full, and emitted as 'error'."""
+        logger.error("Unexpected %s: %s", type(error).__name__, error, exc_info=error)
+        self.emit("error", ErrorEvent(error))

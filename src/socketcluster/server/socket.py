@@ -1,0 +1,359 @@
+"""AGServerSocket: one client, as the server sees it.
+
+A thin face over narrow parts: `inbound` (what comes in), `outbound` (what goes out), `auth`,
+`subscribed` (channels) and `calls` (invokes awaiting answers).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from socketcluster.action import AGAction
+from socketcluster.engines.base import Connection, UpgradeRequest
+from socketcluster.errors import (
+    SOCKET_PROTOCOL_ERROR_STATUSES,
+    SOCKET_PROTOCOL_IGNORE_STATUSES,
+    InvalidArgumentsError,
+    SocketProtocolError,
+)
+from socketcluster.events import (
+    CloseEvent,
+    ClosureEvent,
+    ConnectAbortEvent,
+    ConnectionAbortEvent,
+    DisconnectEvent,
+    DisconnectionEvent,
+    EndEvent,
+    ErrorEvent,
+)
+from socketcluster.middleware import (
+    MIDDLEWARE_HANDSHAKE,
+    MIDDLEWARE_OUTBOUND,
+    Blocked,
+    MiddlewareLine,
+)
+from socketcluster.protocol import state as states
+from socketcluster.protocol.session import Calls
+from socketcluster.server.authentication import SocketAuth
+from socketcluster.server.batching import Batching
+from socketcluster.server.faces import AuthMethods, BatchMethods, FigureMethods, StreamMethods
+from socketcluster.server.inbound import Inbound
+from socketcluster.server.listening import SocketListeners
+from socketcluster.server.messaging import MessagingMethods
+from socketcluster.server.outbound import Decide, Outbound
+from socketcluster.server.subscriptions import SubscriptionMethods, Subscriptions
+from socketcluster.streams import StreamDemux
+
+if TYPE_CHECKING:
+    from socketcluster.exchange import AGExchange
+    from socketcluster.server.server import AGServer
+
+_GRACE_SECONDS = 0.1
+
+
+class AGServerSocket(
+    MessagingMethods,
+    SubscriptionMethods,
+    AuthMethods,
+    BatchMethods,
+    FigureMethods,
+    StreamMethods,
+    SocketListeners,
+):
+    """A connection of one client.
+
+    Attributes:
+        id: unique, 20 characters.
+        server: the AGServer; `exchange` is its exchange.
+        state: 'connecting', 'open' or 'closed'.
+        request: the HTTP request that opened it (url, path, headers, scope).
+        protocol_version: 1 or 2.
+
+    Events: 'error', 'message', 'raw', 'connect', 'connectAbort', 'disconnect', 'close', 'end',
+    'subscribe', 'unsubscribe', 'authStateChange', 'authenticate', 'deauthenticate',
+    'badAuthToken', 'authTokenSigned'.
+
+    Source: SocketCluster documentation, AGServerSocket.
+    """
+
+    __slots__ = (
+        "_batch_timer",
+        "_batching",
+        "_call_timer",
+        "_lines",
+        "_procedures",
+        "_receivers",
+        "_settling",
+        "auth",
+        "calls",
+        "connection",
+        "handshake_line",
+        "id",
+        "inbound",
+        "introduction",
+        "next_ping",
+        "open_requests",
+        "opened_at",
+        "outbound",
+        "protocol_version",
+        "request",
+        "server",
+        "state",
+        "subscribed",
+    )
+
+    CONNECTING = states.CONNECTING
+    OPEN = states.OPEN
+    CLOSED = states.CLOSED
+    AUTHENTICATED = states.AUTHENTICATED
+    UNAUTHENTICATED = states.UNAUTHENTICATED
+
+    def __init__(
+        self,
+        id: str,
+        server: AGServer,
+        connection: Connection,
+        request: UpgradeRequest,
+        handshake_line: MiddlewareLine | None = None,
+    ) -> None:
+        super().__init__()
+        self.id = id
+        self.server = server
+        self.connection = connection
+        self.request = request
+        self.handshake_line = handshake_line
+        self.state: str = states.CONNECTING
+        self.protocol_version: int = server.options.protocol_version
+        self.auth = SocketAuth(self)
+        self.subscribed = Subscriptions(self)
+        self.calls: Calls | None = None
+        self.open_requests = 0
+        self.opened_at = self.next_ping = server.ticker.now
+        self.inbound = Inbound(self)
+        self.outbound = Outbound(
+            connection,
+            server.wire,
+            server.options.max_outbound_buffer,
+            self._overflowed,
+            self._outbound_decision,
+        )
+        self._receivers: StreamDemux[Any] | None = None
+        self._procedures: StreamDemux[Any] | None = None
+        self._lines: dict[str, MiddlewareLine] | None = None
+        self._batching: Batching | None = None
+        self._batch_timer: asyncio.TimerHandle | None = None
+        self._call_timer: asyncio.TimerHandle | None = None
+        self._settling: asyncio.Future[None] | None = None
+        self.introduction: asyncio.Future[None] | None = None
+
+    # Leaving
+
+    def disconnect(self, code: int = 1000, reason: str | None = None) -> None:
+        """Close with a code and a reason, after what was sent. A closed socket ignores it.
+
+        Raises:
+            InvalidArgumentsError: the code is none that may be sent.
+        """
+        usable = type(code) is int and (
+            3000 <= code <= 4999 or (1000 <= code <= 1014 and code not in (1004, 1005, 1006))
+        )
+        if not usable:
+            raise InvalidArgumentsError(
+                f"The close code must be 1000 to 1014 or 3000 to 4999, not {code!r}"
+            )
+        if self.state != states.CLOSED:
+            self.outbound.flush_batch()
+            self.outbound.flush()
+            self.closed(code, reason)
+            self.connection.close(code, reason or "")
+
+    def terminate(self) -> None:
+        """Drop the connection without a close frame: code 1006."""
+        self.connection.abort()
+        self.closed(1006, None)
+
+    def _overflowed(self) -> None:
+        if self.state != states.CLOSED:
+            limit = self.server.options.max_outbound_buffer
+            self.closed(1008, f"More than {limit} bytes wait to be sent (max_outbound_buffer)")
+            self.connection.abort()
+
+    def closed(self, code: int, reason: str | None) -> None:
+        """The connection is lost or about to be: tell everybody, once."""
+        if self.state == states.CLOSED:
+            return
+        reason = reason or SOCKET_PROTOCOL_ERROR_STATUSES.get(code)
+        was, self.state = self.state, states.CLOSED
+        server = self.server
+        server.forget(self)
+        self.cancel_batching()
+        self.inbound.close()
+        if self._call_timer is not None:
+            self._call_timer.cancel()
+        opened = was == states.OPEN
+        if self.calls is not None:
+            self.calls.abort("disconnect" if opened else "connectAbort", code, reason)
+        if opened:
+            self.emit("disconnect", DisconnectEvent(code, reason))
+            server.emit("disconnection", DisconnectionEvent(self, code, reason))
+        else:
+            self.emit("connectAbort", ConnectAbortEvent(code, reason))
+            server.emit("connectionAbort", ConnectionAbortEvent(self, code, reason))
+        self.emit("close", CloseEvent(code, reason))
+        server.emit("closure", ClosureEvent(self, code, reason))
+        if code not in SOCKET_PROTOCOL_IGNORE_STATUSES:
+            self.emit_error(_protocol_error(code, reason))
+        self.subscribed.unsubscribe_all()
+        self.outbound.close()
+        self.emit("end", EndEvent())
+        # After those who wait for these events have been woken.
+        asyncio.get_running_loop().call_soon(self._clean_up)
+
+    def _clean_up(self) -> None:
+        self.kill_all_middlewares()
+        mode = self.server.options.socket_stream_cleanup_mode
+        if mode == "kill":
+            self.kill_all_streams()
+        elif mode == "close":
+            self.close_all_streams()
+
+    @property
+    def exchange(self) -> AGExchange:
+        """The server's exchange."""
+        return self.server.exchange
+
+    # For the parts
+
+    @property
+    def _receiver_demux(self) -> StreamDemux[Any]:
+        self._listened()
+        if self._receivers is None:
+            self._receivers = StreamDemux()
+        return self._receivers
+
+    @property
+    def _procedure_demux(self) -> StreamDemux[Any]:
+        self._listened()
+        if self._procedures is None:
+            self._procedures = StreamDemux()
+        return self._procedures
+
+    @property
+    def has_receivers(self) -> bool:
+        """Whether anybody has asked for a receiver."""
+        return self._receivers is not None
+
+    @property
+    def has_procedures(self) -> bool:
+        """Whether anybody has asked for a procedure."""
+        return self._procedures is not None
+
+    def write_receiver(self, name: str, data: Any) -> bool:
+        """Give an event to its receivers; whether there is one."""
+        return self._receivers is not None and self._receivers.write(name, data)
+
+    def write_procedure(self, name: str, request: Any) -> bool:
+        """Give a call to its procedure; whether there is one."""
+        return self._procedures is not None and self._procedures.write(name, request)
+
+    def has_listener(self, name: str) -> bool:
+        """Whether anybody listens to an event."""
+        return self.get_listener_consumer_count(name) > 0
+
+    def emit_error(self, error: BaseException) -> None:
+        """Emit 'error' here and 'warning' on the server."""
+        self.emit("error", ErrorEvent(error))
+        self.server.emit_warning(error)
+
+    async def decide(self, type: str, actions: list[AGAction]) -> Any:
+        """Have middleware decide on an action, taken out of the list so that only the middleware
+        function holds it; returns its data.
+
+        Raises:
+            Exception: what the client may know of why it was blocked.
+        """
+        line = self._line(type)
+        try:
+            return await line.decide(actions.pop())
+        except Blocked as blocked:
+            if blocked.for_server is not None and self.server.options.middleware_emit_failures:
+                if type == MIDDLEWARE_HANDSHAKE:
+                    self.server.emit_warning(blocked.for_server)
+                else:
+                    self.emit_error(blocked.for_server)
+            raise blocked.for_client from None
+
+    def _line(self, type: str) -> MiddlewareLine:
+        if type == MIDDLEWARE_HANDSHAKE:
+            assert self.handshake_line is not None
+            return self.handshake_line
+        function = self.server.middleware[type]
+        if self._lines is None:
+            self._lines = {}
+        line = self._lines.get(type)
+        if line is None or line.function is not function:
+            if line is not None:
+                line.close()
+            line = self._lines[type] = MiddlewareLine(type, function, self.emit_error)
+        return line
+
+    def _outbound_decision(self) -> Decide | None:
+        return self._decide_publish if MIDDLEWARE_OUTBOUND in self.server.middleware else None
+
+    async def _decide_publish(self, channel: str, payload: bytes) -> Any:
+        # Decoded anew for each socket: what one function changes reaches no other.
+        action = AGAction(AGAction.PUBLISH_OUT, socket=self)
+        action.channel = channel
+        action.data = self.server.wire.decode_payload(payload)
+        actions = [action]
+        del action
+        try:
+            data = await self.decide(MIDDLEWARE_OUTBOUND, actions)
+        except Exception:
+            return None
+        return {"event": "#publish", "data": {"channel": channel, "data": data}}
+
+    def ping(self) -> None:
+        """Send the protocol's ping; it is counted nowhere."""
+        self.outbound.append(self.server.ping_frame)
+
+    def batch_for(self, milliseconds: float) -> None:
+        """Batch for some time, as `batch_on_handshake` has it."""
+        self.start_batching()
+        loop = asyncio.get_running_loop()
+        self._batch_timer = loop.call_later(milliseconds / 1000, self.stop_batching)
+
+    async def introduced(self) -> None:
+        """Wait until everybody has handled the server's 'handshake' event of this socket."""
+        if self.introduction is not None:
+            await self.introduction
+            self.introduction = None
+
+    def settle(self, handled: asyncio.Future[None] | None) -> None:
+        """Inbound waits for `handled`; a moment after a handler has begun to listen it is done."""
+        self._settling = handled
+
+    def _listened(self) -> None:
+        if self._settling is not None:
+            handled, self._settling = self._settling, None
+            handled.get_loop().call_later(_GRACE_SECONDS, _finish, handled)
+
+    def opened(self) -> None:
+        """The handshake is complete."""
+        self.state = states.OPEN
+        self.server.welcome(self)
+
+
+def _finish(handled: asyncio.Future[None]) -> None:
+    if not handled.done():
+        handled.set_result(None)
+
+
+def _protocol_error(code: int, reason: str | None) -> SocketProtocolError:
+    message = SOCKET_PROTOCOL_ERROR_STATUSES.get(code)
+    if message is None:
+        message = f"Socket connection closed with status code {code}"
+        if reason is not None:
+            message += f" and reason: {reason}"
+    return SocketProtocolError(message, code)

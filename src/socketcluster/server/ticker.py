@@ -1,0 +1,43 @@
+"""One timer for the whole server: pings, missing pongs, handshakes that take too long, expiry."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+LONGEST_PERIOD = 1.0
+SHORTEST_PERIOD = 0.01
+
+
+class Ticker:
+    """Calls `tick(now)` in regular periods while it runs. `now` is the loop's time in seconds,
+    as of the last tick, cheap enough to be read for every message."""
+
+    __slots__ = ("_handle", "_loop", "_period", "_tick", "now")
+
+    def __init__(self, durations: list[float], tick: Callable[[float], None]) -> None:
+        shortest = min((d / 1000 for d in durations if d > 0), default=LONGEST_PERIOD)
+        self._period = min(LONGEST_PERIOD, max(SHORTEST_PERIOD, shortest / 8))
+        self._tick = tick
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._handle: asyncio.TimerHandle | None = None
+        self.now = time.monotonic()
+
+    def start(self) -> None:
+        """Start in the running loop, if it has not been started."""
+        if self._handle is None:
+            self._loop = asyncio.get_running_loop()
+            self._run()
+
+    def stop(self) -> None:
+        """Stop; it may be started again."""
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
+    def _run(self) -> None:
+        assert self._loop is not None
+        self.now = self._loop.time()
+        self._handle = self._loop.call_later(self._period, self._run)
+        self._tick(self.now)

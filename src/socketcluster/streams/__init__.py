@@ -1,0 +1,19 @@
+"""Streams with visible backpressure, consumed with `async for`."""
+
+from socketcluster.streams.consumable import ConsumableStream, Consumer, ConsumerStats, StreamItem
+from socketcluster.streams.demux import StreamDemux
+from socketcluster.streams.emitter import AsyncStreamEmitter
+from socketcluster.streams.families import ProcedureMethods, ReceiverMethods
+from socketcluster.streams.writable import WritableConsumableStream
+
+__all__ = [
+    "AsyncStreamEmitter",
+    "ConsumableStream",
+    "Consumer",
+    "ConsumerStats",
+    "ProcedureMethods",
+    "ReceiverMethods",
+    "StreamDemux",
+    "StreamItem",
+    "WritableConsumableStream",
+]

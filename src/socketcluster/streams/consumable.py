@@ -1,0 +1,288 @@
+"""ConsumableStream: what can be consumed with `async for`; and the queue of one consumer.
+
+Source: npm consumable-stream, writable-consumable-stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Generic, TypeVar
+
+from socketcluster.errors import TimeoutError
+
+T = TypeVar("T")
+
+Timeout = float | timedelta | None
+"""Milliseconds or a timedelta; None waits for ever."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamItem(Generic[T]):
+    """What `next()` returns: a value, or with `done` the end of the stream (and a last value)."""
+
+    value: T | None
+    done: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerStats:
+    """Figures of one consumer: `backpressure` is what it has not yet taken, `stream` the name
+    of its stream in a demux ("" outside one), `timeout` in milliseconds."""
+
+    id: int
+    backpressure: int
+    stream: str = ""
+    timeout: float | None = None
+
+
+def seconds(timeout: Timeout) -> float | None:
+    """A timeout in seconds."""
+    if timeout is None:
+        return None
+    return timeout.total_seconds() if isinstance(timeout, timedelta) else timeout / 1000
+
+
+class Tracked:
+    """A value whose writer wants to know when all consumers have dealt with it."""
+
+    __slots__ = ("_done", "_left", "value")
+
+    def __init__(self, value: Any, done: Callable[[], None]) -> None:
+        self.value = value
+        self._done = done
+        self._left = 1
+
+    def hold(self) -> None:
+        """One more has it."""
+        self._left += 1
+
+    def release(self) -> None:
+        """One has dealt with it."""
+        self._left -= 1
+        if self._left == 0:
+            self._done()
+
+
+class _End:
+    """Stands in a queue for the end of the stream."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+class Inbox:
+    """What one consumer has not yet taken. The stream holds this, never the consumer itself, so
+    that a consumer which nobody holds any more can take itself off the stream."""
+
+    __slots__ = ("_held", "_items", "_waiter", "id", "on_removed", "timeout")
+
+    def __init__(self, id: int, timeout: Timeout, on_removed: Callable[[Inbox], None]) -> None:
+        self.id = id
+        self.timeout = seconds(timeout)
+        self.on_removed = on_removed
+        self._items: deque[Any] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+        self._held: Tracked | None = None
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def put(self, item: Any) -> None:
+        """Add a value."""
+        if type(item) is Tracked:
+            item.hold()
+        self._items.append(item)
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def end(self, value: Any) -> None:
+        """Add the end."""
+        self.put(_End(value))
+
+    def kill(self, value: Any) -> None:
+        """Drop everything; the end is all there is."""
+        self.clear()
+        self.end(value)
+
+    def clear(self) -> None:
+        """Drop everything."""
+        items, self._items = self._items, deque()
+        for item in items:
+            if type(item) is Tracked:
+                item.release()
+
+    def settle(self) -> None:
+        """The value taken last has been dealt with."""
+        held, self._held = self._held, None
+        if held is not None:
+            held.release()
+
+    async def take(self, timeout: float | None) -> tuple[Any, bool]:
+        """(value, done) of the next item. Cancelling a wait loses nothing."""
+        if self._held is not None:
+            self.settle()
+        while not self._items:
+            await self._wait(timeout)
+        item = self._items.popleft()
+        kind = type(item)
+        if kind is _End:
+            return item.value, True
+        if kind is Tracked:
+            self._held = item
+            return item.value, False
+        return item, False
+
+    async def _wait(self, timeout: float | None) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            raise RuntimeError("Two tasks wait for the same consumer; give each its own")
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            if timeout is None:
+                await self._waiter
+            else:
+                async with asyncio.timeout(timeout):
+                    await self._waiter
+        except asyncio.TimeoutError:
+            raise TimeoutError("Stream consumer iteration timed out") from None
+        finally:
+            self._waiter = None
+
+
+class Consumer(Generic[T]):
+    """One reader of a stream: an asynchronous iterator, and `next()`.
+
+    It sees every value written since it was made. It is removed from the stream at its end, when
+    an iteration over it is cancelled or times out, by `return_()`, and as soon as nobody holds
+    it, which is what happens when an `async for` over a stream is left.
+    """
+
+    __slots__ = ("_attach", "_inbox", "_removed")
+
+    def __init__(self, inbox: Inbox, attach: Callable[[Inbox], None]) -> None:
+        self._inbox = inbox
+        self._attach = attach
+        self._removed = False
+        attach(inbox)
+
+    @property
+    def id(self) -> int:
+        """Its number, for the `…_consumer` methods."""
+        return self._inbox.id
+
+    @property
+    def timeout(self) -> float | None:
+        """Milliseconds that an iteration waits for a value."""
+        return None if self._inbox.timeout is None else self._inbox.timeout * 1000
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it is on its stream."""
+        return not self._removed
+
+    def get_backpressure(self) -> int:
+        """How much it has not yet taken."""
+        return len(self._inbox)
+
+    def get_stats(self) -> ConsumerStats:
+        """Its figures."""
+        return ConsumerStats(self.id, len(self._inbox), timeout=self.timeout)
+
+    def __aiter__(self) -> Consumer[T]:
+        return self
+
+    async def __anext__(self) -> T:
+        value, done = await self._take(self._inbox.timeout)
+        if done:
+            raise StopAsyncIteration
+        return value  # type: ignore[no-any-return]
+
+    async def next(self, timeout: Timeout = None) -> StreamItem[T]:
+        """The next value, or the end. Cancelling it removes the consumer from the stream.
+
+        Raises:
+            TimeoutError: nothing came for `timeout` (else the consumer's own) milliseconds; the
+                consumer is removed from the stream then.
+        """
+        within = self._inbox.timeout if timeout is None else seconds(timeout)
+        value, done = await self._take(within)
+        return StreamItem(value, done)
+
+    async def _take(self, timeout: float | None) -> tuple[Any, bool]:
+        if self._removed:
+            self._removed = False
+            self._attach(self._inbox)
+        try:
+            value, done = await self._inbox.take(timeout)
+        except BaseException:
+            self.return_()
+            raise
+        if done:
+            self.return_()
+        return value, done
+
+    def return_(self) -> None:
+        """Take it off the stream; what it had not taken is dropped. `next()` puts it back."""
+        if not self._removed:
+            self._removed = True
+            self._inbox.settle()
+            self._inbox.on_removed(self._inbox)
+            self._inbox.clear()
+
+    async def aclose(self) -> None:
+        """`return_()`, as asynchronous generators have it."""
+        self.return_()
+
+    def __del__(self) -> None:
+        if not getattr(self, "_removed", True):
+            self.return_()
+
+
+class ConsumableStream(ABC, Generic[T]):
+    """A stream of values: `async for value in stream`. Each loop is a consumer of its own, made
+    when the loop begins."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def create_consumer(self, timeout: Timeout = None) -> Consumer[T]:
+        """A consumer of what is written from now on; `timeout` in ms for each iteration."""
+
+    def __aiter__(self) -> Consumer[T]:
+        return self.create_consumer()
+
+    async def next(self, timeout: Timeout = None) -> StreamItem[T]:
+        """The next value written, or the end. Cancelling it gives up the waiting.
+
+        Raises:
+            TimeoutError: nothing came for `timeout` milliseconds.
+        """
+        consumer = self.create_consumer(timeout)
+        try:
+            return await consumer.next()
+        finally:
+            consumer.return_()
+
+    async def once(self, timeout: Timeout = None) -> T:
+        """The next value written. If the stream ends it goes on waiting: without a timeout for
+        ever, with one until that is over. Cancelling it gives up the waiting.
+
+        Raises:
+            TimeoutError: no value came for `timeout` milliseconds.
+        """
+        item = await self.next(timeout)
+        if not item.done:
+            return item.value  # type: ignore[return-value]
+        try:
+            async with asyncio.timeout(seconds(timeout)):
+                await asyncio.get_running_loop().create_future()
+        except asyncio.TimeoutError:
+            pass
+        raise TimeoutError("Stream consumer operation timed out early because stream ended")

@@ -1,0 +1,166 @@
+"""StreamDemux: many named streams in one. Source: npm stream-demux."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+from socketcluster.streams.consumable import (
+    ConsumableStream,
+    Consumer,
+    ConsumerStats,
+    Inbox,
+    Timeout,
+)
+from socketcluster.streams.writable import WritableConsumableStream
+
+T = TypeVar("T")
+
+
+class StreamDemux(Generic[T]):
+    """Streams by name. A name takes memory only while it has a consumer."""
+
+    __slots__ = ("_ids", "_streams")
+
+    def __init__(self) -> None:
+        self._ids = itertools.count(1)
+        self._streams: dict[str, WritableConsumableStream[T]] = {}
+
+    def write(self, name: str, value: T) -> bool:
+        """Give a value to every consumer of a stream; whether there is any."""
+        stream = self._streams.get(name)
+        return stream is not None and stream.write(value)
+
+    def write_tracked(self, name: str, value: T, done: Callable[[], None]) -> bool:
+        """See `WritableConsumableStream.write_tracked`."""
+        stream = self._streams.get(name)
+        if stream is None:
+            done()
+            return False
+        return stream.write_tracked(value, done)
+
+    def close(self, name: str, value: Any = None) -> None:
+        """End a stream's consumers once they took their backlog."""
+        if (stream := self._streams.get(name)) is not None:
+            stream.close(value)
+
+    def close_all(self, value: Any = None) -> None:
+        """End all consumers once they took their backlog."""
+        for stream in list(self._streams.values()):
+            stream.close(value)
+
+    def kill(self, name: str, value: Any = None) -> None:
+        """End a stream's consumers now; their backlog is dropped."""
+        if (stream := self._streams.get(name)) is not None:
+            stream.kill(value)
+
+    def kill_all(self, value: Any = None) -> None:
+        """End all consumers now."""
+        for stream in list(self._streams.values()):
+            stream.kill(value)
+
+    def _with(self, consumer_id: int) -> WritableConsumableStream[T] | None:
+        return next((s for s in self._streams.values() if s.has_consumer(consumer_id)), None)
+
+    def write_to_consumer(self, consumer_id: int, value: T) -> None:
+        """Give a value to one consumer."""
+        if (stream := self._with(consumer_id)) is not None:
+            stream.write_to_consumer(consumer_id, value)
+
+    def close_consumer(self, consumer_id: int, value: Any = None) -> None:
+        """End one consumer once it took its backlog."""
+        if (stream := self._with(consumer_id)) is not None:
+            stream.close_consumer(consumer_id, value)
+
+    def kill_consumer(self, consumer_id: int, value: Any = None) -> None:
+        """End one consumer now."""
+        if (stream := self._with(consumer_id)) is not None:
+            stream.kill_consumer(consumer_id, value)
+
+    def get_backpressure(self, name: str) -> int:
+        """The highest backpressure of a stream's consumers."""
+        stream = self._streams.get(name)
+        return 0 if stream is None else stream.get_backpressure()
+
+    def get_backpressure_all(self) -> int:
+        """The highest backpressure of all consumers."""
+        return max((s.get_backpressure() for s in self._streams.values()), default=0)
+
+    def get_consumer_backpressure(self, consumer_id: int) -> int:
+        """What one consumer has not yet taken."""
+        stream = self._with(consumer_id)
+        return 0 if stream is None else stream.get_consumer_backpressure(consumer_id)
+
+    def has_consumer(self, name: str, consumer_id: int) -> bool:
+        """Whether a stream has this consumer."""
+        stream = self._streams.get(name)
+        return stream is not None and stream.has_consumer(consumer_id)
+
+    def has_consumer_all(self, consumer_id: int) -> bool:
+        """Whether any stream has this consumer."""
+        return self._with(consumer_id) is not None
+
+    def get_consumer_stats(self, consumer_id: int) -> ConsumerStats | None:
+        """Figures of one consumer."""
+        stream = self._with(consumer_id)
+        return None if stream is None else stream.get_consumer_stats(consumer_id)
+
+    def get_consumer_stats_list(self, name: str) -> list[ConsumerStats]:
+        """Figures of a stream's consumers."""
+        stream = self._streams.get(name)
+        return [] if stream is None else stream.get_consumer_stats_list()
+
+    def get_consumer_stats_list_all(self) -> list[ConsumerStats]:
+        """Figures of all consumers."""
+        return [stats for s in self._streams.values() for stats in s.get_consumer_stats_list()]
+
+    def get_consumer_count(self, name: str) -> int:
+        """How many consumers a stream has."""
+        stream = self._streams.get(name)
+        return 0 if stream is None else stream.get_consumer_count()
+
+    def get_consumer_count_all(self) -> int:
+        """How many consumers there are."""
+        return sum(s.get_consumer_count() for s in self._streams.values())
+
+    def create_consumer(self, name: str, timeout: Timeout = None) -> Consumer[T]:
+        """A consumer of what is written to a stream from now on."""
+
+        def attach(inbox: Inbox) -> None:
+            # The stream may have gone, and another come, since the consumer was made.
+            stream = self._streams.get(name)
+            if stream is None:
+                stream = self._streams[name] = WritableConsumableStream(
+                    name, ids=self._ids, on_empty=self._forget
+                )
+            inbox.on_removed = stream.detach
+            stream.attach(inbox)
+
+        return Consumer(Inbox(next(self._ids), timeout, lambda _: None), attach)
+
+    def stream(self, name: str) -> ConsumableStream[T]:
+        """A view of a stream. It costs nothing until it is consumed."""
+        return DemuxedConsumableStream(self, name)
+
+    def _forget(self, stream: WritableConsumableStream[T]) -> None:
+        if self._streams.get(stream.name) is stream:
+            del self._streams[stream.name]
+
+    def unstream(self, name: str) -> None:
+        """Forget a stream: its consumers get nothing more."""
+        self._streams.pop(name, None)
+
+
+class DemuxedConsumableStream(ConsumableStream[T]):
+    """One stream of a demux."""
+
+    __slots__ = ("_demux", "name")
+
+    def __init__(self, demux: StreamDemux[T], name: str) -> None:
+        self._demux = demux
+        self.name = name
+
+    def create_consumer(self, timeout: Timeout = None) -> Consumer[T]:
+        """See `ConsumableStream.create_consumer`."""
+        return self._demux.create_consumer(self.name, timeout)

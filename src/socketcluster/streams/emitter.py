@@ -1,0 +1,121 @@
+"""AsyncStreamEmitter: events as streams. Source: npm async-stream-emitter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from socketcluster.streams.consumable import ConsumableStream, Consumer, ConsumerStats, Timeout
+from socketcluster.streams.demux import StreamDemux
+
+
+class AsyncStreamEmitter:
+    """Emits named events; `async for event in emitter.listener(name)` consumes them."""
+
+    __slots__ = ("__weakref__", "_listeners_demux")
+
+    def __init__(self) -> None:
+        # Made when first listened to: most sockets have no listener.
+        self._listeners_demux: StreamDemux[Any] | None = None
+
+    def _listener_demux(self) -> StreamDemux[Any]:
+        if self._listeners_demux is None:
+            self._listeners_demux = StreamDemux()
+        return self._listeners_demux
+
+    def emit(self, event: str, data: Any = None) -> None:
+        """Give an event to everyone who listens to it."""
+        if self._listeners_demux is not None:
+            self._listeners_demux.write(event, data)
+
+    def emit_tracked(self, event: str, data: Any, done: Callable[[], None]) -> None:
+        """`emit`, and `done()` is called once every consumer has taken the event and come back
+        for the next one, or is gone; at once if there is none."""
+        self._listener_demux().write_tracked(event, data, done)
+
+    def listener(self, event: str) -> ConsumableStream[Any]:
+        """The stream of one event."""
+        return _Listener(self, event)
+
+    def create_listener_consumer(self, event: str, timeout: Timeout = None) -> Consumer[Any]:
+        """A consumer of one event, from now on."""
+        return self._listener_demux().create_consumer(event, timeout)
+
+    def close_listener(self, event: str) -> None:
+        """End the loops over an event once they took their backlog."""
+        self._listener_demux().close(event)
+
+    def close_all_listeners(self) -> None:
+        """End the loops over all events once they took their backlog."""
+        self._listener_demux().close_all()
+
+    def kill_listener(self, event: str) -> None:
+        """End the loops over an event now; their backlog is dropped."""
+        self._listener_demux().kill(event)
+
+    def kill_all_listeners(self) -> None:
+        """End the loops over all events now."""
+        self._listener_demux().kill_all()
+
+    def kill_listener_consumer(self, consumer_id: int) -> None:
+        """End one loop now."""
+        self._listener_demux().kill_consumer(consumer_id)
+
+    def remove_listener(self, event: str) -> None:
+        """Forget an event's stream: its consumers get nothing more."""
+        self._listener_demux().unstream(event)
+
+    def get_listener_backpressure(self, event: str) -> int:
+        """The highest backpressure of an event's consumers."""
+        return self._listener_demux().get_backpressure(event)
+
+    def get_all_listeners_backpressure(self) -> int:
+        """The highest backpressure of all events' consumers."""
+        return self._listener_demux().get_backpressure_all()
+
+    def get_listener_consumer_backpressure(self, consumer_id: int) -> int:
+        """What one consumer has not yet taken."""
+        return self._listener_demux().get_consumer_backpressure(consumer_id)
+
+    def has_listener_consumer(self, event: str, consumer_id: int) -> bool:
+        """Whether an event has this consumer."""
+        return self._listener_demux().has_consumer(event, consumer_id)
+
+    def has_any_listener_consumer(self, consumer_id: int) -> bool:
+        """Whether any event has this consumer."""
+        return self._listener_demux().has_consumer_all(consumer_id)
+
+    def get_listener_consumer_stats(self, consumer_id: int) -> ConsumerStats | None:
+        """Figures of one consumer."""
+        return self._listener_demux().get_consumer_stats(consumer_id)
+
+    def get_listener_consumer_stats_list(self, event: str) -> list[ConsumerStats]:
+        """Figures of an event's consumers."""
+        return self._listener_demux().get_consumer_stats_list(event)
+
+    def get_all_listeners_consumer_stats_list(self) -> list[ConsumerStats]:
+        """Figures of all events' consumers."""
+        return self._listener_demux().get_consumer_stats_list_all()
+
+    def get_listener_consumer_count(self, event: str) -> int:
+        """How many consumers an event has."""
+        demux = self._listeners_demux
+        return 0 if demux is None else demux.get_consumer_count(event)
+
+    def get_all_listeners_consumer_count(self) -> int:
+        """How many consumers all events have."""
+        return self._listener_demux().get_consumer_count_all()
+
+
+class _Listener(ConsumableStream[Any]):
+    """The stream of one event of an emitter."""
+
+    __slots__ = ("_emitter", "name")
+
+    def __init__(self, emitter: AsyncStreamEmitter, name: str) -> None:
+        self._emitter = emitter
+        self.name = name
+
+    def create_consumer(self, timeout: Timeout = None) -> Consumer[Any]:
+        """See `ConsumableStream.create_consumer`."""
+        return self._emitter.create_listener_consumer(self.name, timeout)

@@ -1,0 +1,134 @@
+"""WritableConsumableStream: a stream that can be written to.
+
+Source: npm writable-consumable-stream.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+from socketcluster.streams.consumable import (
+    ConsumableStream,
+    Consumer,
+    ConsumerStats,
+    Inbox,
+    Timeout,
+    Tracked,
+)
+
+T = TypeVar("T")
+
+
+class WritableConsumableStream(ConsumableStream[T]):
+    """A stream whose values each go to every consumer there is when they are written.
+
+    `close` lets consumers take their backlog before they end; `kill` drops it.
+    """
+
+    __slots__ = ("_ids", "_inboxes", "_on_empty", "name")
+
+    def __init__(
+        self,
+        name: str = "",
+        *,
+        ids: Iterator[int] | None = None,
+        on_empty: Callable[[WritableConsumableStream[T]], None] | None = None,
+    ) -> None:
+        self.name = name
+        self._ids = itertools.count(1) if ids is None else ids
+        self._on_empty = on_empty
+        self._inboxes: dict[int, Inbox] = {}
+
+    def write(self, value: T) -> bool:
+        """Give a value to every consumer; whether there is any."""
+        inboxes = self._inboxes
+        if not inboxes:
+            return False
+        for inbox in inboxes.values():
+            inbox.put(value)
+        return True
+
+    def write_tracked(self, value: T, done: Callable[[], None]) -> bool:
+        """`write`, and `done()` is called once every consumer has taken the value and come back
+        for the next one, or is gone; at once if there is none."""
+        tracked = Tracked(value, done)
+        for inbox in self._inboxes.values():
+            inbox.put(tracked)
+        written = bool(self._inboxes)
+        tracked.release()
+        return written
+
+    def close(self, value: Any = None) -> None:
+        """End all consumers once they took their backlog; `value` goes with the end."""
+        for inbox in self._inboxes.values():
+            inbox.end(value)
+
+    def kill(self, value: Any = None) -> None:
+        """End all consumers now; their backlog is dropped."""
+        for inbox in list(self._inboxes.values()):
+            self._kill(inbox, value)
+
+    def write_to_consumer(self, consumer_id: int, value: T) -> None:
+        """Give a value to one consumer."""
+        if (inbox := self._inboxes.get(consumer_id)) is not None:
+            inbox.put(value)
+
+    def close_consumer(self, consumer_id: int, value: Any = None) -> None:
+        """End one consumer once it took its backlog."""
+        if (inbox := self._inboxes.get(consumer_id)) is not None:
+            inbox.end(value)
+
+    def kill_consumer(self, consumer_id: int, value: Any = None) -> None:
+        """End one consumer now."""
+        if (inbox := self._inboxes.get(consumer_id)) is not None:
+            self._kill(inbox, value)
+
+    def _kill(self, inbox: Inbox, value: Any) -> None:
+        inbox.settle()
+        inbox.kill(value)
+        self.detach(inbox)
+
+    def get_backpressure(self) -> int:
+        """The highest backpressure of any consumer."""
+        return max(map(len, self._inboxes.values()), default=0)
+
+    def get_consumer_backpressure(self, consumer_id: int) -> int:
+        """What one consumer has not yet taken."""
+        inbox = self._inboxes.get(consumer_id)
+        return 0 if inbox is None else len(inbox)
+
+    def has_consumer(self, consumer_id: int) -> bool:
+        """Whether it has this consumer."""
+        return consumer_id in self._inboxes
+
+    def get_consumer_stats(self, consumer_id: int) -> ConsumerStats | None:
+        """Figures of one consumer."""
+        inbox = self._inboxes.get(consumer_id)
+        return None if inbox is None else self._stats(inbox)
+
+    def get_consumer_stats_list(self) -> list[ConsumerStats]:
+        """Figures of all consumers."""
+        return [self._stats(inbox) for inbox in self._inboxes.values()]
+
+    def _stats(self, inbox: Inbox) -> ConsumerStats:
+        timeout = None if inbox.timeout is None else inbox.timeout * 1000
+        return ConsumerStats(inbox.id, len(inbox), self.name, timeout)
+
+    def get_consumer_count(self) -> int:
+        """How many consumers it has."""
+        return len(self._inboxes)
+
+    def create_consumer(self, timeout: Timeout = None) -> Consumer[T]:
+        """See `ConsumableStream.create_consumer`."""
+        return Consumer(Inbox(next(self._ids), timeout, self.detach), self.attach)
+
+    def attach(self, inbox: Inbox) -> None:
+        """Write to an inbox from now on."""
+        self._inboxes[inbox.id] = inbox
+
+    def detach(self, inbox: Inbox) -> None:
+        """Write to an inbox no more."""
+        if self._inboxes.pop(inbox.id, None) is not None and not self._inboxes and self._on_empty:
+            self._on_empty(self)

@@ -1,0 +1,1 @@
+"""Helpers for tests, of this package and of programs that use it."""
