@@ -1,0 +1,70 @@
+# Everything is set up on demand: `make run`, `make test`, `make check`, `make autobahn`.
+PYTHON ?= python3
+PORT ?= 8000
+VENV := .venv
+BIN := $(VENV)/bin
+NPM := $(shell command -v npm 2>/dev/null)
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --root-user-action=ignore -c constraints.txt
+
+.PHONY: run test check format autobahn autobahn-ci clean
+
+run: $(VENV)/run.stamp demo-client
+	@$(BIN)/socketcluster serve --port $(PORT)
+
+test: $(VENV)/dev.stamp demo-client interop-clients chromium
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+check: $(VENV)/dev.stamp
+	$(BIN)/ruff check src tests examples tools
+	$(BIN)/ruff format --check src tests examples tools
+	$(BIN)/mypy
+
+format: $(VENV)/dev.stamp
+	$(BIN)/ruff check --fix src tests examples tools
+	$(BIN)/ruff format src tests examples tools
+
+autobahn: $(VENV)/dev.stamp
+	$(BIN)/python tools/run_autobahn.py
+
+autobahn-ci: $(VENV)/dev.stamp
+	$(BIN)/python tools/run_autobahn.py --without-compression
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is required, $(PYTHON) is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@echo "Making $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/run.stamp: $(VENV)/bin/python pyproject.toml constraints.txt
+	@echo "Installing the package"
+	@$(INSTALL) -e '.[cli]'
+	@touch $@
+
+$(VENV)/dev.stamp: $(VENV)/bin/python pyproject.toml constraints.txt
+	@echo "Installing the package and what its tests need"
+	@$(INSTALL) -e '.[cli,dev]'
+	@touch $@ $(VENV)/run.stamp
+
+.PHONY: demo-client interop-clients chromium
+
+# The demo page uses the official JavaScript client; without npm the page says how to get it.
+demo-client:
+	@if [ -n "$(NPM)" ] && [ ! -f .demo/node_modules/socketcluster-client/package.json ]; then \
+		echo "Fetching socketcluster-client for the demo page"; mkdir -p .demo; \
+		npm install --silent --prefix .demo --no-save --no-audit --no-fund --no-package-lock socketcluster-client@20 \
+			|| echo "npm could not fetch it: the page will say how to"; fi
+
+interop-clients:
+	@if [ -z "$(NPM)" ]; then echo "npm is missing: the interop tests need Node and npm"; \
+	elif [ ! -f tests/interop/js/node_modules/.stamp ] || [ tests/interop/js/package.json -nt tests/interop/js/node_modules/.stamp ]; then \
+		echo "Fetching the JavaScript clients"; \
+		npm install --silent --prefix tests/interop/js --no-audit --no-fund --no-package-lock && touch tests/interop/js/node_modules/.stamp; fi
+
+chromium:
+	@if ! command -v chromium >/dev/null 2>&1 && ! command -v google-chrome >/dev/null 2>&1 && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
+		echo "Installing Chromium"; \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; } >/dev/null 2>&1 \
+			|| echo "Chromium could not be installed: the demo page test needs it"; fi
+
+clean:
+	rm -rf $(VENV) .demo .autobahn tests/interop/js/node_modules
