@@ -5,12 +5,13 @@ from typing import Any
 from socketcluster import errors
 from socketcluster.action import AGAction
 from socketcluster.channel import AGChannel
+from socketcluster.engines.base import ASGIApp
 from socketcluster.events import (
-    AuthStateChangeEvent,
-    AuthTokenSignedEvent,
     AuthenticateEvent,
     AuthenticationEvent,
     AuthenticationStateChangeEvent,
+    AuthStateChangeEvent,
+    AuthTokenSignedEvent,
     BadAuthTokenEvent,
     BadSocketAuthTokenEvent,
     ChannelSubscribeEvent,
@@ -38,7 +39,6 @@ from socketcluster.events import (
     UnsubscriptionEvent,
     WarningEvent,
 )
-from socketcluster.engines.base import ASGIApp
 from socketcluster.exchange import AGExchange
 from socketcluster.request import AGRequest
 from socketcluster.server.options import ServerOptions

@@ -105,7 +105,7 @@ class AGAction:
         self._settle("blocked", "block", error)
 
     def on_decided(self, decided: Callable[[str, Any], None]) -> None:
-        """Have `decided(outcome, data or error)` called once; also if nobody can decide any more."""
+        """Have `decided(outcome, data or error)` called once, also if nobody can decide now."""
         self._decided = decided
 
     def _settle(self, outcome: str, verb: str, value: Any) -> None:

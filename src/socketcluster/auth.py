@@ -97,7 +97,10 @@ class JWTAuthEngine:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # Of short keys: `sign_token` says so.
                 claims: dict[str, Any] = jwt.decode(
-                    signed_token, key, algorithms=algorithms, options=_NO_CHECKS  # type: ignore[arg-type]
+                    signed_token,
+                    key,
+                    algorithms=algorithms,
+                    options=_NO_CHECKS,  # type: ignore[arg-type]
                 )
         except Exception as error:
             raise AuthTokenInvalidError(_message(error)) from error
@@ -132,9 +135,7 @@ class JWTAuthEngine:
         try:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
-                signed = jwt.encode(
-                    token, key, algorithm=algorithm, headers=options.get("header")
-                )
+                signed = jwt.encode(token, key, algorithm=algorithm, headers=options.get("header"))
         except Exception as error:
             raise InvalidArgumentsError(f"The token cannot be signed: {error}") from error
         if caught and not self._warned:
@@ -214,9 +215,7 @@ def translate_token_error(error: BaseException) -> AuthTokenError:
         return error
     name = getattr(error, "name", type(error).__name__)
     if name in ("TokenExpiredError", "ExpiredSignatureError"):
-        ours: AuthTokenError = AuthTokenExpiredError(
-            str(error), getattr(error, "expired_at", None)
-        )
+        ours: AuthTokenError = AuthTokenExpiredError(str(error), getattr(error, "expired_at", None))
     elif name in ("NotBeforeError", "ImmatureSignatureError"):
         ours = AuthTokenNotBeforeError(str(error), getattr(error, "date", None))
     elif name in ("JsonWebTokenError", "InvalidTokenError") or isinstance(

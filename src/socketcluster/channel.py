@@ -194,7 +194,7 @@ class ChannelMethods:
 
 
 class ChannelClient(Protocol):
-    """What a channel needs of the exchange or client that it belongs to, beside `ChannelMethods`."""
+    """What a channel needs of its exchange or client, beside `ChannelMethods`."""
 
     def subscribe(self, channel: str) -> AGChannel: ...
     def unsubscribe(self, channel: str) -> Awaitable[None] | None: ...

@@ -26,10 +26,7 @@
      ├─ MiddlewareError                (type)
      │   └─ SilentMiddlewareBlockedError
      ├─ InternalServerError            all a client learns of an unexpected exception
-     ├─ ServerProtocolError
-     ├─ HTTPServerError
-     ├─ ProcessExitError               (code)
-     └─ UnknownError
+     └─ ServerProtocolError, HTTPServerError, ProcessExitError (code), UnknownError
 
 Names, fields and messages are those of SocketCluster 20; in Python fields are in snake_case.
 """
@@ -84,8 +81,8 @@ class SocketClusterError(Exception):
 
     `name` is the wire name: the class name, unless the class or the instance sets another.
     `status_code` is the close code a blocked handshake ends with, `is_bad_token` says that a token
-    is to be thrown away, `silent` hides the error of a blocked action from the client; the three can
-    be set on any exception. On an error a peer sent `is_remote` is true, and `fields` holds the
+    is to be thrown away, `silent` hides the error of a blocked action from the client; the three
+    can be set on any exception. On an error a peer sent `is_remote` is true, and `fields` holds the
     fields that the class does not declare; both are never sent on.
     """
 
@@ -160,7 +157,7 @@ class UnknownProcedureError(PeerError):
 
 
 class RemoteError(PeerError):
-    """An error that a peer sent under a name unknown here: `name`, `message` and `fields` are its."""
+    """An error a peer sent under a name unknown here, with its `name`, `message`, `fields`."""
 
     def __init__(
         self, message: str = "", name: str = "Error", fields: Mapping[str, Any] | None = None
@@ -176,7 +173,9 @@ class AuthError(SocketClusterError):
 
 
 class AuthTokenError(AuthError):
-    """A token problem of any other kind than the three below."""
+    """A token problem of any other kind than the three below. Bad, unless it is only early."""
+
+    is_bad_token = True
 
 
 class AuthTokenExpiredError(AuthTokenError):
@@ -203,6 +202,7 @@ class AuthTokenNotBeforeError(AuthTokenError):
     def __init__(self, message: str = "", date: datetime | str | float | int | None = None) -> None:
         super().__init__(message)
         self.date = date
+        self.is_bad_token = False
 
 
 class BadConnectionError(SocketClusterError):
@@ -253,7 +253,7 @@ class MiddlewareError(SocketClusterError):
 
     silent = True
     public_fields = ("type",)
-    public_message = "The action was blocked by middleware"
+    public_message: ClassVar[str | None] = "The action was blocked by middleware"
 
     def __init__(self, message: str = "", type: str | None = None) -> None:
         super().__init__(message)
@@ -264,7 +264,7 @@ class SilentMiddlewareBlockedError(MiddlewareError):
     """Middleware of line `type` blocked an action without giving a reason."""
 
     silent = False
-    public_message = None
+    public_message: ClassVar[str | None] = None
 
 
 class InternalServerError(SocketClusterError):
@@ -293,34 +293,17 @@ class UnknownError(SocketClusterError):
     """Anything else."""
 
 
-_KNOWN: dict[str, type[SocketClusterError]] = {
-    cls.__name__: cls
-    for cls in (
-        InvalidActionError,
-        InvalidArgumentsError,
-        EncodeError,
-        InvalidOptionsError,
-        InvalidMessageError,
-        UnknownProcedureError,
-        AuthError,
-        AuthTokenError,
-        AuthTokenExpiredError,
-        AuthTokenInvalidError,
-        AuthTokenNotBeforeError,
-        BadConnectionError,
-        SocketProtocolError,
-        TimeoutError,
-        ResourceLimitError,
-        BrokerError,
-        MiddlewareError,
-        SilentMiddlewareBlockedError,
-        InternalServerError,
-        ServerProtocolError,
-        HTTPServerError,
-        ProcessExitError,
-        UnknownError,
-    )
-}
+_NOT_ON_THE_WIRE = (UsageError, PeerError, RemoteError, InvalidRequestError)
+
+
+def _family(root: type[SocketClusterError]) -> dict[str, type[SocketClusterError]]:
+    found = {} if root in _NOT_ON_THE_WIRE else {root.__name__: root}
+    for kind in root.__subclasses__():
+        found |= _family(kind)
+    return found
+
+
+_KNOWN = _family(SocketClusterError)
 
 # What a field of a peer's error may be; anything else goes to `fields` as it came.
 _FIELD_TYPES: dict[str, tuple[type, ...]] = {
@@ -383,7 +366,7 @@ def hydrate_error(obj: object) -> SocketClusterError:
         return RemoteError(obj[:MAX_REMOTE_MESSAGE_LENGTH])
     if not isinstance(obj, dict):
         return RemoteError(_MALFORMED, fields={} if obj is None else {"value": obj})
-    rest: dict[Any, Any] = dict(cast(dict[Any, Any], obj))
+    rest: dict[Any, Any] = dict(obj)
     name, message = rest.pop("name", None), rest.pop("message", None)
     message = message[:MAX_REMOTE_MESSAGE_LENGTH] if isinstance(message, str) else _MALFORMED
     name = name[:MAX_REMOTE_NAME_LENGTH] if isinstance(name, str) and name else "Error"

@@ -41,11 +41,11 @@ class HandshakeEvent:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionEvent:
-    """'connection' of a server: a socket completed its handshake. `ping_timeout` in milliseconds."""
+    """'connection' of a server: a handshake is complete. `ping_timeout` in milliseconds."""
 
     socket: AGServerSocket
     id: str
-    ping_timeout: int
+    ping_timeout: float
     is_authenticated: bool
     auth_error: BaseException | None = None
 
@@ -148,7 +148,7 @@ class ConnectEvent:
     """'connect' of a socket: its handshake is complete. `ping_timeout` in milliseconds."""
 
     id: str
-    ping_timeout: int
+    ping_timeout: float
     is_authenticated: bool
     auth_error: BaseException | None = None
 

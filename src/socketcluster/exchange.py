@@ -57,7 +57,14 @@ class AGExchange(ChannelMethods, AsyncStreamEmitter):
     middleware. It can be made and used before any event loop runs.
     """
 
-    __slots__ = ("_channel_listeners", "_channel_outputs", "_channels", "_wire", "broker", "is_ready")
+    __slots__ = (
+        "_channel_listeners",
+        "_channel_outputs",
+        "_channels",
+        "_wire",
+        "broker",
+        "is_ready",
+    )
 
     id = "exchange"
 

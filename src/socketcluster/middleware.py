@@ -15,7 +15,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from socketcluster.action import AGAction
-from socketcluster.errors import MiddlewareError, SilentMiddlewareBlockedError
+from socketcluster.errors import (
+    MiddlewareError,
+    SilentMiddlewareBlockedError,
+    SocketClusterError,
+)
 
 MIDDLEWARE_HANDSHAKE: Final = "handshake"
 MIDDLEWARE_INBOUND_RAW: Final = "inboundRaw"
@@ -131,7 +135,7 @@ class MiddlewareLine:
             self._on_failure(failure)
 
     async def decide(self, action: AGAction) -> Any:
-        """Put an action before the function; returns its data, which the function may have replaced.
+        """Put an action before the function; returns its data, maybe replaced by the function.
 
         Cancelling it leaves the action undecided.
 
@@ -143,7 +147,9 @@ class MiddlewareLine:
         kind = action.type
         decision: asyncio.Future[tuple[str, Any]] = asyncio.get_running_loop().create_future()
         action.on_decided(
-            lambda outcome, value: None if decision.done() else decision.set_result((outcome, value))
+            lambda outcome, value: (
+                None if decision.done() else decision.set_result((outcome, value))
+            )
         )
         self._deciding.add(decision)
         self.stream.write(action)
@@ -172,7 +178,8 @@ class MiddlewareLine:
         if error is None:
             return Blocked(silent, silent)
         if isinstance(error, str):
-            error = MiddlewareError(error)
+            error = SocketClusterError(error)
+            error.name = "MiddlewareError"
         if getattr(error, "silent", False):
             return Blocked(silent, error)
         return Blocked(error, error)

@@ -215,9 +215,7 @@ class AsgiConnection:
         """What was received; None if the connection was dropped first."""
         if not receiving.done():
             try:
-                await asyncio.wait(
-                    {receiving, self._dropped}, return_when=asyncio.FIRST_COMPLETED
-                )
+                await asyncio.wait({receiving, self._dropped}, return_when=asyncio.FIRST_COMPLETED)
             except asyncio.CancelledError:
                 receiving.cancel()
                 raise

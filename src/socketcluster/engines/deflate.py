@@ -54,9 +54,7 @@ class Deflate:
 
     __slots__ = ("_cache", "_extension", "_threshold")
 
-    def __init__(
-        self, extension: PerMessageDeflate, threshold: int, cache: DeflateCache
-    ) -> None:
+    def __init__(self, extension: PerMessageDeflate, threshold: int, cache: DeflateCache) -> None:
         self._extension = extension
         self._threshold = threshold
         self._cache = cache

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from picows import WSAutoPingStrategy, WSListener
-from picows.picows import WSProtocol
+from picows.picows import WSProtocol  # type: ignore[attr-defined]
 
 from socketcluster.engines.base import (
     ASGIApp,
@@ -33,12 +33,15 @@ from socketcluster.engines.messages import (
     close_code,
     is_text,
 )
-from socketcluster.engines.uvicorn_host import UvicornListener
 from socketcluster.engines.upgrade import upgrading_protocol
+from socketcluster.engines.uvicorn_host import UvicornListener
 from socketcluster.protocol.frames import close_frame, cut_reason, pong_frame
 
 CLOSE_SECONDS = 3.0
 """How long a peer may take to answer a close frame, or to read what was sent before it."""
+
+FAIL_SECONDS = 0.1
+"""How long a peer that broke the protocol may take to read why it is closed."""
 
 _LARGE_READ = 64 * 1024
 _READ_BUFFER = 4096
@@ -108,7 +111,7 @@ class _Socket:
 
 
 class _Transport:
-    """The transport as picows sees it: what it writes and closes is for the connection to decide."""
+    """The transport as picows sees it: what it writes and closes, the connection decides on."""
 
     __slots__ = ("_connection", "_transport")
 
@@ -136,11 +139,12 @@ class _Transport:
         pass
 
 
-class _Frames(WSListener):  # type: ignore[misc]
+class _Frames(WSListener):
     """Receives the frames of one parser."""
 
     def __init__(self, connection: PicowsConnection) -> None:
-        self.on_ws_frame = connection.frame_received
+        # Called without a detour through a method of this class.
+        self.on_ws_frame = connection.frame_received  # type: ignore[method-assign]
         self._connection = connection
 
     def on_ws_connected(self, transport: Any) -> None:
@@ -173,11 +177,11 @@ class PicowsConnection:
         "_endpoint",
         "_grown",
         "_handler",
+        "_limit",
         "_parser",
         "_reason",
         "_received",
         "_transport",
-        "_limit",
     )
 
     def __init__(
@@ -260,7 +264,7 @@ class PicowsConnection:
             else:
                 self._other_frame(int(kind.value), frame, payload)
         except Violation as violation:
-            self.close(violation.code, violation.reason)
+            self.fail(violation.code, violation.reason)
         tail = frame.tail_size
         if tail > _LARGE_READ or len(payload) > _LARGE_READ:
             self._grown = True
@@ -302,7 +306,7 @@ class PicowsConnection:
         try:
             code = close_code(payload)
         except Violation as violation:
-            self.close(violation.code, violation.reason)
+            self.fail(violation.code, violation.reason)
             return
         if self._code == 1006:
             self._code = code
@@ -310,10 +314,16 @@ class PicowsConnection:
         self._send_close(code, "")
         self._transport.close()
 
+    def fail(self, code: int, reason: str = "") -> None:
+        """Close, and drop the connection soon after: the peer's answer cannot be relied on."""
+        if not self._closing:
+            self._send_close(code, cut_reason(reason))
+            asyncio.get_running_loop().call_later(FAIL_SECONDS, self._transport.close)
+
     def parser_failed(self, code: int) -> None:
         """picows found that the peer broke the protocol. The frame before the fault may still
         be delivered: it looks one frame ahead."""
-        asyncio.get_running_loop().call_soon(self.close, code or 1002, "")
+        asyncio.get_running_loop().call_soon(self.fail, code or 1002)
 
     # Writing
 

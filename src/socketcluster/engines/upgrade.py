@@ -162,9 +162,7 @@ class _Upgrading(asyncio.Protocol):
             offer = b", ".join(
                 v for n, v in self._scope["headers"] if n == b"sec-websocket-extensions"
             )
-            agreed = negotiate(
-                offer.decode("latin-1") or None, self._endpoint.deflate, self._cache
-            )
+            agreed = negotiate(offer.decode("latin-1") or None, self._endpoint.deflate, self._cache)
             if agreed is not None:
                 header, deflate = agreed
                 answer += b"Sec-WebSocket-Extensions: " + header.encode() + b"\r\n"

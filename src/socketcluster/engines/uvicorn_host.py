@@ -1,4 +1,4 @@
-"""uvicorn as the HTTP server inside a running loop; its private names are here and in upgrade.py."""
+"""uvicorn as the HTTP server in a running loop; its private names are here and in upgrade.py."""
 
 from __future__ import annotations
 
@@ -110,7 +110,8 @@ class UvicornListener:
             connection.shutdown()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + CLOSE_SECONDS
-        while (self._connections or state.connections or state.tasks) and loop.time() < deadline:
+        # uvicorn keeps no event to wait for.
+        while (self._connections or state.connections or state.tasks) and loop.time() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(_POLL_SECONDS)
         for connection in list(self._connections):
             connection.abort()

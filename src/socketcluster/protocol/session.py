@@ -67,7 +67,7 @@ class Calls:
             settle(TimeoutError(f"Event response for {event} event timed out"), None)
 
     def abort(self, failure: str, code: int | None, reason: str | None) -> None:
-        """Settle all calls with `BadConnectionError`; `failure` is 'disconnect' or 'connectAbort'."""
+        """Settle all calls with `BadConnectionError` of type 'disconnect' or 'connectAbort'."""
         pending, self._pending, self._deadlines = self._pending, {}, []
         for event, settle in pending.values():
             message = f"Event {event} was aborted due to a bad connection"

@@ -1,4 +1,4 @@
-"""Messages to packets and packets to frames, for JSON as fast as can be, for any other codec plainly.
+"""Messages to packets and packets to frames: for JSON as fast as can be, else plainly.
 
 A `Wire` is made once per server. What it hands out is finished server frames (`frames.py`), so
 that one publish is encoded and framed once for all its subscribers. The payload of a publish

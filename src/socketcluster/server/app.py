@@ -32,7 +32,8 @@ class ServerApp:
             await self.fallback(scope, receive, send)
 
     def _is_ours(self, scope: ASGIScope) -> bool:
-        path, root = scope["path"], scope.get("root_path", "")
+        path: str = scope["path"]
+        root: str = scope.get("root_path", "")
         ours = self._server.path.rstrip("/")
         if root and path.startswith(root) and path[len(root) :].rstrip("/") == ours:
             return True

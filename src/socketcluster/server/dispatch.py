@@ -15,12 +15,13 @@ from socketcluster.action import AGAction
 from socketcluster.errors import (
     BrokerError,
     InvalidActionError,
+    InvalidRequestError,
     SocketClusterError,
     UnknownProcedureError,
 )
 from socketcluster.events import RawEvent
 from socketcluster.middleware import MIDDLEWARE_INBOUND
-from socketcluster.protocol.packets import Packet, PublishPacket, Publication, readable
+from socketcluster.protocol.packets import Packet, Publication, PublishPacket, readable
 from socketcluster.protocol.state import CLOSE_HANDSHAKE_REJECTED, CLOSED, CONNECTING
 from socketcluster.server.handshake import authenticate, shake_hands
 
@@ -58,13 +59,13 @@ def _before_handshake(socket: AGServerSocket, packet: AnyPacket) -> Pending | No
         return None
     if packet.event == "#handshake":
         if packet.cid is None:
-            socket.emit_error(InvalidActionError("Handshake request was malformatted"))
+            socket.emit_error(InvalidRequestError("Handshake request was malformatted"))
             socket.disconnect(CLOSE_HANDSHAKE_REJECTED)
             return None
         assert isinstance(packet, Packet)
         return shake_hands(socket, _request(socket, packet))
     if not socket.server.options.strict_handshake and packet.cid is not None:
-        error = InvalidActionError("Cannot handle a call before the handshake is complete")
+        error = InvalidRequestError("Cannot handle a call before the handshake is complete")
         _refuse(socket, packet, error)
     else:
         socket.inbound.reject_before_handshake()
@@ -123,13 +124,13 @@ async def _user_event_through_middleware(socket: AGServerSocket, packet: AnyPack
 
 
 def _handshake_again(socket: AGServerSocket, packet: AnyPacket) -> None:
-    _refuse(socket, packet, InvalidActionError("The handshake has already been completed"))
+    _refuse(socket, packet, InvalidRequestError("The handshake has already been completed"))
     socket.inbound.malformed()
 
 
 def _authenticate(socket: AGServerSocket, packet: AnyPacket) -> Pending | None:
     if packet.cid is None:
-        socket.emit_error(InvalidActionError("Authenticate request was malformatted"))
+        socket.emit_error(InvalidRequestError("Authenticate request was malformatted"))
         socket.disconnect(CLOSE_HANDSHAKE_REJECTED)
         return None
     return authenticate(socket, _request(socket, packet))
@@ -144,7 +145,7 @@ def _remove_auth_token(socket: AGServerSocket, packet: AnyPacket) -> None:
 
 def _publish(socket: AGServerSocket, packet: AnyPacket) -> Pending | None:
     if not socket.server.options.allow_client_publish:
-        _refuse(socket, packet, InvalidActionError("Client publish feature is disabled"))
+        _refuse(socket, packet, InvalidRequestError("Client publish feature is disabled"))
         return None
     channel, data = _channel_and_data(packet.data)
     if (channel := _check_channel(socket, packet, channel, "Publish")) is None:
@@ -236,7 +237,8 @@ async def _subscribe_through_middleware(
 def _accept_subscribe(
     socket: AGServerSocket, packet: AnyPacket, channel: str, data: Any
 ) -> Pending | None:
-    options = {name: value for name, value in packet.data.items() if name != "channel"}
+    given = packet.data if isinstance(packet.data, dict) else {}
+    options = {name: value for name, value in given.items() if name != "channel"}
     if data is not None or "data" in options:
         options["data"] = data
     try:
@@ -270,7 +272,7 @@ def _unsubscribe(socket: AGServerSocket, packet: AnyPacket) -> None:
     channel = packet.data
     if not isinstance(channel, str):
         _refuse(
-            socket, packet, InvalidActionError("Unsubscribe channel name was malformatted"), True
+            socket, packet, InvalidRequestError("Unsubscribe channel name was malformatted"), True
         )
         return
     socket.auth.check_expiry()
@@ -310,9 +312,9 @@ def _check_channel(
     socket: AGServerSocket, packet: AnyPacket, channel: Any, what: str
 ) -> str | None:
     if not isinstance(channel, str):
-        error = InvalidActionError(f"{what} channel name was malformatted")
+        error = InvalidRequestError(f"{what} channel name was malformatted")
     elif len(channel) > socket.server.options.max_channel_name_length:
-        error = InvalidActionError(
+        error = InvalidRequestError(
             f"{what} channel name was malformatted: it is longer than "
             f"{socket.server.options.max_channel_name_length} characters"
         )

@@ -114,7 +114,8 @@ class AuthMethods:
 class BatchMethods:
     """Sending many packets as one array. Source: SocketCluster documentation, AGServerSocket."""
 
-    __slots__ = ()
+    if not TYPE_CHECKING:  # The attributes are slots of the class that mixes this in.
+        __slots__ = ()
 
     outbound: Outbound
     server: AGServer
@@ -146,7 +147,8 @@ class BatchMethods:
     def start_batching(self) -> None:
         """Send what is sent as one message every `batch_interval` milliseconds from now on."""
         if self._batching is None:
-            self._batching = Batching(self.outbound, self.server.options.batch_interval)  # type: ignore[arg-type]
+            interval = self.server.options.milliseconds("batch_interval")
+            self._batching = Batching(self.outbound, interval)
         self._batching.start()
 
     def stop_batching(self) -> None:
@@ -259,7 +261,9 @@ class FigureMethods:
     inbound: Inbound
     outbound: Outbound
 
-    def get_streams_backpressure(self) -> int: ...
+    def get_streams_backpressure(self) -> int:
+        """See `StreamMethods`."""
+        raise AttributeError
 
     @property
     def remote_address(self) -> str | None:

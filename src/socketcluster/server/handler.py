@@ -35,9 +35,7 @@ class SocketHandler:
     def connection_made(self, connection: Connection) -> None:
         """See `ConnectionHandler`."""
         server = self._server
-        socket = AGServerSocket(
-            server.generate_id(), server, connection, self._request, self._line
-        )
+        socket = AGServerSocket(server.generate_id(), server, connection, self._request, self._line)
         self._socket = socket
         # The engine calls the socket's way in directly.
         self.text_received = socket.inbound.message

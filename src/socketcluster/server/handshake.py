@@ -53,7 +53,7 @@ async def admit(server: AGServer, request: UpgradeRequest) -> MiddlewareLine | N
         line = MiddlewareLine(MIDDLEWARE_HANDSHAKE, function, server.emit_warning)
         actions = [AGAction(AGAction.HANDSHAKE_WS, request=request)]
         try:
-            async with asyncio.timeout(server.options.handshake_timeout / 1000):
+            async with asyncio.timeout(server.handshake_timeout / 1000):
                 await line.decide(actions.pop())
         except Blocked as blocked:
             line.kill()
@@ -128,9 +128,10 @@ async def _allowed(socket: AGServerSocket, request: Any, info: Any) -> bool:
     except Exception as error:
         if socket.state != CLOSED:
             status = getattr(error, "status_code", None)
-            usable = type(status) is int and (3000 <= status <= 4999 or status == 1000)
+            if type(status) is not int or not (3000 <= status <= 4999 or status == 1000):
+                status = CLOSE_HANDSHAKE_REJECTED
             request.error(error)
-            socket.disconnect(status if usable else CLOSE_HANDSHAKE_REJECTED)
+            socket.disconnect(status)
         return False
     return socket.state != CLOSED
 
@@ -151,7 +152,7 @@ def _open(
     if auth_error is not None and getattr(auth_error, "is_bad_token", False):
         socket.auth.drop_and_tell()
     if socket.server.options.batch_on_handshake:
-        socket.batch_for(socket.server.options.batch_on_handshake_duration)
+        socket.batch_for(socket.server.options.milliseconds("batch_on_handshake_duration"))
     if socket.handshake_line is not None:
         socket.handshake_line.close()
 
@@ -183,7 +184,7 @@ async def settled(socket: AGServerSocket, *events: tuple[str, Any]) -> None:
         emitter.emit_tracked(name, event, done)
     socket.settle(handled)
     try:
-        async with asyncio.timeout(socket.server.options.handshake_timeout / 1000):
+        async with asyncio.timeout(socket.server.handshake_timeout / 1000):
             await handled
     except TimeoutError:
         socket.server.emit_warning(

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 class MessagingMethods:
     """Sending. Source: SocketCluster documentation, AGServerSocket; SocketCluster protocol 2."""
 
-    __slots__ = ()
+    if not TYPE_CHECKING:  # The attributes are slots of the class that mixes this in.
+        __slots__ = ()
 
     state: str
     server: AGServer

@@ -225,6 +225,11 @@ class ServerOptions:
         except (TypeError, ValueError) as error:
             raise _wrong("per_message_deflate", str(error), value) from error
 
+    def milliseconds(self, name: str) -> float:
+        """A duration option in milliseconds."""
+        value: float = getattr(self, name)
+        return value
+
     def droppable(self, channel: str) -> bool:
         """Whether publishes on the channel may be dropped rather than a slow socket closed."""
         if callable(self.droppable_channels):

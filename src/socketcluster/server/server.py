@@ -17,8 +17,8 @@ from socketcluster.engines.base import (
     Accepted,
     ASGIApp,
     DeflateOptions,
-    Listener,
     ListenAddress,
+    Listener,
     UpgradeRefusedError,
     UpgradeRequest,
 )
@@ -134,22 +134,22 @@ class AGServer(ServerListeners):
     @property
     def ack_timeout(self) -> float:
         """Milliseconds that `invoke` waits for an answer."""
-        return self.options.ack_timeout  # type: ignore[return-value]
+        return self.options.milliseconds("ack_timeout")
 
     @property
     def handshake_timeout(self) -> float:
         """Milliseconds that a client has for its handshake."""
-        return self.options.handshake_timeout  # type: ignore[return-value]
+        return self.options.milliseconds("handshake_timeout")
 
     @property
     def ping_interval(self) -> float:
         """Milliseconds between pings."""
-        return self.options.ping_interval  # type: ignore[return-value]
+        return self.options.milliseconds("ping_interval")
 
     @property
     def ping_timeout(self) -> float:
         """Milliseconds without a message after which a client is taken for lost."""
-        return self.options.ping_timeout  # type: ignore[return-value]
+        return self.options.milliseconds("ping_timeout")
 
     def get_path(self) -> str:
         """The URL path it serves."""
@@ -256,8 +256,9 @@ class AGServer(ServerListeners):
     async def _drain(self) -> None:
         for socket in self.clients.values():
             socket.close_input()
-        deadline = asyncio.get_running_loop().time() + self.options.drain_timeout / 1000  # type: ignore[operator]
-        while asyncio.get_running_loop().time() < deadline and any(
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.options.milliseconds("drain_timeout") / 1000
+        while loop.time() < deadline and any(  # noqa: ASYNC110
             socket.open_requests > 0 or socket.calls for socket in self.clients.values()
         ):
             await asyncio.sleep(_DRAIN_POLL_SECONDS)

@@ -6,6 +6,7 @@ Source: npm consumable-stream, writable-consumable-stream.
 from __future__ import annotations
 
 import asyncio
+import builtins
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
@@ -150,7 +151,7 @@ class Inbox:
             else:
                 async with asyncio.timeout(timeout):
                     await self._waiter
-        except asyncio.TimeoutError:
+        except builtins.TimeoutError:
             raise TimeoutError("Stream consumer iteration timed out") from None
         finally:
             self._waiter = None
@@ -283,6 +284,6 @@ class ConsumableStream(ABC, Generic[T]):
         try:
             async with asyncio.timeout(seconds(timeout)):
                 await asyncio.get_running_loop().create_future()
-        except asyncio.TimeoutError:
+        except builtins.TimeoutError:
             pass
         raise TimeoutError("Stream consumer operation timed out early because stream ended")
