@@ -168,16 +168,17 @@ class AGExchange(ChannelMethods, AsyncStreamEmitter):
         known = self._channels.setdefault(channel, _Channel())
         if known.state != SUBSCRIBED:
             self._want(channel, known)
-            if known.operation is not None:
-                return self._subscribe_later(subscriber, channel, known)
-        known.subscribers[subscriber] = None
-        return None
-
-    async def _subscribe_later(self, subscriber: Subscriber, channel: str, known: _Channel) -> None:
         # In the index at once, so that another's leaving does not end the shared subscription.
         known.subscribers[subscriber] = None
+        if known.operation is None:
+            return None
+        return self._subscribe_later(subscriber, channel, self._settled(known, known.operation))
+
+    async def _subscribe_later(
+        self, subscriber: Subscriber, channel: str, settled: Awaitable[None]
+    ) -> None:
         try:
-            await self._settled(known)
+            await settled
         except BaseException:
             self.unsubscribe_socket(subscriber, channel)
             raise
@@ -234,6 +235,7 @@ class AGExchange(ChannelMethods, AsyncStreamEmitter):
             else:
                 known.state = UNSUBSCRIBED
                 known.subscribers.clear()
+                known.watched = False
                 if isinstance(error, SocketClusterError):
                     raise
                 raise BrokerError(str(error)) from error
@@ -244,11 +246,12 @@ class AGExchange(ChannelMethods, AsyncStreamEmitter):
             elif known.state == UNSUBSCRIBED:
                 self._want(channel, known)
 
-    async def _settled(self, known: _Channel) -> None:
-        while known.operation is not None:
-            await asyncio.shield(known.operation)
-        if known.state != SUBSCRIBED:
-            raise BrokerError("The broker did not subscribe to the channel")
+    async def _settled(self, known: _Channel, operation: asyncio.Task[None]) -> None:
+        while True:
+            await asyncio.shield(operation)
+            if known.operation is None:
+                return
+            operation = known.operation
 
     # The exchange's own channels
 
@@ -264,7 +267,10 @@ class AGExchange(ChannelMethods, AsyncStreamEmitter):
             if known.state != SUBSCRIBED:
                 self._want(channel, known)
             if known.operation is not None:
-                self._then(self._settled(known), lambda error: self._subscribed(channel, error))
+                self._then(
+                    self._settled(known, known.operation),
+                    lambda error: self._subscribed(channel, error),
+                )
             else:
                 self._subscribed(channel, None)
         return self.channel(channel)
@@ -273,10 +279,6 @@ class AGExchange(ChannelMethods, AsyncStreamEmitter):
         if error is None:
             self._emit_channel("subscribe", ChannelSubscribeEvent(channel))
             return
-        known = self._channels.get(channel)
-        if known is not None:
-            known.watched = False
-            self._release(channel, known)
         self._emit_channel("subscribeFail", ChannelSubscribeFailEvent(channel, error))
 
     def unsubscribe(self, channel: str) -> None:

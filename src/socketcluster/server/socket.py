@@ -57,8 +57,8 @@ class AGServerSocket(
     SubscriptionMethods,
     AuthMethods,
     BatchMethods,
-    FigureMethods,
     StreamMethods,
+    FigureMethods,
     SocketListeners,
 ):
     """A connection of one client.

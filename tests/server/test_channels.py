@@ -1,0 +1,301 @@
+"""Channels: subscribing, publishing, limits, kick-out, the exchange."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from socketcluster import AGServer
+from socketcluster.errors import BrokerError, InvalidActionError, InvalidArgumentsError
+from support import AnswerError, Running, connected, soon, until
+
+
+async def test_publish_reaches_subscribers_and_the_server(
+    make_server: Any, running: Running
+) -> None:
+    server = await make_server()
+    watched = running.collect(server.exchange.subscribe("room"))
+    async with connected(server) as alice, connected(server) as bob:
+        await alice.call("#subscribe", {"channel": "room"})
+        await bob.call("#subscribe", {"channel": "room"})
+        assert await alice.call("#publish", {"channel": "room", "data": {"n": 1}}) is None
+        expected = {"event": "#publish", "data": {"channel": "room", "data": {"n": 1}}}
+        assert await alice.event() == await bob.event() == expected
+        await bob.transmit("#publish", {"channel": "room", "data": "two"})
+        assert (await alice.event())["data"]["data"] == "two"
+        await until(lambda: watched == [{"n": 1}, "two"])
+        server.exchange.transmit_publish("room", [3])
+        await server.exchange.invoke_publish("other", 4)
+        await bob.event()
+        assert (await bob.event())["data"]["data"] == [3]
+        await until(lambda: watched[2:] == [[3]])
+
+
+async def test_unsubscribed_gets_nothing(make_server: Any, running: Running) -> None:
+    server = await make_server()
+    events = running.collect(server.listener("unsubscription"))
+    async with connected(server) as client:
+        (socket,) = server.clients.values()
+        await client.call("#subscribe", {"channel": "a"})
+        await client.call("#subscribe", {"channel": "b"})
+        assert socket.subscriptions() == ["a", "b"]
+        assert socket.channel_subscriptions == {"a": True, "b": True}
+        await client.call("#unsubscribe", "a")
+        assert socket.subscriptions() == ["b"]
+        assert not socket.is_subscribed("a")
+        server.exchange.transmit_publish("a", 1)
+        server.exchange.transmit_publish("b", 2)
+        assert (await client.event())["data"] == {"channel": "b", "data": 2}
+        await until(lambda: len(events) == 1)
+        assert events[0].channel == "a"
+        with pytest.raises(AnswerError) as refused:
+            await client.call("#unsubscribe", "a")
+        assert refused.value.wire["name"] == "BrokerError"
+        assert refused.value.wire["message"].startswith(
+            "Failed to unsubscribe socket from the a channel - InvalidActionError: Socket "
+        )
+    await until(lambda: len(events) == 2)
+    assert server.exchange._channels == {}
+
+
+async def test_subscription_event_carries_the_options(make_server: Any, running: Running) -> None:
+    server = await make_server()
+    events = running.collect(server.listener("subscription"))
+    async with connected(server) as client:
+        (socket,) = server.clients.values()
+        own = running.collect(socket.listener("subscribe"))
+        await client.call("#subscribe", {"channel": "a", "waitForAuth": True, "data": {"k": 1}})
+        await until(lambda: len(events) == len(own) == 1)
+        assert events[0].channel == "a"
+        assert events[0].channel_options == {"waitForAuth": True, "data": {"k": 1}}
+        assert own[0].subscription_options == events[0].channel_options
+
+
+@pytest.mark.parametrize(
+    ("event", "data", "message"),
+    [
+        ("#publish", None, "Publish channel name was malformatted"),
+        ("#publish", {"channel": 5}, "Publish channel name was malformatted"),
+        ("#publish", "x", "Publish channel name was malformatted"),
+        ("#subscribe", {"channel": None}, "Subscribe channel name was malformatted"),
+        ("#subscribe", ["a"], "Subscribe channel name was malformatted"),
+        ("#unsubscribe", {"channel": "a"}, "Unsubscribe channel name was malformatted"),
+    ],
+)
+async def test_malformed_channel_names(
+    make_server: Any, running: Running, event: str, data: Any, message: str
+) -> None:
+    server = await make_server()
+    warnings = running.collect(server.listener("warning"))
+    async with connected(server) as client:
+        with pytest.raises(AnswerError) as refused:
+            await client.call(event, data)
+        assert refused.value.wire == {"name": "InvalidActionError", "message": message}
+        await client.transmit(event, data)
+        await until(lambda: len(warnings) == 2)
+
+
+async def test_client_publish_can_be_disabled(make_server: Any) -> None:
+    server = await make_server(allow_client_publish=False)
+    async with connected(server) as client:
+        with pytest.raises(AnswerError, match="Client publish feature is disabled"):
+            await client.call("#publish", {"channel": "a", "data": 1})
+
+
+async def test_channel_limit(make_server: Any) -> None:
+    server = await make_server(socket_channel_limit=2)
+    async with connected(server) as client:
+        (socket,) = server.clients.values()
+        for name in ("__proto__", "constructor", "__proto__"):
+            await client.call("#subscribe", {"channel": name})
+        with pytest.raises(AnswerError) as refused:
+            await client.call("#subscribe", {"channel": "third"})
+        assert refused.value.wire["name"] == "BrokerError"
+        assert refused.value.wire["message"] == (
+            "Failed to subscribe socket to the third channel - InvalidActionError: "
+            f"Socket {socket.id} tried to exceed the channel subscription limit of 2"
+        )
+        assert socket.channel_subscriptions_count == 2
+
+
+async def test_kick_out(make_server: Any) -> None:
+    server = await make_server()
+    async with connected(server) as client:
+        (socket,) = server.clients.values()
+        for name in "abc":
+            await client.call("#subscribe", {"channel": name})
+        await socket.kick_out("a", "Bye")
+        assert await client.event() == {
+            "event": "#kickOut",
+            "data": {"channel": "a", "message": "Bye"},
+        }
+        await socket.kick_out()
+        assert (await client.event())["data"] == {"channel": "b"}
+        assert (await client.event())["data"] == {"channel": "c"}
+        assert socket.subscriptions() == []
+        with pytest.raises(InvalidActionError):
+            await socket.kick_out("a")
+
+
+async def test_exchange_states_and_events(make_server: Any, running: Running) -> None:
+    server = await make_server()
+    exchange = server.exchange
+    subscribed = running.collect(exchange.listener("subscribe"))
+    left = running.collect(exchange.channel("a").listener("unsubscribe"))
+    channel = exchange.subscribe("a")
+    assert (channel.state, channel.name) == ("subscribed", "a")
+    assert exchange.subscriptions() == ["a"]
+    assert exchange.is_subscribed("a")
+    channel.unsubscribe()
+    assert channel.state == channel.UNSUBSCRIBED
+    assert exchange.subscriptions(include_pending=True) == []
+    await until(lambda: len(subscribed) == len(left) == 1)
+    assert subscribed[0].channel == "a"
+    with pytest.raises(InvalidArgumentsError):
+        exchange.transmit_publish("a", object())
+
+
+async def test_channel_backpressure_and_killing(make_server: Any) -> None:
+    server = await make_server()
+    channel = server.exchange.subscribe("a")
+    consumer = channel.create_consumer()
+    other = channel.create_consumer()
+    for number in range(3):
+        channel.transmit_publish(number)
+    assert channel.get_output_backpressure() == channel.get_backpressure() == 3
+    assert server.exchange.get_all_channels_backpressure() == 3
+    assert [s.backpressure for s in channel.get_output_consumer_stats_list()] == [3, 3]
+    channel.kill_output_consumer(other.id)
+    assert not channel.has_output_consumer(other.id)
+    assert (await soon(other.next())).done
+    channel.close()
+    assert [(await soon(consumer.next())).value for _ in range(3)] == [0, 1, 2]
+    assert (await soon(consumer.next())).done
+    killed = channel.create_consumer()
+    channel.transmit_publish(4)
+    channel.kill()
+    assert (await soon(killed.next())).done
+
+
+class SlowBroker:
+    """A broker whose operations wait for the test."""
+
+    def __init__(self) -> None:
+        self.operations: list[tuple[str, str, asyncio.Future[None]]] = []
+        self.listener: Any = None
+
+    def attach(self, listener: Any) -> None:
+        self.listener = listener
+
+    async def start(self) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
+
+    def _operation(self, kind: str, channel: str) -> asyncio.Future[None]:
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.operations.append((kind, channel, done))
+        return done
+
+    def subscribe(self, channel: str) -> asyncio.Future[None]:
+        return self._operation("subscribe", channel)
+
+    def unsubscribe(self, channel: str) -> asyncio.Future[None]:
+        return self._operation("unsubscribe", channel)
+
+    def publish(self, channel: str, payload: bytes) -> asyncio.Future[None]:
+        return self._operation("publish", channel)
+
+    async def settle(self, kind: str, error: Exception | None = None) -> None:
+        await until(lambda: bool(self.operations))
+        found, _, done = self.operations.pop(0)
+        assert found == kind
+        if error is None:
+            done.set_result(None)
+        else:
+            done.set_exception(error)
+
+
+async def test_two_first_subscribers_share_one_operation(make_server: Any) -> None:
+    broker = SlowBroker()
+    server = await make_server(broker_engine=broker)
+    async with connected(server) as alice, connected(server) as bob:
+        first, second = (c.packet("#subscribe", {"channel": "a"}) for c in (alice, bob))
+        answers = [alice.answer(first), bob.answer(second)]
+        await alice.send(first)
+        await bob.send(second)
+        sockets = list(server.clients.values())
+        await until(lambda: all(s.channel_subscriptions_count == 1 for s in sockets))
+        assert not any(s.is_subscribed("a") for s in sockets)
+        await broker.settle("subscribe")
+        await soon(asyncio.gather(*answers))
+        assert broker.operations == []
+        broker.listener.message_received("a", b'"hi"')
+        assert (await alice.event())["data"]["data"] == "hi"
+        assert (await bob.event())["data"]["data"] == "hi"
+    await broker.settle("unsubscribe")
+    await until(lambda: server.exchange._channels == {})
+
+
+async def test_failed_subscription_is_answered_and_can_be_repeated(make_server: Any) -> None:
+    broker = SlowBroker()
+    server = await make_server(broker_engine=broker)
+    async with connected(server) as client:
+        (socket,) = server.clients.values()
+        packet = client.packet("#subscribe", {"channel": "a"})
+        answer = client.answer(packet)
+        await client.send(packet)
+        await broker.settle("subscribe", OSError("no route"))
+        with pytest.raises(AnswerError, match="Failed to subscribe socket to the a channel"):
+            await soon(answer)
+        assert socket.channel_subscriptions_count == 0
+        packet = client.packet("#subscribe", {"channel": "a"})
+        answer = client.answer(packet)
+        await client.send(packet)
+        await broker.settle("subscribe")
+        await soon(answer)
+        assert socket.is_subscribed("a")
+
+
+async def test_socket_that_closes_while_subscribing_is_not_subscribed(make_server: Any) -> None:
+    broker = SlowBroker()
+    server = await make_server(broker_engine=broker)
+    async with connected(server) as client:
+        await client.send(client.packet("#subscribe", {"channel": "a"}))
+        await until(lambda: len(broker.operations) == 1)
+    await until(lambda: server.clients_count == 0)
+    await broker.settle("subscribe")
+    await broker.settle("unsubscribe")
+    await until(lambda: server.exchange._channels == {})
+
+
+async def test_publish_that_the_broker_refuses_is_not_acknowledged(
+    make_server: Any, running: Running
+) -> None:
+    broker = SlowBroker()
+    server: AGServer = await make_server(broker_engine=broker)
+    errors = running.collect(server.exchange.listener("error"))
+    async with connected(server) as client:
+        packet = client.packet("#publish", {"channel": "a", "data": 1})
+        answer = client.answer(packet)
+        await client.send(packet)
+        await broker.settle("publish", BrokerError("Queue full"))
+        with pytest.raises(AnswerError, match="Queue full"):
+            await soon(answer)
+    publishing = asyncio.create_task(server.exchange.invoke_publish("a", 1))
+    await broker.settle("publish", BrokerError("Queue full"))
+    with pytest.raises(BrokerError):
+        await soon(publishing)
+    server.exchange.transmit_publish("a", 1)
+    await broker.settle("publish", BrokerError("Queue full"))
+    await until(lambda: len(errors) == 1)
+    channel = server.exchange.subscribe("b")
+    assert channel.state == "pending"
+    assert server.exchange.subscriptions(include_pending=True) == ["b"]
+    failed = running.collect(channel.listener("subscribeFail"))
+    await broker.settle("subscribe", BrokerError("No"))
+    await until(lambda: len(failed) == 1)
+    assert channel.state == "unsubscribed"

@@ -1,0 +1,286 @@
+"""The opening of a socket: upgrade, '#handshake', and what comes before and beside it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+import websockets
+
+from socketcluster import AGAction, AGServer
+from socketcluster.server.handshake import origin_allowed
+from support import AnswerError, Running, connected, soon, until, url
+
+
+async def test_handshake_answers_id_ping_timeout_and_auth_state(make_server: Any) -> None:
+    server = await make_server()
+    async with connected(server, handshake=False) as client:
+        status = await client.handshake()
+        assert status == {"id": status["id"], "pingTimeout": 20000, "isAuthenticated": False}
+        assert len(status["id"]) == 20
+        assert list(server.clients) == [status["id"]]
+        assert (server.clients_count, server.pending_clients_count) == (1, 0)
+        assert server.clients[status["id"]].state == "open"
+    await until(lambda: server.clients_count == 0)
+
+
+async def test_socket_is_pending_until_its_handshake(make_server: Any) -> None:
+    server = await make_server()
+    handshake = server.listener("handshake").create_consumer()
+    async with connected(server, handshake=False) as client:
+        socket = (await soon(handshake.next())).value.socket
+        assert socket.state == "connecting"
+        assert server.pending_clients == {socket.id: socket}
+        assert server.clients_count == 0
+        handshake.return_()
+        await client.handshake()
+        assert server.pending_clients_count == 0
+
+
+@pytest.mark.parametrize(
+    "message",
+    ['{"event":"x","data":1}', '{"event":"x","cid":1}', "", "nonsense", "[]]", '{"rid":1}', "5"],
+)
+async def test_anything_before_the_handshake_closes_with_4009(
+    make_server: Any, running: Running, message: str
+) -> None:
+    server = await make_server()
+    aborts = running.collect(server.listener("connectionAbort"))
+    async with connected(server, handshake=False) as client:
+        await client.send(message)
+        assert (await client.closed())[0] == 4009
+    await until(lambda: len(aborts) == 1)
+    assert aborts[0].code == 4009
+    assert aborts[0].reason == "Server received a message before the client handshake"
+    assert server.pending_clients_count == 0
+
+
+async def test_handshake_without_cid_closes_with_4008(make_server: Any, running: Running) -> None:
+    server = await make_server()
+    warnings = running.collect(server.listener("warning"))
+    async with connected(server, handshake=False) as client:
+        await client.send({"event": "#handshake", "data": {}})
+        assert (await client.closed())[0] == 4008
+    await until(lambda: len(warnings) == 2)
+    assert str(warnings[0].warning) == "Handshake request was malformatted"
+
+
+async def test_handshake_that_does_not_come_closes_with_4005(make_server: Any) -> None:
+    server = await make_server(handshake_timeout=20)
+    async with connected(server, handshake=False) as client:
+        assert (await client.closed())[0] == 4005
+
+
+async def test_hung_handshake_middleware_is_ended_by_the_timeout(make_server: Any) -> None:
+    server = AGServer(handshake_timeout=50, drain_timeout=100)
+
+    async def hang(stream: Any) -> None:
+        async for action in stream:
+            if action.type == AGAction.HANDSHAKE_WS:
+                action.allow()
+            else:
+                kept.append(action)
+
+    kept: list[Any] = []
+    server.set_middleware(server.MIDDLEWARE_HANDSHAKE, hang)
+    await make_server(server)
+    async with connected(server, handshake=False) as client:
+        await client.send({"event": "#handshake", "data": {}, "cid": 1})
+        assert (await client.closed())[0] == 4005
+    assert server.pending_clients_count == 0
+
+
+async def test_handshake_may_not_be_repeated(make_server: Any, running: Running) -> None:
+    server = await make_server()
+    connections = running.collect(server.listener("connection"))
+    async with connected(server) as client:
+        for _ in range(3):
+            with pytest.raises(AnswerError, match="already been completed"):
+                await client.handshake()
+        assert server.clients_count == 1
+    assert len(connections) == 1
+
+
+async def test_not_strict_a_call_before_the_handshake_is_refused(make_server: Any) -> None:
+    server = await make_server(strict_handshake=False)
+    async with connected(server, handshake=False) as client:
+        with pytest.raises(AnswerError, match="before the handshake"):
+            await client.call("#subscribe", {"channel": "a"})
+        await client.handshake()
+        assert server.exchange._channels == {}
+
+
+async def test_block_of_handshake_ws_answers_401(make_server: Any) -> None:
+    server = AGServer(drain_timeout=100)
+
+    async def block(stream: Any) -> None:
+        async for action in stream:
+            assert action.request.url == "/socketcluster/?a=1"
+            action.block(ValueError("Not you"))
+
+    server.set_middleware(server.MIDDLEWARE_HANDSHAKE, block)
+    await make_server(server)
+    with pytest.raises(websockets.InvalidStatus) as refused:
+        await websockets.connect(url(server) + "?a=1")
+    assert refused.value.response.status_code == 401
+    assert refused.value.response.body == b"Not you"
+
+
+@pytest.mark.parametrize(("status", "code"), [(None, 4008), (4501, 4501), (99, 4008)])
+async def test_block_of_handshake_sc_closes_with_its_status_code(
+    make_server: Any, status: int | None, code: int
+) -> None:
+    server = AGServer(drain_timeout=100)
+
+    class NotNowError(Exception):
+        status_code = status
+
+    async def block(stream: Any) -> None:
+        async for action in stream:
+            if action.type == AGAction.HANDSHAKE_SC:
+                action.block(NotNowError("Later"))
+            else:
+                action.allow()
+
+    server.set_middleware(server.MIDDLEWARE_HANDSHAKE, block)
+    await make_server(server)
+    async with connected(server, handshake=False) as client:
+        with pytest.raises(AnswerError) as blocked:
+            await client.handshake()
+        assert blocked.value.wire["name"] == "NotNowError"
+        assert blocked.value.wire["message"] == "Later"
+        assert (await client.closed())[0] == code
+
+
+async def test_too_many_pending_sockets_are_refused_with_503(make_server: Any) -> None:
+    server = await make_server(max_pending_clients=2)
+    async with connected(server, handshake=False), connected(server, handshake=False):
+        await until(lambda: server.pending_clients_count == 2)
+        with pytest.raises(websockets.InvalidStatus) as refused:
+            await websockets.connect(url(server))
+        assert refused.value.response.status_code == 503
+
+
+@pytest.mark.parametrize(
+    ("origin", "patterns", "allowed"),
+    [
+        ("http://example.com", ("example.com:80",), True),
+        ("https://example.com", ("example.com:443",), True),
+        ("https://example.com", ("example.com:80",), False),
+        ("http://example.com:8000", ("example.com:*",), True),
+        ("http://example.com:8000", ("*:8000",), True),
+        ("http://example.com:8000", ("*:80",), False),
+        ("http://example.com.evil.net", ("example.com:*",), False),
+        ("http://notexample.com", ("example.com:*",), False),
+        ("http://m", ("example.com:*",), False),
+        (None, ("example.com:*",), False),
+        (None, ("*:*",), True),
+        ("null", ("example.com:*",), False),
+        ("http://[::1]:99999", ("*:80",), False),
+        ("http://[::1]:80", ("[::1]:80",), True),
+    ],
+)
+def test_origins_are_matched_whole(
+    origin: str | None, patterns: tuple[str, ...], allowed: bool
+) -> None:
+    assert origin_allowed(origin, patterns) is allowed
+
+
+async def test_wrong_origin_answers_403_and_warns(make_server: Any, running: Running) -> None:
+    server = await make_server(origins="example.com:*")
+    warnings = running.collect(server.listener("warning"))
+    with pytest.raises(websockets.InvalidStatus) as refused:
+        await websockets.connect(url(server), origin=websockets.Origin("http://evil.net"))
+    assert refused.value.response.status_code == 403
+    text = "Failed to authorize socket handshake - Invalid origin: http://evil.net"
+    assert refused.value.response.body == text.encode()
+    await until(lambda: len(warnings) == 1)
+    assert str(warnings[0].warning) == text
+    async with connected(server, origin=websockets.Origin("https://example.com")) as client:
+        assert client.ws.response is not None
+
+
+async def test_sub_protocol(make_server: Any) -> None:
+    first = await make_server()
+    async with connected(first, subprotocols=["b", "a"]) as client:
+        assert client.ws.subprotocol == "b"
+    chosen = await make_server(handle_protocols=lambda offered, request: "a")
+    async with connected(chosen, subprotocols=["b", "a"]) as client:
+        assert client.ws.subprotocol == "a"
+
+
+async def test_request_is_exposed(make_server: Any) -> None:
+    server = await make_server()
+    headers = {"X-Forwarded-For": "10.1.2.3, 10.9.9.9", "X-Mine": "yes"}
+    async with connected(server, additional_headers=headers):
+        (socket,) = server.clients.values()
+        assert socket.request.path == "/socketcluster/"
+        assert socket.request.url == "/socketcluster/"
+        assert socket.request.headers["x-mine"] == "yes"
+        assert socket.request.scope["type"] == "websocket"
+        assert socket.remote_address == "127.0.0.1"
+        assert socket.remote_family == "IPv4"
+        assert isinstance(socket.remote_port, int)
+        assert socket.forwarded_for_address == "10.1.2.3"
+
+
+async def test_pings_and_missing_pongs(make_server: Any) -> None:
+    server = await make_server(ping_interval=20, ping_timeout=200)
+    async with connected(server) as client:
+        await until(lambda: client.pings >= 5)
+        assert server.clients_count == 1
+        client._pong = "{}"  # Any message counts as a sign of life.
+        pings = client.pings
+        await until(lambda: client.pings >= pings + 15)
+        assert server.clients_count == 1
+        client._ping = "never"
+        client.ws.close_timeout = 1
+        assert (await client.closed())[0] == 4001
+
+
+async def test_ping_timeout_disabled(make_server: Any, running: Running) -> None:
+    server = await make_server(ping_interval=10, ping_timeout=20, ping_timeout_disabled=True)
+    async with connected(server) as client:
+        ticks = 0
+
+        def tick(now: float) -> None:
+            nonlocal ticks
+            ticks += 1
+            original(now)
+
+        original, server.ticker._tick = server.ticker._tick, tick
+        await until(lambda: ticks > 10)
+        assert client.pings == 0
+        assert server.clients_count == 1
+
+
+async def test_protocol_version_1_pings_with_numbers(make_server: Any) -> None:
+    server = await make_server(ping_interval=10, protocol_version=1)
+    async with connected(server) as client:
+        await until(lambda: client.pings >= 3)
+        assert "#1" in client.messages
+        (socket,) = server.clients.values()
+        assert socket.protocol_version == 1
+
+
+async def test_everybody_hears_of_a_socket_in_order(make_server: Any, running: Running) -> None:
+    server = await make_server()
+    heard: list[str] = []
+
+    def hear(name: str) -> None:
+        consumer = server.listener(name).create_consumer()
+
+        async def loop() -> None:
+            async for _ in consumer:
+                heard.append(name)
+
+        running.start(loop())
+
+    for name in ("handshake", "connection", "disconnection", "closure", "connectionAbort"):
+        hear(name)
+    async with connected(server):
+        await until(lambda: len(heard) == 2)
+    await until(lambda: len(heard) == 4)
+    await asyncio.sleep(0)
+    assert heard == ["handshake", "connection", "disconnection", "closure"]

@@ -1,0 +1,214 @@
+"""A small client that speaks the protocol in the open, and other tools of many tests."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import websockets
+from websockets.asyncio.client import ClientConnection
+
+from socketcluster import AGServer, AGServerSocket
+
+TIMEOUT = 10.0
+
+
+def require(available: bool, what: str) -> None:
+    """Skip a test that lacks a component; on CI it fails instead, and says what is missing."""
+    if not available:
+        if os.environ.get("CI"):
+            pytest.fail(f"Missing: {what}")
+        pytest.skip(f"Missing: {what}")
+
+
+async def soon(awaitable: Any) -> Any:
+    """The result of something that is expected within seconds."""
+    return await asyncio.wait_for(awaitable, TIMEOUT)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Let the loop turn until a condition holds."""
+    async with asyncio.timeout(TIMEOUT):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0)
+
+
+class AnswerError(Exception):
+    """The server answered a call with an error; `wire` is what it sent."""
+
+    def __init__(self, wire: Any) -> None:
+        super().__init__(wire)
+        self.wire = wire
+
+
+class Client:
+    """One WebSocket to a server: packets as dicts, pings answered."""
+
+    def __init__(self, ws: ClientConnection, ping: str = "", pong: str = "") -> None:
+        self.ws = ws
+        self.pings = 0
+        self.events: asyncio.Queue[Any] = asyncio.Queue()
+        self.messages: list[str | bytes] = []
+        self._ping, self._pong = ping, pong
+        self._cid = 0
+        self._answers: dict[int, asyncio.Future[Any]] = {}
+        self._reader = asyncio.create_task(self._read())
+
+    async def _read(self) -> None:
+        try:
+            async for message in self.ws:
+                self.messages.append(message)
+                if message == self._ping:
+                    self.pings += 1
+                    await self.ws.send(self._pong)
+                    continue
+                if isinstance(message, bytes) or message[:1] not in ("{", "["):
+                    continue
+                packet = json.loads(message)
+                for item in packet if isinstance(packet, list) else [packet]:
+                    self._take(item)
+        except websockets.ConnectionClosed:
+            pass
+
+    def _take(self, packet: Any) -> None:
+        answer = self._answers.pop(packet.get("rid"), None)
+        if answer is None:
+            self.events.put_nowait(packet)
+        elif answer.done():
+            return
+        elif "error" in packet:
+            answer.set_exception(AnswerError(packet["error"]))
+        else:
+            answer.set_result(packet.get("data"))
+
+    def packet(self, event: str, data: Any = None) -> dict[str, Any]:
+        """A call that is not sent yet; `answer` of its cid waits for it."""
+        self._cid += 1
+        self._answers[self._cid] = asyncio.get_running_loop().create_future()
+        packet = {"event": event, "cid": self._cid}
+        return packet if data is None else {**packet, "data": data}
+
+    def answer(self, packet: dict[str, Any]) -> asyncio.Future[Any]:
+        """The answer to a packet; ask before it comes."""
+        return self._answers[packet["cid"]]
+
+    async def send(self, packet: Any) -> None:
+        """Send a packet, a batch, or a raw message."""
+        await self.ws.send(packet if isinstance(packet, str | bytes) else json.dumps(packet))
+
+    async def call(self, event: str, data: Any = None) -> Any:
+        """Call a procedure; raises `AnswerError`."""
+        packet = self.packet(event, data)
+        answer = self.answer(packet)
+        await self.send(packet)
+        return await soon(answer)
+
+    async def handshake(self, token: str | None = None) -> Any:
+        """Shake hands."""
+        return await self.call("#handshake", {"authToken": token})
+
+    async def transmit(self, event: str, data: Any = None) -> None:
+        """Send an event."""
+        await self.send({"event": event, "data": data})
+
+    async def event(self) -> Any:
+        """The next packet that is no answer."""
+        return await soon(self.events.get())
+
+    async def closed(self) -> tuple[int, str]:
+        """(code, reason) with which the server closed."""
+        await soon(self.ws.wait_closed())
+        return self.ws.close_code or 0, self.ws.close_reason or ""
+
+    async def close(self) -> None:
+        """Close, and wait for it."""
+        await self.ws.close()
+        await self._reader
+
+
+def url(server: AGServer) -> str:
+    """Where a listening server is."""
+    return f"ws://127.0.0.1:{server.source_port}{server.path}"
+
+
+@asynccontextmanager
+async def connected(
+    server: AGServer, *, token: str | None = None, handshake: bool = True, **options: Any
+) -> AsyncIterator[Client]:
+    """A client, its handshake done unless `handshake` is false."""
+    version = server.options.protocol_version
+    pings = ("#1", "#2") if version == 1 else ("", "")
+    async with websockets.connect(url(server), **options) as ws:
+        client = Client(ws, *pings)
+        if handshake:
+            await client.handshake(token)
+        try:
+            yield client
+        finally:
+            await client.close()
+
+
+Handle = Callable[[AGServerSocket], Coroutine[Any, Any, Any]]
+
+
+class Running:
+    """Tasks of a test, and the streams they collect."""
+
+    def __init__(self) -> None:
+        self.tasks: set[asyncio.Task[Any]] = set()
+
+    def start(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Run something until the test ends."""
+        task = asyncio.create_task(coroutine)
+        self.tasks.add(task)
+        return task
+
+    def collect(self, stream: Any) -> list[Any]:
+        """What a stream yields from now on."""
+        found: list[Any] = []
+        consumer = stream.create_consumer()
+
+        async def loop() -> None:
+            async for value in consumer:
+                found.append(value)
+
+        self.start(loop())
+        return found
+
+    def on_connection(self, server: AGServer, handle: Handle) -> None:
+        """Run `handle(socket)` for each connection."""
+        consumer = server.listener("connection").create_consumer()
+
+        async def loop() -> None:
+            async for event in consumer:
+                self.start(handle(event.socket))
+
+        self.start(loop())
+
+    def procedure(
+        self, server: AGServer, name: str, answer: Callable[[Any], Any] | None = None
+    ) -> None:
+        """Answer a procedure of every socket: with its data, or what `answer` makes of it."""
+
+        async def handle(socket: AGServerSocket) -> None:
+            async for request in socket.procedure(name):
+                try:
+                    request.end(request.data if answer is None else answer(request.data))
+                except Exception as error:
+                    request.error(error)
+
+        self.on_connection(server, handle)
+
+    async def stop(self) -> None:
+        """Cancel everything."""
+        for task in self.tasks:
+            task.cancel()
+        results = await asyncio.gather(*self.tasks, return_exceptions=True)
+        for result in results:
+            if isinstance(result, Exception):
+                raise result
