@@ -62,7 +62,7 @@ async def test_a_call_is_answered_once(make_server: Any, running: Running) -> No
             with pytest.raises(InvalidArgumentsError):
                 request.end(object())
             with pytest.raises(InvalidArgumentsError):
-                request.error(5)
+                request.error(5)  # type: ignore[arg-type]
             request.end("ok")
             for again in (request.end, request.error):
                 try:

@@ -27,7 +27,7 @@ class ServerApp:
         if scope["type"] == "lifespan":
             await self._lifespan(scope, receive, send)
         elif scope["type"] == "websocket" and self._is_ours(scope):
-            await serve_websocket(self._server, scope, receive, send)
+            await serve_websocket(self._server.endpoint, scope, receive, send)
         else:
             await self.fallback(scope, receive, send)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import secrets
 from collections.abc import Callable
@@ -13,18 +12,10 @@ from socketcluster.auth import AuthEngine, JWTAuthEngine
 from socketcluster.brokers.simple import SimpleBroker
 from socketcluster.codecs.base import CodecEngine
 from socketcluster.codecs.json import JSONCodec
-from socketcluster.engines.base import (
-    Accepted,
-    ASGIApp,
-    DeflateOptions,
-    ListenAddress,
-    Listener,
-    UpgradeRefusedError,
-    UpgradeRequest,
-)
+from socketcluster.engines.base import ASGIApp, ListenAddress
 from socketcluster.engines.registry import resolve_engine
 from socketcluster.errors import InvalidActionError, InvalidArgumentsError
-from socketcluster.events import ErrorEvent, ReadyEvent, WarningEvent
+from socketcluster.events import ErrorEvent, WarningEvent
 from socketcluster.exchange import AGExchange
 from socketcluster.middleware import (
     MIDDLEWARE_HANDSHAKE,
@@ -39,17 +30,14 @@ from socketcluster.protocol.state import CLOSE_HANDSHAKE_TIMEOUT, CLOSE_PONG_TIM
 from socketcluster.protocol.wire import Wire
 from socketcluster.request import AGRequest
 from socketcluster.server.app import ServerApp
-from socketcluster.server.handler import SocketHandler
-from socketcluster.server.handshake import admit
+from socketcluster.server.endpoint import ServerEndpoint
 from socketcluster.server.listening import ServerListeners
 from socketcluster.server.options import ServerOptions
+from socketcluster.server.running import Background, Running
 from socketcluster.server.socket import AGServerSocket
 from socketcluster.server.ticker import Ticker
 
 logger = logging.getLogger("socketcluster")
-
-_CLOSE_BATCH = 200
-_DRAIN_POLL_SECONDS = 0.01
 
 
 class AGServer(ServerListeners):
@@ -108,10 +96,8 @@ class AGServer(ServerListeners):
             [float(d) for d in (self.ping_interval, self.ping_timeout, self.handshake_timeout)],
             self._tick,
         )
-        self._deflate = opts.deflate()
-        self._opening = 0
-        self._listeners: list[Listener] = []
-        self._closed: asyncio.Event | None = None
+        self.running = Running(self)
+        self.endpoint = ServerEndpoint(self)
         self._asgi = ServerApp(self)
 
     # Properties of the specification
@@ -129,7 +115,8 @@ class AGServer(ServerListeners):
     @property
     def source_port(self) -> int | None:
         """The port it listens on; None before `listen` and on a Unix socket."""
-        return self._listeners[-1].port if self._listeners else None
+        listeners = self.running.listeners
+        return listeners[-1].port if listeners else None
 
     @property
     def ack_timeout(self) -> float:
@@ -151,8 +138,13 @@ class AGServer(ServerListeners):
         """Milliseconds without a message after which a client is taken for lost."""
         return self.options.milliseconds("ping_timeout")
 
-    def get_path(self) -> str:
+    @property
+    def path(self) -> str:
         """The URL path it serves."""
+        return self.options.path
+
+    def get_path(self) -> str:
+        """`path`."""
         return self.options.path
 
     # Middleware
@@ -186,6 +178,15 @@ class AGServer(ServerListeners):
 
     # Running
 
+    def background(self, function: Background) -> Background:
+        """Run an async function from the start of the server to its close, as a decorator or not.
+
+        It is started before connections are accepted, so that the listeners it makes before it
+        first waits miss nothing. What it raises is logged and emitted as 'error'.
+        """
+        self.running.add(function)
+        return function
+
     async def listen(
         self,
         port: int = 8000,
@@ -203,30 +204,22 @@ class AGServer(ServerListeners):
             OSError: the address cannot be bound or the certificate cannot be read.
             BrokerError: the broker cannot start.
         """
-        await self.start()
         address = ListenAddress(host, port, uds, ssl_certfile, ssl_keyfile)
-        self._listeners.append(await self.engine.listen(self, self._asgi.fallback, address))
+        await self.running.listen(self.engine, self.endpoint, self._asgi.fallback, address)
         self.host = None if uds else host
         self.secure = ssl_certfile is not None
 
     async def start(self) -> None:
-        """Start the broker and the ticker, for `listen` and for ASGI servers; 'ready' follows.
+        """Start the broker, the ticker and the background functions; 'ready' follows.
 
-        Raises:
+        `listen` and ASGI servers do this. Raises:
             BrokerError: the broker cannot start.
         """
-        self.ticker.start()
-        if self._closed is None or self._closed.is_set():
-            self._closed = asyncio.Event()
-        if not self.is_ready:
-            await self.exchange.start()
-            self.is_ready = True
-            self.emit("ready", ReadyEvent())
+        await self.running.start()
 
     async def serve_forever(self) -> None:
         """Wait until `close` is done. Cancelling it does not close the server."""
-        if self._closed is not None:
-            await self._closed.wait()
+        await self.running.until_closed()
 
     async def close(self, keep_sockets_open: bool = False) -> None:
         """Stop accepting; finish calls for up to `drain_timeout`; close the sockets with 1001.
@@ -234,34 +227,7 @@ class AGServer(ServerListeners):
         With `keep_sockets_open` it only stops accepting. Cancelling it stops the draining: call
         it again to finish.
         """
-        self.is_ready = False
-        for listener in self._listeners:
-            listener.stop_accepting()
-        if keep_sockets_open:
-            return
-        await self._drain()
-        sockets = [*self.pending_clients.values(), *self.clients.values()]
-        for index, socket in enumerate(sockets):
-            socket.disconnect(1001, "The server is closing")
-            if index % _CLOSE_BATCH == _CLOSE_BATCH - 1:
-                await asyncio.sleep(0)
-        listeners, self._listeners = self._listeners, []
-        for listener in listeners:
-            await listener.close()
-        self.ticker.stop()
-        await self.exchange.close()
-        if self._closed is not None:
-            self._closed.set()
-
-    async def _drain(self) -> None:
-        for socket in self.clients.values():
-            socket.close_input()
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self.options.milliseconds("drain_timeout") / 1000
-        while loop.time() < deadline and any(  # noqa: ASYNC110
-            socket.open_requests > 0 or socket.calls for socket in self.clients.values()
-        ):
-            await asyncio.sleep(_DRAIN_POLL_SECONDS)
+        await self.running.close(keep_sockets_open)
 
     async def __aenter__(self) -> Self:
         return self
@@ -277,50 +243,6 @@ class AGServer(ServerListeners):
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve as an ASGI 3 application."""
         await self._asgi(scope, receive, send)
-
-    # The endpoint that engines see
-
-    @property
-    def path(self) -> str:
-        """`Endpoint.path`."""
-        return self.options.path
-
-    @property
-    def max_payload(self) -> int:
-        """`Endpoint.max_payload`."""
-        return self.options.max_payload
-
-    @property
-    def max_outbound_buffer(self) -> int:
-        """`Endpoint.max_outbound_buffer`."""
-        return self.options.max_outbound_buffer
-
-    @property
-    def deflate(self) -> DeflateOptions | None:
-        """`Endpoint.deflate`."""
-        return self._deflate
-
-    async def open(self, request: UpgradeRequest) -> Accepted:
-        """`Endpoint.open`: origin, HANDSHAKE_WS middleware, sub-protocol, limits."""
-        if not self.is_ready:
-            if self._listeners:
-                raise UpgradeRefusedError(503, "The server is closing")
-            await self.start()
-        if len(self.pending_clients) + self._opening >= self.options.max_pending_clients:
-            raise UpgradeRefusedError(503, "Too many connections are in the handshake phase")
-        self._opening += 1
-        try:
-            line = await admit(self, request)
-        finally:
-            self._opening -= 1
-        return Accepted(SocketHandler(self, request, line), self._subprotocol(request))
-
-    def _subprotocol(self, request: UpgradeRequest) -> str | None:
-        offered = list(request.subprotocols)
-        if self.options.handle_protocols is None:
-            return offered[0] if offered else None
-        chosen = self.options.handle_protocols(set(offered), request) if offered else None
-        return chosen if chosen in offered else None
 
     def generate_id(self) -> str:
         """A new socket id: 20 URL-safe characters, 120 random bits."""

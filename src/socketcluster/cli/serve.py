@@ -1,0 +1,154 @@
+"""Import an AGServer, serve it, drain it."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import inspect
+import logging
+import os
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvloop
+
+from socketcluster import AGServer
+from socketcluster.errors import SocketClusterError
+
+
+class TargetError(Exception):
+    """The target of `serve` is no AGServer; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The options of `serve`."""
+
+    target: str | None
+    host: str = "127.0.0.1"
+    port: int = 8000
+    uds: str | None = None
+    ssl_certfile: str | None = None
+    ssl_keyfile: str | None = None
+    log_level: str = "info"
+
+
+def run(settings: Settings, *, reload: bool = False) -> int:
+    """Serve until a signal; the exit status."""
+    if reload:
+        return _run_reloading(settings)
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s"
+    )
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    try:
+        _check_files(settings)
+        uvloop.run(serve(settings))
+    except (TargetError, SocketClusterError, OSError) as error:
+        print(f"socketcluster: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+async def load(target: str | None) -> AGServer:
+    """The AGServer that a target names, or that the callable it names returns; else the demo.
+
+    Raises:
+        TargetError: it names none.
+    """
+    if target is None:
+        from socketcluster.demo import create_demo_server
+
+        return create_demo_server()
+    module_name, separator, attributes = target.partition(":")
+    if not separator or not module_name or not attributes:
+        raise TargetError(f"The target {target!r} must be of the form module:attribute")
+    sys.path.insert(0, os.getcwd())
+    try:
+        found: object = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        missing = error.name if error.name != module_name else module_name
+        raise TargetError(
+            f"Cannot import {target!r}: there is no module {missing!r} in {os.getcwd()} "
+            "or among the installed packages"
+        ) from error
+    except Exception as error:
+        raise TargetError(f"Cannot import {target!r}: {type(error).__name__}: {error}") from error
+    for attribute in attributes.split("."):
+        if not hasattr(found, attribute):
+            raise TargetError(f"The module {module_name!r} has no attribute {attributes!r}")
+        found = getattr(found, attribute)
+    if callable(found) and not isinstance(found, AGServer):
+        found = found()
+        if inspect.isawaitable(found):
+            found = await found
+    if not isinstance(found, AGServer):
+        raise TargetError(f"{target!r} is no AGServer but {type(found).__name__}")
+    return found
+
+
+def _check_files(settings: Settings) -> None:
+    for option, path in (("certificate", settings.ssl_certfile), ("key", settings.ssl_keyfile)):
+        if path is not None:
+            try:
+                Path(path).read_bytes()
+            except OSError as error:
+                raise OSError(f"Cannot read the {option} {path!r}: {error.strerror}") from error
+    if settings.ssl_keyfile is not None and settings.ssl_certfile is None:
+        raise OSError("A key (--ssl-keyfile) needs a certificate (--ssl-certfile)")
+
+
+async def serve(settings: Settings) -> None:
+    """Listen until SIGINT or SIGTERM, then drain; a second signal stops at once."""
+    # In the loop: a function that makes the server may start tasks.
+    server = await load(settings.target)
+    try:
+        await server.listen(
+            settings.port,
+            settings.host,
+            uds=settings.uds,
+            ssl_certfile=settings.ssl_certfile,
+            ssl_keyfile=settings.ssl_keyfile,
+        )
+    except BaseException:
+        await server.close()
+        raise
+    print(f"SocketCluster is running on {address(server, settings)} (Ctrl-C stops)", flush=True)
+    loop = asyncio.get_running_loop()
+    stopped = asyncio.Event()
+
+    def stop() -> None:
+        if stopped.is_set():
+            os._exit(1)
+        print("Stopping: waiting for calls that are under way", flush=True)
+        stopped.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)
+    await stopped.wait()
+    await server.close()
+
+
+def address(server: AGServer, settings: Settings) -> str:
+    """Where a listening server is, for people."""
+    if settings.uds is not None:
+        return f"unix:{settings.uds}"
+    scheme = "https" if server.secure else "http"
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return f"{scheme}://{host}:{server.source_port}"
+
+
+def _run_reloading(settings: Settings) -> int:
+    from watchfiles import run_process
+
+    def tell(changes: object) -> None:
+        print("Restarting: files have changed", flush=True)
+
+    run_process(os.getcwd(), target=_run_child, args=(settings,), callback=tell)
+    return 0
+
+
+def _run_child(settings: Settings) -> None:
+    sys.exit(run(settings))

@@ -1,0 +1,98 @@
+"""A small live demo: a chat with rooms, a procedure, a login, and the streams' backpressure."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from socketcluster import AGAction, AGServer, AGServerSocket
+from socketcluster.demo.pages import Pages
+from socketcluster.errors import AuthError, InvalidArgumentsError
+from socketcluster.middleware import MiddlewareStream
+
+ROOM_PREFIX = "room/"
+MAX_TEXT = 500
+
+
+def create_demo_server(**options: Any) -> AGServer:
+    """The demo's AGServer, its page included."""
+    server = AGServer(app=Demo.pages, **options)
+    demo = Demo(server)
+    server.set_middleware(server.MIDDLEWARE_INBOUND, demo.decide)
+    server.background(demo.handle_connections)
+    return server
+
+
+class Demo:
+    """What the demo does for its sockets."""
+
+    pages = Pages()
+
+    def __init__(self, server: AGServer) -> None:
+        self._server = server
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def handle_connections(self) -> None:
+        """Handle each connection in a task of its own."""
+        async for event in self._server.listener("connection"):
+            task = asyncio.create_task(self._handle(event.socket))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _handle(self, socket: AGServerSocket) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._log_in(socket))
+            group.create_task(self._log_out(socket))
+            group.create_task(self._add(socket))
+            group.create_task(self._figures(socket))
+
+    async def _log_in(self, socket: AGServerSocket) -> None:
+        async for request in socket.procedure("login"):
+            name = request.data.get("name") if isinstance(request.data, dict) else None
+            if not isinstance(name, str) or not 1 <= len(name.strip()) <= 40:
+                request.error(AuthError("A name has 1 to 40 characters"))
+                continue
+            await socket.set_auth_token({"name": name.strip()}, expires_in=3600)
+            request.end()
+
+    async def _log_out(self, socket: AGServerSocket) -> None:
+        async for request in socket.procedure("logout"):
+            await socket.deauthenticate()
+            request.end()
+
+    async def _add(self, socket: AGServerSocket) -> None:
+        async for request in socket.procedure("add"):
+            numbers = request.data
+            if isinstance(numbers, list) and all(type(n) in (int, float) for n in numbers):
+                request.end(sum(numbers))
+            else:
+                request.error(InvalidArgumentsError("add takes a list of numbers"))
+
+    async def _figures(self, socket: AGServerSocket) -> None:
+        async for request in socket.procedure("figures"):
+            request.end(
+                {
+                    "clients": self._server.clients_count,
+                    "inbound": socket.get_inbound_backpressure(),
+                    "outbound": socket.get_outbound_backpressure(),
+                    "streams": socket.get_backpressure(),
+                    "bytes": socket.get_outbound_buffer_size(),
+                }
+            )
+
+    async def decide(self, stream: MiddlewareStream) -> None:
+        """Only short messages, in rooms."""
+        async for action in stream:
+            if action.type in (AGAction.PUBLISH_IN, AGAction.SUBSCRIBE) and not (_is_fine(action)):
+                action.block(InvalidArgumentsError("Only short messages, and only in rooms"))
+            else:
+                action.allow()
+
+
+def _is_fine(action: AGAction) -> bool:
+    if not action.channel.startswith(ROOM_PREFIX):
+        return False
+    if action.type == AGAction.SUBSCRIBE:
+        return True
+    text = action.data.get("text", "") if isinstance(action.data, dict) else None
+    return isinstance(text, str) and len(text) <= MAX_TEXT

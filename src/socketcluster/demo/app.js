@@ -1,0 +1,103 @@
+'use strict';
+// The page of the demo: everything it does goes through the official client.
+const $ = (id) => document.getElementById(id);
+const client = window.socketClusterClient;
+
+if (!client) {
+  $('no-client').hidden = false;
+  $('state').textContent = 'no client';
+} else {
+  start(client.create({ hostname: location.hostname, port: location.port || undefined, secure: location.protocol === 'https:' }));
+}
+
+function start(socket) {
+  let channel = null;
+  let lastTyped = 0;
+  const typists = new Map();
+  const me = () => (socket.authToken && socket.authToken.name) || 'guest';
+
+  const each = async (stream, handle) => { for await (const value of stream) handle(value); };
+
+  const showState = (text, on) => { $('state').textContent = text; $('state').className = 'badge ' + (on ? 'on' : 'off'); };
+  each(socket.listener('connect'), () => showState('connected', true));
+  each(socket.listener('disconnect'), () => showState('disconnected', false));
+  each(socket.listener('connecting'), () => showState('connecting', false));
+  each(socket.listener('error'), ({ error }) => console.warn(error.message));
+
+  const showAuth = () => {
+    $('auth-state').textContent = socket.authState;
+    $('who').textContent = socket.authToken ? 'as ' + socket.authToken.name : '';
+    $('logout').disabled = !socket.authToken;
+  };
+  each(socket.listener('authStateChange'), showAuth);
+  each(socket.listener('connect'), showAuth);
+  showAuth();
+
+  function say(name, text) {
+    const line = document.createElement('li');
+    const author = document.createElement('b');
+    author.textContent = name;
+    line.append(author, text);
+    $('messages').append(line);
+    line.scrollIntoView({ block: 'nearest' });
+  }
+
+  function showTypists() {
+    const now = Date.now();
+    for (const [name, until] of typists) if (until < now) typists.delete(name);
+    $('typing').textContent = typists.size ? [...typists.keys()].join(', ') + ' is typing…' : '\u00a0';
+  }
+  setInterval(showTypists, 500);
+
+  function join(room) {
+    if (channel) { channel.unsubscribe(); channel.kill(); }
+    typists.clear();
+    $('messages').replaceChildren();
+    channel = socket.subscribe('room/' + room);
+    const joined = channel;
+    each(channel.listener('subscribe'), () => say('•', 'You are in ' + room));
+    each(channel.listener('subscribeFail'), ({ error }) => say('•', error.message));
+    each(channel, (data) => {
+      if (joined !== channel || !data) return;
+      if (data.typing) { if (data.name !== me()) typists.set(data.name, Date.now() + 2000); }
+      else { typists.delete(data.name); say(data.name, data.text); }
+      showTypists();
+    });
+  }
+  join($('room').value);
+
+  const on = (id, handle) => $(id).addEventListener('submit', (event) => { event.preventDefault(); handle(); });
+  on('join', () => join($('room').value.trim() || 'lobby'));
+  on('say', async () => {
+    const text = $('text').value.trim();
+    if (!text) return;
+    $('text').value = '';
+    try { await channel.invokePublish({ name: me(), text }); } catch (error) { say('•', error.message); }
+  });
+  $('text').addEventListener('input', () => {
+    if (Date.now() - lastTyped < 1000) return;
+    lastTyped = Date.now();
+    channel.transmitPublish({ name: me(), typing: true });
+  });
+  on('login', async () => {
+    $('login-error').textContent = '';
+    try { await socket.invoke('login', { name: $('name').value }); } catch (error) { $('login-error').textContent = error.message; }
+  });
+  $('logout').addEventListener('click', () => socket.invoke('logout').catch(() => {}));
+  on('add', async () => {
+    try { $('sum').textContent = await socket.invoke('add', [Number($('a').value), Number($('b').value)]); }
+    catch (error) { $('sum').textContent = error.message; }
+  });
+
+  async function figures() {
+    if (socket.state === 'open') {
+      try {
+        const found = await socket.invoke('figures');
+        for (const name of ['clients', 'inbound', 'outbound', 'streams', 'bytes']) $('f-' + name).textContent = found[name];
+      } catch (error) { /* The connection went away; the badge says so. */ }
+    }
+    $('f-channel').textContent = channel.getBackpressure();
+    setTimeout(figures, 1000);
+  }
+  figures();
+}

@@ -1,0 +1,57 @@
+"""The demo's page, as an ASGI application. Source: ASGI specification, HTTP."""
+
+from __future__ import annotations
+
+import os
+from importlib.resources import files
+from pathlib import Path
+
+from socketcluster.engines.base import ASGIReceive, ASGIScope, ASGISend
+
+CLIENT_VARIABLE = "SOCKETCLUSTER_DEMO_CLIENT"
+"""Environment variable with the path of the bundled JavaScript client."""
+
+_BUNDLE = Path("node_modules/socketcluster-client/socketcluster-client.min.js")
+_TYPES = {
+    "index.html": "text/html; charset=utf-8",
+    "app.js": "text/javascript; charset=utf-8",
+    "style.css": "text/css; charset=utf-8",
+}
+
+
+def find_client() -> Path | None:
+    """The bundled JavaScript client, if it was fetched."""
+    named = os.environ.get(CLIENT_VARIABLE)
+    places = [Path(named)] if named else [Path(".demo") / _BUNDLE, _BUNDLE]
+    return next((place for place in places if place.is_file()), None)
+
+
+class Pages:
+    """Serves four files, and nothing else."""
+
+    async def __call__(self, scope: ASGIScope, receive: ASGIReceive, send: ASGISend) -> None:
+        if scope["type"] != "http":
+            raise ValueError(f"The demo serves no {scope['type']}")
+        status, kind, body = self._response(scope["method"], scope["path"])
+        headers = [
+            (b"content-type", kind.encode()),
+            (b"content-length", str(len(body)).encode()),
+            (b"cache-control", b"no-cache"),
+        ]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send(
+            {"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body}
+        )
+
+    def _response(self, method: str, path: str) -> tuple[int, str, bytes]:
+        if method not in ("GET", "HEAD"):
+            return 405, "text/plain; charset=utf-8", b"Method Not Allowed"
+        if path == "/socketcluster-client.js":
+            client = find_client()
+            # An empty script: the page sees that there is no client and says how to get it.
+            script = b"" if client is None else client.read_bytes()
+            return 200, _TYPES["app.js"], script
+        name = path.removeprefix("/") or "index.html"
+        if name not in _TYPES:
+            return 404, "text/plain; charset=utf-8", b"Not Found"
+        return 200, _TYPES[name], files(__package__).joinpath(name).read_bytes()

@@ -1,0 +1,59 @@
+"""A server as its engine sees it: limits, and the decision on upgrade requests."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from socketcluster.engines.base import (
+    Accepted,
+    DeflateOptions,
+    UpgradeRefusedError,
+    UpgradeRequest,
+)
+from socketcluster.server.handler import SocketHandler
+from socketcluster.server.handshake import admit
+
+if TYPE_CHECKING:
+    from socketcluster.server.server import AGServer
+
+
+class ServerEndpoint:
+    """The `Endpoint` of an AGServer."""
+
+    __slots__ = ("_opening", "_server", "deflate", "max_outbound_buffer", "max_payload", "path")
+
+    path: str
+    max_payload: int
+    max_outbound_buffer: int
+    deflate: DeflateOptions | None
+
+    def __init__(self, server: AGServer) -> None:
+        options = server.options
+        self._server = server
+        self._opening = 0
+        self.path = options.path
+        self.max_payload = options.max_payload
+        self.max_outbound_buffer = options.max_outbound_buffer
+        self.deflate = options.deflate()
+
+    async def open(self, request: UpgradeRequest) -> Accepted:
+        """See `Endpoint.open`: limits, HANDSHAKE_WS middleware, origin, sub-protocol."""
+        server = self._server
+        if not await server.running.accepting():
+            raise UpgradeRefusedError(503, "The server is closing")
+        if len(server.pending_clients) + self._opening >= server.options.max_pending_clients:
+            raise UpgradeRefusedError(503, "Too many connections are in the handshake phase")
+        self._opening += 1
+        try:
+            line = await admit(server, request)
+        finally:
+            self._opening -= 1
+        return Accepted(SocketHandler(server, request, line), self._subprotocol(request))
+
+    def _subprotocol(self, request: UpgradeRequest) -> str | None:
+        offered = list(request.subprotocols)
+        choose = self._server.options.handle_protocols
+        if choose is None:
+            return offered[0] if offered else None
+        chosen = choose(set(offered), request) if offered else None
+        return chosen if chosen in offered else None

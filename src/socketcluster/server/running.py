@@ -1,0 +1,141 @@
+"""The life of a server: started, listening, draining, closed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+from socketcluster.engines.base import ASGIApp, Endpoint, Engine, ListenAddress, Listener
+from socketcluster.events import ReadyEvent
+
+if TYPE_CHECKING:
+    from socketcluster.server.server import AGServer
+
+CLOSE_BATCH = 200
+"""Sockets that are closed before others get their turn."""
+
+DRAIN_POLL_SECONDS = 0.01
+
+Background = Callable[[], Awaitable[Any]]
+
+
+class Running:
+    """Starts and closes a server, with its listeners and its background functions."""
+
+    __slots__ = (
+        "_background",
+        "_closed",
+        "_closing",
+        "_server",
+        "_starting",
+        "_tasks",
+        "listeners",
+    )
+
+    def __init__(self, server: AGServer) -> None:
+        self._server = server
+        self._background: list[Background] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._starting: asyncio.Future[None] | None = None
+        self._closed: asyncio.Event | None = None
+        self._closing = False
+        self.listeners: list[Listener] = []
+
+    def add(self, function: Background) -> None:
+        """Run a function from now or the next start on."""
+        self._background.append(function)
+        if self._server.is_ready:
+            self._run(function)
+
+    def _run(self, function: Background) -> None:
+        task = asyncio.ensure_future(self._supervise(function))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _supervise(self, function: Background) -> None:
+        try:
+            await function()
+        except Exception as error:
+            self._server.report_fault(error)
+
+    async def start(self) -> None:
+        """`AGServer.start`."""
+        server = self._server
+        if server.is_ready:
+            return
+        if self._starting is None:
+            self._starting = asyncio.ensure_future(self._start())
+        await asyncio.shield(self._starting)
+
+    async def _start(self) -> None:
+        server = self._server
+        try:
+            self._closing = False
+            if self._closed is None or self._closed.is_set():
+                self._closed = asyncio.Event()
+            server.ticker.start()
+            await server.exchange.start()
+            for function in self._background:
+                self._run(function)
+            await asyncio.sleep(0)
+            server.is_ready = True
+            server.emit("ready", ReadyEvent())
+        finally:
+            self._starting = None
+
+    async def accepting(self) -> bool:
+        """Whether connections are accepted; a server that nobody started is started."""
+        if not self._closing and not self._server.is_ready:
+            await self.start()
+        return not self._closing
+
+    async def listen(
+        self, engine: Engine, endpoint: Endpoint, app: ASGIApp, address: ListenAddress
+    ) -> None:
+        """`AGServer.listen`."""
+        await self.start()
+        self.listeners.append(await engine.listen(endpoint, app, address))
+
+    async def until_closed(self) -> None:
+        """`AGServer.serve_forever`."""
+        if self._closed is not None:
+            await self._closed.wait()
+
+    async def close(self, keep_sockets_open: bool) -> None:
+        """`AGServer.close`."""
+        server = self._server
+        server.is_ready = False
+        self._closing = True
+        for listener in self.listeners:
+            listener.stop_accepting()
+        if keep_sockets_open:
+            return
+        await self._drain()
+        sockets = [*server.pending_clients.values(), *server.clients.values()]
+        for index, socket in enumerate(sockets, 1):
+            socket.disconnect(1001, "The server is closing")
+            if index % CLOSE_BATCH == 0:
+                await asyncio.sleep(0)
+        listeners, self.listeners = self.listeners, []
+        for listener in listeners:
+            await listener.close()
+        server.ticker.stop()
+        await server.exchange.close()
+        for task in list(self._tasks):
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        if self._closed is not None:
+            self._closed.set()
+
+    async def _drain(self) -> None:
+        server = self._server
+        for socket in server.clients.values():
+            socket.close_input()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + server.options.milliseconds("drain_timeout") / 1000
+        while loop.time() < deadline and any(  # noqa: ASYNC110
+            socket.open_requests > 0 or socket.calls for socket in server.clients.values()
+        ):
+            await asyncio.sleep(DRAIN_POLL_SECONDS)
