@@ -141,6 +141,8 @@ def bind(address: ListenAddress) -> socket.socket:
             bound.close()
             raise
         return bound
+    if not 0 <= address.port <= 65535:
+        raise OSError(f"Cannot listen on port {address.port}: ports are 0 to 65535")
     family, kind, protocol, _, where = socket.getaddrinfo(
         address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]

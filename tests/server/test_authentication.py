@@ -1,0 +1,353 @@
+"""Tokens: shown, given, refused, expired, taken away."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+from socketcluster import AGAction, AGServer
+from socketcluster.errors import (
+    AuthError,
+    AuthTokenExpiredError,
+    InvalidActionError,
+    InvalidArgumentsError,
+)
+from support import AnswerError, Running, connected, soon, until
+
+KEY = "k" * 32
+
+
+def signed(claims: dict[str, Any], key: Any = KEY, algorithm: str = "HS256") -> str:
+    return jwt.encode(claims, key, algorithm=algorithm)
+
+
+async def make(make_server: Any, **options: Any) -> AGServer:
+    server: AGServer = await make_server(auth_key=KEY, **options)
+    return server
+
+
+async def test_handshake_with_a_good_token(make_server: Any, running: Running) -> None:
+    server = await make(make_server)
+    states = running.collect(server.listener("authenticationStateChange"))
+    logins = running.collect(server.listener("authentication"))
+    token = signed({"name": "bob", "sub": 5, "iat": time.time() + 60})
+    async with connected(server, handshake=False) as client:
+        assert (await client.handshake(token))["isAuthenticated"] is True
+        (socket,) = server.clients.values()
+        assert socket.auth_token == socket.get_auth_token()
+        assert (socket.auth_token or {})["name"] == "bob"
+        assert socket.signed_auth_token == token
+        await until(lambda: len(states) == len(logins) == 1)
+        assert (states[0].old_auth_state, states[0].new_auth_state) == (
+            "unauthenticated",
+            "authenticated",
+        )
+        assert logins[0].auth_token["name"] == "bob"
+
+
+async def test_empty_claims_are_authenticated(make_server: Any) -> None:
+    server = await make(make_server)
+    async with connected(server, handshake=False) as client:
+        assert (await client.handshake(signed({})))["isAuthenticated"] is True
+
+
+@pytest.mark.parametrize(
+    ("token", "name", "message", "is_bad"),
+    [
+        ("nonsense", "AuthTokenInvalidError", "jwt malformed", True),
+        (signed({}, "x" * 32), "AuthTokenInvalidError", "invalid signature", True),
+        (signed({}, "k" * 64, "HS512"), "AuthTokenInvalidError", "invalid algorithm", True),
+        (jwt.encode({}, None, "none"), "AuthTokenInvalidError", "invalid algorithm", True),
+        (signed({"exp": 5}), "AuthTokenExpiredError", "jwt expired", True),
+        (signed({"nbf": 9e9}), "AuthTokenNotBeforeError", "jwt not active", False),
+        ("x" * 100_000, "AuthTokenInvalidError", "jwt is too long", True),
+    ],
+)
+async def test_bad_tokens_in_the_handshake(
+    make_server: Any, running: Running, token: str, name: str, message: str, is_bad: bool
+) -> None:
+    server = await make(make_server)
+    bad = running.collect(server.listener("badSocketAuthToken"))
+    async with connected(server, handshake=False) as client:
+        status = await client.handshake(token)
+        assert status["isAuthenticated"] is False
+        assert status["authError"]["name"] == name
+        assert status["authError"]["message"] == message
+        assert status["authError"]["isBadToken"] is is_bad
+        if is_bad:
+            assert (await client.event())["event"] == "#removeAuthToken"
+            await until(lambda: len(bad) == 1)
+            assert bad[0].signed_auth_token == token
+            assert bad[0].auth_error.name == name
+        assert bad == [] or is_bad
+        (socket,) = server.clients.values()
+        assert socket.auth_token is None
+
+
+async def test_authenticate_later(make_server: Any, running: Running) -> None:
+    server = await make(make_server)
+    async with connected(server) as client:
+        (socket,) = server.clients.values()
+        answer = await client.call("#authenticate", signed({"n": 1}))
+        assert answer == {"isAuthenticated": True, "authError": None}
+        assert socket.auth_state == socket.AUTHENTICATED
+        with pytest.raises(AnswerError) as refused:
+            await client.call("#authenticate", "bad")
+        assert refused.value.wire["name"] == "AuthTokenInvalidError"
+        assert socket.auth_state == socket.UNAUTHENTICATED
+        assert (await client.event())["event"] == "#removeAuthToken"
+        answer = await client.call("#authenticate", signed({"nbf": 9e9}))
+        assert answer["isAuthenticated"] is False
+        assert answer["authError"]["name"] == "AuthTokenNotBeforeError"
+        await client.send({"event": "#authenticate", "data": "x"})
+        assert (await client.closed())[0] == 4008
+
+
+async def test_set_auth_token(make_server: Any, running: Running) -> None:
+    server = await make(make_server)
+    async with connected(server) as client:
+        (socket,) = server.clients.values()
+        tokens = running.collect(socket.listener("authTokenSigned"))
+        await socket.set_auth_token(
+            {"name": "bob"},
+            expires_in=60,
+            not_before=-5,
+            audience="a",
+            issuer="i",
+            subject="s",
+            jwt_id="j",
+            header={"kid": "1"},
+        )
+        packet = await client.event()
+        assert packet["event"] == "#setAuthToken"
+        token = packet["data"]["token"]
+        claims = jwt.decode(token, KEY, ["HS256"], audience="a")
+        assert claims["exp"] - claims["iat"] == 60
+        assert claims["nbf"] - claims["iat"] == -5
+        assert (claims["iss"], claims["sub"], claims["jti"]) == ("i", "s", "j")
+        assert jwt.get_unverified_header(token)["kid"] == "1"
+        assert socket.auth_token == claims
+        await until(lambda: len(tokens) == 1)
+        assert tokens[0].signed_auth_token == token == socket.signed_auth_token
+        await socket.set_auth_token({"exp": 9_000_000_000})
+        claims = jwt.decode((await client.event())["data"]["token"], KEY, ["HS256"])
+        assert claims["exp"] == 9_000_000_000
+
+
+async def test_default_expiry(make_server: Any) -> None:
+    server = await make(make_server, auth_default_expiry=100)
+    async with connected(server):
+        (socket,) = server.clients.values()
+        await socket.set_auth_token({})
+        assert socket.auth_token is not None
+        assert socket.auth_token["exp"] - socket.auth_token["iat"] == 100
+
+
+async def test_delivery_can_be_waited_for(make_server: Any) -> None:
+    server = await make(make_server, ack_timeout=20)
+    async with connected(server) as client:
+        (socket,) = server.clients.values()
+        setting = asyncio.create_task(
+            socket.set_auth_token({"n": 1}, reject_on_failed_delivery=True)
+        )
+        packet = await client.event()
+        await client.send({"rid": packet["cid"]})
+        await soon(setting)
+        with pytest.raises(AuthError, match="Failed to deliver auth token to client"):
+            await soon(socket.set_auth_token({"n": 1}, reject_on_failed_delivery=True))
+        with pytest.raises(TimeoutError):
+            await soon(socket.deauthenticate(reject_on_failed_delivery=True))
+        assert socket.auth_token is None
+
+
+async def test_set_auth_token_before_the_handshake(make_server: Any) -> None:
+    server = await make(make_server)
+    handshake = server.listener("handshake").create_consumer()
+    async with connected(server, handshake=False):
+        socket = (await soon(handshake.next())).value.socket
+        with pytest.raises(InvalidActionError, match="before completing the handshake"):
+            await socket.set_auth_token({})
+        assert socket.auth_state == "unauthenticated"
+
+
+@pytest.mark.parametrize("claims", [{"iss": "a"}, {"bad": object()}])
+async def test_signing_that_fails_closes_with_4002(
+    make_server: Any, claims: dict[str, Any]
+) -> None:
+    server = await make(make_server)
+    async with connected(server) as client:
+        (socket,) = server.clients.values()
+        with pytest.raises(InvalidArgumentsError):
+            await socket.set_auth_token(claims, issuer="b")
+        assert socket.auth_state == "unauthenticated"
+        assert (await client.closed())[0] == 4002
+
+
+async def test_deauthenticate(make_server: Any, running: Running) -> None:
+    server = await make(make_server)
+    gone = running.collect(server.listener("deauthentication"))
+    async with connected(server, token=signed({"n": 1})) as client:
+        (socket,) = server.clients.values()
+        await socket.deauthenticate()
+        assert await client.event() == {"event": "#removeAuthToken"}
+        await until(lambda: len(gone) == 1)
+        assert gone[0].old_auth_token["n"] == 1
+        await client.call("#authenticate", signed({"n": 2}))
+        await client.send({"event": "#removeAuthToken"})
+        await until(lambda: len(gone) == 2)
+        assert socket.signed_auth_token is None
+
+
+async def test_expired_token_is_taken_away_by_a_timer(make_server: Any, running: Running) -> None:
+    server = await make(make_server, ping_interval=40)
+    gone = running.collect(server.listener("deauthentication"))
+    async with connected(server) as client:
+        (socket,) = server.clients.values()
+        await client.call("#subscribe", {"channel": "public"})
+        await client.call("#authenticate", signed({"exp": time.time() + 0.3}))
+        await client.call("#subscribe", {"channel": "private"})
+        assert socket.auth_token is not None
+        assert not socket.is_auth_token_expired(socket.auth_token)
+        assert (await client.event())["event"] == "#removeAuthToken"
+        assert (await client.event())["data"]["channel"] == "private"
+        assert socket.subscriptions() == ["public"]
+        assert socket.auth_state == "unauthenticated"
+        await until(lambda: len(gone) == 1)
+
+
+async def test_expiry_is_seen_by_middleware(make_server: Any) -> None:
+    server = AGServer(auth_key=KEY, drain_timeout=100)
+    errors: list[Any] = []
+
+    async def see(stream: Any) -> None:
+        async for action in stream:
+            errors.append(action.auth_token_expired_error)
+            action.allow()
+
+    server.set_middleware("inbound", see)
+    await make_server(server)
+    async with connected(server, token=signed({"exp": time.time() + 60})) as client:
+        (socket,) = server.clients.values()
+        socket.auth.expires_at = time.time() - 1
+        with pytest.raises(AnswerError):
+            await client.call("nothing")
+        assert errors[0] is None
+        assert isinstance(errors[1], AuthTokenExpiredError)
+
+
+async def test_a_socket_is_authenticated_only_after_middleware_allowed_it(
+    make_server: Any, running: Running
+) -> None:
+    server = AGServer(auth_key=KEY, drain_timeout=100)
+    states: list[tuple[str, Any]] = []
+
+    class BadError(Exception):
+        is_bad_token = True
+
+    async def block(stream: Any) -> None:
+        async for action in stream:
+            if action.type == AGAction.AUTHENTICATE:
+                states.append((action.socket.auth_state, action.socket.signed_auth_token))
+                action.block(BadError("Banned"))
+            else:
+                action.allow()
+
+    server.set_middleware("inbound", block)
+    await make_server(server)
+    bad = running.collect(server.listener("badSocketAuthToken"))
+    async with connected(server, handshake=False) as client:
+        status = await client.handshake(signed({}))
+        assert status["isAuthenticated"] is False
+        assert status["authError"]["message"] == "Banned"
+        (socket,) = server.clients.values()
+        assert (socket.auth_token, socket.signed_auth_token) == (None, None)
+        await until(lambda: len(bad) == 1)
+    assert states == [("unauthenticated", None)]
+
+
+def pem_pair(key: Any) -> tuple[bytes, bytes]:
+    return (
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        ),
+        key.public_key().public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        ),
+    )
+
+
+@pytest.mark.parametrize("algorithm", ["RS256", "ES256"])
+async def test_asymmetric_keys(make_server: Any, algorithm: str) -> None:
+    key: Any = rsa.generate_private_key(65537, 2048)
+    if algorithm == "ES256":
+        key = ec.generate_private_key(ec.SECP256R1())
+    private, public = pem_pair(key)
+    server = await make_server(
+        auth_private_key=private.decode(), auth_public_key=public, auth_algorithm=algorithm
+    )
+    assert server.signature_key == private.decode()
+    assert server.verification_key == public
+    async with connected(server) as client:
+        (socket,) = server.clients.values()
+        await socket.set_auth_token({"n": 1})
+        token = (await client.event())["data"]["token"]
+        assert jwt.decode(token, public, [algorithm])["n"] == 1
+        assert (await client.call("#authenticate", token))["isAuthenticated"] is True
+        # Signed with the public key as if it were an HMAC secret.
+        import base64
+        import hashlib
+        import hmac
+
+        def part(data: bytes) -> bytes:
+            return base64.urlsafe_b64encode(data).rstrip(b"=")
+
+        body = part(b'{"alg":"HS256","typ":"JWT"}') + b"." + part(b"{}")
+        forged = body + b"." + part(hmac.digest(public, body, hashlib.sha256))
+        with pytest.raises(AnswerError, match="invalid algorithm"):
+            await client.call("#authenticate", forged.decode())
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_custom_engine_receives_the_socket(make_server: Any, is_async: bool) -> None:
+    sockets: list[Any] = []
+
+    class Engine:
+        def verify_token(self, signed_token: Any, key: Any, options: Any) -> Any:
+            sockets.append(options["socket"])
+            if signed_token != "good":
+                raise ValueError("Not good")
+            return {"verified": True}
+
+        def sign_token(self, token: Any, key: Any, options: Any) -> Any:
+            sockets.append(options["socket"])
+            assert options["expires_in"] == 86400
+            return "good"
+
+    class AsyncEngine(Engine):
+        async def verify_token(self, signed_token: Any, key: Any, options: Any) -> Any:
+            await asyncio.sleep(0)
+            return super().verify_token(signed_token, key, options)
+
+        async def sign_token(self, token: Any, key: Any, options: Any) -> Any:
+            await asyncio.sleep(0)
+            return super().sign_token(token, key, options)
+
+    server = await make(make_server, auth_engine=AsyncEngine() if is_async else Engine())
+    async with connected(server) as client:
+        (socket,) = server.clients.values()
+        await socket.set_auth_token({"a": 1})
+        assert (await client.event())["data"]["token"] == "good"
+        await client.call("#authenticate", "good")
+        assert socket.auth_token == {"verified": True}
+        with pytest.raises(AnswerError) as refused:
+            await client.call("#authenticate", "other")
+        assert refused.value.wire["name"] == "AuthTokenError"
+        assert set(sockets) == {socket}

@@ -1,0 +1,288 @@
+"""The four middleware lines: what they see, change and block, and that they fail closed."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from typing import Any
+
+import pytest
+
+from socketcluster import AGAction, AGServer
+from socketcluster.errors import InvalidActionError, InvalidArgumentsError
+from support import AnswerError, Running, connected, soon, until
+
+
+def made(**options: Any) -> AGServer:
+    return AGServer(drain_timeout=100, **options)
+
+
+def test_types_and_setting_twice() -> None:
+    server = made()
+
+    async def allow(stream: Any) -> None:
+        async for action in stream:
+            action.allow()
+
+    with pytest.raises(InvalidArgumentsError, match="Middleware x type is not supported"):
+        server.set_middleware("x", allow)
+    with pytest.raises(InvalidArgumentsError):
+        server.set_middleware("inbound", 5)  # type: ignore[arg-type]
+    server.set_middleware(server.MIDDLEWARE_INBOUND, allow)
+    assert server.has_middleware("inbound")
+    with pytest.raises(InvalidActionError, match="has already been set"):
+        server.set_middleware("inbound", allow)
+    server.remove_middleware("inbound", made)  # type: ignore[arg-type]
+    assert server.has_middleware("inbound")
+    server.remove_middleware("inbound", allow)
+    assert not server.has_middleware("inbound")
+
+
+async def test_every_action_type_with_its_properties(make_server: Any, running: Running) -> None:
+    server = made()
+    seen: list[AGAction] = []
+
+    async def see(stream: Any) -> None:
+        async for action in stream:
+            seen.append(action)
+            action.allow()
+
+    for line in ("handshake", "inboundRaw", "inbound", "outbound"):
+        server.set_middleware(line, see)
+    await make_server(server)
+    running.procedure(server, "p")
+    token = server.auth.sign_token({"u": 1}, server.signature_key, {"algorithm": "HS256"})
+    async with connected(server, token=str(token)) as client:
+        (socket,) = server.clients.values()
+        assert socket.auth_state == "authenticated"
+        await client.call("p", 1)
+        await client.transmit("r", 2)
+        await client.call("#subscribe", {"channel": "c", "data": 3})
+        await client.call("#publish", {"channel": "c", "data": 4})
+        await client.event()
+    by_type = {action.type: action for action in seen}
+    assert set(by_type) == {
+        "handshakeWS",
+        "handshakeSC",
+        "message",
+        "authenticate",
+        "invoke",
+        "transmit",
+        "subscribe",
+        "publishIn",
+        "publishOut",
+    }
+    assert by_type["handshakeWS"].request.path == "/socketcluster/"
+    assert by_type["handshakeSC"].data.auth_token["u"] == 1
+    assert by_type["handshakeSC"].socket is socket
+    assert by_type["authenticate"].signed_auth_token == token
+    assert (by_type["authenticate"].auth_token or {})["u"] == 1
+    assert (by_type["invoke"].procedure, by_type["invoke"].data) == ("p", 1)
+    assert (by_type["transmit"].receiver, by_type["transmit"].data) == ("r", 2)
+    assert (by_type["subscribe"].channel, by_type["subscribe"].data) == ("c", 3)
+    assert (by_type["publishIn"].channel, by_type["publishIn"].data) == ("c", 4)
+    assert (by_type["publishOut"].channel, by_type["publishOut"].data) == ("c", 4)
+    assert all(action.outcome == "allowed" for action in seen)
+
+
+async def test_allow_replaces_the_data(make_server: Any, running: Running) -> None:
+    server = made()
+
+    async def double(stream: Any) -> None:
+        async for action in stream:
+            action.allow(data=action.data * 2)
+
+    server.set_middleware("inbound", double)
+    await make_server(server)
+    running.procedure(server, "p")
+    channel = running.collect(server.exchange.subscribe("c"))
+    async with connected(server) as client:
+        (socket,) = server.clients.values()
+        received = running.collect(socket.receiver("r"))
+        assert await client.call("p", 1) == 2
+        await client.transmit("r", "ab")
+        await client.call("#publish", {"channel": "c", "data": [1]})
+        await until(lambda: received == ["abab"] and channel == [[1, 1]])
+
+
+async def test_block_with_an_error_or_silently(make_server: Any, running: Running) -> None:
+    server = made()
+
+    class HushError(Exception):
+        silent = True
+
+    async def block(stream: Any) -> None:
+        async for action in stream:
+            if action.data == "allow":
+                action.allow()
+            else:
+                action.block(
+                    {
+                        "error": ValueError("Bad"),
+                        "none": None,
+                        "hush": HushError("psst"),
+                        "text": "Just text",
+                    }[action.data]
+                )
+                with pytest.raises(InvalidActionError, match="has already been blocked"):
+                    action.allow()
+
+    server.set_middleware("inbound", block)
+    await make_server(server)
+    running.procedure(server, "p")
+    warnings = running.collect(server.listener("warning"))
+    silently = {
+        "name": "SilentMiddlewareBlockedError",
+        "message": "The invoke AGAction was blocked by inbound middleware",
+        "type": "inbound",
+    }
+    async with connected(server) as client:
+        for data, wire in (
+            ("error", {"name": "ValueError", "message": "Bad"}),
+            ("none", silently),
+            ("hush", silently),
+            ("text", {"name": "MiddlewareError", "message": "Just text"}),
+        ):
+            with pytest.raises(AnswerError) as blocked:
+                await client.call("p", data)
+            assert blocked.value.wire == wire
+        assert await client.call("p", "allow") == "allow"
+        await until(lambda: len(warnings) == 4)
+        assert str(warnings[2].warning) == "psst"
+
+
+async def test_emit_failures_can_be_turned_off(make_server: Any, running: Running) -> None:
+    server = made(middleware_emit_failures=False)
+
+    async def block(stream: Any) -> None:
+        async for action in stream:
+            action.block()
+
+    server.set_middleware("inbound", block)
+    await make_server(server)
+    warnings = running.collect(server.listener("warning"))
+    async with connected(server) as client:
+        with pytest.raises(AnswerError):
+            await client.call("p")
+    await asyncio.sleep(0)
+    assert warnings == []
+
+
+async def test_raw_line_replaces_and_blocks_messages(make_server: Any, running: Running) -> None:
+    server = made()
+    counts: list[int] = []
+
+    async def raw(stream: Any) -> None:
+        async for action in stream:
+            counts.append(action.socket.get_inbound_backpressure())
+            if "secret" in action.data:
+                action.block()
+            else:
+                action.allow(action.data.replace("cat", "dog"))
+
+    server.set_middleware("inboundRaw", raw)
+    await make_server(server)
+    async with connected(server) as client:
+        (socket,) = server.clients.values()
+        received = running.collect(socket.receiver("r"))
+        await client.transmit("r", "secret")
+        await client.transmit("r", "cat")
+        await until(lambda: received == ["dog"])
+    assert counts[0] == 1
+
+
+async def test_outbound_line_is_per_socket_and_keeps_order(
+    make_server: Any, running: Running
+) -> None:
+    server = made()
+
+    async def personal(stream: Any) -> None:
+        async for action in stream:
+            await asyncio.sleep(0)
+            action.data["to"] = action.socket.id
+            if action.data.get("n") == 2:
+                action.block()
+            else:
+                action.allow()
+
+    server.set_middleware("outbound", personal)
+    await make_server(server)
+    running.procedure(server, "p")
+    async with connected(server) as alice, connected(server) as bob:
+        for client in (alice, bob):
+            await client.call("#subscribe", {"channel": "c"})
+        for n in range(4):
+            server.exchange.transmit_publish("c", {"n": n})
+        for socket in server.clients.values():
+            assert socket.get_outbound_backpressure() == 4
+            socket.transmit("after", 1)
+        for client, socket in zip((alice, bob), server.clients.values(), strict=True):
+            for n in (0, 1, 3):
+                packet = await client.event()
+                assert packet["data"]["data"] == {"n": n, "to": socket.id}
+            assert (await client.event())["event"] == "after"
+            assert socket.get_outbound_backpressure() == 0
+
+
+@pytest.mark.parametrize("way", ["raise", "return", "cancel", "drop"])
+async def test_a_function_that_ends_blocks_everything(
+    make_server: Any, running: Running, way: str, caplog: Any
+) -> None:
+    server = made()
+
+    async def failing(stream: Any) -> None:
+        async for action in stream:
+            if action.data == "fine":
+                action.allow()
+            elif way == "raise":
+                raise ValueError("oops")
+            elif way == "return":
+                return
+            elif way == "cancel":
+                raise asyncio.CancelledError
+            else:
+                del action
+                gc.collect()
+
+    server.set_middleware("inbound", failing)
+    await make_server(server)
+    running.procedure(server, "p")
+    warnings = running.collect(server.listener("warning"))
+    async with connected(server) as client:
+        assert await client.call("p", "fine") == "fine"
+        for _ in range(2):
+            with pytest.raises(AnswerError) as blocked:
+                await client.call("p", "x")
+            assert blocked.value.wire["name"] == "SilentMiddlewareBlockedError"
+        if way != "drop":
+            with pytest.raises(AnswerError):
+                await client.call("p", "fine")
+        assert server.clients_count == 1
+    await until(lambda: len(warnings) >= 1)
+    expected = {
+        "raise": "raised ValueError: oops",
+        "return": "returned",
+        "cancel": "was cancelled",
+        "drop": "neither allowed nor blocked",
+    }
+    assert expected[way] in str(warnings[0].warning)
+    assert "Traceback" not in caplog.text
+
+
+async def test_middleware_may_call_the_client(make_server: Any, running: Running) -> None:
+    server = made()
+
+    async def ask(stream: Any) -> None:
+        async for action in stream:
+            action.allow(await action.socket.invoke("really", action.data))
+
+    server.set_middleware("inbound", ask)
+    await make_server(server)
+    running.procedure(server, "p")
+    async with connected(server) as client:
+        packet = client.packet("p", "x")
+        answer = client.answer(packet)
+        await client.send(packet)
+        asked = await client.event()
+        await client.send({"rid": asked["cid"], "data": "yes"})
+        assert await soon(answer) == "yes"
