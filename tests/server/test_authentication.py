@@ -63,7 +63,7 @@ async def test_empty_claims_are_authenticated(make_server: Any) -> None:
         ("nonsense", "AuthTokenInvalidError", "jwt malformed", True),
         (signed({}, "x" * 32), "AuthTokenInvalidError", "invalid signature", True),
         (signed({}, "k" * 64, "HS512"), "AuthTokenInvalidError", "invalid algorithm", True),
-        (jwt.encode({}, None, "none"), "AuthTokenInvalidError", "invalid algorithm", True),
+        (jwt.encode({}, "", "none"), "AuthTokenInvalidError", "invalid algorithm", True),
         (signed({"exp": 5}), "AuthTokenExpiredError", "jwt expired", True),
         (signed({"nbf": 9e9}), "AuthTokenNotBeforeError", "jwt not active", False),
         ("x" * 100_000, "AuthTokenInvalidError", "jwt is too long", True),

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import socket
+from collections.abc import Callable
 from typing import Any
 
 from uvicorn import Config, Server
@@ -106,13 +107,11 @@ class UvicornListener:
         """See `Listener.close`."""
         self.stop_accepting()
         state = self._server.server_state
+        # WebSockets are closing already; uvicorn would close its own with another code.
+        await self._wait_for(lambda: not self._connections and not state.tasks)
         for connection in list(state.connections):
             connection.shutdown()
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + CLOSE_SECONDS
-        # uvicorn keeps no event to wait for.
-        while (self._connections or state.connections or state.tasks) and loop.time() < deadline:  # noqa: ASYNC110
-            await asyncio.sleep(_POLL_SECONDS)
+        await self._wait_for(lambda: not state.connections and not state.tasks)
         for connection in list(self._connections):
             connection.abort()
         for protocol in list(state.connections):
@@ -125,6 +124,13 @@ class UvicornListener:
             await asyncio.wait(state.tasks, timeout=CLOSE_SECONDS)
         await self._server.lifespan.shutdown()
         await asyncio.sleep(0)
+
+    async def _wait_for(self, done: Callable[[], bool]) -> None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + CLOSE_SECONDS
+        # uvicorn keeps no event to wait for.
+        while not done() and loop.time() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(_POLL_SECONDS)
 
 
 def bind(address: ListenAddress) -> socket.socket:

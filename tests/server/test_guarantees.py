@@ -1,0 +1,482 @@
+"""The guarantees, each with a test of its name."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import logging
+import weakref
+from typing import Any
+
+import pytest
+import websockets
+
+from socketcluster import AGServer, AGServerSocket
+from support import AnswerError, Client, Running, connected, soon, until, url
+
+
+@pytest.mark.parametrize("event", ["handshake", "connection"])
+@pytest.mark.parametrize("in_task", [False, True])
+@pytest.mark.parametrize("engine", ["picows", "asgi"])
+async def test_nothing_is_missed_at_set_up(
+    make_server: Any, running: Running, event: str, in_task: bool, engine: str
+) -> None:
+    server = AGServer(auth_key="k" * 32, drain_timeout=100, ws_engine=engine)
+    token = server.auth.sign_token({}, server.signature_key, {})
+    received: list[Any] = []
+    heard: list[str] = []
+
+    async def consume(stream: Any, into: list[Any], value: Any = None) -> None:
+        async for item in stream:
+            into.append(item if value is None else value)
+
+    async def set_up(socket: AGServerSocket) -> None:
+        running.start(consume(socket.receiver("n"), received))
+        for name in ("authenticate", "authStateChange"):
+            running.start(consume(socket.listener(name), heard, name))
+
+    async def handle(events: Any) -> None:
+        async for found in events:
+            if in_task:
+                running.start(set_up(found.socket))
+            else:
+                await asyncio.sleep(0)
+                await set_up(found.socket)
+
+    running.start(handle(server.listener(event)))
+    await asyncio.sleep(0)
+    await make_server(server)
+    async with websockets.connect(url(server)) as ws:
+        handshake = {"event": "#handshake", "data": {"authToken": token}, "cid": 1}
+        packets = [handshake, *({"event": "n", "data": n} for n in range(100))]
+        # One TCP segment.
+        frames = [
+            websockets.frames.Frame(websockets.frames.Opcode.TEXT, json.dumps(p).encode())
+            for p in packets
+        ]
+        data = b"".join(frame.serialize(mask=True) for frame in frames)
+        ws.transport.write(data)
+        await until(lambda: len(received) == 100)
+        assert received == list(range(100))
+        await until(lambda: sorted(heard) == ["authStateChange", "authenticate"])
+
+
+async def test_a_handler_that_stays_in_its_loop_holds_nobody_up(
+    make_server: Any, running: Running
+) -> None:
+    server = AGServer(drain_timeout=100)
+
+    async def handle() -> None:
+        async for event in server.listener("connection"):
+            async for request in event.socket.procedure("echo"):
+                request.end(request.data)
+
+    running.start(handle())
+    await asyncio.sleep(0)
+    await make_server(server)
+    async with connected(server) as client:
+        assert await client.call("echo", 1) == 1
+
+
+async def test_order_is_kept(make_server: Any, running: Running) -> None:
+    server = AGServer(drain_timeout=100)
+
+    async def slow_at_times(stream: Any) -> None:
+        number = 0
+        async for action in stream:
+            number += 1
+            if number % 3 == 0:
+                await asyncio.sleep(0)
+            action.allow()
+
+    server.set_middleware("inbound", slow_at_times)
+    await make_server(server)
+    handled: list[int] = []
+
+    def handle(data: int) -> int:
+        handled.append(data)
+        return data
+
+    running.procedure(server, "p", handle)
+    async with connected(server) as client:
+        (socket,) = server.clients.values()
+        await client.call("#subscribe", {"channel": "c"})
+        packets = [client.packet("p", n) for n in range(60)]
+        answers = [client.answer(p) for p in packets]
+        for packet in packets:
+            await client.send(packet)
+        assert await soon(asyncio.gather(*answers)) == list(range(60)) == handled
+        client.messages.clear()
+        for n in range(10):
+            socket.transmit("t", n)
+            server.exchange.transmit_publish("c", n)
+            socket.respond(n, n, None)
+        await until(lambda: len(client.messages) == 30)
+        kinds = [json.loads(m) for m in client.messages]
+        for n in range(10):
+            transmitted, published, answered = kinds[3 * n : 3 * n + 3]
+            assert transmitted == {"event": "t", "data": n}
+            assert published["data"] == {"channel": "c", "data": n}
+            assert answered == {"rid": n, "data": n}
+
+
+async def test_leaving_a_loop_cleans_up(make_server: Any) -> None:
+    server = await make_server()
+
+    class Value:
+        pass
+
+    value = Value()
+    held = weakref.ref(value)
+    stream = server.listener("x")
+
+    async def leave_by(how: str) -> None:
+        async for _ in stream:
+            if how == "break":
+                break
+            if how == "return":
+                return
+            if how == "raise":
+                raise KeyError
+            await asyncio.Event().wait()
+
+    for how in ("break", "return", "raise", "cancel"):
+        task = asyncio.create_task(leave_by(how))
+        await asyncio.sleep(0)
+        assert server.get_listener_consumer_count("x") == 1
+        server.emit("x", 0)
+        server.emit("x", value)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        if how == "cancel":
+            task.cancel()
+        await asyncio.wait({task})
+        if how == "raise":
+            assert isinstance(task.exception(), KeyError)
+        del task
+        assert server.get_listener_consumer_count("x") == 0
+    del value
+    gc.collect()
+    assert held() is None
+
+
+async def test_max_payload_bounds_a_message(make_server: Any) -> None:
+    for engine in ("picows", "asgi"):
+        server = await make_server(max_payload=1000, ws_engine=engine)
+        async with connected(server) as client:
+            await client.transmit("x", "y" * 900)
+            await client.transmit("x", "y" * 1000)
+            assert (await client.closed())[0] == 1009
+
+
+async def test_max_batch_items_bounds_a_batch(make_server: Any) -> None:
+    server = await make_server(max_batch_items=10)
+    async with connected(server) as client:
+        await client.send([{"event": "x"}] * 10)
+        await client.call("#subscribe", {"channel": "a"})
+        await client.send([{"event": "x"}] * 11)
+        assert (await client.closed())[0] == 1009
+
+
+async def test_max_channel_name_length_bounds_names(make_server: Any) -> None:
+    server = await make_server(max_channel_name_length=5)
+    async with connected(server) as client:
+        for event in ("#subscribe", "#publish"):
+            await client.call(event, {"channel": "12345"})
+            with pytest.raises(AnswerError, match="longer than 5 characters"):
+                await client.call(event, {"channel": "123456"})
+
+
+@pytest.mark.parametrize("engine", ["picows", "asgi"])
+async def test_max_inbound_backlog_makes_tcp_push_back(
+    make_server: Any, running: Running, engine: str
+) -> None:
+    server = AGServer(max_inbound_backlog=50, drain_timeout=100, ws_engine=engine)
+    gate = asyncio.Event()
+
+    async def wait(stream: Any) -> None:
+        async for action in stream:
+            await gate.wait()
+            action.allow()
+
+    server.set_middleware("inbound", wait)
+    await make_server(server)
+    async with connected(server) as client:
+        (socket,) = server.clients.values()
+        received = running.collect(socket.receiver("n"))
+        text = "x" * 10_000
+
+        async def send() -> None:
+            for n in range(2000):
+                await client.transmit("n", [n, text])
+
+        sending = running.start(send())
+        await until(lambda: socket.inbound._paused)
+        count = -1
+        while count != socket.inbound.received:
+            count = socket.inbound.received
+            for _ in range(200):
+                await asyncio.sleep(0)
+        assert not sending.done()
+        assert socket.get_inbound_backpressure() < 500
+        gate.set()
+        await until(lambda: len(received) == 2000)
+        assert [n for n, _ in received] == list(range(2000))
+
+
+@pytest.mark.parametrize("engine", ["picows", "asgi"])
+async def test_max_outbound_buffer_closes_a_slow_socket(
+    make_server: Any, running: Running, engine: str
+) -> None:
+    server = await make_server(max_outbound_buffer=200_000, ws_engine=engine)
+    closures = running.collect(server.listener("closure"))
+    async with connected(server) as slow, connected(server) as quick:
+        socket = server.clients[next(iter(server.clients))]
+        for client in (slow, quick):
+            await client.call("#subscribe", {"channel": "c"})
+        slow.ws.transport.pause_reading()
+        text = "x" * 50_000
+        most = published = 0
+        while socket.state == "open":
+            server.exchange.transmit_publish("c", text)
+            published += 1
+            most = max(most, socket.get_outbound_buffer_size())
+            for _ in range(20):
+                await asyncio.sleep(0)
+        assert most <= 200_000 + 50_100
+        await until(lambda: len(closures) == 1)
+        assert closures[0].code == 1008
+        await until(lambda: quick.events.qsize() == published)
+        slow.ws.transport.resume_reading()
+
+
+async def test_oldest_publishes_are_dropped_on_droppable_channels(make_server: Any) -> None:
+    server = await make_server(max_outbound_buffer=400_000, droppable_channels={"video"})
+    async with connected(server) as client:
+        (socket,) = server.clients.values()
+        await client.call("#subscribe", {"channel": "video"})
+        client.ws.transport.pause_reading()
+        text = "x" * 20_000
+        for n in range(2000):
+            server.exchange.transmit_publish("video", [n, text])
+            assert socket.get_outbound_buffer_size() <= 400_000 + 20_100
+            await asyncio.sleep(0)
+        assert socket.state == "open"
+        client.ws.transport.resume_reading()
+        numbers: list[int] = []
+        while not numbers or numbers[-1] != 1999:
+            numbers.append((await client.event())["data"]["data"][0])
+        assert numbers == sorted(numbers)
+        assert len(numbers) < 2000
+
+
+async def test_a_socket_that_closes_during_a_fan_out_harms_nobody(make_server: Any) -> None:
+    server = await make_server(max_outbound_buffer=1000)
+    async with connected(server) as first, connected(server) as second:
+        for client in (first, second):
+            await client.call("#subscribe", {"channel": "c"})
+        doomed, other = server.clients.values()
+        doomed.transmit("x", "y" * 900)
+        server.exchange.transmit_publish("c", "z" * 300)
+        assert (doomed.state, other.state) == ("closed", "open")
+        assert (await second.event())["data"]["data"] == "z" * 300
+
+
+HOSTILE = [
+    '{"event":"constructor","data":1}',
+    '{"event":"__proto__","cid":7,"data":{"__proto__":{"x":1}}}',
+    '{"event":"#publish"}',
+    '{"event":"#publish","data":{"channel":{"a":1}},"cid":1}',
+    '{"event":"#subscribe","data":{"channel":"__proto__"},"cid":true}',
+    '{"event":"#unsubscribe","data":{"channel":"x"}}',
+    '{"event":"#handshake","cid":9}',
+    '{"event":"#removeAuthToken","data":5}',
+    '{"event":"","cid":1e308}',
+    '{"event":"x","cid":-1.5,"data":[[[[]]]]}',
+    '{"event":5,"cid":"x"}',
+    '{"event":null}',
+    '{"rid":1,"data":5}',
+    '{"rid":123456789012345678901234567890,"error":5}',
+    '{"rid":{}}',
+    '{"event":"x","data":123456789012345678901234567890}',
+    '{"event":"#publish","data":{"channel":"a","data":1e999},"cid":3}',
+    '{"event":"#publish","data":{"channel":"a","data":"\\ud800"},"cid":3}',
+    '{"event":"#publish","event":"x","data":{"channel":"a"},"cid":3}',
+    "[" * 5000,
+    "[" + "[" * 200 + "]" * 200 + "]",
+    '{"event":"x","data":' + "[" * 900 + "]" * 900 + "}",
+    "{",
+    "[]",
+    "null",
+    '"text"',
+    "NaN",
+    "[1,2,null,{}]",
+    '[{"event":"#publish"},{"event":"x","cid":4},5]',
+    "\u0000",
+]
+
+
+async def test_no_peer_input_raises_out_of_the_server(
+    make_server: Any, running: Running, caplog: Any
+) -> None:
+    caplog.set_level(logging.INFO)
+    for engine in ("picows", "asgi"):
+        server = await make_server(max_malformed_messages=10_000, ws_engine=engine)
+        running.procedure(server, "echo")
+        errors = running.collect(server.listener("error"))
+        async with connected(server) as other:
+            await other.call("#subscribe", {"channel": "a"})
+            async with connected(server) as client:
+                for message in HOSTILE:
+                    await client.send(message)
+                    await client.send(message.encode())
+                assert await client.call("echo", "alive") == "alive"
+            async with websockets.connect(url(server)) as ws:
+                await ws.send(b"\xff\xfe")
+                with pytest.raises(websockets.ConnectionClosed):
+                    await soon(ws.recv())
+            assert await other.call("echo", 1) == 1
+        assert errors == []
+    assert "Traceback" not in caplog.text
+    assert not [r for r in caplog.records if r.levelno >= logging.ERROR]
+
+
+async def test_every_hostile_first_message_is_survived(make_server: Any, caplog: Any) -> None:
+    server = await make_server()
+    for message in HOSTILE:
+        if "#handshake" in message:
+            continue
+        async with connected(server, handshake=False) as client:
+            await client.send(message)
+            await client.send(message)
+            assert (await client.closed())[0] in (4009, 4008)
+    async with connected(server):
+        assert server.clients_count == 1
+    assert "Traceback" not in caplog.text
+
+
+async def test_nothing_takes_effect_before_the_handshake(
+    make_server: Any, running: Running
+) -> None:
+    server = await make_server()
+    published = running.collect(server.exchange.subscribe("a"))
+    publish = {"event": "#publish", "data": {"channel": "a", "data": 1}}
+    async with connected(server, handshake=False) as client:
+        await client.send([publish, {"event": "#handshake", "cid": 1, "data": {}}, publish])
+        assert (await client.closed())[0] == 4009
+    assert published == []
+    assert server.clients_count == 0
+
+
+async def test_nothing_takes_effect_after_the_socket_was_closed(
+    make_server: Any, running: Running
+) -> None:
+    server = await make_server()
+    published = running.collect(server.exchange.subscribe("a"))
+    publish = {"event": "#publish", "data": {"channel": "a", "data": 1}}
+
+    async def handle(socket: AGServerSocket) -> None:
+        async for _ in socket.receiver("quit"):
+            socket.disconnect(4000)
+
+    running.on_connection(server, handle)
+    async with connected(server) as client:
+        (socket,) = server.clients.values()
+        socket.disconnect(4501)
+        await client.send(publish)
+        assert (await client.closed())[0] == 4501
+    async with connected(server) as client:
+        packets = [publish] * 40
+        await client.send([{"event": "quit"}, *packets, *packets])
+        await client.closed()
+    assert len(published) <= 32  # The part of the batch before the handler had its turn.
+
+
+async def test_a_call_nobody_handles_is_answered_at_once(make_server: Any) -> None:
+    server = await make_server()
+    async with connected(server) as client:
+        with pytest.raises(AnswerError) as answered:
+            await client.call("nobody")
+        assert answered.value.wire == {
+            "name": "UnknownProcedureError",
+            "message": "There is no procedure 'nobody'",
+        }
+
+
+async def test_a_socket_that_goes_on_sending_malformed_messages_is_closed(
+    make_server: Any,
+) -> None:
+    server = await make_server(max_malformed_messages=5)
+    async with connected(server) as client, connected(server) as other:
+        for _ in range(5):
+            await client.send("{")
+        await client.call("#subscribe", {"channel": "a"})
+        await client.send("{")
+        assert (await client.closed())[0] == 1008
+        await other.call("#subscribe", {"channel": "a"})
+
+
+async def test_only_public_fields_of_an_error_reach_a_client(
+    make_server: Any, running: Running, caplog: Any
+) -> None:
+    server = await make_server()
+
+    class LeakyError(Exception):
+        password = "secret"
+
+        def __init__(self) -> None:
+            super().__init__("Visible")
+            self.token = "secret"
+
+    def fail(data: Any) -> None:
+        raise LeakyError
+
+    running.procedure(server, "fail", fail)
+    async with connected(server) as client:
+        with pytest.raises(AnswerError) as answered:
+            await client.call("fail")
+        assert answered.value.wire == {"name": "LeakyError", "message": "Visible"}
+
+
+@pytest.mark.parametrize("engine", ["picows", "asgi"])
+async def test_close_is_graceful(make_server: Any, running: Running, engine: str) -> None:
+    server: AGServer = await make_server(AGServer(drain_timeout=5000, ws_engine=engine))
+    gate = asyncio.Event()
+
+    async def handle(socket: AGServerSocket) -> None:
+        async for request in socket.procedure("slow"):
+            await gate.wait()
+            request.end("done")
+
+    running.on_connection(server, handle)
+    port = server.source_port
+    async with connected(server) as client, connected(server, handshake=False) as pending:
+        packet = client.packet("slow")
+        answer = client.answer(packet)
+        await client.send(packet)
+        await until(lambda: any(s.open_requests == 1 for s in server.clients.values()))
+        closing = running.start(server.close())
+        await until(lambda: not server.is_ready)
+        with pytest.raises(OSError, match=r"."):
+            await websockets.connect(f"ws://127.0.0.1:{port}{server.path}")
+        assert not answer.done()
+        gate.set()
+        assert await soon(answer) == "done"
+        assert (await client.closed())[0] == 1001
+        assert (await pending.closed())[0] == 1001
+        await soon(closing)
+    assert (server.clients_count, server.pending_clients_count) == (0, 0)
+    await make_server(server)
+    async with connected(server) as again:
+        assert isinstance(again, Client)
+
+
+async def test_close_can_keep_sockets_open(make_server: Any, running: Running) -> None:
+    server = await make_server()
+    running.procedure(server, "echo")
+    async with connected(server) as client:
+        await server.close(keep_sockets_open=True)
+        assert await client.call("echo", 1) == 1
+        with pytest.raises(OSError, match=r"."):
+            await websockets.connect(url(server))
