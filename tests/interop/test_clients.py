@@ -1,0 +1,115 @@
+"""The real JavaScript clients, and the Python client of protocol 1, against the server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from support import Running, require
+
+from socketcluster.codecs.minbin import MinBinCodec
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+from server_app import Application  # noqa: E402
+
+SCENARIOS = (
+    "connect",
+    "invoke",
+    "invoke with error",
+    "transmit",
+    "server invokes",
+    "login",
+    "reconnect with token",
+    "subscribe",
+    "publish both ways",
+    "kick-out",
+    "unsubscribe",
+    "batching",
+    "ping and pong",
+    "deauthenticate",
+    "disconnect by the server",
+)
+
+
+def rsa_keys() -> dict[str, Any]:
+    key = rsa.generate_private_key(65537, 2048)
+    pem = serialization.Encoding.PEM
+    return {
+        "auth_algorithm": "RS256",
+        "auth_private_key": key.private_bytes(
+            pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        ),
+        "auth_public_key": key.public_key().public_bytes(
+            pem, serialization.PublicFormat.SubjectPublicKeyInfo
+        ),
+    }
+
+
+CLIENTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "npm 20": ("client20", {}),
+    "npm 20, ASGI": ("client20", {"ws_engine": "asgi"}),
+    "npm 20, min-bin": ("client20", {"codec_engine": MinBinCodec()}),
+    "npm 20, deflate": ("client20", {"per_message_deflate": {"threshold": 0}}),
+    "npm 20, RSA": ("client20", {"rsa": True}),
+    "npm 19": ("client19", {}),
+    "npm 17": ("client17", {}),
+    "npm 16": ("client16", {}),
+    "npm 14": ("client14", {"protocol_version": 1}),
+    "PyPI 1.3": ("python", {"protocol_version": 1}),
+}
+
+
+async def drive(*command: str) -> dict[str, dict[str, Any]]:
+    """Run a driver; its results by scenario."""
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        cwd=HERE / "js",
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        out, err = await asyncio.wait_for(process.communicate(), 90)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    results = [json.loads(line) for line in out.decode().splitlines() if line.startswith("{")]
+    assert results, err.decode()
+    return {result["scenario"]: result for result in results}
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+async def test_client(
+    make_server: Any, running: Running, client: str, record_property: Any
+) -> None:
+    module, options = CLIENTS[client]
+    options = dict(options)
+    if module != "python":
+        require(shutil.which("node") is not None, "Node.js")
+        require(
+            (HERE / "js" / "node_modules" / module).is_dir(),
+            "the npm packages: npm install --prefix tests/interop/js",
+        )
+    if options.pop("rsa", False):
+        options |= rsa_keys()
+    server = await make_server(ping_interval=60, ping_timeout=2000, **options)
+    Application(server, running)
+    port = str(server.source_port)
+    if module == "python":
+        results = await drive(sys.executable, str(HERE / "python_driver.py"), port)
+    else:
+        codec = ["sc-codec-min-bin"] if "codec_engine" in options else []
+        results = await drive("node", "driver.js", module, port, *codec)
+    record_property("client", client)
+    record_property("results", {s: r["ok"] for s, r in results.items()})
+    failed = {s: r["detail"] for s, r in results.items() if r["ok"] is False}
+    assert not failed, "\n".join(f"{s}: {d}" for s, d in failed.items())
+    assert set(results) == set(SCENARIOS)
