@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from interop.matrix import table
 from socketcluster import AGServer
 from support import Running
 
@@ -36,3 +37,16 @@ async def make_server() -> AsyncIterator[MakeServer]:
     yield make
     for server in servers:
         await server.close()
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print the interop matrix."""
+    reports = [
+        report
+        for outcome in ("passed", "failed")
+        for report in terminalreporter.stats.get(outcome, ())
+    ]
+    if lines := table(reports):
+        terminalreporter.section("Clients understood")
+        for line in lines:
+            terminalreporter.write_line(line)

@@ -6,9 +6,8 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from support import Running
-
 from socketcluster import AGRequest, AGServer, AGServerSocket
+from support import Running
 
 
 class OddError(Exception):
@@ -103,6 +102,6 @@ class Application:
     async def _pings(self, socket: AGServerSocket, count: int) -> str:
         """Wait until the client has answered some pings: each is a message received."""
         received = socket.inbound_received_message_count
-        while socket.inbound_received_message_count < received + count:
+        while socket.inbound_received_message_count < received + count:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         return "still here"

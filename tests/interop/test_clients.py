@@ -12,13 +12,12 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+
+from interop.server_app import Application
+from socketcluster.codecs.minbin import MinBinCodec
 from support import Running, require
 
-from socketcluster.codecs.minbin import MinBinCodec
-
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE))
-from server_app import Application  # noqa: E402
 
 SCENARIOS = (
     "connect",
@@ -63,7 +62,8 @@ CLIENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "npm 17": ("client17", {}),
     "npm 16": ("client16", {}),
     "npm 14": ("client14", {"protocol_version": 1}),
-    "PyPI 1.3": ("python", {"protocol_version": 1}),
+    # Its version 1.3 answers the pings of protocol 2.
+    "PyPI 1.3": ("python", {}),
 }
 
 

@@ -1,0 +1,200 @@
+"""Runs the scenarios with PyPI's socketclusterclient: python_driver.py PORT.
+
+Prints one JSON line per scenario: {"scenario", "ok", "detail"}; `ok` is null for what the client
+cannot do.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from socketclusterclient import Socketcluster
+
+WAIT = 5
+
+
+class Client:
+    """One connection, run in a thread, with queues of what it hears."""
+
+    def __init__(self, port: str, token: str | None = None) -> None:
+        self.heard: dict[str, queue.Queue[Any]] = {}
+        self.socket: Any = Socketcluster.socket(f"ws://127.0.0.1:{port}/socketcluster/")
+        self.socket.setBasicListener(
+            lambda _: None,
+            lambda _: self._hear("close", None),
+            lambda _, error: self._hear("error", error),
+        )
+        self.socket.setAuthenticationListener(
+            lambda _, signed: self._set_token(signed),
+            lambda _, authenticated: self._hear("connect", authenticated),
+        )
+        if token is not None:
+            self.socket.setAuthtoken(token)
+        threading.Thread(target=self.socket.connect, daemon=True).start()
+        self.authenticated = self.wait("connect")
+
+    def _set_token(self, signed: str) -> None:
+        self.socket.setAuthtoken(signed)
+        self._hear("token", signed)
+
+    def _hear(self, name: str, value: Any) -> None:
+        self.heard.setdefault(name, queue.Queue()).put(value)
+
+    def wait(self, name: str) -> Any:
+        return self.heard.setdefault(name, queue.Queue()).get(timeout=WAIT)
+
+    def listen(self, event: str) -> None:
+        self.socket.on(event, lambda _, data: self._hear(event, data))
+
+    def call(self, event: str, data: Any = None) -> Any:
+        answers: queue.Queue[tuple[Any, Any]] = queue.Queue()
+        self.socket.emitack(event, data, lambda _, error, answer: answers.put((error, answer)))
+        error, answer = answers.get(timeout=WAIT)
+        if error:
+            raise RuntimeError(error["name"], error["message"])
+        return answer
+
+    def acknowledged(self, method: Callable[..., None], *arguments: Any) -> None:
+        answers: queue.Queue[Any] = queue.Queue()
+        method(*arguments, lambda _, error, __: answers.put(error))
+        error = answers.get(timeout=WAIT)
+        assert not error, error
+
+
+State = dict[str, Any]
+
+
+def connect(state: State) -> None:
+    state["a"], state["b"] = Client(sys.argv[1]), Client(sys.argv[1])
+    assert state["a"].socket.id != state["b"].socket.id
+
+
+def invoke(state: State) -> None:
+    for data in ("text", 5, [1, 2], {"x": "é"}):
+        assert state["a"].call("echo", data) == data
+
+
+def invoke_with_error(state: State) -> None:
+    for event, expected in (("fail", "OddError"), ("nobody", "UnknownProcedureError")):
+        with pytest.raises(RuntimeError) as raised:
+            state["a"].call(event, "why")
+        assert raised.value.args[0] == expected
+
+
+def transmit(state: State) -> None:
+    a = state["a"]
+    a.listen("noted")
+    a.socket.emit("note", {"n": 1})
+    assert a.wait("noted") == {"n": 1}
+
+
+def server_invokes(state: State) -> None:
+    a = state["a"]
+    a.socket.onack("double", lambda _, data, answer: answer(None, data * 2))
+    assert a.call("call me back", 21) == 42
+
+
+def login(state: State) -> None:
+    a = state["a"]
+    a.call("login", {"name": "bob"})
+    state["token"] = a.wait("token")
+    assert a.call("who")["name"] == "bob"
+
+
+def reconnect(state: State) -> None:
+    state["a"].socket.disconnect()
+    state["a"].wait("close")
+    state["a"] = Client(sys.argv[1], state["token"])
+    assert state["a"].authenticated is True
+    assert state["a"].call("who")["name"] == "bob"
+
+
+def subscribe(state: State) -> None:
+    for name in "ab":
+        client = state[name]
+        client.socket.onchannel("room", lambda _, data, client=client: client._hear("room", data))
+        client.acknowledged(client.socket.subscribeack, "room")
+
+
+def publish(state: State) -> None:
+    a, b = state["a"], state["b"]
+    b.acknowledged(b.socket.publishack, "room", {"text": "hi"})
+    assert a.wait("room") == b.wait("room") == {"text": "hi"}
+    a.call("publish for me", "from the server")
+    assert b.wait("room") == a.wait("room") == "from the server"
+    assert a.call("what was published") == [{"text": "hi"}, "from the server"]
+
+
+def kick_out(state: State) -> None:
+    b = state["b"]
+    b.listen("#kickOut")
+    b.call("kick me", "room")
+    assert b.wait("#kickOut") == {"channel": "room", "message": "Out"}
+    assert b.call("my channels") == []
+
+
+def unsubscribe(state: State) -> None:
+    a = state["a"]
+    a.acknowledged(a.socket.unsubscribeack, "room")
+    assert a.call("my channels") == []
+
+
+def pings(state: State) -> None:
+    assert state["a"].call("wait for pings", 6) == "still here"
+
+
+def deauthenticate(state: State) -> None:
+    a = state["a"]
+    a.call("logout")
+    assert a.socket.getAuthtoken() is None
+    assert not a.call("who")
+
+
+def disconnect(state: State) -> None:
+    state["a"].socket.emit("disconnect me", 4501)
+    state["a"].wait("close")  # The client does not tell the code.
+
+
+SCENARIOS: dict[str, Callable[[State], None] | str] = {
+    "connect": connect,
+    "invoke": invoke,
+    "invoke with error": invoke_with_error,
+    "transmit": transmit,
+    "server invokes": server_invokes,
+    "login": login,
+    "reconnect with token": reconnect,
+    "subscribe": subscribe,
+    "publish both ways": publish,
+    "kick-out": kick_out,
+    "unsubscribe": unsubscribe,
+    "batching": "the client has no batches",
+    "ping and pong": pings,
+    "deauthenticate": deauthenticate,
+    "disconnect by the server": disconnect,
+}
+
+
+def main() -> None:
+    state: State = {}
+    for scenario, run in SCENARIOS.items():
+        ok: bool | None = True
+        detail = ""
+        if isinstance(run, str):
+            ok, detail = None, run
+        else:
+            try:
+                run(state)
+            except Exception:
+                ok, detail = False, traceback.format_exc()
+        print(json.dumps({"scenario": scenario, "ok": ok, "detail": detail}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
