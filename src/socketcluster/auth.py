@@ -5,12 +5,14 @@ Source: RFC 7519; npm ag-auth and jsonwebtoken, with whose tokens it is compatib
 
 from __future__ import annotations
 
+import json
 import logging
+import math
 import time
 import warnings
 from collections.abc import Awaitable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard, cast
 
 import jwt
 
@@ -91,8 +93,11 @@ class JWTAuthEngine:
             raise InvalidArgumentsError("Invalid token format - Token must be a string")
         if len(signed_token) > self._max_length:
             raise AuthTokenInvalidError("jwt is too long")
-        algorithms = [a for a in options.get("algorithms", ()) if a.lower() != "none"]
-        _refuse_pem_as_secret(key, algorithms)
+        # A public key is no secret: whoever has it could sign by HMAC.
+        refused = ("none", *_HMAC) if _is_pem(key) else ("none",)
+        algorithms = [a for a in options.get("algorithms") or () if a not in refused]
+        if not algorithms:
+            raise AuthTokenInvalidError("invalid algorithm")
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # Of short keys: `sign_token` says so.
@@ -117,8 +122,10 @@ class JWTAuthEngine:
             InvalidArgumentsError: an option contradicts a claim or is of a wrong type, a claim
                 cannot be encoded, or the key does not fit the algorithm.
         """
-        now = int(time.time())
-        token.setdefault("iat", now)
+        if not isinstance(cast(object, token), dict):
+            raise InvalidArgumentsError("The claims of a token must be a dict")
+        _make_times_numbers(token)
+        token.setdefault("iat", int(time.time()))
         for option, claim in _CLAIMS.items():
             value = options.get(option)
             if value is None:
@@ -130,12 +137,13 @@ class JWTAuthEngine:
             if option in ("expires_in", "not_before"):
                 value = token["iat"] + _seconds(option, value)
             token[claim] = value
-        algorithm = options.get("algorithm", "HS256")
-        _refuse_pem_as_secret(key, [algorithm])
+        algorithm, header = options.get("algorithm", "HS256"), options.get("header")
+        _check_signing(key, algorithm, header)
         try:
+            json.dumps(token, allow_nan=False)  # Which other languages could not read.
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
-                signed = jwt.encode(token, key, algorithm=algorithm, headers=options.get("header"))
+                signed = jwt.encode(token, key, algorithm=algorithm, headers=header)
         except Exception as error:
             raise InvalidArgumentsError(f"The token cannot be signed: {error}") from error
         if caught and not self._warned:
@@ -144,10 +152,35 @@ class JWTAuthEngine:
         return signed
 
 
-def _refuse_pem_as_secret(key: str | bytes, algorithms: list[str]) -> None:
-    text = key.encode() if isinstance(key, str) else key
-    if text.lstrip().startswith(b"-----BEGIN ") and any(a in _HMAC for a in algorithms):
-        raise AuthTokenInvalidError("A PEM key cannot be the secret of an HMAC algorithm")
+def _is_pem(key: str | bytes) -> bool:
+    return "-----BEGIN " in key if isinstance(key, str) else b"-----BEGIN " in key
+
+
+def _check_signing(key: str | bytes, algorithm: Any, header: Any) -> None:
+    if algorithm == "none":
+        raise InvalidArgumentsError("A token must be signed")
+    if algorithm in _HMAC and _is_pem(key):
+        raise InvalidArgumentsError("A PEM key cannot be the secret of an HMAC algorithm")
+    if header is not None and not isinstance(header, dict):
+        raise InvalidArgumentsError('"header" must be a dict')
+    if header and header.get("alg", algorithm) != algorithm:
+        raise InvalidArgumentsError('"header" cannot change the algorithm')
+
+
+def _make_times_numbers(claims: dict[str, Any]) -> None:
+    for claim in ("iat", "exp", "nbf"):
+        if claim not in claims:
+            continue
+        if isinstance(claims[claim], datetime):
+            claims[claim] = int(claims[claim].timestamp())
+        if not _is_number(claims[claim]):
+            raise InvalidArgumentsError(f'"{claim}" should be a number of seconds')
+
+
+def _is_number(value: object) -> TypeGuard[int | float]:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _message(error: BaseException) -> str:
@@ -164,7 +197,7 @@ def _message(error: BaseException) -> str:
 def _seconds(option: str, value: Any) -> int:
     if isinstance(value, timedelta):
         return int(value.total_seconds())
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e11:
+    if not _is_number(value) or abs(value) > 1e11:
         raise InvalidArgumentsError(f'"{option}" must be a number of seconds or a timedelta')
     return int(value)
 
@@ -172,8 +205,7 @@ def _seconds(option: str, value: Any) -> int:
 def _check_times(claims: Mapping[str, Any]) -> None:
     now = time.time()
     for claim in ("exp", "nbf"):
-        value = claims.get(claim)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+        if claim in claims and not _is_number(claims[claim]):
             raise AuthTokenInvalidError(f"invalid {claim} value")
     starts = claims.get("nbf")
     if starts is not None and starts > now:
@@ -201,9 +233,12 @@ def _moment(seconds: float) -> datetime | float:
 
 
 def is_expired(claims: Mapping[str, Any], now: float) -> bool:
-    """Whether claims have an `exp` that is past at `now`, in seconds since 1970."""
+    """Whether claims have an `exp` that is past at `now`, in seconds since 1970.
+
+    An `exp` that is no number never is: `JWTAuthEngine` does not let one through.
+    """
     expiry = claims.get("exp")
-    return isinstance(expiry, int | float) and not isinstance(expiry, bool) and now >= expiry
+    return _is_number(expiry) and now >= expiry
 
 
 def translate_token_error(error: BaseException) -> AuthTokenError:

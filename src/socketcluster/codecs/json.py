@@ -55,8 +55,8 @@ class JSONCodec:
         """The value of JSON text; a text that is no object or array is returned as it is.
 
         Raises:
-            InvalidMessageError: it begins like JSON and is not, or it has an integer of more
-                than 64 bits or more than `MAX_DEPTH` levels.
+            InvalidMessageError: it begins like JSON and is not, or it could not be encoded
+                again: an integer is too long, or there are more than `MAX_DEPTH` levels.
         """
         data = message.encode("utf-8", "surrogatepass") if isinstance(message, str) else message
         if not _STARTS_LIKE_JSON(data):
@@ -65,15 +65,13 @@ class JSONCodec:
             value = self._decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidMessageError(f"The message is not valid JSON: {error}") from error
-        if may_be_deep(data) and _deeper_than(value, MAX_DEPTH):
+        if may_be_deep(data) and deeper_than(value, MAX_DEPTH):
             raise InvalidMessageError(f"The message has more than {MAX_DEPTH} levels")
         if _MAY_BE_HUGE(data):
             try:
                 self._encode(value)
             except (OverflowError, ValueError) as error:
-                raise InvalidMessageError(
-                    "The message has an integer of more than 64 bits"
-                ) from error
+                raise InvalidMessageError("The message has too long an integer") from error
         return value
 
     def _raw(self, message: str | bytes) -> str | bytes:
@@ -103,7 +101,8 @@ def may_be_deep(message: bytes) -> bool:
     return len(message) > MAX_DEPTH and message.count(b"[") + message.count(b"{") > MAX_DEPTH
 
 
-def _deeper_than(value: Any, limit: int) -> bool:
+def deeper_than(value: Any, limit: int) -> bool:
+    """Whether a decoded value has more than `limit` levels of lists and dicts."""
     level = [value]
     for _ in range(limit):
         level = [

@@ -10,7 +10,14 @@ from typing import Any
 
 import msgspec
 
+from socketcluster.codecs.json import MAX_DEPTH, deeper_than
 from socketcluster.errors import InvalidArgumentsError, InvalidMessageError
+
+_EVENT_KEYS = frozenset({"event", "data", "cid"})
+_ANSWER_KEYS = frozenset({"rid", "error", "data"})
+_PUBLISH_KEYS = frozenset({"channel", "data"})
+# The first bytes of arrays and maps. Source: the MessagePack specification.
+_CONTAINERS = bytes([*range(0x80, 0xA0), 0xDC, 0xDD, 0xDE, 0xDF])
 
 
 class MinBinCodec:
@@ -40,7 +47,8 @@ class MinBinCodec:
         """The packet or batch of a message.
 
         Raises:
-            InvalidMessageError: it is not MessagePack, or a text message.
+            InvalidMessageError: it is not MessagePack, or a text message, or has more than
+                `MAX_DEPTH` levels, which might not be encoded again.
         """
         if isinstance(message, str):
             raise InvalidMessageError("The message is text, and the codec is binary")
@@ -48,20 +56,32 @@ class MinBinCodec:
             value = self._decode(message)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError) as error:
             raise InvalidMessageError(f"The message is not valid MessagePack: {error}") from error
+        if _may_be_deep(message) and deeper_than(value, MAX_DEPTH):
+            raise InvalidMessageError(f"The message has more than {MAX_DEPTH} levels")
         return [_lengthen(item) for item in value] if isinstance(value, list) else _lengthen(value)
 
 
+def _may_be_deep(message: bytes) -> bool:
+    return len(message) - len(message.translate(None, _CONTAINERS)) > MAX_DEPTH
+
+
 def _shorten(packet: Any) -> Any:
+    # What has other keys is left as it is: the short forms have no place for them.
     if not isinstance(packet, dict):
         return packet
-    event, cid, data = packet.get("event"), packet.get("cid"), packet.get("data")
-    if event is not None:
-        if event == "#publish" and isinstance(data, dict):
-            key, fields = "p", [data.get("channel"), data.get("data")]
+    data = packet.get("data")
+    if packet.get("event") is not None and packet.keys() <= _EVENT_KEYS:
+        if (
+            packet["event"] == "#publish"
+            and isinstance(data, dict)
+            and data.keys() == _PUBLISH_KEYS
+        ):
+            key, fields = "p", [data["channel"], data["data"]]
         else:
-            key, fields = "e", [event, data]
+            key, fields = "e", [packet["event"], data]
+        cid = packet.get("cid")
         return {key: fields if cid is None else [*fields, cid]}
-    if packet.get("rid") is not None:
+    if packet.get("rid") is not None and packet.keys() <= _ANSWER_KEYS:
         return {"r": [packet["rid"], packet.get("error"), data]}
     return packet
 

@@ -1,14 +1,14 @@
-'use strict';
 // The page of the demo: everything it does goes through the official client.
 const $ = (id) => document.getElementById(id);
-const client = window.socketClusterClient;
 
-if (!client) {
-  $('no-client').hidden = false;
-  $('state').textContent = 'no client';
-} else {
-  start(client.create({ hostname: location.hostname, port: location.port || undefined, secure: location.protocol === 'https:' }));
-}
+import('/socketcluster-client.js').then(
+  ({ create }) => start(create({
+    hostname: location.hostname,
+    port: location.port || undefined,
+    secure: location.protocol === 'https:'
+  })),
+  () => { $('no-client').hidden = false; $('state').textContent = 'no client'; }
+);
 
 function start(socket) {
   let channel = null;

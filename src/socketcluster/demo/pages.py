@@ -27,7 +27,7 @@ def find_client() -> Path | None:
 
 
 class Pages:
-    """Serves four files, and nothing else."""
+    """Serves four files, and nothing else. Without the client the page says how to get it."""
 
     async def __call__(self, scope: ASGIScope, receive: ASGIReceive, send: ASGISend) -> None:
         if scope["type"] != "http":
@@ -48,9 +48,8 @@ class Pages:
             return 405, "text/plain; charset=utf-8", b"Method Not Allowed"
         if path == "/socketcluster-client.js":
             client = find_client()
-            # An empty script: the page sees that there is no client and says how to get it.
-            script = b"" if client is None else client.read_bytes()
-            return 200, _TYPES["app.js"], script
+            if client is not None:
+                return 200, _TYPES["app.js"], client.read_bytes()
         name = path.removeprefix("/") or "index.html"
         if name not in _TYPES:
             return 404, "text/plain; charset=utf-8", b"Not Found"
