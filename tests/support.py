@@ -69,7 +69,10 @@ class Client:
                     continue
                 if isinstance(message, bytes) or message[:1] not in ("{", "["):
                     continue
-                packet = json.loads(message)
+                try:
+                    packet = json.loads(message)
+                except ValueError:  # Of another codec: it is among the messages.
+                    continue
                 for item in packet if isinstance(packet, list) else [packet]:
                     self._take(item)
         except websockets.ConnectionClosed:

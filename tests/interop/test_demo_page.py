@@ -8,10 +8,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from support import require
-
 from socketcluster.demo import create_demo_server
 from socketcluster.demo.pages import CLIENT_VARIABLE
+from support import require
 
 JS = Path(__file__).parent / "js"
 BUNDLE = JS / "node_modules" / "client20" / "socketcluster-client.min.js"

@@ -20,7 +20,6 @@ MAX_DEPTH = 128
 _LEAVES = frozenset({str, int, float, bool, type(None), msgspec.Raw})
 _BINARY = (bytes, bytearray, memoryview)
 _STARTS_LIKE_JSON = re.compile(rb"[ \n\r\t]*[{\[]").match
-_MAY_BE_HUGE = re.compile(rb"\d{19}").search
 
 
 class JSONCodec:
@@ -67,11 +66,6 @@ class JSONCodec:
             raise InvalidMessageError(f"The message is not valid JSON: {error}") from error
         if may_be_deep(data) and deeper_than(value, MAX_DEPTH):
             raise InvalidMessageError(f"The message has more than {MAX_DEPTH} levels")
-        if _MAY_BE_HUGE(data):
-            try:
-                self._encode(value)
-            except (OverflowError, ValueError) as error:
-                raise InvalidMessageError("The message has too long an integer") from error
         return value
 
     def _raw(self, message: str | bytes) -> str | bytes:

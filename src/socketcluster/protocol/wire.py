@@ -28,9 +28,9 @@ _PACKET = msgspec.json.Decoder(Packet)
 _PUBLISH = msgspec.json.Decoder(PublishPacket)
 _PUBLISH_START = b'{"event":"#publish",'
 _ANSWER_START = b'{"rid":'
-# Numbers that msgspec lets through unparsed, or decodes, and that cannot be encoded again: the
-# codec itself, which is slower, refuses them.
-_HUGE_NUMBER = re.compile(rb"\d{19}|\d[eE]\+?\d{3}").search
+# Numbers too large to be decoded pass through a payload left unparsed: the codec itself, which
+# is slower, refuses them.
+_HUGE_NUMBER = re.compile(rb"\d{4000}|\d[eE]\+?\d{3}").search
 
 Decoded = Packet | PublishPacket | list[Packet | PublishPacket]
 

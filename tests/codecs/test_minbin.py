@@ -1,0 +1,165 @@
+"""The min-bin codec. The messages were recorded from npm sc-codec-min-bin 3."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+
+from socketcluster.codecs.json import MAX_DEPTH
+from socketcluster.codecs.minbin import MinBinCodec
+from socketcluster.errors import InvalidArgumentsError, InvalidMessageError
+
+codec = MinBinCodec()
+
+# name: (packet, the npm codec's message, what that decodes to if it is not the packet)
+RECORDED: dict[str, tuple[Any, str, Any]] = {
+    "event": ({"event": "e", "data": {"a": 1}}, "81a16592a16581a16101", None),
+    "call": ({"event": "e", "data": [1, "é"], "cid": 3}, "81a16593a1659201a2c3a903", None),
+    "publish": (
+        {"event": "#publish", "data": {"channel": "c", "data": {"x": 1.5}}, "cid": 7},
+        "81a17093a16381a178cb3ff800000000000007",
+        None,
+    ),
+    "publish of nothing": (
+        {"event": "#publish", "data": {"channel": "c", "data": None}},
+        "81a17092a163c0",
+        None,
+    ),
+    "malformed publish": (
+        {"event": "#publish", "data": None, "cid": 1},
+        "81a16593a8237075626c697368c001",
+        None,
+    ),
+    "answer": (
+        {"rid": 3, "data": {"ok": True}},
+        "81a1729303c081a26f6bc3",
+        {"rid": 3, "error": None, "data": {"ok": True}},
+    ),
+    "failure": (
+        {"rid": 3, "error": {"name": "E", "message": "m"}},
+        "81a172930382a46e616d65a145a76d657373616765a16dc0",
+        {"rid": 3, "error": {"name": "E", "message": "m"}, "data": None},
+    ),
+    "handshake": (
+        {"event": "#handshake", "data": {"authToken": None}, "cid": 1},
+        "81a16593aa2368616e647368616b6581a961757468546f6b656ec001",
+        None,
+    ),
+    "binary": ({"event": "b", "data": b"\x00\x01\xff"}, "81a16592a162c4030001ff", None),
+    "batch": (
+        [{"event": "a", "data": 1}, {"rid": 1, "error": None, "data": 2}],
+        "9281a16592a1610181a1729301c002",
+        None,
+    ),
+    "raw": ("raw", "a3726177", None),
+}
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_encodes_as_the_original(name: str) -> None:
+    packet, message, _ = RECORDED[name]
+    before = repr(packet)
+    assert codec.encode(packet).hex() == message
+    assert repr(packet) == before, "the packet itself is not changed"
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_decodes_what_the_original_encodes(name: str) -> None:
+    packet, message, decoded = RECORDED[name]
+    assert codec.decode(bytes.fromhex(message)) == (packet if decoded is None else decoded)
+
+
+def test_large_numbers_of_javascript() -> None:
+    message = bytes.fromhex("81a16592a16e94cb433fffffffffffffffce00011170cb3fb999999999999a")
+    assert codec.decode(message) == {"event": "n", "data": [2**53 - 1, -1, 70000, 0.1]}
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        {"event": "a", "data": 1, "extra": 2},
+        {"event": "a", "rid": 1, "data": 1},
+        {"rid": 1, "cid": 2},
+        {"event": "#publish", "data": {"channel": "c"}},
+        {"event": "#publish", "data": {"channel": "c", "data": 1, "more": 2}, "cid": 1},
+        {"rid": 0, "error": None, "data": None},
+        {"event": "", "data": None},
+        {"neither": 1},
+        [],
+        [1, "x", {"event": "a", "data": None}],
+    ],
+)
+def test_nothing_of_a_packet_is_lost(packet: Any) -> None:
+    assert codec.decode(codec.encode(packet)) == packet
+
+
+def test_an_event_without_data_has_none() -> None:
+    assert codec.decode(codec.encode({"event": "x"})) == {"event": "x", "data": None}
+
+
+@pytest.mark.parametrize("value", [object(), 2**64, -(2**63) - 1, "\ud800", {"a": [object()]}])
+def test_what_cannot_be_encoded_is_misuse_with_a_cause(value: Any) -> None:
+    with pytest.raises(InvalidArgumentsError) as raised:
+        codec.encode({"event": "e", "data": value})
+    assert raised.value.__cause__ is not None
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        b"",
+        b"\x01\x01",
+        b"\x92\x01",
+        b"\xc1",
+        b"\xa2\xff\xff",
+        b"\xa3\xed\xa0\x80",
+        b"\x81\x80\x01",
+        b"\xdd\xff\xff\xff\xff\x01",
+        b"\x91" * 100_000 + b"\x90",
+        b"\x91" * (MAX_DEPTH + 1) + b"\x90",
+        b"\x81\xa1a" * (MAX_DEPTH + 1) + b"\x80",
+        "text",
+    ],
+    ids=lambda message: ascii(message[:8]),
+)
+def test_bad_messages_are_the_peers_fault(message: Any) -> None:
+    with pytest.raises(InvalidMessageError):
+        codec.decode(message)
+
+
+def test_the_deepest_message_allowed() -> None:
+    value = codec.decode(b"\x91" * (MAX_DEPTH - 1) + b"\x90")
+    assert codec.decode(codec.encode(value)) == value
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        {"e": 5},
+        {"e": []},
+        {"p": ["c"]},
+        {"p": None},
+        {"r": []},
+        {"r": [1]},
+        {"e": [{}, {}, {}, {}]},
+    ],
+)
+def test_half_packets_are_decoded_without_an_exception(packet: Any) -> None:
+    decoded = codec.decode(codec.encode(packet))
+    assert isinstance(decoded, dict)
+
+
+def test_random_bytes_are_decoded_or_refused() -> None:
+    source = random.Random(3)
+    decoded = 0
+    for _ in range(5_000):
+        message = source.randbytes(source.randrange(1, 12))
+        try:
+            value = codec.decode(message)
+        except InvalidMessageError:
+            continue
+        decoded += 1
+        codec.encode({"event": "again", "data": value})
+    assert decoded > 100

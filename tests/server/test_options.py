@@ -1,0 +1,168 @@
+"""Options: defaults, units, names, and what a wrong one says."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+import socketcluster
+from socketcluster import AGServer, ServerOptions
+from socketcluster.engines.base import DeflateOptions
+from socketcluster.errors import InvalidOptionsError
+
+DOCUMENTED = {
+    "authKey": None,
+    "perMessageDeflate": False,
+    "authPrivateKey": None,
+    "authPublicKey": None,
+    "authDefaultExpiry": 86400,
+    "authAlgorithm": "HS256",
+    "protocolVersion": 2,
+    "handshakeTimeout": 10000,
+    "ackTimeout": 10000,
+    "origins": "*:*",
+    "socketChannelLimit": 1000,
+    "pingInterval": 8000,
+    "pingTimeout": 20000,
+    "middlewareEmitFailures": True,
+    "path": "/socketcluster/",
+    "allowClientPublish": True,
+    "batchOnHandshake": False,
+    "batchOnHandshakeDuration": 400,
+    "batchInterval": 50,
+    "socketStreamCleanupMode": "kill",
+}
+
+
+def test_documented_names_and_defaults() -> None:
+    defaults = ServerOptions()
+    assert ServerOptions.from_mapping(DOCUMENTED) == defaults
+    assert ServerOptions.from_mapping({"wsEngine": "asgi", "ws_engine": "asgi"}).ws_engine == "asgi"
+    assert (defaults.max_payload, defaults.max_batch_items) == (1024 * 1024, 1000)
+    assert (defaults.max_channel_name_length, defaults.max_pending_clients) == (255, 10_000)
+    assert (defaults.max_inbound_backlog, defaults.max_outbound_buffer) == (1000, 4 * 1024 * 1024)
+    assert (defaults.max_malformed_messages, defaults.drain_timeout) == (100, 10_000)
+
+
+def test_options_without_effect_warn() -> None:
+    with pytest.warns(UserWarning, match="authSignAsync option has no effect"):
+        ServerOptions.from_mapping({"authSignAsync": True})
+
+
+def test_durations_may_be_timedeltas() -> None:
+    options = ServerOptions(ping_interval=timedelta(seconds=2), ack_timeout=1.5)
+    assert options.ping_interval == 2000
+    assert options.milliseconds("ack_timeout") == 1.5
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("nonsense", 1),
+        ("ping_interval", "8000"),
+        ("ping_interval", 0),
+        ("ping_timeout", -1),
+        ("ack_timeout", True),
+        ("ack_timeout", float("nan")),
+        ("auth_key", 5),
+        ("auth_key", ""),
+        ("auth_private_key", "x"),
+        ("auth_public_key", "x"),
+        ("auth_algorithm", "none"),
+        ("auth_verify_algorithms", "HS256"),
+        ("auth_verify_algorithms", ["none"]),
+        ("auth_default_expiry", 0),
+        ("auth_engine", object()),
+        ("broker_engine", object()),
+        ("codec_engine", object()),
+        ("protocol_version", 3),
+        ("origins", 5),
+        ("origins", "example.com"),
+        ("socket_channel_limit", -1),
+        ("socket_stream_cleanup_mode", "burn"),
+        ("path", "socketcluster"),
+        ("allow_client_publish", 1),
+        ("per_message_deflate", "yes"),
+        ("per_message_deflate", {"nonsense": 1}),
+        ("max_payload", 0),
+        ("max_payload", 1.5),
+        ("handle_protocols", 5),
+        ("droppable_channels", "abc"),
+        ("ws_engine_server_options", 5),
+        ("ws_engine", "nothing"),
+    ],
+)
+def test_a_wrong_option_is_named(option: str, value: Any) -> None:
+    with pytest.raises(InvalidOptionsError) as refused:
+        AGServer(**{option: value})
+    assert refused.value.option is not None
+    named = {"auth_private_key": "auth_public_key", "auth_public_key": "auth_private_key"}
+    assert refused.value.option == named.get(option, option)
+    assert option in str(refused.value)
+
+
+def test_deflate_in_three_forms() -> None:
+    assert ServerOptions(per_message_deflate=True).deflate() == DeflateOptions()
+    assert DeflateOptions().threshold == 1024
+    given = ServerOptions(per_message_deflate={"threshold": 5, "serverMaxWindowBits": 10})
+    assert given.deflate() == DeflateOptions(threshold=5, server_max_window_bits=10)
+    assert ServerOptions(per_message_deflate=DeflateOptions(level=1)).deflate() is not None
+
+
+def test_properties_of_the_server() -> None:
+    server = AGServer(auth_key="secret", ack_timeout=5)
+    assert server.signature_key == server.verification_key == "secret"
+    assert server.ack_timeout == 5
+    assert (server.clients, server.clients_count) == ({}, 0)
+    assert (server.pending_clients, server.pending_clients_count) == ({}, 0)
+    assert (server.host, server.source_port, server.secure) == (None, None, False)
+    assert server.get_path() == server.path == "/socketcluster/"
+    assert not server.is_ready
+    assert len(str(AGServer().signature_key)) == 64
+
+
+def test_everything_promised_is_exported() -> None:
+    classes = "AGServer AGServerSocket AGExchange AGChannel AGAction AGRequest ServerOptions"
+    streams = "AsyncStreamEmitter StreamDemux WritableConsumableStream ConsumableStream"
+    for name in [*classes.split(), *streams.split(), "listen", "attach", "errors"]:
+        assert name in socketcluster.__all__
+        assert getattr(socketcluster, name)
+
+
+async def test_listen_ready_and_context_manager() -> None:
+    async with AGServer() as server:
+        ready = server.listener("ready").create_consumer()
+        await server.listen(0)
+        assert await ready.__anext__() == socketcluster.ReadyEvent()
+        assert server.is_ready
+        assert server.host == "127.0.0.1"
+        assert isinstance(server.source_port, int)
+    assert not server.is_ready
+    server = await socketcluster.listen(0, path="/x/")
+    assert server.path == "/x/"
+    await server.close()
+    await server.serve_forever()
+    assert not server.is_ready
+
+
+async def test_background_functions(caplog: Any) -> None:
+    server = AGServer()
+    heard: list[Any] = []
+
+    @server.background
+    async def watch() -> None:
+        async for event in server.listener("ready"):
+            heard.append(event)
+
+    async def fail() -> None:
+        raise ValueError("oops")
+
+    errors = server.listener("error").create_consumer()
+    server.background(fail)
+    await server.listen(0)
+    assert str((await errors.__anext__()).error) == "oops"
+    assert heard == [socketcluster.ReadyEvent()]
+    await server.close()
+    assert "oops" in caplog.text
