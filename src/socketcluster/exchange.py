@@ -1,7 +1,4 @@
-"""AGExchange: which sockets and server-side consumers want a channel, on top of one broker.
-
-The broker is told of a channel when its first subscriber here comes and when its last one goes.
-Local fan-out is done here: a publish is encoded and framed once for all sockets.
+"""AGExchange: the server's own part in pub/sub, on top of the index of channels and a broker.
 
 Source: SocketCluster documentation, AGExchange; npm ag-simple-broker.
 """
@@ -10,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import Any
 
 from socketcluster.brokers.base import Broker
 from socketcluster.channel import AGChannel, ChannelMethods
-from socketcluster.errors import BrokerError, SocketClusterError
+from socketcluster.channel_index import ChannelEntry, ChannelIndex, Subscriber
 from socketcluster.events import (
     ChannelSubscribeEvent,
     ChannelSubscribeFailEvent,
@@ -25,29 +22,6 @@ from socketcluster.events import (
 from socketcluster.protocol.state import PENDING, SUBSCRIBED, UNSUBSCRIBED
 from socketcluster.protocol.wire import Wire
 from socketcluster.streams import AsyncStreamEmitter, StreamDemux
-
-
-class Subscriber(Protocol):
-    """A socket's way out, as the exchange sees it."""
-
-    def publish(self, channel: str, payload: bytes, frame: bytes) -> None:
-        """Send a publish: `frame` if nothing has to be done to it, or made anew of `payload`."""
-
-
-class _Channel:
-    """What is known here of one channel."""
-
-    __slots__ = ("operation", "state", "subscribers", "watched")
-
-    def __init__(self) -> None:
-        self.state = UNSUBSCRIBED
-        self.subscribers: dict[Subscriber, None] = {}
-        self.watched = False
-        self.operation: asyncio.Task[None] | None = None
-
-    @property
-    def wanted(self) -> bool:
-        return self.watched or bool(self.subscribers)
 
 
 class AGExchange(ChannelMethods, AsyncStreamEmitter):
@@ -61,6 +35,7 @@ class AGExchange(ChannelMethods, AsyncStreamEmitter):
         "_channel_listeners",
         "_channel_outputs",
         "_channels",
+        "_index",
         "_wire",
         "broker",
         "is_ready",
@@ -73,10 +48,10 @@ class AGExchange(ChannelMethods, AsyncStreamEmitter):
         self.broker = broker
         self.is_ready = False
         self._wire = wire
-        self._channels: dict[str, _Channel] = {}
         self._channel_outputs = StreamDemux[Any]()
         self._channel_listeners = StreamDemux[Any]()
-        broker.attach(self)
+        self._index = ChannelIndex(broker, wire, self._channel_outputs, self._failed)
+        self._channels = self._index.channels
 
     async def start(self) -> None:
         """Start the broker; 'ready' follows. Called by the server.
@@ -92,9 +67,7 @@ class AGExchange(ChannelMethods, AsyncStreamEmitter):
     async def close(self) -> None:
         """Close the broker. Called by the server."""
         self.is_ready = False
-        for channel in list(self._channels.values()):
-            if channel.operation is not None:
-                channel.operation.cancel()
+        self._index.close()
         await self.broker.close()
 
     # Publishing
@@ -108,7 +81,7 @@ class AGExchange(ChannelMethods, AsyncStreamEmitter):
         """
         accepted = self.publish_payload(channel, self._wire.encode_payload(data))
         if accepted is not None:
-            self._report(accepted)
+            _then(accepted, lambda error: None if error is None else self._failed(error))
 
     async def invoke_publish(self, channel: str, data: Any) -> None:
         """Publish and wait until the broker accepted it. Cancelling stops the waiting only.
@@ -133,125 +106,16 @@ class AGExchange(ChannelMethods, AsyncStreamEmitter):
             self._wire.decode_payload(payload)  # Refused now rather than lost later.
         return self.broker.publish(channel, payload)
 
-    def message_received(self, channel: str, payload: bytes) -> None:
-        """Deliver a publish here. Called by the broker."""
-        known = self._channels.get(channel)
-        if known is None:
-            return
-        if known.watched:
-            try:
-                self._channel_outputs.write(channel, self._wire.decode_payload(payload))
-            except SocketClusterError as error:
-                self.broker_failed(error)
-        if known.subscribers:
-            try:
-                frame = self._wire.publish_frame(channel, payload)
-            except SocketClusterError as error:
-                self.broker_failed(error)
-                return
-            # A subscriber whose buffer is full closes, and leaves, while this goes on.
-            for subscriber in list(known.subscribers):
-                subscriber.publish(channel, payload, frame)
-
-    def broker_failed(self, error: BaseException) -> None:
-        """Emit 'error'. Called by the broker."""
+    def _failed(self, error: BaseException) -> None:
         self.emit("error", ErrorEvent(error))
 
-    # Sockets
-
     def subscribe_socket(self, subscriber: Subscriber, channel: str) -> Awaitable[None] | None:
-        """Deliver publishes to a socket; None means that it is done already.
-
-        Raises:
-            BrokerError: the broker refused.
-        """
-        known = self._channels.setdefault(channel, _Channel())
-        if known.state != SUBSCRIBED:
-            self._want(channel, known)
-        # In the index at once, so that another's leaving does not end the shared subscription.
-        known.subscribers[subscriber] = None
-        if known.operation is None:
-            return None
-        return self._subscribe_later(subscriber, channel, self._settled(known, known.operation))
-
-    async def _subscribe_later(
-        self, subscriber: Subscriber, channel: str, settled: Awaitable[None]
-    ) -> None:
-        try:
-            await settled
-        except BaseException:
-            self.unsubscribe_socket(subscriber, channel)
-            raise
+        """See `ChannelIndex.subscribe_socket`."""
+        return self._index.subscribe_socket(subscriber, channel)
 
     def unsubscribe_socket(self, subscriber: Subscriber, channel: str) -> None:
-        """Deliver nothing more to a socket. What the broker has to do for it follows on its own."""
-        known = self._channels.get(channel)
-        if known is not None:
-            known.subscribers.pop(subscriber, None)
-            self._release(channel, known)
-
-    # The broker's side of a channel: one operation at a time, and the last wish wins.
-
-    def _want(self, channel: str, known: _Channel) -> None:
-        if known.operation is not None:
-            return
-        known.state = PENDING
-        try:
-            done = self.broker.subscribe(channel)
-        except BaseException:
-            self._channels.pop(channel, None)
-            raise
-        if done is None:
-            known.state = SUBSCRIBED
-        else:
-            known.operation = asyncio.ensure_future(self._operate(channel, known, done))
-            known.operation.add_done_callback(_retrieve)
-
-    def _release(self, channel: str, known: _Channel) -> None:
-        if known.wanted or known.operation is not None:
-            return
-        done = None
-        if known.state == SUBSCRIBED:
-            try:
-                done = self.broker.unsubscribe(channel)
-            except Exception as error:
-                self.broker_failed(error)
-        known.state = UNSUBSCRIBED
-        if done is None:
-            self._channels.pop(channel, None)
-        else:
-            known.operation = asyncio.ensure_future(self._operate(channel, known, done))
-            known.operation.add_done_callback(_retrieve)
-
-    async def _operate(self, channel: str, known: _Channel, operation: Awaitable[None]) -> None:
-        subscribing = known.state == PENDING
-        try:
-            await operation
-            if subscribing:
-                known.state = SUBSCRIBED
-        except Exception as error:
-            if not subscribing:
-                self.broker_failed(error)
-            else:
-                known.state = UNSUBSCRIBED
-                known.subscribers.clear()
-                known.watched = False
-                if isinstance(error, SocketClusterError):
-                    raise
-                raise BrokerError(str(error)) from error
-        finally:
-            known.operation = None
-            if not known.wanted:
-                self._release(channel, known)
-            elif known.state == UNSUBSCRIBED:
-                self._want(channel, known)
-
-    async def _settled(self, known: _Channel, operation: asyncio.Task[None]) -> None:
-        while True:
-            await asyncio.shield(operation)
-            if known.operation is None:
-                return
-            operation = known.operation
+        """See `ChannelIndex.unsubscribe_socket`."""
+        self._index.unsubscribe_socket(subscriber, channel)
 
     # The exchange's own channels
 
@@ -261,14 +125,14 @@ class AGExchange(ChannelMethods, AsyncStreamEmitter):
         Raises:
             BrokerError: the broker refused at once; a later refusal is emitted as 'subscribeFail'.
         """
-        known = self._channels.setdefault(channel, _Channel())
+        known = self._channels.setdefault(channel, ChannelEntry())
         if not known.watched:
             known.watched = True
             if known.state != SUBSCRIBED:
-                self._want(channel, known)
+                self._index.want(channel, known)
             if known.operation is not None:
-                self._then(
-                    self._settled(known, known.operation),
+                _then(
+                    self._index.settled(known, known.operation),
                     lambda error: self._subscribed(channel, error),
                 )
             else:
@@ -288,7 +152,7 @@ class AGExchange(ChannelMethods, AsyncStreamEmitter):
             return
         was_subscribed = known.state == SUBSCRIBED
         known.watched = False
-        self._release(channel, known)
+        self._index.release(channel, known)
         if was_subscribed:
             self._emit_channel("unsubscribe", ChannelUnsubscribeEvent(channel))
 
@@ -331,23 +195,13 @@ class AGExchange(ChannelMethods, AsyncStreamEmitter):
         self.close_all_channels()
         self.close_all_listeners()
 
-    # Awaitables nobody awaits
 
-    def _report(self, awaitable: Awaitable[None]) -> None:
-        self._then(awaitable, lambda error: None if error is None else self.broker_failed(error))
+def _then(awaitable: Awaitable[None], done: Callable[[BaseException | None], None]) -> None:
+    """Have `done(error or None)` called when something that nobody awaits is over."""
 
-    def _then(
-        self, awaitable: Awaitable[None], done: Callable[[BaseException | None], None]
-    ) -> None:
-        def finished(task: asyncio.Future[None]) -> None:
-            if not task.cancelled():
-                done(task.exception())
+    def finished(task: asyncio.Future[None]) -> None:
+        if not task.cancelled():
+            done(task.exception())
 
-        # Kept alive by what it waits for: a channel's operation or the broker's own future.
-        asyncio.ensure_future(awaitable).add_done_callback(finished)
-
-
-def _retrieve(task: asyncio.Future[None]) -> None:
-    # Whoever waits for the operation is told; without this asyncio would log it a second time.
-    if not task.cancelled():
-        task.exception()
+    # Kept alive by what it waits for: a channel's operation or the broker's own future.
+    asyncio.ensure_future(awaitable).add_done_callback(finished)

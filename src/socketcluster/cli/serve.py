@@ -47,9 +47,15 @@ def run(settings: Settings, *, reload: bool = False) -> int:
         _check_files(settings)
         uvloop.run(serve(settings))
     except (TargetError, SocketClusterError, OSError) as error:
-        print(f"socketcluster: {error}", file=sys.stderr)
+        print(f"socketcluster: {said(error)}", file=sys.stderr)
         return 1
     return 0
+
+
+def said(error: BaseException) -> str:
+    """What a fault says, in one line, without its number."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(text.split())
 
 
 async def load(target: str | None) -> AGServer:

@@ -61,7 +61,13 @@ class UvicornListener:
             OSError: the address cannot be bound or the certificate cannot be read.
             RuntimeError: the application failed to start.
         """
-        self._config.load()
+        try:
+            self._config.load()
+        except OSError as error:  # ssl.SSLError is one.
+            raise OSError(
+                f"There is no usable certificate and key in {self._address.ssl_certfile!r} and "
+                f"{self._address.ssl_keyfile or self._address.ssl_certfile!r}: {error}"
+            ) from error
         self._socket = bind(self._address)
         self._server.lifespan = self._config.lifespan_class(self._config)
         try:

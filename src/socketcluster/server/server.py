@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import secrets
 from collections.abc import Callable
 from types import TracebackType
@@ -15,7 +14,6 @@ from socketcluster.codecs.json import JSONCodec
 from socketcluster.engines.base import ASGIApp, ListenAddress
 from socketcluster.engines.registry import resolve_engine
 from socketcluster.errors import InvalidActionError, InvalidArgumentsError
-from socketcluster.events import ErrorEvent, WarningEvent
 from socketcluster.exchange import AGExchange
 from socketcluster.middleware import (
     MIDDLEWARE_HANDSHAKE,
@@ -26,21 +24,19 @@ from socketcluster.middleware import (
     MiddlewareFunction,
 )
 from socketcluster.protocol.frames import text_frame
-from socketcluster.protocol.state import CLOSE_HANDSHAKE_TIMEOUT, CLOSE_PONG_TIMEOUT, PINGS
+from socketcluster.protocol.state import PINGS
 from socketcluster.protocol.wire import Wire
 from socketcluster.request import AGRequest
 from socketcluster.server.app import ServerApp
 from socketcluster.server.endpoint import ServerEndpoint
-from socketcluster.server.listening import ServerListeners
 from socketcluster.server.options import ServerOptions
 from socketcluster.server.running import Background, Running
 from socketcluster.server.socket import AGServerSocket
+from socketcluster.server.supervision import Supervision
 from socketcluster.server.ticker import Ticker
 
-logger = logging.getLogger("socketcluster")
 
-
-class AGServer(ServerListeners):
+class AGServer(Supervision):
     """A SocketCluster server: `AGServer(auth_key="…", ping_interval=8000)`.
 
     Give it the options of `ServerOptions` as keywords, and an ASGI application as `app` to serve
@@ -94,7 +90,7 @@ class AGServer(ServerListeners):
         self.ping_frame = text_frame(PINGS[opts.protocol_version][0])
         self.ticker = Ticker(
             [float(d) for d in (self.ping_interval, self.ping_timeout, self.handshake_timeout)],
-            self._tick,
+            self.tick,
         )
         self.running = Running(self)
         self.endpoint = ServerEndpoint(self)
@@ -247,52 +243,3 @@ class AGServer(ServerListeners):
     def generate_id(self) -> str:
         """A new socket id: 20 URL-safe characters, 120 random bits."""
         return secrets.token_urlsafe(15)
-
-    # What happens to sockets
-
-    def welcome(self, socket: AGServerSocket) -> None:
-        """A socket has completed its handshake."""
-        self.pending_clients.pop(socket.id, None)
-        self.clients[socket.id] = socket
-
-    def forget(self, socket: AGServerSocket) -> None:
-        """A socket is lost."""
-        self.pending_clients.pop(socket.id, None)
-        self.clients.pop(socket.id, None)
-
-    def _tick(self, now: float) -> None:
-        handshake_timeout = self.handshake_timeout / 1000
-        for socket in list(self.pending_clients.values()):
-            if now - socket.opened_at >= handshake_timeout:
-                socket.disconnect(CLOSE_HANDSHAKE_TIMEOUT)
-        pings = not self.options.ping_timeout_disabled
-        interval, timeout = self.ping_interval / 1000, self.ping_timeout / 1000
-        for socket in [*self.clients.values(), *self.pending_clients.values()]:
-            if pings:
-                if now - socket.inbound.last_seen > timeout:
-                    socket.disconnect(CLOSE_PONG_TIMEOUT)
-                    continue
-                if now >= socket.next_ping:
-                    socket.next_ping = now + interval
-                    socket.ping()
-            if socket.auth.expires_at is not None:
-                socket.auth.check_expiry()
-
-    # Errors
-
-    def emit_error(self, error: BaseException) -> None:
-        """Emit 'error'; without a listener it is logged."""
-        if self.get_listener_consumer_count("error") == 0:
-            logger.error("%s", error, exc_info=error)
-        self.emit("error", ErrorEvent(error))
-
-    def emit_warning(self, warning: BaseException) -> None:
-        """Emit 'warning'; without a listener it is logged, in one line."""
-        if self.get_listener_consumer_count("warning") == 0:
-            logger.debug("%s: %s", type(warning).__name__, warning)
-        self.emit("warning", WarningEvent(warning))
-
-    def report_fault(self, error: BaseException) -> None:
-        """A fault of this side that no caller hears of: logged in full, and emitted as 'error'."""
-        logger.error("Unexpected %s: %s", type(error).__name__, error, exc_info=error)
-        self.emit("error", ErrorEvent(error))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from socketcluster.action import AGAction
 from socketcluster.engines.base import Connection, UpgradeRequest
 from socketcluster.errors import (
     SOCKET_PROTOCOL_ERROR_STATUSES,
@@ -27,21 +26,17 @@ from socketcluster.events import (
     EndEvent,
     ErrorEvent,
 )
-from socketcluster.middleware import (
-    MIDDLEWARE_HANDSHAKE,
-    MIDDLEWARE_OUTBOUND,
-    Blocked,
-    MiddlewareLine,
-)
+from socketcluster.middleware import MiddlewareLine
 from socketcluster.protocol import state as states
 from socketcluster.protocol.session import Calls
 from socketcluster.server.authentication import SocketAuth
 from socketcluster.server.batching import Batching
+from socketcluster.server.deciding import DecidingMethods
 from socketcluster.server.faces import AuthMethods, BatchMethods, FigureMethods, StreamMethods
 from socketcluster.server.inbound import Inbound
 from socketcluster.server.listening import SocketListeners
 from socketcluster.server.messaging import MessagingMethods
-from socketcluster.server.outbound import Decide, Outbound
+from socketcluster.server.outbound import Outbound
 from socketcluster.server.subscriptions import SubscriptionMethods, Subscriptions
 from socketcluster.streams import StreamDemux
 
@@ -53,6 +48,7 @@ _GRACE_SECONDS = 0.1
 
 
 class AGServerSocket(
+    DecidingMethods,
     MessagingMethods,
     SubscriptionMethods,
     AuthMethods,
@@ -265,54 +261,6 @@ class AGServerSocket(
         """Emit 'error' here and 'warning' on the server."""
         self.emit("error", ErrorEvent(error))
         self.server.emit_warning(error)
-
-    async def decide(self, type: str, actions: list[AGAction]) -> Any:
-        """Have middleware decide on an action, taken out of the list so that only the middleware
-        function holds it; returns its data.
-
-        Raises:
-            Exception: what the client may know of why it was blocked.
-        """
-        line = self._line(type)
-        try:
-            return await line.decide(actions.pop())
-        except Blocked as blocked:
-            if blocked.for_server is not None and self.server.options.middleware_emit_failures:
-                if type == MIDDLEWARE_HANDSHAKE:
-                    self.server.emit_warning(blocked.for_server)
-                else:
-                    self.emit_error(blocked.for_server)
-            raise blocked.for_client from None
-
-    def _line(self, type: str) -> MiddlewareLine:
-        if type == MIDDLEWARE_HANDSHAKE:
-            assert self.handshake_line is not None
-            return self.handshake_line
-        function = self.server.middleware[type]
-        if self._lines is None:
-            self._lines = {}
-        line = self._lines.get(type)
-        if line is None or line.function is not function:
-            if line is not None:
-                line.close()
-            line = self._lines[type] = MiddlewareLine(type, function, self.emit_error)
-        return line
-
-    def _outbound_decision(self) -> Decide | None:
-        return self._decide_publish if MIDDLEWARE_OUTBOUND in self.server.middleware else None
-
-    async def _decide_publish(self, channel: str, payload: bytes) -> Any:
-        # Decoded anew for each socket: what one function changes reaches no other.
-        action = AGAction(AGAction.PUBLISH_OUT, socket=self)
-        action.channel = channel
-        action.data = self.server.wire.decode_payload(payload)
-        actions = [action]
-        del action
-        try:
-            data = await self.decide(MIDDLEWARE_OUTBOUND, actions)
-        except Exception:
-            return None
-        return {"event": "#publish", "data": {"channel": channel, "data": data}}
 
     def ping(self) -> None:
         """Send the protocol's ping; it is counted nowhere."""

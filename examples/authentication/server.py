@@ -1,0 +1,51 @@
+"""Log in with a procedure, get a token, and be let into channels by it.
+
+Run it with `socketcluster serve server:server` in this folder. In production `auth_key` comes
+from the environment, and passwords from a store of salted hashes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+
+from socketcluster import AGAction, AGServer, AGServerSocket
+from socketcluster.errors import AuthError
+from socketcluster.middleware import MiddlewareStream
+
+PASSWORDS = {"alice": "wonderland", "bob": "builder"}
+
+server = AGServer(auth_key="an example secret of at least 32 bytes")
+
+
+@server.background
+async def handle_connections() -> None:
+    async with asyncio.TaskGroup() as group:
+        async for event in server.listener("connection"):
+            group.create_task(log_in(event.socket))
+
+
+async def log_in(socket: AGServerSocket) -> None:
+    async for request in socket.procedure("login"):
+        name, password = str(request.data["name"]), str(request.data["password"])
+        if not hmac.compare_digest(PASSWORDS.get(name, "\0"), password):
+            request.error(AuthError("Wrong name or password"))
+            continue
+        await socket.set_auth_token({"name": name}, expires_in=3600)
+        request.end()
+
+
+async def authorize(stream: MiddlewareStream) -> None:
+    """A private channel belongs to one user."""
+    async for action in stream:
+        private = action.channel.startswith("private/")
+        token = action.socket.auth_token or {}
+        if private and action.channel != f"private/{token.get('name')}":
+            action.block(AuthError("This channel is not yours"))
+        elif action.type == AGAction.INVOKE and not isinstance(action.data, dict):
+            action.block(AuthError("The call needs an object"))
+        else:
+            action.allow()
+
+
+server.set_middleware(server.MIDDLEWARE_INBOUND, authorize)

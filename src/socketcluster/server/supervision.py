@@ -1,0 +1,71 @@
+"""What a server does with its sockets as time goes by, and with errors."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from socketcluster.events import ErrorEvent, WarningEvent
+from socketcluster.protocol.state import CLOSE_HANDSHAKE_TIMEOUT, CLOSE_PONG_TIMEOUT
+from socketcluster.server.listening import ServerListeners
+
+if TYPE_CHECKING:
+    from socketcluster.server.options import ServerOptions
+    from socketcluster.server.socket import AGServerSocket
+
+logger = logging.getLogger("socketcluster")
+
+
+class Supervision(ServerListeners):
+    """The server's sockets and its errors."""
+
+    options: ServerOptions
+    clients: dict[str, AGServerSocket]
+    pending_clients: dict[str, AGServerSocket]
+
+    def welcome(self, socket: AGServerSocket) -> None:
+        """A socket has completed its handshake."""
+        self.pending_clients.pop(socket.id, None)
+        self.clients[socket.id] = socket
+
+    def forget(self, socket: AGServerSocket) -> None:
+        """A socket is lost."""
+        self.pending_clients.pop(socket.id, None)
+        self.clients.pop(socket.id, None)
+
+    def tick(self, now: float) -> None:
+        """Ping, time out, expire: what the ticker does."""
+        handshake_timeout = self.options.milliseconds("handshake_timeout") / 1000
+        for socket in list(self.pending_clients.values()):
+            if now - socket.opened_at >= handshake_timeout:
+                socket.disconnect(CLOSE_HANDSHAKE_TIMEOUT)
+        pings = not self.options.ping_timeout_disabled
+        interval = self.options.milliseconds("ping_interval") / 1000
+        timeout = self.options.milliseconds("ping_timeout") / 1000
+        for socket in [*self.clients.values(), *self.pending_clients.values()]:
+            if pings:
+                if now - socket.inbound.last_seen > timeout:
+                    socket.disconnect(CLOSE_PONG_TIMEOUT)
+                    continue
+                if now >= socket.next_ping:
+                    socket.next_ping = now + interval
+                    socket.ping()
+            if socket.auth.expires_at is not None:
+                socket.auth.check_expiry()
+
+    def emit_error(self, error: BaseException) -> None:
+        """Emit 'error'; without a listener it is logged."""
+        if self.get_listener_consumer_count("error") == 0:
+            logger.error("%s", error, exc_info=error)
+        self.emit("error", ErrorEvent(error))
+
+    def emit_warning(self, warning: BaseException) -> None:
+        """Emit 'warning'; without a listener it is logged, in one line."""
+        if self.get_listener_consumer_count("warning") == 0:
+            logger.debug("%s: %s", type(warning).__name__, warning)
+        self.emit("warning", WarningEvent(warning))
+
+    def report_fault(self, error: BaseException) -> None:
+        """A fault of this side that no caller hears of: logged in full, and emitted as 'error'."""
+        logger.error("Unexpected %s: %s", type(error).__name__, error, exc_info=error)
+        self.emit("error", ErrorEvent(error))

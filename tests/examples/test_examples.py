@@ -1,0 +1,83 @@
+"""Each example, and the README's server, does what it says."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from socketcluster import AGServer
+from support import AnswerError, connected, until
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def load(path: Path) -> Any:
+    spec = importlib.util.spec_from_file_location(f"example_{path.parent.name}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def example(name: str) -> AGServer:
+    server = load(ROOT / "examples" / name / "server.py").server
+    assert isinstance(server, AGServer)
+    return server
+
+
+async def test_chat(make_server: Any) -> None:
+    server = await make_server(example("chat"))
+    async with connected(server) as client:
+        assert (await client.event())["event"] == "welcome"
+        await client.call("#subscribe", {"channel": "room"})
+        await until(lambda: client.events.empty())
+        assert await client.call("roomSize", "room") == 1
+        await client.call("#publish", {"channel": "room", "data": "HELLO"})
+        assert (await client.event())["data"]["data"] == "hello"
+
+
+async def test_authentication(make_server: Any) -> None:
+    server = await make_server(example("authentication"))
+    async with connected(server) as client:
+        with pytest.raises(AnswerError, match="Wrong name or password"):
+            await client.call("login", {"name": "alice", "password": "x"})
+        with pytest.raises(AnswerError, match="not yours"):
+            await client.call("#subscribe", {"channel": "private/alice"})
+        await client.call("login", {"name": "alice", "password": "wonderland"})
+        assert (await client.event())["event"] == "#setAuthToken"
+        await client.call("#subscribe", {"channel": "private/alice"})
+        with pytest.raises(AnswerError, match="not yours"):
+            await client.call("#subscribe", {"channel": "private/bob"})
+
+
+async def test_fastapi_same_port(make_server: Any) -> None:
+    server = await make_server(example("fastapi_same_port"))
+    async with (
+        connected(server) as client,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.source_port}") as http,
+    ):
+        await client.call("#subscribe", {"channel": "news"})
+        assert (await http.get("/clients")).json() == {"clients": 1}
+        answer = await http.post("/publish/news", json={"n": 1})
+        assert answer.json() == {"published": "news"}
+        assert (await client.event())["data"] == {"channel": "news", "data": {"n": 1}}
+
+
+async def test_the_server_of_the_readme(make_server: Any, tmp_path: Path) -> None:
+    readme = (ROOT / "README.md").read_text()
+    found = re.search(r"```python\n(.*?)```", readme, re.DOTALL)
+    assert found is not None
+    code = found[1]
+    assert code.count("\n") <= 20
+    (tmp_path / "server.py").write_text(code.replace("asyncio.run(main())", "pass"))
+    module = load(tmp_path / "server.py")
+    server = await make_server(module.server)
+    async with connected(server) as client:
+        assert await client.call("add", [1, 2]) == 3
+        await client.call("#subscribe", {"channel": "news"})

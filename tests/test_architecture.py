@@ -1,0 +1,92 @@
+"""The layers: a module imports only lower levels, or its own folder."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).resolve().parents[1] / "src" / "socketcluster"
+MODULES = sorted(SOURCE.rglob("*.py"))
+LEVELS = {
+    "errors": 0,
+    "events": 0,
+    "streams": 1,
+    "codecs": 1,
+    "protocol": 2,
+    "auth": 2,
+    "action": 3,
+    "middleware": 3,
+    "request": 3,
+    "channel": 3,
+    "engines.base": 3,
+    "brokers.base": 3,
+    "engines": 4,
+    "brokers": 4,
+    "channel_index": 4,
+    "exchange": 4,
+    "server": 5,
+    "testing": 6,
+    "demo": 7,
+    "cli": 8,
+    "__init__": 6,
+    "__main__": 9,
+}
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(SOURCE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
+
+
+def level(module: str) -> int:
+    return LEVELS.get(module, LEVELS.get(module.split(".")[0], -1))
+
+
+def is_module(name: str) -> bool:
+    return (SOURCE / name).is_dir() or (SOURCE / f"{name}.py").is_file()
+
+
+def runtime_imports(tree: ast.Module) -> list[str]:
+    """What a module imports when it runs; not what only a type checker sees."""
+    found: list[str] = []
+    todo: list[ast.AST] = [tree]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            continue
+        if isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            found += (
+                [f"{module}.{alias.name}" for alias in node.names if is_module(alias.name)]
+                if module == "socketcluster"
+                else []
+            ) or [module]
+        elif isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        todo += ast.iter_child_nodes(node)
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_module(path: Path) -> None:
+    text = path.read_text()
+    tree = ast.parse(text)
+    own = name_of(path)
+    assert ast.get_docstring(tree), "a module says what it is"
+    assert text.count("\n") <= 400
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            assert (node.end_lineno or 0) - node.lineno <= 250, node.name
+    imports = runtime_imports(tree)
+    if own.startswith("protocol"):
+        assert "asyncio" not in imports
+    for imported in imports:
+        if not imported.startswith("socketcluster"):
+            continue
+        target = imported.removeprefix("socketcluster").removeprefix(".") or "__init__"
+        same_folder = target.split(".")[0] == own.split(".")[0]
+        side_by_side = "." not in own + target and level(target) == level(own)
+        assert level(own) >= 0
+        assert same_folder or side_by_side or level(target) < level(own), imported
