@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import pytest
 import websockets
 
 from support import soon
+
+Start = Callable[..., Awaitable[asyncio.subprocess.Process]]
 
 SERVER = """
 import asyncio
@@ -32,8 +35,30 @@ async def serve():
 """
 
 
-async def start(tmp_path: Path, *arguments: str) -> asyncio.subprocess.Process:
+@pytest.fixture
+async def processes() -> AsyncIterator[list[asyncio.subprocess.Process]]:
+    """Processes of the test; what is left of them is killed."""
+    started: list[asyncio.subprocess.Process] = []
+    yield started
+    for process in started:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
+
+
+@pytest.fixture
+def start(tmp_path: Path, processes: list[asyncio.subprocess.Process]) -> Start:
+    """Start `socketcluster serve` with arguments, in a folder with a server."""
     (tmp_path / "mine.py").write_text(SERVER)
+
+    async def run(*arguments: str) -> asyncio.subprocess.Process:
+        processes.append(await _run(tmp_path, *arguments))
+        return processes[-1]
+
+    return run
+
+
+async def _run(tmp_path: Path, *arguments: str) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -55,8 +80,8 @@ async def address(process: asyncio.subprocess.Process) -> str:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_serves_a_target_and_drains_on_a_signal(tmp_path: Path, number: int) -> None:
-    process = await start(tmp_path, "mine:make", "--port", "0")
+async def test_serves_a_target_and_drains_on_a_signal(start: Start, number: int) -> None:
+    process = await start("mine:make", "--port", "0")
     where = (await address(process)).replace("http", "ws") + "/socketcluster/"
     async with websockets.connect(where) as ws:
         await ws.send('{"event":"#handshake","data":{},"cid":1}')
@@ -73,8 +98,8 @@ async def test_serves_a_target_and_drains_on_a_signal(tmp_path: Path, number: in
     assert err == b""
 
 
-async def test_the_demo_on_a_unix_socket(tmp_path: Path) -> None:
-    process = await start(tmp_path, "--uds", "s")
+async def test_the_demo_on_a_unix_socket(start: Start, tmp_path: Path) -> None:
+    process = await start("--uds", "s")
     assert await address(process) == "unix:s"
     reader, writer = await asyncio.open_unix_connection(str(tmp_path / "s"))
     writer.write(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
@@ -98,9 +123,9 @@ async def test_the_demo_on_a_unix_socket(tmp_path: Path) -> None:
     ],
 )
 async def test_a_fault_is_one_line_and_status_1(
-    tmp_path: Path, arguments: list[str], message: str
+    start: Start, arguments: list[str], message: str
 ) -> None:
-    process = await start(tmp_path, *arguments)
+    process = await start(*arguments)
     _, err = await asyncio.wait_for(process.communicate(), 30)
     assert process.returncode == 1
     text = err.decode()
@@ -109,17 +134,17 @@ async def test_a_fault_is_one_line_and_status_1(
     assert text.count("\n") == 1
 
 
-async def test_port_in_use(tmp_path: Path) -> None:
+async def test_port_in_use(start: Start) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        process = await start(tmp_path, "mine:server", "--port", str(port))
+        process = await start("mine:server", "--port", str(port))
         _, err = await asyncio.wait_for(process.communicate(), 30)
     assert process.returncode == 1
     expected = f"socketcluster: Cannot listen on 127.0.0.1:{port}: Address already in use\n"
     assert err.decode() == expected
 
 
-async def test_version_and_missing_extra(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+async def test_the_extra_is_missing(monkeypatch: Any) -> None:
     from socketcluster.cli import main
 
     monkeypatch.setitem(sys.modules, "typer", None)

@@ -233,6 +233,11 @@ class Inbound:
             if index % _YIELD_EVERY == 0:
                 await asyncio.sleep(0)
 
+    @property
+    def busy(self) -> bool:
+        """Whether something received is still to be carried out."""
+        return self._task is not None
+
     def malformed(self) -> None:
         """Count a malformed message; the socket that sends too many is closed."""
         self._malformed += 1
