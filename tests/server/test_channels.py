@@ -270,6 +270,7 @@ async def test_socket_that_closes_while_subscribing_is_not_subscribed(make_serve
     await broker.settle("subscribe")
     await broker.settle("unsubscribe")
     await until(lambda: server.exchange._channels == {})
+    assert broker.operations == []
 
 
 async def test_publish_that_the_broker_refuses_is_not_acknowledged(
