@@ -39,6 +39,8 @@ DOCUMENTED = {
 def test_documented_names_and_defaults() -> None:
     defaults = ServerOptions()
     assert ServerOptions.from_mapping(DOCUMENTED) == defaults
+    assert defaults.origins == "*:*"
+    assert ServerOptions(origins="A.com:* *:80").origin_patterns() == ("a.com:*", "*:80")
     assert ServerOptions.from_mapping({"wsEngine": "asgi", "ws_engine": "asgi"}).ws_engine == "asgi"
     assert (defaults.max_payload, defaults.max_batch_items) == (1024 * 1024, 1000)
     assert (defaults.max_channel_name_length, defaults.max_pending_clients) == (255, 10_000)

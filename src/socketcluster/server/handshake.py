@@ -67,7 +67,7 @@ async def admit(server: AGServer, request: UpgradeRequest) -> MiddlewareLine | N
             line.kill()
             raise
     origin = request.headers.get("origin")
-    if not origin_allowed(origin, server.options.origins):  # type: ignore[arg-type]
+    if not origin_allowed(origin, server.origin_patterns):
         if line is not None:
             line.kill()
         shown = "*" if origin in (None, "null") else origin

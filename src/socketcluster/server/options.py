@@ -183,7 +183,7 @@ class ServerOptions:
             )
         if not isinstance(self.path, str) or not self.path.startswith("/"):
             raise _wrong("path", "a URL path that starts with '/'", self.path)
-        object.__setattr__(self, "origins", _origins(self.origins))
+        self.origin_patterns()
         if not isinstance(self.ws_engine_server_options, Mapping):
             raise _wrong("ws_engine_server_options", "a mapping", self.ws_engine_server_options)
         if self.codec_engine is not None and not _has(self.codec_engine, "encode", "decode"):
@@ -201,6 +201,10 @@ class ServerOptions:
         ):
             raise _wrong("droppable_channels", "a collection of names or a callable", droppable)
         self.deflate()
+
+    def origin_patterns(self) -> tuple[str, ...]:
+        """`origins` as a tuple of lower-case patterns."""
+        return _origins(self.origins)
 
     def deflate(self) -> DeflateOptions | None:
         """`per_message_deflate` in one form; None when it is off."""

@@ -81,6 +81,7 @@ class AGServer(Supervision):
         self.wire = Wire(self.codec, opts.droppable)
         self.exchange = AGExchange(opts.broker_engine or SimpleBroker(), self.wire)
         self.engine = resolve_engine(opts.ws_engine, opts.ws_engine_server_options)
+        self.origin_patterns = opts.origin_patterns()
         self.middleware: dict[str, MiddlewareFunction] = {}
         self.clients: dict[str, AGServerSocket] = {}
         self.pending_clients: dict[str, AGServerSocket] = {}
