@@ -36,6 +36,7 @@ class AGExchange(ChannelMethods, AsyncStreamEmitter):
         "_channel_outputs",
         "_channels",
         "_index",
+        "_on_error",
         "_wire",
         "broker",
         "is_ready",
@@ -43,8 +44,14 @@ class AGExchange(ChannelMethods, AsyncStreamEmitter):
 
     id = "exchange"
 
-    def __init__(self, broker: Broker, wire: Wire) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        wire: Wire,
+        on_error: Callable[[BaseException], None] = lambda error: None,
+    ) -> None:
         super().__init__()
+        self._on_error = on_error
         self.broker = broker
         self.is_ready = False
         self._wire = wire
@@ -108,6 +115,7 @@ class AGExchange(ChannelMethods, AsyncStreamEmitter):
 
     def _failed(self, error: BaseException) -> None:
         self.emit("error", ErrorEvent(error))
+        self._on_error(error)
 
     def subscribe_socket(self, subscriber: Subscriber, channel: str) -> Awaitable[None] | None:
         """See `ChannelIndex.subscribe_socket`."""

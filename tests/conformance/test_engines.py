@@ -526,3 +526,44 @@ def test_engine_by_path_object_and_options() -> None:
     assert AGServer(ws_engine=engine).engine is engine
     with pytest.raises(InvalidOptionsError, match="ws_engine_server_options"):
         AGServer(ws_engine_server_options={"nonsense": 1})
+
+
+async def test_a_peer_that_does_not_read_is_dropped_soon_after_close(
+    site: Site, monkeypatch: Any
+) -> None:
+    for engine in ENGINES:
+        monkeypatch.setattr(f"socketcluster.engines.{engine}.CLOSE_SECONDS", 0.05)
+    async with websockets.connect(await site.listen(), compression=None) as ws:
+        await ws.send("go")
+        await soon(ws.recv())
+        ws.transport.pause_reading()
+        handler = site.endpoint.handlers[0]
+        for _ in range(200):
+            handler.binary_received(b"x" * 50_000)
+        handler.connection.close(4000, "")
+        await until(lambda: len(handler.lost) == 1)
+        ws.transport.resume_reading()
+
+
+async def test_half_sent_frames_hold_no_more_than_a_message() -> None:
+    site = Site("picows")
+    await site.listen(Endpoint(max_payload=100_000))
+    reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
+    writer.write(REQUEST)
+    await soon(reader.readuntil(b"\r\n\r\n"))
+    whole = Frame(Opcode.BINARY, b"x" * 90_000).serialize(mask=True)
+    writer.write(whole[:80_000])
+    await until(lambda: hasattr(site.endpoint.handlers[0], "connection"))
+    connection: Any = site.endpoint.handlers[0].connection
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert len(connection._parser.get_buffer(-1)) < 300_000
+    # A frame that announces more is refused by its first bytes.
+    too_large = Frame(Opcode.BINARY, b"x" * 200_000).serialize(mask=True)
+    writer.write(whole[80_000:] + too_large[:20])
+    rest = await soon(reader.read())
+    assert rest.endswith(b"\x88\x02\x03\xf1")  # 1009
+    writer.close()
+    await writer.wait_closed()
+    for listener in site.listeners:
+        await listener.close()

@@ -300,3 +300,42 @@ async def test_publish_that_the_broker_refuses_is_not_acknowledged(
     await broker.settle("subscribe", BrokerError("No"))
     await until(lambda: len(failed) == 1)
     assert channel.state == "unsubscribed"
+
+
+async def test_failed_unsubscription_is_reported_and_can_be_followed(
+    make_server: Any, running: Running
+) -> None:
+    broker = SlowBroker()
+    server = await make_server(broker_engine=broker)
+    warnings = running.collect(server.listener("warning"))
+    async with connected(server) as client:
+        packet = client.packet("#subscribe", {"channel": "a"})
+        answer = client.answer(packet)
+        await client.send(packet)
+        await broker.settle("subscribe")
+        await soon(answer)
+        await client.call("#unsubscribe", "a")
+        packet = client.packet("#subscribe", {"channel": "a"})
+        answer = client.answer(packet)
+        await client.send(packet)
+        await broker.settle("unsubscribe", OSError("no route"))
+        await broker.settle("subscribe")
+        await soon(answer)
+        await until(lambda: len(warnings) == 1)
+        assert str(warnings[0].warning) == "no route"
+        broker.listener.message_received("a", b"1")
+        assert (await client.event())["data"]["data"] == 1
+
+
+async def test_a_large_batch_of_publishes_stalls_nobody(make_server: Any, running: Running) -> None:
+    server = await make_server()
+    running.procedure(server, "echo")
+    published = running.collect(server.exchange.subscribe("a"))
+    async with connected(server) as busy, connected(server) as other:
+        publish = {"event": "#publish", "data": {"channel": "a", "data": "x" * 500}}
+        for _ in range(3):
+            await busy.send([publish] * 1000)
+        before = len(published)
+        await other.call("echo", 1)
+        assert len(published) - before < 1500
+        await until(lambda: len(published) == 3000)

@@ -79,7 +79,9 @@ class AGServer(Supervision):
         self.auth: AuthEngine = opts.auth_engine or JWTAuthEngine()
         self.codec: CodecEngine = opts.codec_engine or JSONCodec()
         self.wire = Wire(self.codec, opts.droppable)
-        self.exchange = AGExchange(opts.broker_engine or SimpleBroker(), self.wire)
+        self.exchange = AGExchange(
+            opts.broker_engine or SimpleBroker(), self.wire, self.emit_warning
+        )
         self.engine = resolve_engine(opts.ws_engine, opts.ws_engine_server_options)
         self.origin_patterns = opts.origin_patterns()
         self.middleware: dict[str, MiddlewareFunction] = {}

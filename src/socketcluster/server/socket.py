@@ -187,6 +187,8 @@ class AGServerSocket(
         self.inbound.close()
         if self._call_timer is not None:
             self._call_timer.cancel()
+        if self.introduction is not None:
+            self.introduction.cancel()
         opened = was == states.OPEN
         if self.calls is not None:
             self.calls.abort("disconnect" if opened else "connectAbort", code, reason)
