@@ -37,12 +37,21 @@ class Client:
         )
         if token is not None:
             self.socket.setAuthtoken(token)
+        # It registers a call only after it has sent it: a fast answer must wait for that.
+        self._calling = threading.Lock()
+        receive = self.socket.on_message
+        self.socket.on_message = lambda *message: self._receive(receive, *message)
         threading.Thread(target=self.socket.connect, daemon=True).start()
         self.authenticated = self.wait("connect")
 
     def _set_token(self, signed: str) -> None:
         self.socket.setAuthtoken(signed)
         self._hear("token", signed)
+
+    def _receive(self, receive: Callable[..., None], *message: Any) -> None:
+        with self._calling:
+            pass
+        receive(*message)
 
     def _hear(self, name: str, value: Any) -> None:
         self.heard.setdefault(name, queue.Queue()).put(value)
@@ -55,7 +64,8 @@ class Client:
 
     def call(self, event: str, data: Any = None) -> Any:
         answers: queue.Queue[tuple[Any, Any]] = queue.Queue()
-        self.socket.emitack(event, data, lambda _, error, answer: answers.put((error, answer)))
+        with self._calling:
+            self.socket.emitack(event, data, lambda _, error, answer: answers.put((error, answer)))
         error, answer = answers.get(timeout=WAIT)
         if error:
             raise RuntimeError(error["name"], error["message"])
@@ -63,7 +73,8 @@ class Client:
 
     def acknowledged(self, method: Callable[..., None], *arguments: Any) -> None:
         answers: queue.Queue[Any] = queue.Queue()
-        method(*arguments, lambda _, error, __: answers.put(error))
+        with self._calling:
+            method(*arguments, lambda _, error, __: answers.put(error))
         error = answers.get(timeout=WAIT)
         assert not error, error
 
