@@ -30,6 +30,9 @@ class Calls:
     def __len__(self) -> int:
         return len(self._pending)
 
+    def __contains__(self, cid: int) -> bool:
+        return cid in self._pending
+
     def open(self, event: str, deadline: float, settle: Settle) -> int:
         """Number a call; `settle` hears of its answer, its deadline or its abortion."""
         cid = self._next_id

@@ -7,10 +7,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from socketcluster.auth import is_expired
+from socketcluster.batching import Batching
 from socketcluster.engines.base import Connection, UpgradeRequest
 from socketcluster.middleware import MiddlewareLine
 from socketcluster.server.authentication import SocketAuth
-from socketcluster.server.batching import Batching
 from socketcluster.server.inbound import Inbound
 from socketcluster.server.outbound import Outbound
 from socketcluster.streams import AsyncStreamEmitter, ProcedureMethods, ReceiverMethods

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from socketcluster.calling import PendingCalls
 from socketcluster.errors import BadConnectionError, dehydrate_error
 from socketcluster.protocol import state as states
-from socketcluster.protocol.session import Calls
 from socketcluster.server.outbound import Outbound
 
 if TYPE_CHECKING:
@@ -24,9 +23,8 @@ class MessagingMethods:
     state: str
     server: AGServer
     outbound: Outbound
-    calls: Calls | None
+    calls: PendingCalls | None
     open_requests: int
-    _call_timer: asyncio.TimerHandle | None
 
     def emit_error(self, error: BaseException) -> None: ...
 
@@ -64,50 +62,18 @@ class MessagingMethods:
             error = _aborted("invoke", event)
             self.emit_error(error)
             raise error
-        timeout = self.server.ack_timeout if ack_timeout is None else ack_timeout
-        if isinstance(timeout, timedelta):
-            timeout = timeout / timedelta(milliseconds=1)
-        loop = asyncio.get_running_loop()
-        answered: asyncio.Future[Any] = loop.create_future()
-
-        def settle(error: BaseException | None, result: Any) -> None:
-            if answered.done():
-                return
-            if error is None:
-                answered.set_result(result)
-            else:
-                answered.set_exception(error)
-
         if self.calls is None:
-            self.calls = Calls()
-        cid = self.calls.open(event, loop.time() + timeout / 1000, settle)
-        try:
-            packet = {"event": event, "cid": cid}
-            if data is not None:
-                packet["data"] = data
-            self.outbound.send(packet)
-            self.outbound.prepared += 1
-            self._arm_call_timer()
-            return await answered
-        finally:
-            if self.calls is not None:
-                self.calls.forget(cid)
+            self.calls = PendingCalls()
+        timeout = self.server.ack_timeout if ack_timeout is None else ack_timeout
+        return await self.calls.call(
+            event, timeout, lambda cid: self._send_call({"event": event, "cid": cid}, data)
+        )
 
-    def _arm_call_timer(self) -> None:
-        deadline = self.calls.next_deadline() if self.calls is not None else None
-        if self._call_timer is not None:
-            if deadline is not None and self._call_timer.when() <= deadline:
-                return
-            self._call_timer.cancel()
-            self._call_timer = None
-        if deadline is not None:
-            self._call_timer = asyncio.get_running_loop().call_at(deadline, self._expire_calls)
-
-    def _expire_calls(self) -> None:
-        self._call_timer = None
-        if self.calls is not None:
-            self.calls.expire(asyncio.get_running_loop().time())
-            self._arm_call_timer()
+    def _send_call(self, packet: dict[str, Any], data: Any) -> None:
+        if data is not None:
+            packet["data"] = data
+        self.outbound.send(packet)
+        self.outbound.prepared += 1
 
     def send(self, data: str | bytes) -> None:
         """Send a raw message, text or binary. On a closed socket it only warns."""

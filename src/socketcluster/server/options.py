@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from datetime import timedelta
 from typing import Any
 
 from socketcluster.engines.base import DeflateOptions
 from socketcluster.errors import InvalidOptionsError
-
-Duration = int | float | timedelta
-"""Milliseconds, or a timedelta."""
+from socketcluster.validation import (
+    Duration,
+    check_names,
+    from_documented,
+    has_methods,
+    milliseconds,
+    snake_case,
+)
+from socketcluster.validation import (
+    wrong_option as _wrong,
+)
 
 CLEANUP_MODES = ("kill", "close", "none")
 WITHOUT_EFFECT = frozenset({"authSignAsync", "authVerifyAsync", "cloneData"})
@@ -124,7 +130,7 @@ class ServerOptions:
 
     def __post_init__(self) -> None:
         for name in _DURATIONS:
-            object.__setattr__(self, name, _milliseconds(name, getattr(self, name)))
+            object.__setattr__(self, name, milliseconds(name, getattr(self, name)))
         for name in ("ping_interval", "batch_interval"):
             if getattr(self, name) <= 0:
                 raise _wrong(name, "a duration above 0", getattr(self, name))
@@ -166,7 +172,7 @@ class ServerOptions:
         ):
             raise _wrong("auth_verify_algorithms", "a list of JWT algorithms", accepted)
         engine = self.auth_engine
-        if engine is not None and not _has(engine, "verify_token", "sign_token"):
+        if engine is not None and not has_methods(engine, "verify_token", "sign_token"):
             raise _wrong("auth_engine", "an object with verify_token and sign_token", engine)
 
     def _check_rest(self) -> None:
@@ -186,9 +192,9 @@ class ServerOptions:
         self.origin_patterns()
         if not isinstance(self.ws_engine_server_options, Mapping):
             raise _wrong("ws_engine_server_options", "a mapping", self.ws_engine_server_options)
-        if self.codec_engine is not None and not _has(self.codec_engine, "encode", "decode"):
+        if self.codec_engine is not None and not has_methods(self.codec_engine, "encode", "decode"):
             raise _wrong("codec_engine", "an object with encode and decode", self.codec_engine)
-        if self.broker_engine is not None and not _has(
+        if self.broker_engine is not None and not has_methods(
             self.broker_engine, "attach", "start", "close", "subscribe", "unsubscribe", "publish"
         ):
             raise _wrong("broker_engine", "a Broker object", self.broker_engine)
@@ -216,7 +222,7 @@ class ServerOptions:
         if not isinstance(value, Mapping):
             raise _wrong("per_message_deflate", "a bool, a mapping or DeflateOptions", value)
         known = {f.name for f in fields(DeflateOptions)}
-        given = {_snake(str(name)): v for name, v in value.items()}
+        given = {snake_case(str(name)): v for name, v in value.items()}
         unknown = sorted(set(given) - known)
         if unknown:
             raise InvalidOptionsError(
@@ -247,49 +253,13 @@ class ServerOptions:
         Raises:
             InvalidOptionsError: an unknown name or a wrong value.
         """
-        return cls.of(**{_snake(name): value for name, value in _known(options).items()})
+        return cls.of(**from_documented(options, WITHOUT_EFFECT))
 
     @classmethod
     def of(cls, **options: Any) -> ServerOptions:
         """Like the constructor, but an unknown name is an `InvalidOptionsError` too."""
-        names = {f.name for f in fields(cls)}
-        for name in options:
-            if name not in names:
-                raise InvalidOptionsError(
-                    f"There is no {name!r} option. Options are: {', '.join(sorted(names))}", name
-                )
+        check_names(options, {f.name for f in fields(cls)})
         return cls(**options)
-
-
-def _known(options: Mapping[str, Any]) -> dict[str, Any]:
-    known: dict[str, Any] = {}
-    for name, value in options.items():
-        if name in WITHOUT_EFFECT:
-            warnings.warn(f"The {name} option has no effect", UserWarning, stacklevel=3)
-        else:
-            known[name] = value
-    return known
-
-
-def _snake(name: str) -> str:
-    return re.sub(r"(?<=[a-z0-9])([A-Z])", r"_\1", name).lower()
-
-
-def _has(value: Any, *names: str) -> bool:
-    return all(callable(getattr(value, name, None)) for name in names)
-
-
-def _wrong(name: str, expected: str, value: Any) -> InvalidOptionsError:
-    return InvalidOptionsError(f"The {name} option must be {expected}, not {value!r}", name)
-
-
-def _milliseconds(name: str, value: Any) -> int | float:
-    if isinstance(value, timedelta):
-        value = value / timedelta(milliseconds=1)
-        value = int(value) if value == int(value) else value
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e12:
-        raise _wrong(name, "milliseconds of at least 0, or a timedelta", value)
-    return value
 
 
 def _origins(value: Any) -> tuple[str, ...]:

@@ -1,8 +1,6 @@
-"""What leaves one socket: finished frames, one write per loop turn, bounded, in order.
+"""What leaves one socket: in order, bounded, through outbound middleware if there is any.
 
-The first frame of a loop turn schedules one flush that hands all frames of the turn to the
-engine in one go. Batches and publishes that wait for outbound middleware are held here, and
-hold back what was sent after them.
+Publishes that wait for outbound middleware are held here, and hold back what was sent after them.
 """
 
 from __future__ import annotations
@@ -14,6 +12,7 @@ from typing import Any
 
 from socketcluster.engines.base import Connection
 from socketcluster.protocol.wire import DroppableFrame, Wire, frame_of
+from socketcluster.writer import FrameWriter
 
 _HIGH_WATER = 64 * 1024
 _RETRY_SECONDS = 0.02
@@ -32,34 +31,15 @@ class _Held:
         self.payload = payload
 
 
-class Outbound:
+class Outbound(FrameWriter):
     """One socket's way out; the `Subscriber` that the exchange delivers to.
 
     Attributes:
         prepared, sent: transmits, invokes and publishes so far; sent ones are with the transport.
-        batch: what is being collected, with sizes; None when nothing is.
         decide: returns what decides on each publish now, or None without outbound middleware.
     """
 
-    __slots__ = (
-        "_connection",
-        "_frames",
-        "_held",
-        "_held_bytes",
-        "_held_count",
-        "_limit",
-        "_loop",
-        "_on_overflow",
-        "_room",
-        "_scheduled",
-        "_task",
-        "_wire",
-        "batch",
-        "closed",
-        "decide",
-        "prepared",
-        "sent",
-    )
+    __slots__ = ("_held", "_held_count", "_task", "decide", "prepared", "sent")
 
     def __init__(
         self,
@@ -69,42 +49,28 @@ class Outbound:
         on_overflow: Callable[[], None],
         decide: Callable[[], Decide | None],
     ) -> None:
-        self._connection = connection
-        self._wire = wire
-        self._limit = limit
-        self._on_overflow = on_overflow
+        super().__init__(connection, wire, limit, on_overflow)
         self.decide = decide
-        self._loop = asyncio.get_running_loop()
-        self._frames: list[bytes] = []
-        self._room = limit
-        self._scheduled = False
-        self.batch: list[tuple[Any, int]] | None = None
         self._held: deque[tuple[Any, int]] | None = None
-        self._held_bytes = 0
         self._held_count = 0
         self._task: asyncio.Task[None] | None = None
-        self.closed = False
         self.prepared = 0
         self.sent = 0
 
     def send(self, packet: Any) -> None:
-        """Send a packet, now or as part of the batch.
-
-        Raises:
-            InvalidArgumentsError: the codec cannot encode it.
-        """
-        if self._held is None and self.batch is None:
-            self.append(self._wire.frame(packet))
+        """See `FrameWriter.send`."""
+        if self._held is None:
+            super().send(packet)
         else:
-            self._hold(*self._wire.batch_item(packet))
+            self._hold(self._held, *self._wire.batch_item(packet))
 
     def send_message(self, message: str | bytes) -> None:
-        """Send a raw message, outside any batch."""
+        """See `FrameWriter.send_message`."""
         frame = frame_of(message)
         if self._held is None:
             self.append(frame)
         else:
-            self._hold(frame, len(frame))
+            self._hold(self._held, frame, len(frame))
 
     def publish(self, channel: str, payload: bytes, frame: bytes) -> None:
         """Deliver a publish: through outbound middleware if there is any."""
@@ -114,36 +80,13 @@ class Outbound:
             if self._held is None and self.batch is None:
                 self.append(frame)
             else:
-                self._hold(*self._wire.batch_item(self._wire.publish_packet(channel, payload)))
+                self.send(self._wire.publish_packet(channel, payload))
         elif not self.closed:
             if self._held is None:
                 self._held = deque()
                 self._task = asyncio.ensure_future(self._drain(self._held))
             self._held_count += 1
-            self._hold(_Held(channel, payload), len(payload))
-
-    def append(self, frame: bytes) -> None:
-        """Add a finished frame to what is written at the end of this loop turn."""
-        if self.closed:
-            return
-        if not self._scheduled:
-            self._scheduled = True
-            self._room = self._limit - self._held_bytes - self._connection.get_write_buffer_size()
-            self._loop.call_soon(self._flush)
-        self._frames.append(frame)
-        self._room -= len(frame)
-        if self._room < 0:
-            self._make_room()
-
-    def _hold(self, item: Any, size: int) -> None:
-        if self.closed:
-            return
-        self._held_bytes += size
-        queue = self.batch if self._held is None else self._held
-        assert queue is not None
-        queue.append((item, size))
-        if self.get_buffer_size() > self._limit:
-            self._on_overflow()
+            self._hold(self._held, _Held(channel, payload), len(payload))
 
     def _make_room(self) -> None:
         kept: list[bytes] = []
@@ -171,52 +114,19 @@ class Outbound:
         self.flush()
 
     def flush(self) -> None:
-        """Hand everything to the engine now."""
-        self._scheduled = False
-        frames, self._frames = self._frames, []
+        """See `FrameWriter.flush`."""
         self.sent = self.prepared - self._held_count
-        if frames and not self.closed:
-            self._connection.write(frames)
-
-    def get_buffer_size(self) -> int:
-        """Bytes held here and in the transport."""
-        here = sum(map(len, self._frames)) + self._held_bytes
-        return here if self.closed else here + self._connection.get_write_buffer_size()
+        super().flush()
 
     def close(self) -> None:
-        """Drop what is here; send nothing more."""
-        self.closed = True
-        self._frames = []
-        self.batch = None
+        """See `FrameWriter.close`."""
+        super().close()
         self._held = None
-        self._held_bytes = 0
         self._held_count = 0
         self.sent = self.prepared
         if self._task is not None:
             self._task.cancel()
             self._task = None
-
-    # Batches
-
-    def start_batch(self) -> None:
-        """Collect packets until `flush_batch`; what is collected already stays."""
-        if self.batch is None and not self.closed:
-            self.batch = []
-
-    def flush_batch(self) -> None:
-        """Send what was collected as one array; later packets are sent one by one again."""
-        batch = self._take_batch()
-        if batch:
-            self.append(self._wire.frame([item for item, _ in batch]))
-
-    def cancel_batch(self) -> None:
-        """Drop what was collected."""
-        self._take_batch()
-
-    def _take_batch(self) -> list[tuple[Any, int]]:
-        batch, self.batch = self.batch or [], None
-        self._held_bytes -= sum(size for _, size in batch)
-        return batch
 
     # Outbound middleware
 

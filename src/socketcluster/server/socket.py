@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from socketcluster.batching import Batching
+from socketcluster.calling import PendingCalls
 from socketcluster.engines.base import Connection, UpgradeRequest
 from socketcluster.errors import (
     SOCKET_PROTOCOL_ERROR_STATUSES,
@@ -28,9 +30,7 @@ from socketcluster.events import (
 )
 from socketcluster.middleware import MiddlewareLine
 from socketcluster.protocol import state as states
-from socketcluster.protocol.session import Calls
 from socketcluster.server.authentication import SocketAuth
-from socketcluster.server.batching import Batching
 from socketcluster.server.deciding import DecidingMethods
 from socketcluster.server.faces import AuthMethods, BatchMethods, FigureMethods, StreamMethods
 from socketcluster.server.inbound import Inbound
@@ -76,7 +76,6 @@ class AGServerSocket(
     __slots__ = (
         "_batch_timer",
         "_batching",
-        "_call_timer",
         "_lines",
         "_procedures",
         "_receivers",
@@ -123,7 +122,7 @@ class AGServerSocket(
         self.protocol_version: int = server.options.protocol_version
         self.auth = SocketAuth(self)
         self.subscribed = Subscriptions(self)
-        self.calls: Calls | None = None
+        self.calls: PendingCalls | None = None
         self.open_requests = 0
         self.opened_at = self.next_ping = server.ticker.now
         self.inbound = Inbound(self)
@@ -139,7 +138,6 @@ class AGServerSocket(
         self._lines: dict[str, MiddlewareLine] | None = None
         self._batching: Batching | None = None
         self._batch_timer: asyncio.TimerHandle | None = None
-        self._call_timer: asyncio.TimerHandle | None = None
         self._settling: asyncio.Future[None] | None = None
         self.introduction: asyncio.Future[None] | None = None
 
@@ -185,8 +183,6 @@ class AGServerSocket(
         server.forget(self)
         self.cancel_batching()
         self.inbound.close()
-        if self._call_timer is not None:
-            self._call_timer.cancel()
         if self.introduction is not None:
             self.introduction.cancel()
         opened = was == states.OPEN

@@ -1,10 +1,17 @@
-"""Outbound batches of one socket that are sent in regular intervals."""
+"""Outbound batches that are sent in regular intervals."""
 
 from __future__ import annotations
 
 import asyncio
+from typing import Protocol
 
-from socketcluster.server.outbound import Outbound
+
+class Batched(Protocol):
+    """What collects packets and sends them as one array."""
+
+    def start_batch(self) -> None: ...
+    def flush_batch(self) -> None: ...
+    def cancel_batch(self) -> None: ...
 
 
 class Batching:
@@ -12,7 +19,7 @@ class Batching:
 
     __slots__ = ("_handle", "_interval", "_outbound")
 
-    def __init__(self, outbound: Outbound, interval: float) -> None:
+    def __init__(self, outbound: Batched, interval: float) -> None:
         self._outbound = outbound
         self._interval = interval / 1000
         self._handle: asyncio.TimerHandle | None = None

@@ -1,0 +1,136 @@
+"""Finished frames on their way out of one connection: one write per loop turn, batches, a limit.
+
+The first frame of a loop turn schedules one flush that hands all frames of the turn to the
+engine in one go.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from socketcluster.engines.base import Connection
+from socketcluster.protocol.wire import Wire, frame_of
+
+
+class FrameWriter:
+    """What one connection has still to write.
+
+    Attributes:
+        batch: what is being collected, with sizes; None when nothing is.
+        closed: whether nothing is sent any more.
+    """
+
+    __slots__ = (
+        "_connection",
+        "_frames",
+        "_held_bytes",
+        "_limit",
+        "_loop",
+        "_on_overflow",
+        "_room",
+        "_scheduled",
+        "_wire",
+        "batch",
+        "closed",
+    )
+
+    def __init__(
+        self, connection: Connection, wire: Wire, limit: int, on_overflow: Callable[[], None]
+    ) -> None:
+        self._connection = connection
+        self._wire = wire
+        self._limit = limit
+        self._on_overflow = on_overflow
+        self._loop = asyncio.get_running_loop()
+        self._frames: list[bytes] = []
+        self._room = limit
+        self._scheduled = False
+        self.batch: list[tuple[Any, int]] | None = None
+        self._held_bytes = 0
+        self.closed = False
+
+    def send(self, packet: Any) -> None:
+        """Send a packet, now or as part of the batch.
+
+        Raises:
+            InvalidArgumentsError: the codec cannot encode it.
+        """
+        if self.batch is None:
+            self.append(self._wire.frame(packet))
+        else:
+            self._hold(self.batch, *self._wire.batch_item(packet))
+
+    def send_message(self, message: str | bytes) -> None:
+        """Send a raw message, outside any batch."""
+        self.append(frame_of(message))
+
+    def append(self, frame: bytes) -> None:
+        """Add a finished frame to what is written at the end of this loop turn."""
+        if self.closed:
+            return
+        if not self._scheduled:
+            self._scheduled = True
+            self._room = self._limit - self._held_bytes - self._connection.get_write_buffer_size()
+            self._loop.call_soon(self._flush)
+        self._frames.append(frame)
+        self._room -= len(frame)
+        if self._room < 0:
+            self._make_room()
+
+    def _hold(self, queue: Any, item: Any, size: int) -> None:
+        if self.closed:
+            return
+        self._held_bytes += size
+        queue.append((item, size))
+        if self.get_buffer_size() > self._limit:
+            self._on_overflow()
+
+    def _make_room(self) -> None:
+        self._on_overflow()
+
+    def _flush(self) -> None:
+        if not self.closed:
+            self.flush()
+
+    def flush(self) -> None:
+        """Hand everything to the engine now."""
+        self._scheduled = False
+        frames, self._frames = self._frames, []
+        if frames and not self.closed:
+            self._connection.write(frames)
+
+    def get_buffer_size(self) -> int:
+        """Bytes held here and in the transport."""
+        here = sum(map(len, self._frames)) + self._held_bytes
+        return here if self.closed else here + self._connection.get_write_buffer_size()
+
+    def close(self) -> None:
+        """Drop what is here; send nothing more."""
+        self.closed = True
+        self._frames = []
+        self.batch = None
+        self._held_bytes = 0
+
+    # Batches
+
+    def start_batch(self) -> None:
+        """Collect packets until `flush_batch`; what is collected already stays."""
+        if self.batch is None and not self.closed:
+            self.batch = []
+
+    def flush_batch(self) -> None:
+        """Send what was collected as one array; later packets are sent one by one again."""
+        batch = self._take_batch()
+        if batch:
+            self.append(self._wire.frame([item for item, _ in batch]))
+
+    def cancel_batch(self) -> None:
+        """Drop what was collected."""
+        self._take_batch()
+
+    def _take_batch(self) -> list[tuple[Any, int]]:
+        batch, self.batch = self.batch or [], None
+        self._held_bytes -= sum(size for _, size in batch)
+        return batch
