@@ -71,13 +71,16 @@ class FrameWriter:
         if self.closed:
             return
         if not self._scheduled:
-            self._scheduled = True
-            self._room = self._limit - self._held_bytes - self._connection.get_write_buffer_size()
-            self._loop.call_soon(self._flush)
+            self._schedule()
         self._frames.append(frame)
         self._room -= len(frame)
         if self._room < 0:
             self._make_room()
+
+    def _schedule(self) -> None:
+        self._scheduled = True
+        self._room = self._limit - self._held_bytes - self._connection.get_write_buffer_size()
+        self._loop.call_soon(self._flush)
 
     def _hold(self, queue: Any, item: Any, size: int) -> None:
         if self.closed:

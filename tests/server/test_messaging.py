@@ -250,14 +250,60 @@ async def test_batch_on_handshake(make_server: Any) -> None:
     )
     async with connected(server) as client:
         socket = await only(server)
-        assert socket.is_batching
+        assert socket.is_buffering_batch
+        assert not socket.is_batching
         socket.transmit("early")
         await until(lambda: client.events.qsize() == 1)
         assert client.messages[-1] == '[{"event":"early"}]'
-        await until(lambda: not socket.is_batching)
+        await until(lambda: not socket.is_buffering_batch)
         socket.transmit("later")
         await until(lambda: client.events.qsize() == 2)
         assert client.messages[-1] == '{"event":"later"}'
+
+
+async def test_batching_begun_after_the_handshake_goes_on(make_server: Any) -> None:
+    server = await make_server(
+        batch_on_handshake=True, batch_on_handshake_duration=20, batch_interval=5
+    )
+    async with connected(server) as client:
+        socket = await only(server)
+        socket.start_batching()
+        assert socket.is_batching
+        over = asyncio.get_running_loop().time() + 0.05
+        await until(lambda: asyncio.get_running_loop().time() > over)
+        assert socket.is_batching
+        socket.transmit("still")
+        await until(lambda: client.events.qsize() == 1)
+        assert client.messages[-1] == '[{"event":"still"}]'
+
+
+@pytest.mark.parametrize("end", ["flush_batch", "cancel_batch"])
+async def test_what_is_in_a_batch_counts_as_sent(make_server: Any, end: str) -> None:
+    server = await make_server()
+    async with connected(server):
+        socket = await only(server)
+        socket.start_batch()
+        for number in range(2):
+            socket.transmit("n", number)
+        assert socket.get_outbound_backpressure() == 2
+        await asyncio.sleep(0)
+        assert socket.get_outbound_backpressure() == 0
+        getattr(socket, end)()
+        assert socket.outbound_sent_message_count == socket.outbound_prepared_message_count == 2
+
+
+async def test_what_is_not_sent_is_not_counted(make_server: Any) -> None:
+    server = await make_server()
+    async with connected(server):
+        socket = await only(server)
+        with pytest.raises(InvalidArgumentsError):
+            socket.transmit("x", object())
+        with pytest.raises(InvalidArgumentsError):
+            await socket.invoke("x", object())
+        assert socket.outbound_prepared_message_count == 0
+    await until(lambda: socket.state == "closed")
+    await socket.deauthenticate()
+    assert socket.get_outbound_backpressure() == 0
 
 
 async def test_binary_data_is_base64_in_json(make_server: Any, running: Running) -> None:

@@ -216,6 +216,7 @@ async def test_outbound_line_is_per_socket_and_keeps_order(
         for socket in server.clients.values():
             assert socket.get_outbound_backpressure() == 4
             socket.transmit("after", 1)
+            assert socket.get_outbound_backpressure() == 5
         for client, socket in zip((alice, bob), server.clients.values(), strict=True):
             for n in (0, 1, 3):
                 packet = await client.event()

@@ -129,8 +129,9 @@ class BatchMethods:
 
     @property
     def is_batching(self) -> bool:
-        """Whether batches are sent in intervals."""
-        return self._batching is not None and self._batching.running
+        """Whether batches are sent in intervals, those after the handshake not counted."""
+        batching = self._batching
+        return batching is not None and batching.running and self._batch_timer is None
 
     def start_batch(self) -> None:
         """Collect what is sent from now on until `flush_batch`."""
@@ -146,6 +147,7 @@ class BatchMethods:
 
     def start_batching(self) -> None:
         """Send what is sent as one message every `batch_interval` milliseconds from now on."""
+        self._cancel_batch_timer()
         if self._batching is None:
             interval = self.server.options.milliseconds("batch_interval")
             self._batching = Batching(self.outbound, interval)

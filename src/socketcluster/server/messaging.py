@@ -41,8 +41,8 @@ class MessagingMethods:
 
     def transmit_any_state(self, event: str, data: Any = None) -> None:
         """`transmit` that is also allowed during the handshake; ignored once closed."""
-        self.outbound.prepared += 1
-        self.outbound.send({"event": event} if data is None else {"event": event, "data": data})
+        packet = {"event": event} if data is None else {"event": event, "data": data}
+        self.outbound.send_counted(packet)
 
     async def invoke(
         self, event: str, data: Any = None, *, ack_timeout: float | timedelta | None = None
@@ -72,8 +72,7 @@ class MessagingMethods:
     def _send_call(self, packet: dict[str, Any], data: Any) -> None:
         if data is not None:
             packet["data"] = data
-        self.outbound.send(packet)
-        self.outbound.prepared += 1
+        self.outbound.send_counted(packet)
 
     def send(self, data: str | bytes) -> None:
         """Send a raw message, text or binary. On a closed socket it only warns."""

@@ -35,7 +35,8 @@ class Outbound(FrameWriter):
     """One socket's way out; the `Subscriber` that the exchange delivers to.
 
     Attributes:
-        prepared, sent: transmits, invokes and publishes so far; sent ones are with the transport.
+        prepared, sent: transmits, invokes and publishes so far; sent ones are with the transport
+            or in a batch.
         decide: returns what decides on each publish now, or None without outbound middleware.
     """
 
@@ -62,7 +63,14 @@ class Outbound(FrameWriter):
         if self._held is None:
             super().send(packet)
         else:
-            self._hold(self._held, *self._wire.batch_item(packet))
+            item, size = self._wire.batch_item(packet)
+            self._wait(self._held, item, size, "event" in packet)
+
+    def send_counted(self, packet: Any) -> None:
+        """`send` a transmit or an invoke."""
+        self.send(packet)
+        if not self.closed:
+            self.prepared += 1
 
     def send_message(self, message: str | bytes) -> None:
         """See `FrameWriter.send_message`."""
@@ -70,23 +78,33 @@ class Outbound(FrameWriter):
         if self._held is None:
             self.append(frame)
         else:
-            self._hold(self._held, frame, len(frame))
+            self._wait(self._held, frame, len(frame), False)
 
     def publish(self, channel: str, payload: bytes, frame: bytes) -> None:
         """Deliver a publish: through outbound middleware if there is any."""
-        self.prepared += 1
+        if self.closed:
+            return
         decide = self.decide()
+        self.prepared += 1
         if decide is None:
             if self._held is None and self.batch is None:
                 self.append(frame)
             else:
                 self.send(self._wire.publish_packet(channel, payload))
-        elif not self.closed:
+        else:
             if self._held is None:
                 self._held = deque()
                 self._task = asyncio.ensure_future(self._drain(self._held))
-            self._held_count += 1
-            self._hold(self._held, _Held(channel, payload), len(payload))
+            self._wait(self._held, _Held(channel, payload), len(payload), True)
+
+    def _wait(self, held: deque[tuple[Any, int]], item: Any, size: int, counted: bool) -> None:
+        self._held_count += counted
+        self._hold(held, (item, counted), size)
+
+    def _hold(self, queue: Any, item: Any, size: int) -> None:
+        super()._hold(queue, item, size)
+        if not self._scheduled:  # The end of the turn updates `sent`.
+            self._schedule()
 
     def _make_room(self) -> None:
         kept: list[bytes] = []
@@ -132,19 +150,19 @@ class Outbound(FrameWriter):
 
     async def _drain(self, held: deque[tuple[Any, int]]) -> None:
         while held:
-            item, size = held[0]
+            (item, counted), size = held[0]
             if type(item) is _Held:
                 packet = await self._decided(item)
-                self._held_count -= 1
                 if packet is not None:
                     self._leave(*self._wire.batch_item(packet))
-                elif not self._scheduled:
-                    self.sent = self.prepared - self._held_count
             else:
                 self._leave(item, size)
             # Only now: what is sent meanwhile has to queue up behind it.
             held.popleft()
             self._held_bytes -= size
+            self._held_count -= counted
+            if not self._scheduled:
+                self._schedule()
         self._held = None
         self._task = None
 
