@@ -21,7 +21,7 @@ class Value:
 
 
 async def test_every_consumer_sees_what_is_written_after_it_was_made() -> None:
-    stream = WritableConsumableStream[int]()
+    stream = WritableConsumableStream[Any]()
     first = stream.create_consumer()
     assert stream.write(1)
     second = stream.create_consumer()
@@ -32,7 +32,7 @@ async def test_every_consumer_sees_what_is_written_after_it_was_made() -> None:
 
 
 def test_a_write_without_consumers_is_lost_and_says_so() -> None:
-    stream = WritableConsumableStream[int]()
+    stream = WritableConsumableStream[Any]()
     assert not stream.write(1)
     assert stream.get_backpressure() == 0
 
@@ -49,7 +49,7 @@ def test_streams_work_without_a_loop() -> None:
 
 
 async def test_backpressure_is_the_count_not_taken() -> None:
-    stream = WritableConsumableStream[int]()
+    stream = WritableConsumableStream[Any]()
     slow, quick = stream.create_consumer(), stream.create_consumer()
     for n in range(5):
         stream.write(n)
@@ -79,6 +79,24 @@ async def test_close_drains_and_kill_drops() -> None:
     assert await other.next() == StreamItem("dead", True)
 
 
+async def test_a_killed_consumer_is_gone_before_it_notices() -> None:
+    stream = WritableConsumableStream[Any]()
+    consumer = stream.create_consumer()
+    stream.write(1)
+    stream.kill("why")
+    assert not consumer.is_alive
+    assert consumer.get_backpressure() == consumer.get_stats().backpressure == 0
+    assert stream.get_consumer_count() == 0
+    item = await soon(consumer.next())
+    assert (item.value, item.done) == ("why", True)
+    # It goes on with what comes after.
+    waiting = asyncio.create_task(consumer.next())
+    await asyncio.sleep(0)
+    assert consumer.is_alive
+    stream.write(2)
+    assert (await soon(waiting)).value == 2
+
+
 async def test_one_consumer_can_be_written_closed_and_killed() -> None:
     stream = WritableConsumableStream[Any]()
     one, two = stream.create_consumer(), stream.create_consumer()
@@ -95,7 +113,7 @@ async def test_one_consumer_can_be_written_closed_and_killed() -> None:
 
 
 async def test_a_waiting_consumer_is_woken() -> None:
-    stream = WritableConsumableStream[int]()
+    stream = WritableConsumableStream[Any]()
     waiting = asyncio.create_task(stream.once())
     await asyncio.sleep(0)
     stream.write(7)
@@ -105,7 +123,7 @@ async def test_a_waiting_consumer_is_woken() -> None:
 
 @pytest.mark.parametrize("timeout", [5, 5.5, timedelta(milliseconds=5)])
 async def test_timeouts(timeout: Any) -> None:
-    stream = WritableConsumableStream[int]()
+    stream = WritableConsumableStream[Any]()
     for wait in (stream.next, stream.once):
         with pytest.raises(TimeoutError):
             await soon(wait(timeout))
@@ -118,7 +136,7 @@ async def test_timeouts(timeout: Any) -> None:
 
 
 async def test_once_on_a_stream_that_ends_waits_for_its_timeout() -> None:
-    stream = WritableConsumableStream[int]()
+    stream = WritableConsumableStream[Any]()
     with_timeout = asyncio.create_task(stream.once(20))
     without = asyncio.create_task(stream.once())
     await asyncio.sleep(0)
@@ -161,7 +179,7 @@ async def test_killed_and_finished_consumers_hold_no_values() -> None:
 
 
 async def test_cancelling_an_iteration_removes_the_consumer() -> None:
-    stream = WritableConsumableStream[int]()
+    stream = WritableConsumableStream[Any]()
     consumer = stream.create_consumer()
     waiting = asyncio.create_task(consumer.next())
     await asyncio.sleep(0)
@@ -186,7 +204,7 @@ async def test_two_tasks_may_not_share_a_wait() -> None:
 
 
 async def test_tracked_values_are_done_when_all_came_back() -> None:
-    stream = WritableConsumableStream[int]()
+    stream = WritableConsumableStream[Any]()
     done: list[int] = []
     stream.write_tracked(0, lambda: done.append(0))
     assert done == [0]

@@ -82,7 +82,7 @@ class Inbox:
     """What one consumer has not yet taken. The stream holds this, never the consumer itself, so
     that a consumer which nobody holds any more can take itself off the stream."""
 
-    __slots__ = ("_held", "_items", "_waiter", "id", "on_removed", "timeout")
+    __slots__ = ("_held", "_items", "_killed", "_waiter", "id", "on_removed", "timeout")
 
     def __init__(self, id: int, timeout: Timeout, on_removed: Callable[[Inbox], None]) -> None:
         self.id = id
@@ -91,6 +91,7 @@ class Inbox:
         self._items: deque[Any] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self._held: Tracked | None = None
+        self._killed: _End | None = None
 
     def __len__(self) -> int:
         return len(self._items)
@@ -100,6 +101,9 @@ class Inbox:
         if type(item) is Tracked:
             item.hold()
         self._items.append(item)
+        self._wake()
+
+    def _wake(self) -> None:
         waiter = self._waiter
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
@@ -111,7 +115,13 @@ class Inbox:
     def kill(self, value: Any) -> None:
         """Drop everything; the end is all there is."""
         self.clear()
-        self.end(value)
+        self._killed = _End(value)
+        self._wake()
+
+    @property
+    def killed(self) -> bool:
+        """Whether it was killed and its consumer has not noticed yet."""
+        return self._killed is not None
 
     def clear(self) -> None:
         """Drop everything."""
@@ -130,8 +140,11 @@ class Inbox:
         """(value, done) of the next item. Cancelling a wait loses nothing."""
         if self._held is not None:
             self.settle()
-        while not self._items:
+        while not self._items and self._killed is None:
             await self._wait(timeout)
+        if self._killed is not None:
+            end, self._killed = self._killed, None
+            return end.value, True
         item = self._items.popleft()
         kind = type(item)
         if kind is _End:
@@ -186,7 +199,7 @@ class Consumer(Generic[T]):
     @property
     def is_alive(self) -> bool:
         """Whether it is on its stream."""
-        return not self._removed
+        return not self._removed and not self._inbox.killed
 
     def get_backpressure(self) -> int:
         """How much it has not yet taken."""
