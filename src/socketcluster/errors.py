@@ -293,18 +293,15 @@ class UnknownError(SocketClusterError):
     """Anything else."""
 
 
-_NOT_ON_THE_WIRE = (UsageError, PeerError, RemoteError, InvalidRequestError)
-
-
 def _family(root: type[SocketClusterError]) -> dict[str, type[SocketClusterError]]:
-    found = {} if root in _NOT_ON_THE_WIRE else {root.__name__: root}
+    unsent = (UsageError, PeerError, RemoteError, InvalidRequestError)
+    found = {} if root in unsent else {root.__name__: root}
     for kind in root.__subclasses__():
         found |= _family(kind)
     return found
 
 
 _KNOWN = _family(SocketClusterError)
-
 # What a field of a peer's error may be; anything else goes to `fields` as it came.
 _FIELD_TYPES: dict[str, tuple[type, ...]] = {
     "code": (int,),
@@ -330,7 +327,6 @@ def dehydrate_error(error: BaseException | str | None) -> dict[str, Any] | str |
     For an exception of another family: its `name` if that is a string, or its class name, its text,
     and `status_code` and `is_bad_token` if set. A string or None is sent as it is. Field names on
     the wire are camelCase, datetimes ISO 8601 in UTC with milliseconds.
-
     Raises InvalidArgumentsError for anything that is neither.
     """
     if error is None or isinstance(error, str):
@@ -339,15 +335,14 @@ def dehydrate_error(error: BaseException | str | None) -> dict[str, Any] | str |
         raise InvalidArgumentsError(
             f"An error must be an exception or a string, not {type(error).__name__}"
         )
+    wire: dict[str, Any] = {"message": str(error), "name": _wire_name(error)}
     if isinstance(error, SocketClusterError):
-        message = error.message if error.public_message is None else error.public_message
-        wire: dict[str, Any] = {"message": message, "name": _wire_name(error)}
+        if error.public_message is not None:
+            wire["message"] = error.public_message
         for field in error.public_fields:
             value = getattr(error, field, None)
             if value is not None:
                 wire[_camel_case(field)] = _iso(value) if isinstance(value, datetime) else value
-    else:
-        wire = {"message": str(error), "name": _wire_name(error)}
     for field in ("status_code", "is_bad_token"):
         value = getattr(error, field, None)
         if _is_a(value, _FIELD_TYPES[field]):
@@ -379,6 +374,11 @@ def hydrate_error(obj: object) -> SocketClusterError:
     error.fields = rest
     error.is_remote = True
     return error
+
+
+def named(error: BaseException) -> str:
+    """An error as "Name: message"."""
+    return f"{_wire_name(error)}: {error}"
 
 
 def _wire_name(error: BaseException) -> str:

@@ -6,7 +6,7 @@ documentation: `server.listener("connection")` yields `ConnectionEvent` objects,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -240,6 +240,7 @@ class ChannelSubscribeEvent:
     """'subscribe' of an exchange or of a channel."""
 
     channel: str
+    subscription_options: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,3 +256,4 @@ class ChannelSubscribeFailEvent:
 
     channel: str
     error: BaseException
+    subscription_options: dict[str, Any] = field(default_factory=dict)

@@ -139,6 +139,30 @@ async def test_kick_out(make_server: Any) -> None:
             await socket.kick_out("a")
 
 
+async def test_kick_out_of_several_goes_on_past_a_failure(make_server: Any) -> None:
+    server = await make_server()
+    async with connected(server) as client:
+        (socket,) = server.clients.values()
+        for name in "ab":
+            await client.call("#subscribe", {"channel": name})
+        with pytest.raises(InvalidActionError, match="which it is not subscribed to"):
+            await socket.kick_out(["a", "none", "b"])
+        assert socket.channel_subscriptions == {}
+        assert socket.channel_subscriptions_count == 0
+        kicked = [(await client.event())["data"]["channel"] for _ in range(3)]
+        assert kicked == ["a", "none", "b"]
+
+
+async def test_only_a_call_subscribes(make_server: Any, running: Running) -> None:
+    server = await make_server()
+    async with connected(server) as client:
+        (socket,) = server.clients.values()
+        received = running.collect(socket.receiver("#subscribe"))
+        await client.transmit("#subscribe", {"channel": "c", "data": "x"})
+        await until(lambda: received == ["x"])
+        assert socket.subscriptions() == []
+
+
 async def test_exchange_states_and_events(make_server: Any, running: Running) -> None:
     server = await make_server()
     exchange = server.exchange

@@ -18,6 +18,7 @@ from socketcluster.errors import (
     InvalidRequestError,
     SocketClusterError,
     UnknownProcedureError,
+    named,
 )
 from socketcluster.events import RawEvent
 from socketcluster.middleware import MIDDLEWARE_INBOUND
@@ -237,6 +238,9 @@ async def _subscribe_through_middleware(
 def _accept_subscribe(
     socket: AGServerSocket, packet: AnyPacket, channel: str, data: Any
 ) -> Pending | None:
+    if packet.cid is None:  # As the original has it: only a call subscribes.
+        socket.write_receiver("#subscribe", data)
+        return None
     given = packet.data if isinstance(packet.data, dict) else {}
     options = {name: value for name, value in given.items() if name != "channel"}
     if data is not None or "data" in options:
@@ -280,7 +284,7 @@ def _unsubscribe(socket: AGServerSocket, packet: AnyPacket) -> None:
         socket.subscribed.unsubscribe(channel)
     except InvalidActionError as error:
         failure = BrokerError(
-            f"Failed to unsubscribe socket from the {channel} channel - {error.name}: {error}"
+            f"Failed to unsubscribe socket from the {channel} channel - {named(error)}"
         )
         _refuse(socket, packet, failure)
         return

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from socketcluster.errors import BadConnectionError, BrokerError, InvalidActionError
+from socketcluster.errors import BadConnectionError, BrokerError, InvalidActionError, named
 from socketcluster.events import (
     SubscribeEvent,
     SubscriptionEvent,
@@ -131,14 +131,20 @@ class SubscriptionMethods:
         """Unsubscribe the client from a channel, several, or all, and tell it why.
 
         Raises:
-            InvalidActionError: it is not subscribed to one of them.
+            InvalidActionError: it is not subscribed to one of them; it has left the others.
         """
         if channel is None:
             channels = self.subscriptions()
         else:
             channels = [channel] if isinstance(channel, str) else list(channel)
+        failure: InvalidActionError | None = None
         for name in channels:
-            self._kick_out(name, message)
+            try:
+                self._kick_out(name, message)
+            except InvalidActionError as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
 
     def _kick_out(self, channel: str, message: str | None) -> None:
         data = {"channel": channel} if message is None else {"channel": channel, "message": message}
@@ -170,5 +176,4 @@ class SubscriptionMethods:
 
 
 def _failed(channel: str, error: BaseException) -> BrokerError:
-    name = getattr(error, "name", type(error).__name__)
-    return BrokerError(f"Failed to subscribe socket to the {channel} channel - {name}: {error}")
+    return BrokerError(f"Failed to subscribe socket to the {channel} channel - {named(error)}")
