@@ -37,7 +37,6 @@ class AGAction:
 
     __slots__ = (
         "_decided",
-        "auth_state",
         "auth_token",
         "auth_token_error",
         "auth_token_expired_error",

@@ -93,6 +93,8 @@ class JWTAuthEngine:
             raise InvalidArgumentsError("Invalid token format - Token must be a string")
         if len(signed_token) > self._max_length:
             raise AuthTokenInvalidError("jwt is too long")
+        if signed_token.count(".") == 2 and signed_token.endswith("."):
+            raise AuthTokenInvalidError("jwt signature is required")
         # A public key is no secret: whoever has it could sign by HMAC.
         refused = ("none", *_HMAC) if _is_pem(key) else ("none",)
         algorithms = [a for a in options.get("algorithms") or () if a not in refused]

@@ -63,14 +63,22 @@ async def test_empty_claims_are_authenticated(make_server: Any) -> None:
         ("nonsense", "AuthTokenInvalidError", "jwt malformed", True),
         (signed({}, "x" * 32), "AuthTokenInvalidError", "invalid signature", True),
         (signed({}, "k" * 64, "HS512"), "AuthTokenInvalidError", "invalid algorithm", True),
-        (jwt.encode({}, "", "none"), "AuthTokenInvalidError", "invalid algorithm", True),
+        (jwt.encode({}, "", "none"), "AuthTokenInvalidError", "jwt signature is required", True),
+        (
+            jwt.encode({}, "", "none") + "eA",
+            "AuthTokenInvalidError",
+            "invalid algorithm",
+            True,
+        ),
+        (5, "AuthTokenError", "Invalid token format - Token must be a string", True),
+        ([], "AuthTokenError", "Invalid token format - Token must be a string", True),
         (signed({"exp": 5}), "AuthTokenExpiredError", "jwt expired", True),
         (signed({"nbf": 9e9}), "AuthTokenNotBeforeError", "jwt not active", False),
         ("x" * 100_000, "AuthTokenInvalidError", "jwt is too long", True),
     ],
 )
 async def test_bad_tokens_in_the_handshake(
-    make_server: Any, running: Running, token: str, name: str, message: str, is_bad: bool
+    make_server: Any, running: Running, token: Any, name: str, message: str, is_bad: bool
 ) -> None:
     server = await make(make_server)
     bad = running.collect(server.listener("badSocketAuthToken"))
@@ -88,6 +96,28 @@ async def test_bad_tokens_in_the_handshake(
         assert bad == [] or is_bad
         (socket,) = server.clients.values()
         assert socket.auth_token is None
+
+
+@pytest.mark.parametrize("token", [None, "", 0, False])
+async def test_no_token_in_the_handshake_is_no_error(
+    make_server: Any, running: Running, token: Any
+) -> None:
+    server = await make(make_server)
+    warnings = running.collect(server.listener("warning"))
+    async with connected(server, handshake=False) as client:
+        status = await client.handshake(token)
+        assert (status["isAuthenticated"], "authError" in status) == (False, False)
+    assert warnings == []
+
+
+async def test_a_refusal_is_answered_before_the_token_is_removed(make_server: Any) -> None:
+    server = await make(make_server)
+    async with connected(server) as client:
+        with pytest.raises(AnswerError):
+            await client.call("#authenticate", "bad")
+        await client.event()
+        assert '"rid":2' in str(client.messages[-2])
+        assert client.messages[-1] == '{"event":"#removeAuthToken"}'
 
 
 async def test_authenticate_later(make_server: Any, running: Running) -> None:
@@ -176,17 +206,36 @@ async def test_set_auth_token_before_the_handshake(make_server: Any) -> None:
         assert socket.auth_state == "unauthenticated"
 
 
-@pytest.mark.parametrize("claims", [{"iss": "a"}, {"bad": object()}])
+@pytest.mark.parametrize("claims", [{"iss": "a"}, {"bad": object()}, None, "text"])
 async def test_signing_that_fails_closes_with_4002(
-    make_server: Any, claims: dict[str, Any]
+    make_server: Any, running: Running, claims: Any
 ) -> None:
     server = await make(make_server)
+    gone = running.collect(server.listener("disconnection"))
     async with connected(server) as client:
         (socket,) = server.clients.values()
-        with pytest.raises(InvalidArgumentsError):
+        with pytest.raises(InvalidArgumentsError) as raised:
             await socket.set_auth_token(claims, issuer="b")
         assert socket.auth_state == "unauthenticated"
-        assert (await client.closed())[0] == 4002
+        # Why is nothing for the client.
+        assert await client.closed() == (4002, "")
+    await until(lambda: len(gone) == 1)
+    assert gone[0].reason == f"InvalidArgumentsError: {raised.value}"
+
+
+async def test_the_algorithm_cannot_be_changed(make_server: Any, running: Running) -> None:
+    server = await make(make_server)
+    warnings = running.collect(server.listener("warning"))
+    async with connected(server) as client:
+        (socket,) = server.clients.values()
+        await socket.set_auth_token({"n": 1}, algorithm="HS512")
+        token = (await client.event())["data"]["token"]
+        assert jwt.get_unverified_header(token)["alg"] == "HS256"
+        await until(lambda: len(warnings) == 1)
+        assert str(warnings[0].warning) == (
+            "Cannot change auth token algorithm at runtime - "
+            "It must be specified as a config option on launch"
+        )
 
 
 async def test_deauthenticate(make_server: Any, running: Running) -> None:

@@ -150,6 +150,7 @@ async def test_block_of_handshake_sc_closes_with_its_status_code(
             await client.handshake()
         assert blocked.value.wire["name"] == "NotNowError"
         assert blocked.value.wire["message"] == "Later"
+        assert blocked.value.wire["statusCode"] == code
         assert (await client.closed())[0] == code
 
 

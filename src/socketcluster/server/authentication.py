@@ -11,7 +11,7 @@ import copy
 import inspect
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from socketcluster.action import AGAction
 from socketcluster.auth import is_expired, translate_token_error
@@ -22,6 +22,7 @@ from socketcluster.errors import (
     BadConnectionError,
     InvalidActionError,
     InvalidArgumentsError,
+    named,
 )
 from socketcluster.events import (
     AuthenticateEvent,
@@ -161,22 +162,23 @@ class SocketAuth:
 
     async def _sign(self, claims: dict[str, Any], options: dict[str, Any]) -> str:
         server = self.socket.server
-        if not isinstance(claims, dict):
-            raise InvalidArgumentsError(
-                f"An auth token's claims must be a dict, not {type(claims).__name__}"
-            )
         options = {name: value for name, value in options.items() if value is not None}
-        if claims.get("exp") is None:
-            options.setdefault("expires_in", server.options.auth_default_expiry)
-        else:
-            options.pop("expires_in", None)
         options.update(server.default_signature_options, socket=self.socket)
         try:
+            if not isinstance(cast(object, claims), dict):
+                raise InvalidArgumentsError(
+                    f"An auth token's claims must be a dict, not {type(claims).__name__}"
+                )
+            if claims.get("exp") is None:
+                options.setdefault("expires_in", server.options.auth_default_expiry)
+            else:
+                options.pop("expires_in", None)
             signed = server.auth.sign_token(claims, server.signature_key, options)
             return str(await signed if inspect.isawaitable(signed) else signed)
         except Exception as error:
             self.socket.emit_error(error)
-            self.socket.disconnect(CLOSE_SIGNING_FAILED, str(error))
+            # The client is not told why: that is about this side only.
+            self.socket.leave(CLOSE_SIGNING_FAILED, named(error), "")
             raise
         # `claims` now also has what the engine added, `iat` and `exp`, as a client sees it.
 

@@ -6,6 +6,7 @@ Source: SocketCluster protocol 2, "Handshake"; WebSocket origins: RFC 6454.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -84,7 +85,7 @@ async def shake_hands(socket: AGServerSocket, request: Any) -> None:
     await socket.introduced()
     data = request.data if isinstance(request.data, dict) else {}
     signed_token = data.get("authToken")
-    if signed_token == "":
+    if signed_token in ("", 0):
         signed_token = None
     info = await socket.auth.verify(signed_token)
     if socket.state == CLOSED or not await _allowed(socket, request, info):
@@ -130,6 +131,8 @@ async def _allowed(socket: AGServerSocket, request: Any, info: Any) -> bool:
             status = getattr(error, "status_code", None)
             if type(status) is not int or not (3000 <= status <= 4999 or status == 1000):
                 status = CLOSE_HANDSHAKE_REJECTED
+            with contextlib.suppress(AttributeError):  # An error that takes no attributes.
+                error.status_code = status  # type: ignore[attr-defined]
             request.error(error)
             socket.disconnect(status)
         return False
@@ -218,8 +221,8 @@ async def authenticate(socket: AGServerSocket, request: Any) -> None:
         if socket.state == CLOSED:
             return
         if getattr(error, "is_bad_token", False):
-            socket.auth.drop_and_tell()
             request.error(error)
+            socket.auth.drop_and_tell()
         else:
             shown = None if signed_token is None else dehydrate_error(error)
             request.end({"isAuthenticated": False, "authError": shown})

@@ -156,11 +156,15 @@ class AGServerSocket(
             raise InvalidArgumentsError(
                 f"The close code must be 1000 to 1014 or 3000 to 4999, not {code!r}"
             )
+        self.leave(code, reason, reason or "")
+
+    def leave(self, code: int, reason: str | None, told: str) -> None:
+        """Close after what was sent, with one reason for the events and one for the client."""
         if self.state != states.CLOSED:
             self.outbound.flush_batch()
             self.outbound.flush()
             self.closed(code, reason)
-            self.connection.close(code, reason or "")
+            self.connection.close(code, told)
 
     def terminate(self) -> None:
         """Drop the connection without a close frame: code 1006."""
