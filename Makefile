@@ -11,7 +11,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --ro
 run: $(VENV)/run.stamp demo-client
 	@$(BIN)/socketcluster serve --port $(PORT)
 
-test: $(VENV)/dev.stamp demo-client interop-clients chromium
+test: $(VENV)/dev.stamp demo-client interop-clients chromium broker-servers
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 check: $(VENV)/dev.stamp
@@ -45,7 +45,7 @@ $(VENV)/dev.stamp: $(VENV)/bin/python pyproject.toml constraints.txt
 	@$(INSTALL) -e '.[cli,dev]'
 	@touch $@ $(VENV)/run.stamp
 
-.PHONY: demo-client interop-clients chromium
+.PHONY: demo-client interop-clients chromium broker-servers
 
 # The demo page uses the official JavaScript client; without npm the page says how to get it.
 demo-client:
@@ -65,6 +65,12 @@ chromium:
 		echo "Installing Chromium"; \
 		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; } >/dev/null 2>&1 \
 			|| echo "Chromium could not be installed: the demo page test needs it"; fi
+
+broker-servers:
+	@if ! { command -v redis-server && command -v nats-server; } >/dev/null 2>&1 && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
+		echo "Installing redis-server and nats-server"; \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends redis-server nats-server; } >/dev/null 2>&1 \
+			|| echo "redis-server and nats-server could not be installed: the broker tests need them"; fi
 
 clean:
 	rm -rf $(VENV) .demo .autobahn tests/interop/js/node_modules

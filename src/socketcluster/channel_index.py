@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from socketcluster.brokers.base import Broker
 from socketcluster.errors import BrokerError, SocketClusterError
+from socketcluster.events import BrokerAwayEvent, BrokerGapEvent
 from socketcluster.protocol.state import PENDING, SUBSCRIBED, UNSUBSCRIBED
 from socketcluster.protocol.wire import Wire
 from socketcluster.streams import StreamDemux
@@ -44,7 +45,7 @@ class ChannelEntry:
 class ChannelIndex:
     """The channels wanted in this process; it listens to the broker."""
 
-    __slots__ = ("_broker", "_on_error", "_outputs", "_wire", "channels")
+    __slots__ = ("_broker", "_emit", "_on_error", "_outputs", "_wire", "channels")
 
     def __init__(
         self,
@@ -52,12 +53,14 @@ class ChannelIndex:
         wire: Wire,
         outputs: StreamDemux[Any],
         on_error: Callable[[BaseException], None],
+        emit: Callable[[str, Any], None],
     ) -> None:
         self.channels: dict[str, ChannelEntry] = {}
         self._broker = broker
         self._wire = wire
         self._outputs = outputs
         self._on_error = on_error
+        self._emit = emit
         broker.attach(self)
 
     def close(self) -> None:
@@ -69,6 +72,25 @@ class ChannelIndex:
     def broker_failed(self, error: BaseException) -> None:
         """See `BrokerListener`."""
         self._on_error(error)
+
+    def engine_lost(self, error: BrokerError) -> None:
+        """See `BrokerListener`."""
+        self._emit("brokerAway", BrokerAwayEvent(error))
+
+    def engine_recovered(self, duration: float, error: BrokerError) -> None:
+        """See `BrokerListener`."""
+        self._emit("brokerGap", BrokerGapEvent(duration, error))
+
+    def engine_message_received(self, channel: str, payload: bytes) -> None:
+        """Deliver what came through an engine, if it is what the codec makes."""
+        if channel in self.channels:
+            try:
+                self._wire.decode_payload(payload)
+            except SocketClusterError as error:
+                reason = f"A message on the channel {channel!r} of the engine is foreign: {error}"
+                self.broker_failed(BrokerError(reason))
+                return
+            self.message_received(channel, payload)
 
     def message_received(self, channel: str, payload: bytes) -> None:
         """Deliver a publish here. Called by the broker."""

@@ -236,6 +236,24 @@ class AuthTokenSignedEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class BrokerAwayEvent:
+    """'brokerAway' of an exchange: the broker's engine is lost; it is tried again."""
+
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerGapEvent:
+    """'brokerGap' of an exchange: the engine is back, and everything is subscribed again.
+
+    Publishes of the last `duration` milliseconds may be missing; `error` is why it was lost.
+    """
+
+    duration: float
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
 class ChannelSubscribeEvent:
     """'subscribe' of an exchange or of a channel."""
 

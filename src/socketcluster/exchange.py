@@ -27,8 +27,8 @@ from socketcluster.streams import AsyncStreamEmitter, StreamDemux
 class AGExchange(ChannelMethods, AsyncStreamEmitter):
     """The server's own pub/sub client, and the local index of its sockets' subscriptions.
 
-    Events: 'subscribe', 'unsubscribe', 'subscribeFail', 'error', 'ready'. Its calls pass no
-    middleware. It can be made and used before any event loop runs.
+    Events: 'subscribe', 'unsubscribe', 'subscribeFail', 'error', 'ready', 'brokerAway',
+    'brokerGap'. Its calls pass no middleware. It can be made and used before any event loop runs.
     """
 
     __slots__ = (
@@ -57,7 +57,7 @@ class AGExchange(ChannelMethods, AsyncStreamEmitter):
         self._wire = wire
         self._channel_outputs = StreamDemux[Any]()
         self._channel_listeners = StreamDemux[Any]()
-        self._index = ChannelIndex(broker, wire, self._channel_outputs, self._failed)
+        self._index = ChannelIndex(broker, wire, self._channel_outputs, self._failed, self.emit)
         self._channels = self._index.channels
 
     async def start(self) -> None:

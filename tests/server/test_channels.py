@@ -219,6 +219,9 @@ class SlowBroker:
     async def close(self) -> None:
         pass
 
+    async def check(self) -> None:
+        pass
+
     def _operation(self, kind: str, channel: str) -> asyncio.Future[None]:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.operations.append((kind, channel, done))

@@ -5,15 +5,30 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import Protocol
 
+from socketcluster.errors import BrokerError
+
 
 class BrokerListener(Protocol):
     """Who hears from a broker: the exchange. Called in its loop; must not raise."""
 
     def message_received(self, channel: str, payload: bytes) -> None:
-        """A publish on a channel that is subscribed to."""
+        """A publish of this process on a channel that is subscribed to, come straight back."""
+
+    def engine_message_received(self, channel: str, payload: bytes) -> None:
+        """A publish that an engine delivered: anybody may have sent it, so it is not checked."""
 
     def broker_failed(self, error: BaseException) -> None:
         """Something went wrong that no call can report."""
+
+    def engine_lost(self, error: BrokerError) -> None:
+        """The engine cannot be reached, or no longer delivers; the broker tries again."""
+
+    def engine_recovered(self, duration: float, error: BrokerError) -> None:
+        """The engine is back after `error`, and everything is subscribed again.
+
+        Publishes of the last `duration` milliseconds may be missing: since the last time that
+        the engine was known to deliver.
+        """
 
 
 class Broker(Protocol):
@@ -33,6 +48,16 @@ class Broker(Protocol):
 
     async def close(self) -> None:
         """Free everything; nothing is heard after it."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether publishes reach, and come from, all processes, as far as is known."""
+
+    async def check(self) -> None:
+        """Send something through the engine and wait until it comes back.
+
+        Raises `BrokerError` if it does not within a few seconds.
+        """
 
     def subscribe(self, channel: str) -> Awaitable[None] | None:
         """Have publishes on the channel delivered."""

@@ -24,6 +24,14 @@ class SimpleBroker:
     async def close(self) -> None:
         """Nothing to free."""
 
+    @property
+    def ready(self) -> bool:
+        """Always."""
+        return True
+
+    async def check(self) -> None:
+        """There is nothing in between."""
+
     def subscribe(self, channel: str) -> None:
         """Done at once."""
         self._channels.add(channel)

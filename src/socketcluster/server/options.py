@@ -25,6 +25,7 @@ CLEANUP_MODES = ("kill", "close", "none")
 WITHOUT_EFFECT = frozenset({"authSignAsync", "authVerifyAsync", "cloneData"})
 """Options that servers in the field still pass and that mean nothing here."""
 
+_BROKER = ("attach", "start", "close", "check", "subscribe", "unsubscribe", "publish")
 _DURATIONS = (
     "handshake_timeout",
     "ack_timeout",
@@ -59,7 +60,8 @@ class ServerOptions:
     Attributes:
         ws_engine: "picows", "asgi", a "module:attribute" path, or an engine object.
         ws_engine_server_options: handed to the engine as keyword arguments when it is made.
-        auth_key: the secret for HMAC algorithms; 256 random bits in hex if None.
+        auth_key: the secret for HMAC algorithms; if None, SOCKETCLUSTER_AUTH_KEY of the
+            environment or 256 random bits in hex.
         auth_private_key, auth_public_key: PEM, for RSA and ECDSA algorithms; both or neither.
         auth_default_expiry: seconds that a token is good for.
         auth_algorithm: signs, and is the one accepted unless `auth_verify_algorithms` is set.
@@ -71,7 +73,9 @@ class ServerOptions:
         strict_handshake: close a socket (4009) whose first packet is not '#handshake'.
         socket_stream_cleanup_mode: what happens to a socket's streams at 'end': "kill" drops
             their backlog, "close" lets it be taken, "none" leaves them.
-        broker_engine, auth_engine, codec_engine: objects; None for the defaults.
+        broker_engine: a URL or a `Broker` object; None for SOCKETCLUSTER_BROKER of the
+            environment, or the one in process.
+        auth_engine, codec_engine: objects; None for the defaults.
         handle_protocols: called with (set of offered sub-protocols, request), returns one or None.
         request_creator: called with (socket, id, procedure, data), returns an AGRequest.
         max_payload: bytes of one message, after inflating too.
@@ -194,10 +198,10 @@ class ServerOptions:
             raise _wrong("ws_engine_server_options", "a mapping", self.ws_engine_server_options)
         if self.codec_engine is not None and not has_methods(self.codec_engine, "encode", "decode"):
             raise _wrong("codec_engine", "an object with encode and decode", self.codec_engine)
-        if self.broker_engine is not None and not has_methods(
-            self.broker_engine, "attach", "start", "close", "subscribe", "unsubscribe", "publish"
+        if self.broker_engine is not None and not (
+            isinstance(self.broker_engine, str) or has_methods(self.broker_engine, *_BROKER)
         ):
-            raise _wrong("broker_engine", "a Broker object", self.broker_engine)
+            raise _wrong("broker_engine", "a URL or a Broker object", self.broker_engine)
         for name in ("handle_protocols", "request_creator"):
             if getattr(self, name) is not None and not callable(getattr(self, name)):
                 raise _wrong(name, "a callable", getattr(self, name))

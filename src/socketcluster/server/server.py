@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
 from socketcluster.auth import AuthEngine, JWTAuthEngine
-from socketcluster.brokers.simple import SimpleBroker
+from socketcluster.brokers.registry import resolve_broker
 from socketcluster.codecs.base import CodecEngine
 from socketcluster.codecs.json import JSONCodec
 from socketcluster.engines.base import ASGIApp, ListenAddress
@@ -34,6 +35,9 @@ from socketcluster.server.running import Background, Running
 from socketcluster.server.socket import AGServerSocket
 from socketcluster.server.supervision import Supervision
 from socketcluster.server.ticker import Ticker
+
+AUTH_KEY_VARIABLE = "SOCKETCLUSTER_AUTH_KEY"
+"""The `auth_key` of servers that are given none, so that all processes of one have the same."""
 
 
 class AGServer(Supervision):
@@ -72,16 +76,17 @@ class AGServer(Supervision):
             self.signature_key = opts.auth_private_key
             self.verification_key = opts.auth_public_key
         else:
-            self.signature_key = self.verification_key = opts.auth_key or secrets.token_hex(32)
+            self.signature_key = self.verification_key = (
+                opts.auth_key or os.environ.get(AUTH_KEY_VARIABLE) or secrets.token_hex(32)
+            )
         self.default_signature_options = {"algorithm": opts.auth_algorithm}
         accepted = opts.auth_verify_algorithms or [opts.auth_algorithm]
         self.default_verification_options = {"algorithms": list(accepted)}
         self.auth: AuthEngine = opts.auth_engine or JWTAuthEngine()
         self.codec: CodecEngine = opts.codec_engine or JSONCodec()
         self.wire = Wire(self.codec, opts.droppable)
-        self.exchange = AGExchange(
-            opts.broker_engine or SimpleBroker(), self.wire, self.emit_warning
-        )
+        broker = resolve_broker(opts.broker_engine)
+        self.exchange = AGExchange(broker, self.wire, self.emit_warning)
         self.engine = resolve_engine(opts.ws_engine, opts.ws_engine_server_options)
         self.origin_patterns = opts.origin_patterns()
         self.middleware: dict[str, MiddlewareFunction] = {}

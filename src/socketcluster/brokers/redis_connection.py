@@ -1,0 +1,195 @@
+"""One connection to a Redis or Valkey server, in RESP3: commands in order, pushes apart.
+
+Own code over the parser of hiredis, for it is on the path of every message: the clients at hand
+cost several times as much per message, and need two connections.
+
+Source: Redis documentation, "RESP protocol spec", HELLO, CLIENT KILL.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import hiredis
+
+from socketcluster.brokers.address import BrokerAddress, host_port
+from socketcluster.errors import BrokerError
+
+Command = tuple[Any, ...]
+"""Of str and bytes."""
+
+Reply = Callable[[Any], None]
+Awaited = tuple[tuple[bytes, bytes] | None, Reply]
+"""(The push that answers, if it is one: its kind and channel; who gets the answer or an error)."""
+
+_NOTHING = object()
+
+
+@dataclass(frozen=True, slots=True)
+class RedisAccount:
+    """Who one is at a server, and whether by TLS."""
+
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    tls: ssl.SSLContext | None = None
+
+    @classmethod
+    def of(cls, address: BrokerAddress) -> RedisAccount:
+        """As a URL says. Raises `InvalidOptionsError`."""
+        tls = address.tls() if address.scheme.startswith("rediss") else None
+        return cls(address.username, address.password, tls)
+
+
+class RedisConnection(asyncio.Protocol):
+    """An open connection. `on_push` and `on_lost` are to be set before anything is awaited."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.client_id = ""
+        self.client_address = ""
+        self.on_push: Callable[[Sequence[Any]], None] = lambda push: None
+        self.on_lost: Callable[[BrokerError], None] = lambda error: None
+        self._reader = hiredis.Reader(notEnoughData=_NOTHING)
+        self._awaited: deque[Awaited] = deque()
+        self._transport: asyncio.Transport | None = None
+        self._error: BrokerError | None = None
+
+    def send(self, commands: Sequence[Command], awaited: Sequence[Awaited]) -> None:
+        """Send commands in one go; each of `awaited` gets one answer, or what went wrong.
+
+        Raises:
+            BrokerError: the connection is lost.
+        """
+        if self._error is not None or self._transport is None:
+            raise self._error or BrokerError(f"{self.name} is not connected")
+        packed = b"".join([hiredis.pack_command(command) for command in commands])
+        self._awaited.extend(awaited)
+        self._transport.write(packed)
+
+    async def call(self, *command: str | bytes) -> Any:
+        """Send one command and wait for its answer.
+
+        Raises:
+            BrokerError: the server refused, or the connection is lost.
+        """
+        return await self.call_for_push(None, *command)
+
+    async def call_for_push(self, push: tuple[bytes, bytes] | None, *command: str | bytes) -> Any:
+        """`call`, for a command that is answered by a push."""
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+        def reply(value: Any) -> None:
+            if answer.done():
+                return
+            if isinstance(value, Exception):
+                answer.set_exception(refusal(value))
+            else:
+                answer.set_result(value)
+
+        self.send([command], [(push, reply)])
+        return await answer
+
+    def close(self) -> None:
+        """Drop it."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See `asyncio.Protocol`."""
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        """See `asyncio.Protocol`."""
+        self._reader.feed(data)
+        try:
+            while (value := self._reader.gets()) is not _NOTHING:
+                self._take(value)
+        except hiredis.ProtocolError as error:
+            self._fail(BrokerError(f"{self.name} does not speak the Redis protocol: {error}"))
+            self.close()
+
+    def _take(self, value: Any) -> None:
+        awaited = self._awaited
+        if type(value) is hiredis.PushNotification:
+            if awaited and awaited[0][0] == (value[0], value[1]):
+                awaited.popleft()[1](value)
+            else:
+                self.on_push(value)
+        elif awaited:
+            awaited.popleft()[1](value)
+        else:
+            raise hiredis.ProtocolError("an answer to no command")
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """See `asyncio.Protocol`."""
+        reason = f": {error}" if error is not None else ""
+        self._fail(BrokerError(f"{self.name} closed the connection{reason}"))
+
+    def _fail(self, error: BrokerError) -> None:
+        if self._error is None:
+            self._error = error
+            self.on_lost(error)
+            while self._awaited:
+                self._awaited.popleft()[1](error)
+
+
+async def connect(host: str, port: int, account: RedisAccount) -> RedisConnection:
+    """An open connection in RESP3, authenticated.
+
+    Raises:
+        BrokerError: it cannot be reached, or refuses.
+    """
+    name = host_port(host, port)
+    connection = RedisConnection(name)
+    try:
+        await asyncio.get_running_loop().create_connection(
+            lambda: connection, host, port, ssl=account.tls
+        )
+    except OSError as error:  # ssl.SSLError is one.
+        reason = error.strerror or str(error)
+        raise BrokerError(f"Cannot connect to {name}: {reason}") from error
+    hello = ["HELLO", "3"]
+    if account.password is not None:
+        hello += ["AUTH", account.username or "default", account.password]
+    try:
+        info = await connection.call(*hello, "SETNAME", "socketcluster")
+        connection.client_id = str(info[b"id"])
+        connection.client_address = await _own_address(connection)
+    except BrokerError as error:
+        connection.close()
+        if str(error).startswith(("NOPROTO", "ERR unknown command")):
+            raise BrokerError(f"{name} is too old: Redis 6 or newer is needed") from error
+        raise BrokerError(f"{name} refused: {error}") from error
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+async def _own_address(connection: RedisConnection) -> str:
+    """This connection's address as the server sees it; empty where the server does not tell."""
+    try:
+        info: bytes = await connection.call("CLIENT", "INFO")
+    except BrokerError:
+        return ""  # Before Redis 6.2, or not allowed.
+    for part in info.decode().split():
+        name, _, value = part.partition("=")
+        if name == "addr":
+            return value
+    return ""
+
+
+def refusal(error: Exception) -> BrokerError:
+    """What a server answered, as an error of ours."""
+    if isinstance(error, BrokerError):
+        return error
+    refused = BrokerError(str(error))
+    refused.__cause__ = error
+    return refused

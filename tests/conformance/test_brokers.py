@@ -1,0 +1,233 @@
+"""One suite over all brokers, against real servers."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any
+
+import pytest
+
+from broker_servers import EngineServers, running_engine
+from socketcluster import AGServer
+from socketcluster.brokers.base import Broker
+from socketcluster.brokers.registry import create_broker
+from socketcluster.brokers.simple import SimpleBroker
+from support import connected, soon, until
+
+KINDS = ("simple", "zeromq", "redis", "redis-sentinel", "redis-cluster", "nats", "nats-cluster")
+NAMES = ("a", "ab", "a.b", "a.*", "a.>", "*", ">", "a b", "é", ".", "a..b", ".a", "%2E", "a\0", "%")
+
+pytestmark = pytest.mark.xdist_group("brokers")
+
+
+class Listener:
+    """What a broker reports."""
+
+    def __init__(self) -> None:
+        self.received: list[tuple[str, bytes]] = []
+        self.failures: list[BaseException] = []
+        self.lost: list[BaseException] = []
+        self.gaps: list[float] = []
+
+    def message_received(self, channel: str, payload: bytes) -> None:
+        self.received.append((channel, payload))
+
+    def engine_message_received(self, channel: str, payload: bytes) -> None:
+        self.received.append((channel, payload))
+
+    def broker_failed(self, error: BaseException) -> None:
+        self.failures.append(error)
+
+    def engine_lost(self, error: BaseException) -> None:
+        self.lost.append(error)
+
+    def engine_recovered(self, duration: float, error: BaseException) -> None:
+        self.gaps.append(duration)
+
+
+class Made:
+    """A broker and its listener."""
+
+    def __init__(self, broker: Broker) -> None:
+        self.broker = broker
+        self.listener = Listener()
+        broker.attach(self.listener)
+
+    @property
+    def received(self) -> list[tuple[str, bytes]]:
+        return self.listener.received
+
+    async def subscribe(self, channel: str) -> None:
+        await done(self.broker.subscribe(channel))
+
+    async def publish(self, channel: str, payload: bytes) -> None:
+        await done(self.broker.publish(channel, payload))
+
+
+async def done(operation: Awaitable[None] | None) -> None:
+    if operation is not None:
+        await soon(operation)
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def engine(request: Any) -> Iterator[EngineServers | None]:
+    """A running engine of each kind; None for the broker in process."""
+    if request.param == "simple":
+        yield None
+        return
+    with running_engine(request.param) as servers:
+        yield servers
+
+
+@pytest.fixture
+def url(engine: EngineServers | None) -> str:
+    """The engine's URL, with a prefix for the test."""
+    return "simple:" if engine is None else f"{engine.url}?prefix=t{secrets.token_hex(6)}"
+
+
+MakeBrokers = Callable[..., Awaitable[tuple[Made, Made]]]
+
+
+@pytest.fixture
+async def pair(url: str) -> AsyncIterator[MakeBrokers]:
+    """Make two started brokers on the engine; the one in process is one alone."""
+    started: list[Made] = []
+
+    async def make(suffix: str = "") -> tuple[Made, Made]:
+        made = [Made(create_broker(url + suffix)) for _ in range(2)]
+        if isinstance(made[0].broker, SimpleBroker):
+            made[1] = made[0]
+        for item in dict.fromkeys(made):
+            started.append(item)
+            await soon(item.broker.start())
+        return made[0], made[1]
+
+    yield make
+    for item in started:
+        await item.broker.close()
+        assert item.listener.lost == []
+        assert item.listener.failures == []
+
+
+async def reaches(sender: Made, receiver: Made, channel: str) -> None:
+    """Wait until subscriptions have spread within the engine: a NATS cluster does not tell."""
+    receiver.received.clear()
+    async with asyncio.timeout(10):
+        while not receiver.received:
+            await sender.publish(channel, b'"probe"')
+            await asyncio.sleep(0.02)
+    await sender.publish(channel, b'"last probe"')
+    await until(lambda: receiver.received[-1][1] == b'"last probe"')
+    receiver.received.clear()
+
+
+async def test_a_publish_reaches_every_process_once_and_in_order(pair: MakeBrokers) -> None:
+    a, b = await pair()
+    for made in dict.fromkeys((a, b)):
+        await made.subscribe("news")
+    await reaches(a, b, "news")
+    await reaches(b, a, "news")
+    for made in (a, b):
+        made.received.clear()
+
+    async def publisher(made: Made, name: str) -> None:
+        for number in range(20):
+            await made.publish("news", f'"{name} {number}"'.encode())
+
+    await soon(asyncio.gather(*(publisher((a, b)[n % 2], f"p{n}") for n in range(50))))
+    for made in (a, b):
+        await until(lambda made=made: len(made.received) >= 1000)  # type: ignore[misc]
+        texts = [payload.decode().strip('"').split() for _, payload in made.received]
+        assert len(texts) == 1000
+        for n in range(50):
+            assert [int(t[1]) for t in texts if t[0] == f"p{n}"] == list(range(20))
+
+
+async def test_names_are_exact(pair: MakeBrokers) -> None:
+    a, b = await pair()
+    for name in NAMES:
+        await b.subscribe(name)
+        await reaches(a, b, name)
+    await a.publish("abc", b"0")
+    for name in NAMES:
+        await a.publish(name, name.encode())
+    await until(lambda: len(b.received) >= len(NAMES))
+    assert sorted(b.received) == sorted((name, name.encode()) for name in NAMES)
+
+
+async def test_only_what_is_subscribed_is_delivered(pair: MakeBrokers) -> None:
+    a, b = await pair()
+    await b.subscribe("a")
+    await b.subscribe("b")
+    await reaches(a, b, "a")
+    await reaches(a, b, "b")
+    await done(b.broker.unsubscribe("a"))
+    await a.publish("a", b"1")
+    await a.publish("b", b"2")
+    await until(lambda: b.received == [("b", b"2")])
+    await b.subscribe("a")
+    await reaches(a, b, "a")
+
+
+async def test_any_bytes_up_to_half_a_megabyte(pair: MakeBrokers) -> None:
+    a, b = await pair()
+    await b.subscribe("a")
+    await reaches(a, b, "a")
+    payloads = [b"\x00\xff\r\n", b"", bytes(512 * 1024)]
+    for payload in payloads:
+        await a.publish("a", payload)
+    await until(lambda: len(b.received) == 3)
+    assert [payload for _, payload in b.received] == payloads
+
+
+async def test_a_round_trip(pair: MakeBrokers) -> None:
+    for made in await pair():
+        assert made.broker.ready
+        await soon(made.broker.check())
+
+
+async def test_a_prefix_keeps_applications_apart(url: str, pair: MakeBrokers) -> None:
+    if url == "simple:":
+        return
+    a, b = await pair()
+    other = Made(create_broker(url + "x"))
+    await soon(other.broker.start())
+    await b.subscribe("a")
+    await other.subscribe("a")
+    await reaches(a, b, "a")
+    await other.publish("a", b"1")
+    await a.publish("a", b"2")
+    await until(lambda: (b.received, other.received) == ([("a", b"2")], [("a", b"1")]))
+    await other.broker.close()
+
+
+async def test_clients_of_two_servers(url: str, make_server: Any) -> None:
+    if url == "simple:":
+        one = two = await make_server()
+    else:
+        one, two = [await make_server(broker_engine=url) for _ in range(2)]
+    assert isinstance(two, AGServer)
+    async with connected(one) as alice, connected(two) as bob:
+        await bob.call("#subscribe", {"channel": "a"})
+        async with asyncio.timeout(10):
+            while bob.events.empty():
+                await alice.call("#publish", {"channel": "a", "data": {"n": [1, None, "é"]}})
+                await asyncio.sleep(0.02)
+        packet = await bob.event()
+        assert packet["event"] == "#publish"
+        assert packet["data"] == {"channel": "a", "data": {"n": [1, None, "é"]}}
+        await one.exchange.invoke_publish("a", 5)
+        while (await bob.event())["data"]["data"] != 5:
+            pass
+
+
+async def test_a_subscription_is_in_place_when_it_is_confirmed(pair: MakeBrokers) -> None:
+    """On the same server at least: of a NATS cluster the others follow."""
+    a, _ = await pair()
+    for number in range(200):
+        channel = f"c{number}"
+        await a.subscribe(channel)
+        await a.publish(channel, b"1")
+    await until(lambda: len(a.received) == 200)
