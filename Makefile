@@ -1,4 +1,4 @@
-# Everything is set up on demand: `make run`, `make test`, `make check`, `make autobahn`.
+# Everything is set up on demand: `make run`, `make test`, `make check`, `make autobahn`, `make bench`.
 PYTHON ?= python3
 PORT ?= 8000
 VENV := .venv
@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 NPM := $(shell command -v npm 2>/dev/null)
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --root-user-action=ignore -c constraints.txt
 
-.PHONY: run test check format autobahn autobahn-ci clean
+.PHONY: run test check format autobahn autobahn-ci bench bench-quick clean
 
 run: $(VENV)/run.stamp demo-client
 	@$(BIN)/socketcluster serve --port $(PORT)
@@ -15,19 +15,27 @@ test: $(VENV)/dev.stamp demo-client interop-clients chromium broker-servers
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 check: $(VENV)/dev.stamp
-	$(BIN)/ruff check src tests examples tools
-	$(BIN)/ruff format --check src tests examples tools
+	$(BIN)/ruff check src tests examples tools bench
+	$(BIN)/ruff format --check src tests examples tools bench
 	$(BIN)/mypy
 
 format: $(VENV)/dev.stamp
-	$(BIN)/ruff check --fix src tests examples tools
-	$(BIN)/ruff format src tests examples tools
+	$(BIN)/ruff check --fix src tests examples tools bench
+	$(BIN)/ruff format src tests examples tools bench
 
 autobahn: $(VENV)/dev.stamp
 	$(BIN)/python tools/run_autobahn.py
 
 autobahn-ci: $(VENV)/dev.stamp
 	$(BIN)/python tools/run_autobahn.py --without-compression
+
+# Some twenty-five minutes; it writes bench/results.md and bench/results.svg.
+bench: $(VENV)/bench.stamp bench-servers
+	@$(BIN)/python -m bench
+
+# Less than two minutes; it prints, and writes nothing.
+bench-quick: $(VENV)/bench.stamp bench-servers
+	@$(BIN)/python -m bench --quick
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -45,7 +53,12 @@ $(VENV)/dev.stamp: $(VENV)/bin/python pyproject.toml constraints.txt
 	@$(INSTALL) -e '.[cli,dev]'
 	@touch $@ $(VENV)/run.stamp
 
-.PHONY: demo-client interop-clients chromium broker-servers
+$(VENV)/bench.stamp: $(VENV)/bin/python pyproject.toml constraints.txt
+	@echo "Installing the package and what it is compared with"
+	@$(INSTALL) -e '.[cli,bench]'
+	@touch $@ $(VENV)/run.stamp
+
+.PHONY: demo-client interop-clients chromium broker-servers bench-servers
 
 # The demo page uses the official JavaScript client; without npm the page says how to get it.
 demo-client:
@@ -60,6 +73,12 @@ interop-clients:
 		echo "Fetching the JavaScript clients"; \
 		npm install --silent --prefix tests/interop/js --no-audit --no-fund --no-package-lock && touch tests/interop/js/node_modules/.stamp; fi
 
+bench-servers:
+	@if [ -z "$(NPM)" ]; then echo "npm is missing: the benchmark compares with the original, on Node"; exit 1; fi
+	@if [ ! -f bench/js/node_modules/.stamp ] || [ bench/js/package.json -nt bench/js/node_modules/.stamp ]; then \
+		echo "Fetching socketcluster-server"; \
+		npm install --silent --prefix bench/js --no-audit --no-fund --no-package-lock && touch bench/js/node_modules/.stamp; fi
+
 chromium:
 	@if ! command -v chromium >/dev/null 2>&1 && ! command -v google-chrome >/dev/null 2>&1 && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
 		echo "Installing Chromium"; \
@@ -73,4 +92,4 @@ broker-servers:
 			|| echo "redis-server and nats-server could not be installed: the broker tests need them"; fi
 
 clean:
-	rm -rf $(VENV) .demo .autobahn tests/interop/js/node_modules
+	rm -rf $(VENV) .demo .autobahn tests/interop/js/node_modules bench/js/node_modules bench/build

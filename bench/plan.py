@@ -1,0 +1,175 @@
+"""What is measured and what is asked of it: the works, and the targets as ratios."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from bench.contenders import (
+    ASGI,
+    DEFLATE,
+    INBOUND,
+    LIMIT,
+    MIN_BIN,
+    NPM,
+    OUTBOUND,
+    PICOWS,
+    SOCKETIO,
+    Contender,
+)
+from bench.load import Load
+
+SHOWN = (LIMIT, PICOWS, ASGI, NPM, SOCKETIO)
+"""The contenders of the table of works."""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A server under a load."""
+
+    contender: Contender
+    load: Load
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A row of the table of works: one figure, `metric` of a sample, for every contender."""
+
+    title: str
+    load: Load
+    metric: str = "cpu_us"
+    unit: str = "µs"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The figure at `of`, over that at `to` if there is one, is at most `limit`. Without a limit
+    it is there to be compared with: how the same cost grows where nothing is Python's."""
+
+    title: str
+    of: Point
+    to: Point | None
+    limit: float | None
+    metric: str = "cpu_us"
+    unit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Works and targets."""
+
+    works: list[Work]
+    targets: list[Target]
+
+    def points(self) -> dict[Load, list[Contender]]:
+        """Which servers each load is for, in order."""
+        found: dict[Load, list[Contender]] = {}
+        for work in self.works:
+            found[work.load] = list(SHOWN)
+        for target in self.targets:
+            for point in filter(None, (target.of, target.to)):
+                contenders = found.setdefault(point.load, [])
+                if point.contender not in contenders:
+                    contenders.append(point.contender)
+        return found
+
+    def most_sockets(self) -> int:
+        """The sockets of the largest load."""
+        return max(load.sockets for load in self.points())
+
+
+RPC_1 = Load("rpc", 50)
+RPC_32 = Load("rpc", 50, 32)
+PUBLISH_1 = Load("publish", 1000)
+PUBLISH_4 = Load("publish", 1000, 4)
+PUBLISH_100 = Load("publish", 100, 16)
+CONNECT = Load("connect", 10_000, 64)
+
+_MAIN: dict[Load, tuple[str, float, float]] = {
+    # Load: title, target to the bare server, target to the original
+    RPC_1: ("RPC, 50 sockets, 1 in flight", 1.5, 0.5),
+    RPC_32: ("RPC, 50 sockets, 32 in flight", 6, 0.2),
+    PUBLISH_1: ("publish to 1,000, 1 in flight", 1.35, 0.45),
+    PUBLISH_4: ("publish to 1,000, 4 in flight", 1.35, 0.16),
+    PUBLISH_100: ("publish to 100, 16 in flight", 1.8, 0.09),
+}
+
+
+def full() -> Plan:
+    """Everything."""
+    main = _main(CONNECT)
+    return Plan(main.works, [*main.targets, *_options(), *_growth()])
+
+
+def quick() -> Plan:
+    """The table of works with fewer connections, and what the options cost."""
+    main = _main(replace(CONNECT, sockets=2000))
+    return Plan(main.works, [*main.targets, *_options()])
+
+
+def _main(connect: Load) -> Plan:
+    works = [Work(title, load) for load, (title, _, _) in _MAIN.items()]
+    works += [
+        Work("connect and handshake", connect, "connect_us"),
+        Work(f"memory of {connect.sockets:,} idle connections", connect, "kb_per_socket", "KB"),
+        Work("p50 latency, RPC, 50 sockets, 1 in flight", RPC_1, "p50_ms", "ms"),
+        Work("p99 latency, RPC, 50 sockets, 1 in flight", RPC_1, "p99_ms", "ms"),
+    ]
+    targets = []
+    for load, (title, to_limit, to_npm) in _MAIN.items():
+        here = Point(PICOWS, load)
+        targets.append(Target(title, here, Point(LIMIT, load), to_limit))
+        targets.append(Target(title, here, Point(NPM, load), to_npm))
+    connected, called = Point(PICOWS, connect), Point(PICOWS, RPC_1)
+    _, _, _, latency = works[-4:]
+    targets += [
+        Target("connect and handshake", connected, Point(NPM, connect), 0.6, "connect_us"),
+        Target("memory per idle connection", connected, None, 12, "kb_per_socket", "KB"),
+        Target(latency.title, called, Point(LIMIT, RPC_1), 1.3, "p99_ms"),
+        Target(latency.title, called, Point(NPM, RPC_1), 0.5, "p99_ms"),
+    ]
+    for load, (title, _, _) in _MAIN.items():
+        targets.append(Target(title, Point(ASGI, load), Point(PICOWS, load), 2.5))
+    targets.append(
+        Target("connect and handshake", Point(ASGI, connect), connected, 2.5, "connect_us")
+    )
+    return Plan(works, targets)
+
+
+def _options() -> list[Target]:
+    found = []
+    for contender in (INBOUND, MIN_BIN):
+        for load in (RPC_1, RPC_32, PUBLISH_1):
+            found.append(_option(contender, load, 3))
+    large = Load("publish", 1000, payload=2048)
+    return [
+        *found,
+        _option(OUTBOUND, PUBLISH_1, 3),
+        Target("publish of 2 KiB to 1,000", Point(DEFLATE, large), Point(PICOWS, large), 1.5),
+    ]
+
+
+def _option(contender: Contender, load: Load, limit: float) -> Target:
+    return Target(_MAIN[load][0], Point(contender, load), Point(PICOWS, load), limit)
+
+
+def _growth() -> list[Target]:
+    wide = Load("publish", 10_000)
+    few = Load("channels", 10_000, 16, subscribers=10)
+    many = Load("channels", 10_000, 16, channels=10)
+    idle = Load("idle", 10_000, seconds=16)
+    closing = [Load("close", sockets) for sockets in (1000, 10_000)]
+    big = Load("publish", 100, payload=1024 * 1024 - 1024, lockstep=True)
+    here = [Point(PICOWS, load) for load in (wide, few, many, idle, *closing, big)]
+    at_wide, at_few, at_many, at_idle, at_small_close, at_close, at_big = here
+    wider, spread = "a delivery to 10,000 to one to 1,000", "a publish with 100,000 channels to 10"
+    return [
+        Target(wider, at_wide, Point(PICOWS, PUBLISH_1), 1.3),
+        Target(wider, Point(LIMIT, wide), Point(LIMIT, PUBLISH_1), None),
+        Target("a delivery to 10,000", at_wide, Point(LIMIT, wide), 1.35),
+        Target(spread, at_many, at_few, 1.2),
+        Target(spread, Point(LIMIT, many), Point(LIMIT, few), None),
+        Target("10,000 idle sockets with pings", at_idle, None, 0.05, "cpu_share", "of a core"),
+        Target("a close of 10,000 sockets to one of 1,000", at_close, at_small_close, 1.3),
+        Target("copies of 1 MiB per subscriber", at_big, None, 1.1, "copies"),
+        Target("publish of 1 MiB to 100", at_big, Point(LIMIT, big), 1.35),
+    ]

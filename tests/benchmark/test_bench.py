@@ -1,0 +1,96 @@
+"""The benchmark measures what it says: its load generator, its ratios, its tables."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+
+import pytest
+
+from bench import plan
+from bench.contenders import DEFLATE, LIMIT, MIN_BIN, NPM, PICOWS, Contender, StartError, running
+from bench.load import Load, LoadError, Timing, allow_files, build, measure
+from bench.plan import Plan, Point, Target, Work
+from bench.report import Circumstances, markdown, summary
+from bench.rounds import Figure, Results
+from support import require
+
+pytestmark = pytest.mark.xdist_group("bench")
+
+SHORT = Timing(0.1, 0.02)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tools() -> None:
+    require(shutil.which("cc") is not None, "a C compiler")
+    require(shutil.which("taskset") is not None, "taskset")
+    build()
+
+
+@pytest.mark.parametrize(
+    ("contender", "load", "counted"),
+    [
+        (PICOWS, Load("rpc", 3, 2), "operations"),
+        (PICOWS, Load("publish", 3, 2), "operations"),
+        (PICOWS, Load("publish", 3, payload=1_000_000, lockstep=True), "operations"),
+        (PICOWS, Load("channels", 3, 2, channels=4), "operations"),
+        (PICOWS, Load("connect", 20, 4), "connect_per_s"),
+        (PICOWS, Load("idle", 3), "connect_per_s"),
+        (PICOWS, Load("close", 20), "seconds"),
+        (MIN_BIN, Load("rpc", 3, 2), "operations"),
+        (MIN_BIN, Load("publish", 3, 2), "operations"),
+        (DEFLATE, Load("publish", 3, payload=2048), "operations"),
+        (LIMIT, Load("rpc", 3, 2), "operations"),
+        (LIMIT, Load("publish", 3, 2), "operations"),
+        (LIMIT, Load("channels", 3, 2, channels=4), "operations"),
+    ],
+    ids=lambda value: getattr(value, "key", None) or getattr(value, "mode", None),
+)
+def test_every_mode_runs(contender: Contender, load: Load, counted: str) -> None:
+    sample = measure(contender, load, SHORT)
+    assert sample[counted] > 0
+    assert sample["sockets"] == load.sockets + (load.mode in ("publish", "channels"))
+
+
+def test_a_server_that_does_not_start_says_why() -> None:
+    broken = Contender("x", "Broken", lambda port: ["sh", "-c", "echo no luck; exit 1"], NPM.folder)
+    with pytest.raises(StartError, match="Broken did not start: no luck"), running(broken):
+        pass
+
+
+def test_a_load_that_the_server_refuses_is_no_figure() -> None:
+    def command(port: int) -> list[str]:
+        return [sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1"]
+
+    web = Contender("web", "web server", command, LIMIT.folder)
+    with pytest.raises(LoadError, match="web server, rpc: The upgrade was refused"):
+        measure(web, Load("rpc", 1), SHORT)
+
+
+def test_too_few_files_are_told() -> None:
+    with pytest.raises(LoadError, match="open files"):
+        allow_files(10**9)
+
+
+ONE, OTHER = Point(PICOWS, plan.RPC_1), Point(LIMIT, plan.RPC_1)
+
+
+def test_a_ratio_is_taken_in_each_round() -> None:
+    # The second round was twice as slow for both, and the third failed for one.
+    results = Results({ONE: [{"cpu_us": 4}, {"cpu_us": 10}, None], OTHER: [{"cpu_us": 2}] * 3})
+    results.samples[OTHER][1] = {"cpu_us": 4}
+    assert results.result(Target("", ONE, OTHER, 1)) == Figure(2.25, 2, 2.5)
+    assert results.figure(ONE, "cpu_us") == Figure(7, 4, 10)
+
+
+@pytest.mark.parametrize(("limit", "met"), [(2.0, "yes"), (1.9, "**no**"), (None, "-")])
+def test_tables(limit: float | None, met: str) -> None:
+    results = Results({ONE: [{"cpu_us": 4}], OTHER: [{"cpu_us": 2}]}, ["npm: it broke"])
+    small = Plan([Work("calls", plan.RPC_1)], [Target("calls", ONE, OTHER, limit)])
+    text = markdown(small, results, Circumstances("a machine", "Python", 1, 3, 0.2))
+    assert "| calls | µs | 2 | 4 | failed | failed | failed |" in text
+    assert f"| calls | to bare C server | 2 | {'-' if limit is None else f'≤ {limit:g}'}" in text
+    assert f"| {met} |" in text
+    assert "npm: it broke" in text
+    assert "20% of the machine's cores" in text
+    assert summary(small.targets, results) in text
