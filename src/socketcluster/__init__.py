@@ -5,6 +5,11 @@ from typing import Any
 from socketcluster import errors
 from socketcluster.action import AGAction
 from socketcluster.channel import AGChannel
+from socketcluster.client.auth_store import FileTokenStore, MemoryTokenStore, TokenStore
+from socketcluster.client.authentication import AuthStatus
+from socketcluster.client.options import ClientOptions
+from socketcluster.client.reconnect import ReconnectOptions, reconnect_delay
+from socketcluster.client.socket import AGClientSocket
 from socketcluster.engines.base import ASGIApp
 from socketcluster.events import (
     AuthenticateEvent,
@@ -23,6 +28,7 @@ from socketcluster.events import (
     ClosureEvent,
     ConnectAbortEvent,
     ConnectEvent,
+    ConnectingEvent,
     ConnectionAbortEvent,
     ConnectionEvent,
     DeauthenticateEvent,
@@ -32,10 +38,15 @@ from socketcluster.events import (
     EndEvent,
     ErrorEvent,
     HandshakeEvent,
+    KickOutEvent,
     MessageEvent,
     RawEvent,
     ReadyEvent,
+    RemoveAuthTokenEvent,
     SubscribeEvent,
+    SubscribeFailEvent,
+    SubscribeRequestEvent,
+    SubscribeStateChangeEvent,
     SubscriptionEvent,
     UnsubscribeEvent,
     UnsubscriptionEvent,
@@ -52,6 +63,12 @@ from socketcluster.streams import (
     StreamDemux,
     WritableConsumableStream,
 )
+
+
+def create(**options: Any) -> AGClientSocket:
+    """An AGClientSocket made with `options`; it connects by itself unless `auto_connect` is off.
+    See `AGClientSocket` and `ClientOptions`."""
+    return AGClientSocket(**options)
 
 
 async def listen(port: int = 8000, host: str = "127.0.0.1", **options: Any) -> AGServer:
@@ -71,12 +88,14 @@ __version__ = "0.1.0"
 __all__ = [
     "AGAction",
     "AGChannel",
+    "AGClientSocket",
     "AGExchange",
     "AGRequest",
     "AGServer",
     "AGServerSocket",
     "AsyncStreamEmitter",
     "AuthStateChangeEvent",
+    "AuthStatus",
     "AuthTokenSignedEvent",
     "AuthenticateEvent",
     "AuthenticationEvent",
@@ -88,10 +107,12 @@ __all__ = [
     "ChannelSubscribeEvent",
     "ChannelSubscribeFailEvent",
     "ChannelUnsubscribeEvent",
+    "ClientOptions",
     "CloseEvent",
     "ClosureEvent",
     "ConnectAbortEvent",
     "ConnectEvent",
+    "ConnectingEvent",
     "ConnectionAbortEvent",
     "ConnectionEvent",
     "ConsumableStream",
@@ -101,19 +122,30 @@ __all__ = [
     "DisconnectionEvent",
     "EndEvent",
     "ErrorEvent",
+    "FileTokenStore",
     "HandshakeEvent",
+    "KickOutEvent",
+    "MemoryTokenStore",
     "MessageEvent",
     "RawEvent",
     "ReadyEvent",
+    "ReconnectOptions",
+    "RemoveAuthTokenEvent",
     "ServerOptions",
     "StreamDemux",
     "SubscribeEvent",
+    "SubscribeFailEvent",
+    "SubscribeRequestEvent",
+    "SubscribeStateChangeEvent",
     "SubscriptionEvent",
+    "TokenStore",
     "UnsubscribeEvent",
     "UnsubscriptionEvent",
     "WarningEvent",
     "WritableConsumableStream",
     "attach",
+    "create",
     "errors",
     "listen",
+    "reconnect_delay",
 ]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from datetime import timedelta
 from typing import Any
 
-from socketcluster.protocol.session import Calls
+from socketcluster.protocol.session import Calls, Settle
+
+Send = Callable[[int], None]
 
 
 class PendingCalls:
@@ -26,21 +28,34 @@ class PendingCalls:
     def __contains__(self, cid: int) -> bool:
         return cid in self._calls
 
-    async def call(
-        self, event: str, timeout: float | timedelta | None, send: Callable[[int], None]
-    ) -> Any:
-        """Number a call, have it sent by `send(cid)`, and wait for its answer.
+    def open(
+        self, event: str, timeout: float | timedelta | None, settle: Settle, send: Send
+    ) -> int:
+        """Number a call and have it sent by `send(cid)`; `settle(error, result)` is called once.
 
-        `timeout` in milliseconds or as a timedelta; None waits for ever. Cancelling gives up the
-        waiting; an answer that comes later is ignored.
+        `timeout` in milliseconds or as a timedelta; None waits for ever. What `send` raises is
+        raised, and the call forgotten.
+        """
+        now = asyncio.get_running_loop().time()
+        cid = self._calls.open(event, now + _seconds(timeout), settle)
+        try:
+            send(cid)
+        except BaseException:
+            self._calls.forget(cid)
+            raise
+        self._arm()
+        return cid
+
+    async def call(self, event: str, timeout: float | timedelta | None, send: Send) -> Any:
+        """`open`, and wait for the answer. Cancelling gives up the waiting; an answer that comes
+        later is ignored.
 
         Raises:
             TimeoutError: no answer came in time.
             BadConnectionError: the connection was lost meanwhile.
             SocketClusterError: the error that the other side answered with.
         """
-        loop = asyncio.get_running_loop()
-        answered: asyncio.Future[Any] = loop.create_future()
+        answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
         def settle(error: BaseException | None, result: Any) -> None:
             if answered.done():
@@ -50,24 +65,30 @@ class PendingCalls:
             else:
                 answered.set_exception(error)
 
-        cid = self._calls.open(event, loop.time() + _seconds(timeout), settle)
+        cid = self.open(event, timeout, settle, send)
         try:
-            send(cid)
-            self._arm()
             return await answered
         finally:
             self._calls.forget(cid)
+
+    def forget(self, cid: int) -> None:
+        """See `Calls.forget`."""
+        self._calls.forget(cid)
 
     def answer(self, rid: int | float, error: BaseException | None, data: Any) -> bool:
         """See `Calls.answer`."""
         return self._calls.answer(rid, error, data)
 
-    def abort(self, failure: str, code: int | None, reason: str | None) -> None:
+    def abort(
+        self,
+        failure: str,
+        code: int | None,
+        reason: str | None,
+        spare: Container[int | float] = (),
+    ) -> None:
         """See `Calls.abort`."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._calls.abort(failure, code, reason)
+        self._calls.abort(failure, code, reason, spare)
+        self._arm()
 
     def _arm(self) -> None:
         deadline = self._calls.next_deadline()

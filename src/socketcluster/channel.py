@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any, Protocol
 
@@ -196,7 +196,8 @@ class ChannelMethods:
 class ChannelClient(Protocol):
     """What a channel needs of its exchange or client, beside `ChannelMethods`."""
 
-    def subscribe(self, channel: str) -> AGChannel: ...
+    @property
+    def subscribe(self) -> Callable[..., AGChannel]: ...
     def unsubscribe(self, channel: str) -> Awaitable[None] | None: ...
     def is_subscribed(self, channel: str, include_pending: bool = False) -> bool: ...
     def get_channel_state(self, channel: str) -> str: ...
@@ -240,12 +241,13 @@ class AGChannel(ConsumableStream[Any]):
         return self._methods._channel_outputs.stream(self.name).create_consumer(timeout)
 
     def listener(self, event: str) -> ConsumableStream[Any]:
-        """The stream of one event of this channel: 'subscribe', 'subscribeFail', 'unsubscribe'."""
+        """The stream of one event of this channel: 'subscribe', 'subscribeFail', 'unsubscribe',
+        and of a client's 'subscribeStateChange' and 'kickOut' too."""
         return self._methods._channel_listeners.stream(f"{self.name}/{event}")
 
-    def subscribe(self) -> None:
-        """Subscribe the exchange or client to it."""
-        self.client.subscribe(self.name)
+    def subscribe(self, **options: Any) -> None:
+        """Subscribe the exchange or client to it; `options` are those of a client's `subscribe`."""
+        self.client.subscribe(self.name, **options)
 
     def unsubscribe(self) -> Awaitable[None] | None:
         """Unsubscribe the exchange or client from it."""

@@ -1,4 +1,4 @@
-"""The events of servers, sockets, channels and exchanges, as frozen dataclasses.
+"""The events of servers, clients, sockets, channels and exchanges, as frozen dataclasses.
 
 Field names are the documented JavaScript property names in snake_case. `LISTENERS` of the
 documentation: `server.listener("connection")` yields `ConnectionEvent` objects, and so on.
@@ -6,6 +6,7 @@ documentation: `server.listener("connection")` yields `ConnectionEvent` objects,
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -145,12 +146,18 @@ class RawEvent:
 
 @dataclass(frozen=True, slots=True)
 class ConnectEvent:
-    """'connect' of a socket: its handshake is complete. `ping_timeout` in milliseconds."""
+    """'connect' of a socket: its handshake is complete. `ping_timeout` in milliseconds.
+
+    Of a client it has the signed token that was shown, and what subscribes to the pending
+    channels when `auto_subscribe_on_connect` is off.
+    """
 
     id: str
     ping_timeout: float
     is_authenticated: bool
     auth_error: BaseException | None = None
+    auth_token: str | None = None
+    process_pending_subscriptions: Callable[[], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +191,8 @@ class EndEvent:
 
 @dataclass(frozen=True, slots=True)
 class SubscribeEvent:
-    """'subscribe' of a socket. `subscription_options` is what the client sent beside the name."""
+    """'subscribe' of a socket, and of a client's channel. `subscription_options` is what the
+    client sent beside the name."""
 
     channel: str
     subscription_options: dict[str, Any]
@@ -192,32 +200,35 @@ class SubscribeEvent:
 
 @dataclass(frozen=True, slots=True)
 class UnsubscribeEvent:
-    """'unsubscribe' of a socket."""
+    """'unsubscribe' of a socket, and of a client's channel."""
 
     channel: str
 
 
 @dataclass(frozen=True, slots=True)
 class AuthenticateEvent:
-    """'authenticate' of a socket."""
+    """'authenticate' of a socket. Only a client's has the signed token."""
 
     auth_token: dict[str, Any]
+    signed_auth_token: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class DeauthenticateEvent:
-    """'deauthenticate' of a socket."""
+    """'deauthenticate' of a socket. Only a client's has the signed token."""
 
     old_auth_token: dict[str, Any] | None
+    old_signed_auth_token: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class AuthStateChangeEvent:
-    """'authStateChange' of a socket."""
+    """'authStateChange' of a socket. Only a client's has the signed token."""
 
     old_auth_state: str
     new_auth_state: str
     auth_token: dict[str, Any] | None = None
+    signed_auth_token: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,3 +286,51 @@ class ChannelSubscribeFailEvent:
     channel: str
     error: BaseException
     subscription_options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectingEvent:
+    """'connecting' of a client: it begins to connect, for the first time or again."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveAuthTokenEvent:
+    """'removeAuthToken' of a client: the store has forgotten the signed token."""
+
+    old_auth_token: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SubscribeRequestEvent:
+    """'subscribeRequest' of a client: it asks the server to subscribe it."""
+
+    channel: str
+    subscription_options: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class SubscribeFailEvent:
+    """'subscribeFail' of a client and of its channel: the server refused."""
+
+    channel: str
+    error: BaseException
+    subscription_options: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class SubscribeStateChangeEvent:
+    """'subscribeStateChange' of a client and of its channel; states are 'pending', 'subscribed'
+    and 'unsubscribed'."""
+
+    channel: str
+    old_channel_state: str
+    new_channel_state: str
+    subscription_options: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class KickOutEvent:
+    """'kickOut' of a client and of its channel: the server has unsubscribed it."""
+
+    channel: str
+    message: Any

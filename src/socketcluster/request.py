@@ -44,7 +44,7 @@ class AGRequest:
             InvalidArgumentsError: the codec cannot encode `data`; the call is still unanswered.
         """
         self._check()
-        self.socket.respond(self.id, data, None)
+        self._answer(data, None)
         self.sent = True
 
     def error(self, error: BaseException | str) -> None:
@@ -59,8 +59,11 @@ class AGRequest:
             raise InvalidArgumentsError(
                 f"request.error() takes an exception or a text, not {type(error).__name__}"
             )
-        self.socket.respond(self.id, None, error)
+        self._answer(None, error)
         self.sent = True
+
+    def _answer(self, data: Any, error: BaseException | str | None) -> None:
+        self.socket.respond(self.id, data, error)
 
     def _check(self) -> None:
         if self.sent:

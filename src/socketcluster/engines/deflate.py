@@ -7,6 +7,7 @@ from collections import OrderedDict
 from websockets.exceptions import InvalidHeaderFormat, NegotiationError, PayloadTooBig
 from websockets.exceptions import ProtocolError as WebSocketProtocolError
 from websockets.extensions.permessage_deflate import (
+    ClientPerMessageDeflateFactory,
     PerMessageDeflate,
     ServerPerMessageDeflateFactory,
 )
@@ -134,3 +135,34 @@ def negotiate(
         header = build_extension([(name, answer)])
         return header, Deflate(extension, options.threshold, cache)
     return None
+
+
+class DeflateOffer:
+    """A client's offer of permessage-deflate; `header` is its Sec-WebSocket-Extensions."""
+
+    __slots__ = ("_factory", "_threshold", "header")
+
+    def __init__(self, options: DeflateOptions) -> None:
+        self._threshold = options.threshold
+        self._factory = ClientPerMessageDeflateFactory(
+            compress_settings={"level": options.level, "memLevel": 5}
+        )
+        self.header = build_extension([(self._factory.name, self._factory.get_request_params())])
+
+    def agreed(self, answer: str | None) -> Deflate | None:
+        """What the server's header makes of it; None if it has declined.
+
+        Raises:
+            InflateError: the server answered with what was not offered.
+        """
+        if not answer:
+            return None
+        try:
+            ((name, params),) = parse_extension(answer)
+            if name != self._factory.name:
+                raise NegotiationError(f"unexpected extension {name}")
+            extension = self._factory.process_response_params(params, [])
+        except (InvalidHeaderFormat, NegotiationError, ValueError) as error:
+            raise InflateError(1010) from error
+        assert isinstance(extension, PerMessageDeflate)
+        return Deflate(extension, self._threshold, DeflateCache())

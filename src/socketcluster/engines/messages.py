@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import codecs
+from typing import Any
 
+from socketcluster.engines.base import ConnectionHandler
 from socketcluster.engines.deflate import Deflate, InflateError
 
 CONTINUATION, TEXT, BINARY = 0x0, 0x1, 0x2
+CLOSE, PING = 0x8, 0x9
 _utf8 = codecs.getincrementaldecoder("utf-8")
 
 
@@ -73,17 +76,59 @@ class Assembler:
         self._size = 0
         return kind, message
 
-    @property
-    def idle(self) -> bool:
-        """Whether no message is incomplete."""
-        return self._opcode is None
-
     def _inflate(self, opcode: int, fin: bool, rsv1: bool, payload: bytes) -> bytes:
         assert self._deflate is not None
         try:
             return self._deflate.inflate(opcode, fin, rsv1, payload, self._limit - self._size)
         except InflateError as error:
             raise Violation(error.code) from None
+
+
+class FrameReceiver:
+    """The frames of one connection, checked, as messages for its handler.
+
+    Attributes:
+        bytes_received: payload bytes of data frames so far.
+    """
+
+    __slots__ = ("_assembler", "_deflate", "_handler", "_limit", "bytes_received")
+
+    def __init__(self, handler: ConnectionHandler, limit: int, deflate: Deflate | None) -> None:
+        self._handler = handler
+        self._limit = limit
+        self._deflate = deflate
+        self._assembler: Assembler | None = None
+        self.bytes_received = 0
+
+    @property
+    def between_messages(self) -> bool:
+        """Whether no message is incomplete, and none can be compressed."""
+        return self._assembler is None
+
+    def receive(self, opcode: int, frame: Any, payload: bytes) -> bool:
+        """A frame of picows; False if it is a control frame, which the connection deals with.
+
+        Raises:
+            Violation: 1002, 1007 or 1009.
+        """
+        if frame.rsv2 or frame.rsv3 or (frame.rsv1 and opcode >= CLOSE):
+            raise Violation(1002, "Reserved bits are set")
+        if opcode >= CLOSE:
+            return False
+        if self._assembler is None:
+            self._assembler = Assembler(self._limit, self._deflate)
+        self.bytes_received += len(payload)
+        message = self._assembler.add(opcode, frame.fin, frame.rsv1, payload)
+        if message is None:
+            return True
+        if self._deflate is None:
+            self._assembler = None
+        kind, data = message
+        if kind == BINARY:
+            self._handler.binary_received(data)
+        else:
+            self._handler.text_received(data)
+        return True
 
 
 def is_text(payload: bytes) -> bool:

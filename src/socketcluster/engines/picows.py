@@ -26,9 +26,10 @@ from socketcluster.engines.base import (
 )
 from socketcluster.engines.deflate import Deflate
 from socketcluster.engines.messages import (
-    BINARY,
+    CLOSE,
+    PING,
     TEXT,
-    Assembler,
+    FrameReceiver,
     Violation,
     close_code,
     is_text,
@@ -45,7 +46,6 @@ FAIL_SECONDS = 0.1
 
 _LARGE_READ = 64 * 1024
 _READ_BUFFER = 4096
-_CLOSE, _PING = 0x8, 0x9
 _REQUEST = (
     b"GET / HTTP/1.1\r\nHost: socketcluster\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
@@ -129,7 +129,7 @@ class _Transport:
 
     def write(self, data: bytes) -> None:
         # Its answer to our request, or the close frame for what the peer did wrong.
-        if data[0] == 0x80 | _CLOSE:
+        if data[0] == 0x80 | CLOSE:
             self._connection.parser_failed(int.from_bytes(data[2:4], "big"))
 
     def close(self) -> None:
@@ -168,19 +168,17 @@ class PicowsConnection:
 
     __slots__ = (
         "__weakref__",
-        "_assembler",
         "_close_timer",
         "_closing",
         "_code",
         "_connections",
         "_deflate",
         "_endpoint",
+        "_frames",
         "_grown",
         "_handler",
-        "_limit",
         "_parser",
         "_reason",
-        "_received",
         "_transport",
     )
 
@@ -197,15 +195,13 @@ class PicowsConnection:
         self._endpoint = endpoint
         self._deflate = deflate
         self._connections = connections
-        self._limit = endpoint.max_payload
-        self._assembler: Assembler | None = None
+        self._frames = FrameReceiver(handler, endpoint.max_payload, deflate)
         self._parser: Any = None
         self._grown = False
         self._closing = False
         self._close_timer: asyncio.TimerHandle | None = None
         self._code = 1006
         self._reason = ""
-        self._received = 0
         connections.add(self)
 
     # Reading
@@ -225,7 +221,7 @@ class PicowsConnection:
             None,
             WSAutoPingStrategy.PING_WHEN_IDLE,
             False,
-            self._limit,
+            self._endpoint.max_payload,
             None,
             _READ_BUFFER,
         )
@@ -250,19 +246,22 @@ class PicowsConnection:
         payload = frame.get_payload_as_bytes()
         kind = frame.msg_type
         if self._closing:
-            if kind == _CLOSE:
+            if kind == CLOSE:
                 self._close_received(payload)
             return
         try:
-            if kind == TEXT and frame.fin and not frame.rsv1 and self._assembler is None:
-                if frame.rsv2 or frame.rsv3:
-                    raise Violation(1002, "Reserved bits are set")
+            if (
+                kind == TEXT
+                and frame.fin
+                and self._frames.between_messages
+                and not (frame.rsv1 or frame.rsv2 or frame.rsv3)
+            ):
                 if not is_text(payload):
                     raise Violation(1007, "Invalid UTF-8")
-                self._received += len(payload)
+                self._frames.bytes_received += len(payload)
                 self._handler.text_received(payload)
-            else:
-                self._other_frame(int(kind.value), frame, payload)
+            elif not self._frames.receive(int(kind.value), frame, payload):
+                self._control_frame(int(kind.value), payload)
         except Violation as violation:
             self.fail(violation.code, violation.reason)
         tail = frame.tail_size
@@ -273,28 +272,11 @@ class PicowsConnection:
             self._grown = False
             self.begin()
 
-    def _other_frame(self, opcode: int, frame: Any, payload: bytes) -> None:
-        if frame.rsv2 or frame.rsv3 or (frame.rsv1 and opcode >= _CLOSE):
-            raise Violation(1002, "Reserved bits are set")
-        if opcode >= _CLOSE:
-            if opcode == _PING:
-                self._answer_ping(payload)
-            elif opcode == _CLOSE:
-                self._close_received(payload)
-            return
-        if self._assembler is None:
-            self._assembler = Assembler(self._limit, self._deflate)
-        self._received += len(payload)
-        message = self._assembler.add(opcode, frame.fin, frame.rsv1, payload)
-        if message is None:
-            return
-        if self._deflate is None:
-            self._assembler = None
-        kind, data = message
-        if kind == BINARY:
-            self._handler.binary_received(data)
-        else:
-            self._handler.text_received(data)
+    def _control_frame(self, opcode: int, payload: bytes) -> None:
+        if opcode == PING:
+            self._answer_ping(payload)
+        elif opcode == CLOSE:
+            self._close_received(payload)
 
     def _answer_ping(self, payload: bytes) -> None:
         if self._transport.get_write_buffer_size() > self._endpoint.max_outbound_buffer:
@@ -341,7 +323,7 @@ class PicowsConnection:
 
     def get_bytes_received(self) -> int:
         """See `Connection.get_bytes_received`."""
-        return self._received
+        return self._frames.bytes_received
 
     def close(self, code: int, reason: str) -> None:
         """See `Connection.close`."""

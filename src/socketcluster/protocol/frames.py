@@ -49,8 +49,12 @@ def cut_reason(reason: str) -> str:
     return encoded.decode("utf-8", "ignore")
 
 
+def payload_start(frame: bytes) -> int:
+    """Where the payload of a frame built here begins."""
+    size = frame[1]
+    return 2 if size < 126 else 4 if size == 126 else 10
+
+
 def frame_payload(frame: bytes) -> tuple[bool, bytes]:
     """(whether it is text, the payload) of a frame built here."""
-    size = frame[1]
-    start = 2 if size < 126 else 4 if size == 126 else 10
-    return frame[0] == _TEXT, frame[start:]
+    return frame[0] == _TEXT, frame[payload_start(frame) :]

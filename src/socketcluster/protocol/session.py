@@ -8,7 +8,7 @@ Source: SocketCluster protocol 2, "RPC" (`cid`, `rid`).
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any
 
 from socketcluster.errors import BadConnectionError, TimeoutError
@@ -69,9 +69,16 @@ class Calls:
             event, settle = self._pending.pop(cid)
             settle(TimeoutError(f"Event response for {event} event timed out"), None)
 
-    def abort(self, failure: str, code: int | None, reason: str | None) -> None:
-        """Settle all calls with `BadConnectionError` of type 'disconnect' or 'connectAbort'."""
-        pending, self._pending, self._deadlines = self._pending, {}, []
-        for event, settle in pending.values():
+    def abort(
+        self,
+        failure: str,
+        code: int | None,
+        reason: str | None,
+        spare: Container[int | float] = (),
+    ) -> None:
+        """Settle all calls, but those in `spare`, with `BadConnectionError` of type 'disconnect'
+        or 'connectAbort'."""
+        aborted = [cid for cid in self._pending if cid not in spare]
+        for event, settle in [self._pending.pop(cid) for cid in aborted]:
             message = f"Event {event} was aborted due to a bad connection"
             settle(BadConnectionError(message, failure, code, reason), None)

@@ -16,7 +16,6 @@ from socketcluster.errors import (
     SOCKET_PROTOCOL_ERROR_STATUSES,
     SOCKET_PROTOCOL_IGNORE_STATUSES,
     InvalidArgumentsError,
-    SocketProtocolError,
 )
 from socketcluster.events import (
     CloseEvent,
@@ -201,7 +200,7 @@ class AGServerSocket(
         self.emit("close", CloseEvent(code, reason))
         server.emit("closure", ClosureEvent(self, code, reason))
         if code not in SOCKET_PROTOCOL_IGNORE_STATUSES:
-            self.emit_error(_protocol_error(code, reason))
+            self.emit_error(states.close_error(code, reason))
         self.subscribed.unsubscribe_all()
         self.outbound.close()
         self.emit("end", EndEvent())
@@ -298,12 +297,3 @@ class AGServerSocket(
 def _finish(handled: asyncio.Future[None]) -> None:
     if not handled.done():
         handled.set_result(None)
-
-
-def _protocol_error(code: int, reason: str | None) -> SocketProtocolError:
-    message = SOCKET_PROTOCOL_ERROR_STATUSES.get(code)
-    if message is None:
-        message = f"Socket connection closed with status code {code}"
-        if reason is not None:
-            message += f" and reason: {reason}"
-    return SocketProtocolError(message, code)

@@ -1,6 +1,12 @@
 """Streams with visible backpressure, consumed with `async for`."""
 
-from socketcluster.streams.consumable import ConsumableStream, Consumer, ConsumerStats, StreamItem
+from socketcluster.streams.consumable import (
+    ConsumableStream,
+    Consumer,
+    ConsumerStats,
+    Gauge,
+    StreamItem,
+)
 from socketcluster.streams.demux import StreamDemux
 from socketcluster.streams.emitter import AsyncStreamEmitter
 from socketcluster.streams.families import ProcedureMethods, ReceiverMethods
@@ -11,6 +17,7 @@ __all__ = [
     "ConsumableStream",
     "Consumer",
     "ConsumerStats",
+    "Gauge",
     "ProcedureMethods",
     "ReceiverMethods",
     "StreamDemux",

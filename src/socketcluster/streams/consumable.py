@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import sys
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
@@ -78,14 +79,62 @@ class _End:
         self.value = value
 
 
+class Gauge:
+    """Tells when a consumer of some streams has more than `limit` values not taken, and when none
+    has any more, so that whoever fills them can stop for a while.
+
+    `changed(full)` is called with True for the first one that is too full, with False when each
+    of them has come down to half.
+    """
+
+    __slots__ = ("_changed", "_full", "limit")
+
+    def __init__(self, limit: int, changed: Callable[[bool], None]) -> None:
+        self.limit = limit
+        self._changed = changed
+        self._full: set[int] = set()
+
+    def filled(self, consumer_id: int) -> None:
+        """A consumer has more than the limit."""
+        if not self._full:
+            self._changed(True)
+        self._full.add(consumer_id)
+
+    def drained(self, consumer_id: int) -> None:
+        """It has taken enough, or is gone."""
+        self._full.discard(consumer_id)
+        if not self._full:
+            self._changed(False)
+
+
 class Inbox:
     """What one consumer has not yet taken. The stream holds this, never the consumer itself, so
     that a consumer which nobody holds any more can take itself off the stream."""
 
-    __slots__ = ("_held", "_items", "_killed", "_waiter", "id", "on_removed", "timeout")
+    __slots__ = (
+        "_full",
+        "_gauge",
+        "_held",
+        "_items",
+        "_killed",
+        "_limit",
+        "_waiter",
+        "id",
+        "on_removed",
+        "timeout",
+    )
 
-    def __init__(self, id: int, timeout: Timeout, on_removed: Callable[[Inbox], None]) -> None:
+    def __init__(
+        self,
+        id: int,
+        timeout: Timeout,
+        on_removed: Callable[[Inbox], None],
+        gauge: Gauge | None = None,
+    ) -> None:
         self.id = id
+        self._gauge = gauge
+        self._limit = sys.maxsize if gauge is None else gauge.limit
+        self._full = False
         self.timeout = seconds(timeout)
         self.on_removed = on_removed
         self._items: deque[Any] = deque()
@@ -101,6 +150,9 @@ class Inbox:
         if type(item) is Tracked:
             item.hold()
         self._items.append(item)
+        if len(self._items) > self._limit and not self._full and self._gauge is not None:
+            self._full = True
+            self._gauge.filled(self.id)
         self._wake()
 
     def _wake(self) -> None:
@@ -126,9 +178,16 @@ class Inbox:
     def clear(self) -> None:
         """Drop everything."""
         items, self._items = self._items, deque()
+        if self._full:
+            self._drained()
         for item in items:
             if type(item) is Tracked:
                 item.release()
+
+    def _drained(self) -> None:
+        self._full = False
+        if self._gauge is not None:
+            self._gauge.drained(self.id)
 
     def settle(self) -> None:
         """The value taken last has been dealt with."""
@@ -146,6 +205,8 @@ class Inbox:
             end, self._killed = self._killed, None
             return end.value, True
         item = self._items.popleft()
+        if self._full and len(self._items) <= self._limit // 2:
+            self._drained()
         kind = type(item)
         if kind is _End:
             return item.value, True

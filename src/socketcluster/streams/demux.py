@@ -10,6 +10,7 @@ from socketcluster.streams.consumable import (
     ConsumableStream,
     Consumer,
     ConsumerStats,
+    Gauge,
     Inbox,
     Timeout,
 )
@@ -19,11 +20,15 @@ T = TypeVar("T")
 
 
 class StreamDemux(Generic[T]):
-    """Streams by name. A name takes memory only while it has a consumer."""
+    """Streams by name. A name takes memory only while it has a consumer.
 
-    __slots__ = ("_ids", "_streams")
+    A `gauge` watches the backpressure of its consumers.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_gauge", "_ids", "_streams")
+
+    def __init__(self, gauge: Gauge | None = None) -> None:
+        self._gauge = gauge
         self._ids = itertools.count(1)
         self._streams: dict[str, WritableConsumableStream[T]] = {}
 
@@ -137,7 +142,7 @@ class StreamDemux(Generic[T]):
             inbox.on_removed = stream.detach
             stream.attach(inbox)
 
-        return Consumer(Inbox(next(self._ids), timeout, lambda _: None), attach)
+        return Consumer(Inbox(next(self._ids), timeout, lambda _: None, self._gauge), attach)
 
     def stream(self, name: str) -> ConsumableStream[T]:
         """A view of a stream. It costs nothing until it is consumed."""

@@ -1,0 +1,1 @@
+"""AGClientSocket, the client of a SocketCluster server, and its parts."""

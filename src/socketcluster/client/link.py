@@ -1,0 +1,264 @@
+"""One connection of a client, from its first byte to its last: connect, shake hands, hear pings.
+
+Source: SocketCluster protocol 2, "Handshake" and "Pings"; npm socketcluster-client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any, Protocol
+
+from socketcluster.calling import PendingCalls
+from socketcluster.client.options import ClientOptions
+from socketcluster.client.transport import Connector, ConnectRequest
+from socketcluster.client.writer import ClientWriter
+from socketcluster.engines.base import Connection, ConnectionHandler, DeflateOptions
+from socketcluster.errors import ResourceLimitError, SocketProtocolError
+from socketcluster.protocol.packets import BinaryMessage
+from socketcluster.protocol.state import (
+    CLOSE_CONNECT_TIMEOUT,
+    CLOSE_HANDSHAKE_FAILED,
+    CLOSE_HUNG_UP,
+    CLOSE_PING_TIMEOUT,
+    CLOSED,
+    CONNECTING,
+    OPEN,
+    PINGS,
+)
+from socketcluster.protocol.wire import Wire
+
+
+class LinkOwner(Protocol):
+    """The client, as its connection sees it. Nothing is called after `link_closed`."""
+
+    options: ClientOptions
+    wire: Wire
+    calls: PendingCalls
+
+    async def load_token(self) -> str | None:
+        """The token to show in the handshake. What it raises fails the handshake."""
+
+    def link_opened(self, status: dict[str, Any], token: str | None) -> None:
+        """The handshake is complete."""
+
+    def link_received(self, message: bytes, is_ping: bool) -> None:
+        """A message."""
+
+    def link_closed(
+        self, code: int, reason: str | None, opened: bool, cause: BaseException | None
+    ) -> None:
+        """The connection is lost or about to be."""
+
+
+class Link:
+    """One connection; its state goes from 'connecting' over 'open' to 'closed', once.
+
+    Attributes:
+        writer: what is still to be written; None until the WebSocket is open.
+        gone: done when nothing is left of the connection.
+    """
+
+    __slots__ = (
+        "_connection",
+        "_connector",
+        "_last_ping",
+        "_owner",
+        "_ping",
+        "_ping_timeout",
+        "_ping_timer",
+        "_pong",
+        "_task",
+        "gone",
+        "state",
+        "writer",
+    )
+
+    def __init__(self, owner: LinkOwner, connector: Connector) -> None:
+        ping, pong = PINGS[owner.options.protocol_version]
+        self._owner = owner
+        self._connector = connector
+        self._ping, self._pong = ping, pong
+        self._ping_timeout = owner.options.milliseconds("connect_timeout") / 1000
+        self._ping_timer: asyncio.TimerHandle | None = None
+        self._last_ping = 0.0
+        self._connection: Connection | None = None
+        self.state: str = CONNECTING
+        self.writer: ClientWriter | None = None
+        self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._task = asyncio.ensure_future(self._open())
+
+    # Opening
+
+    async def _open(self) -> None:
+        options = self._owner.options
+        try:
+            async with asyncio.timeout(options.milliseconds("connect_timeout") / 1000):
+                await self._connector.connect(connect_request(options), self)
+        except TimeoutError:
+            self.close(CLOSE_CONNECT_TIMEOUT)
+        except SocketProtocolError as error:
+            self._closed(CLOSE_HUNG_UP, None, error)
+        except Exception as error:  # Of a connector that somebody plugged in.
+            failure = SocketProtocolError(f"Socket hung up: {error}", CLOSE_HUNG_UP)
+            failure.__cause__ = error
+            self._closed(CLOSE_HUNG_UP, None, failure)
+        else:
+            if self.state == CONNECTING:
+                await self._shake_hands()
+        finally:
+            if self._connection is None and not self.gone.done():
+                self.gone.set_result(None)
+
+    async def _shake_hands(self) -> None:
+        owner = self._owner
+        event = "#handshake"
+        try:
+            token = await owner.load_token()
+            status = await owner.calls.call(
+                event,
+                owner.options.ack_timeout,
+                lambda cid: self._send_now({"event": event, "data": {"authToken": token}}, cid),
+            )
+        except Exception as error:
+            code = getattr(error, "status_code", None)
+            usable = type(code) is int and 1000 <= code <= 4999
+            self.close(code if usable else CLOSE_HANDSHAKE_FAILED, cause=error)  # type: ignore[arg-type]
+            return
+        if self.state == CONNECTING:
+            self.state = OPEN
+            status = status if isinstance(status, dict) else {}
+            timeout = status.get("pingTimeout")
+            if isinstance(timeout, int | float) and not isinstance(timeout, bool) and timeout > 0:
+                self._ping_timeout = timeout / 1000
+            self._heard_ping()
+            owner.link_opened(status, token)
+
+    def _send_now(self, packet: dict[str, Any], cid: int) -> None:
+        assert self.writer is not None
+        self.writer.send({**packet, "cid": cid})
+
+    # From the engine: it is a ConnectionHandler
+
+    def connection_made(self, connection: Connection) -> None:
+        """See `ConnectionHandler`."""
+        self._connection = connection
+        if self.state == CLOSED:
+            connection.abort()
+            return
+        self.writer = ClientWriter(
+            connection, self._owner.wire, self._owner.options.max_outbound_buffer
+        )
+        self._heard_ping()
+
+    def text_received(self, data: bytes) -> None:
+        """See `ConnectionHandler`."""
+        if self.state == CLOSED:
+            return
+        is_ping = data == self._ping
+        if is_ping:
+            self._heard_ping()
+            self._answer_ping()
+        self._owner.link_received(data, is_ping)
+
+    def binary_received(self, data: bytes) -> None:
+        """See `ConnectionHandler`."""
+        if self.state != CLOSED:
+            self._owner.link_received(BinaryMessage(data), False)
+
+    def connection_lost(self, code: int, reason: str) -> None:
+        """See `ConnectionHandler`."""
+        if not self.gone.done():
+            self.gone.set_result(None)
+        self._closed(code, reason or None, None)
+
+    # Pings
+
+    def _heard_ping(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._last_ping = loop.time()
+        if self._owner.options.ping_timeout_disabled:
+            return
+        due = self._last_ping + self._ping_timeout
+        if self._ping_timer is None or self._ping_timer.when() > due:
+            self._arm_ping_timer(due)
+
+    def _answer_ping(self) -> None:
+        assert self.writer is not None
+        # With a full buffer there is no need to tell the server that this side is alive.
+        with contextlib.suppress(ResourceLimitError):
+            self.writer.send_message(self._pong.decode())
+
+    def _arm_ping_timer(self, when: float) -> None:
+        if self._ping_timer is not None:
+            self._ping_timer.cancel()
+        self._ping_timer = asyncio.get_running_loop().call_at(when, self._ping_due)
+
+    def _ping_due(self) -> None:
+        # One timer runs out at the earliest moment possible, rather than one per ping.
+        due = self._last_ping + self._ping_timeout
+        self._ping_timer = None
+        if asyncio.get_running_loop().time() >= due:
+            self.close(CLOSE_PING_TIMEOUT)
+        else:
+            self._arm_ping_timer(due)
+
+    # Closing
+
+    def close(
+        self, code: int, reason: str | None = None, cause: BaseException | None = None
+    ) -> None:
+        """Close the connection; the owner hears of it at once."""
+        if self.state == CLOSED:
+            return
+        if self.writer is not None:
+            self.writer.flush_batch()
+            self.writer.flush()
+        connection = self._connection
+        self._closed(code, reason, cause)
+        if connection is not None:
+            connection.close(code, reason or "")
+
+    def _closed(self, code: int, reason: str | None, cause: BaseException | None) -> None:
+        if self.state == CLOSED:
+            return
+        opened = self.state == OPEN
+        self.state = CLOSED
+        if self._ping_timer is not None:
+            self._ping_timer.cancel()
+        if self.writer is not None:
+            self.writer.close()
+        if self._connection is None and self._task is not asyncio.current_task():
+            self._task.cancel()
+        self._owner.link_closed(code, reason, opened, cause)
+
+    def pause_reading(self) -> None:
+        """Read no more from the server until `resume_reading`."""
+        if self._connection is not None and self.state != CLOSED:
+            self._connection.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Undo `pause_reading`."""
+        if self._connection is not None and self.state != CLOSED:
+            self._connection.resume_reading()
+
+    def get_bytes_received(self) -> int:
+        """Payload bytes received so far."""
+        return 0 if self._connection is None else self._connection.get_bytes_received()
+
+
+def connect_request(options: ClientOptions) -> ConnectRequest:
+    """What a connection made now is opened with."""
+    given = options.ws_options
+    return ConnectRequest(
+        uri=options.uri(),
+        max_payload=options.max_payload,
+        socket_path=options.socket_path,
+        ssl=given.get("ssl"),
+        headers=given.get("headers") or {},
+        proxy=given.get("proxy"),
+        deflate=DeflateOptions() if given.get("per_message_deflate") else None,
+    )
+
+
+_: type[ConnectionHandler] = Link

@@ -1,0 +1,224 @@
+"""How a client talks to its server: events, calls, raw messages, batches.
+
+Source: SocketCluster documentation, AGClientSocket; SocketCluster protocol 2.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from socketcluster.batching import Batching
+from socketcluster.calling import PendingCalls
+from socketcluster.client.outbox import Outbox
+from socketcluster.errors import BadConnectionError, TimeoutError
+from socketcluster.protocol.session import Settle
+from socketcluster.protocol.state import CLOSED, OPEN
+from socketcluster.protocol.wire import Wire
+
+if TYPE_CHECKING:
+    from socketcluster.client.link import Link
+    from socketcluster.client.options import ClientOptions
+
+
+class ClientMessagingMethods:
+    """Sending."""
+
+    if not TYPE_CHECKING:  # The attributes are slots of the class that mixes this in.
+        __slots__ = ()
+
+    state: str
+    options: ClientOptions
+    wire: Wire
+    calls: PendingCalls
+    outbox: Outbox
+    link: Link | None
+
+    def connect(self) -> None: ...
+
+    def emit_error(self, error: BaseException) -> None: ...
+
+    def transmit(self, event: str, data: Any = None) -> None:
+        """Send an event. On a closed socket it connects first; what waits for a connection is
+        sent in order, and given up with an 'error' event after `ack_timeout`.
+
+        Raises:
+            InvalidArgumentsError: the codec cannot encode `data`.
+            ResourceLimitError: more would wait than `max_outbound_buffer` allows.
+        """
+        self._submit(event, None, _packet(event, data))
+
+    async def invoke(
+        self, event: str, data: Any = None, *, ack_timeout: float | timedelta | None = None
+    ) -> Any:
+        """Call a procedure of the server and wait for its answer.
+
+        On a closed socket it connects first. `ack_timeout` in milliseconds or as a timedelta,
+        else the option of that name, counts from now on. Cancelling gives up the waiting; an
+        answer that comes later is ignored.
+
+        Raises:
+            TimeoutError: no answer came in time.
+            BadConnectionError: the connection was lost after the call was sent, or could not be
+                made and is not tried again.
+            InvalidArgumentsError: the codec cannot encode `data`.
+            ResourceLimitError: more would wait than `max_outbound_buffer` allows.
+            SocketClusterError: the error that the server answered with.
+        """
+        timeout = self.options.milliseconds("ack_timeout") if ack_timeout is None else ack_timeout
+        packet = _packet(event, data)
+        return await self.calls.call(event, timeout, lambda cid: self._submit(event, cid, packet))
+
+    def open_call(self, event: str, data: Any, settle: Settle) -> int:
+        """Call a procedure of the protocol's own on an open connection, without a time limit."""
+        packet = _packet(event, data)
+        return self.calls.open(event, None, settle, lambda cid: self._submit(event, cid, packet))
+
+    def _submit(self, event: str, cid: int | None, packet: dict[str, Any]) -> None:
+        if cid is not None:
+            packet["cid"] = cid
+        if self.state == CLOSED:
+            self.connect()
+        link = self.link
+        if self.state == OPEN and link is not None and link.writer is not None:
+            link.writer.send(packet)
+            return
+        timeout = self.options.milliseconds("ack_timeout") / 1000
+        self.outbox.add(event, cid, packet, asyncio.get_running_loop().time() + timeout)
+
+    def send_waiting(self) -> None:
+        """Send what waited for the connection that is open now."""
+        assert self.link is not None
+        assert self.link.writer is not None
+        now = asyncio.get_running_loop().time()
+        for waiting in self.outbox.take_all():
+            if waiting.cid is not None:
+                if waiting.cid in self.calls:
+                    self.link.writer.send(waiting.packet)
+            elif waiting.deadline > now:
+                self.link.writer.send(waiting.packet)
+            else:
+                self.emit_error(
+                    TimeoutError(f"The {waiting.event} event was not sent within ack_timeout")
+                )
+
+    def give_up_waiting(self, failure: str, code: int, reason: str | None) -> None:
+        """There will be no connection: what waits for one is lost, and that is said."""
+        for waiting in self.outbox.take_all():
+            if waiting.cid is None:
+                message = f"Event {waiting.event} was aborted due to a bad connection"
+                self.emit_error(BadConnectionError(message, failure, code, reason))
+
+    def send(self, data: str | bytes) -> None:
+        """Send a raw message, text or binary. Without a connection it only emits an 'error'.
+
+        Raises:
+            ResourceLimitError: more would wait than `max_outbound_buffer` allows.
+        """
+        if self.link is None or self.link.writer is None or self.state != OPEN:
+            self.emit_error(BadConnectionError("WebSocket is not open", "disconnect"))
+            return
+        self.link.writer.send_message(data)
+
+    def encode(self, object: Any) -> str | bytes:
+        """What the codec makes of an object."""
+        return self.wire.encode(object)
+
+    def decode(self, message: str | bytes) -> Any:
+        """What the codec reads in a message."""
+        return self.wire.codec.decode(message)
+
+    def get_bytes_received(self) -> int:
+        """Payload bytes received over the present connection."""
+        return 0 if self.link is None else self.link.get_bytes_received()
+
+    def get_outbound_buffer_size(self) -> int:
+        """Bytes waiting to be sent over the present connection, the transport's included."""
+        writer = None if self.link is None else self.link.writer
+        return 0 if writer is None else writer.get_buffer_size()
+
+
+class ClientBatchMethods:
+    """Sending many packets as one array. Source: SocketCluster documentation, AGClientSocket."""
+
+    if not TYPE_CHECKING:  # The attributes are slots of the class that mixes this in.
+        __slots__ = ()
+
+    state: str
+    options: ClientOptions
+    link: Link | None
+    is_batching: bool
+    _batching: Batching | None
+    _batch_timer: asyncio.TimerHandle | None
+
+    @property
+    def is_buffering_batch(self) -> bool:
+        """Whether packets are being collected."""
+        writer = None if self.link is None else self.link.writer
+        return writer is not None and writer.batch is not None
+
+    def start_batch(self) -> None:
+        """Collect what is sent from now on until `flush_batch`. It needs a connection."""
+        if self.link is not None and self.link.writer is not None:
+            self.link.writer.start_batch()
+
+    def flush_batch(self) -> None:
+        """Send what was collected as one message, and collect no more."""
+        if self.link is not None and self.link.writer is not None:
+            self.link.writer.flush_batch()
+
+    def cancel_batch(self) -> None:
+        """Drop what was collected, and collect no more."""
+        if self.link is not None and self.link.writer is not None:
+            self.link.writer.cancel_batch()
+
+    def start_batching(self) -> None:
+        """Send what is sent as one message every `batch_interval` milliseconds from now on, also
+        over later connections."""
+        self.is_batching = True
+        if self.state == OPEN:
+            self._start_batching()
+
+    def _start_batching(self) -> None:
+        if self._batching is None:
+            self._batching = Batching(self, self.options.milliseconds("batch_interval"))
+        self._batching.start()
+
+    def stop_batching(self) -> None:
+        """Stop it; what was collected is sent."""
+        self.is_batching = False
+        if self._batching is not None:
+            self._batching.stop()
+
+    def cancel_batching(self) -> None:
+        """Stop it; what was collected is dropped."""
+        self.is_batching = False
+        if self._batching is not None:
+            self._batching.cancel()
+
+    def batch_after_handshake(self) -> None:
+        """A connection is open: batch on it if that is wanted."""
+        if self.is_batching:
+            self._start_batching()
+        elif self.options.batch_on_handshake:
+            self._start_batching()
+            seconds = self.options.milliseconds("batch_on_handshake_duration") / 1000
+            loop = asyncio.get_running_loop()
+            self._batch_timer = loop.call_later(seconds, self._stop_unless_batching)
+
+    def _stop_unless_batching(self) -> None:
+        if not self.is_batching and self._batching is not None:
+            self._batching.stop()
+
+    def pause_batching(self) -> None:
+        """The connection is lost."""
+        if self._batch_timer is not None:
+            self._batch_timer.cancel()
+            self._batch_timer = None
+        if self._batching is not None:
+            self._batching.cancel()
+
+
+def _packet(event: str, data: Any) -> dict[str, Any]:
+    return {"event": event} if data is None else {"event": event, "data": data}

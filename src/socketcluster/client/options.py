@@ -1,0 +1,273 @@
+"""ClientOptions: every option of AGClientSocket, validated when it is made."""
+
+from __future__ import annotations
+
+import re
+import ssl
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+from socketcluster.client.reconnect import ReconnectOptions
+from socketcluster.errors import InvalidOptionsError
+from socketcluster.validation import (
+    Duration,
+    check_names,
+    from_documented,
+    has_methods,
+    milliseconds,
+)
+from socketcluster.validation import (
+    wrong_option as _wrong,
+)
+
+WITHOUT_EFFECT = frozenset({"binaryType", "cloneData", "disconnectOnUnload"})
+"""Options of the original that mean nothing here: data is encoded when it is given."""
+
+_DURATIONS = (
+    "connect_timeout",
+    "ack_timeout",
+    "batch_on_handshake_duration",
+    "batch_interval",
+)
+_FLAGS = (
+    "secure",
+    "auto_connect",
+    "auto_reconnect",
+    "auto_subscribe_on_connect",
+    "ping_timeout_disabled",
+    "timestamp_requests",
+    "batch_on_handshake",
+    "clone_data",
+)
+_LIMITS = ("max_payload", "max_inbound_backlog", "max_outbound_buffer")
+_WS_OPTIONS = ("ssl", "headers", "proxy", "per_message_deflate")
+_SCHEMES = {"ws": False, "http": False, "wss": True, "https": True}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientOptions:
+    """The options of an AGClientSocket. Durations are milliseconds or a timedelta.
+
+    Attributes:
+        hostname, port: the server; "localhost" and 80, or 443 with `secure`.
+        host: "hostname:port" in place of the two.
+        secure: connect by TLS.
+        protocol_scheme: "ws" or "wss", in place of `secure`.
+        socket_path: a Unix socket to connect to.
+        path: the URL path that the server serves.
+        query: parameters of the URL, as a mapping (a list gives one several values) or a text.
+        auto_connect: connect when the socket is made.
+        auto_reconnect: connect again when the connection is lost.
+        auto_reconnect_options: `ReconnectOptions`, or a mapping of them.
+        auto_subscribe_on_connect: subscribe to pending channels on connect; otherwise call
+            `process_pending_subscriptions` of the 'connect' event.
+        connect_timeout: for the connection, up to the answer of the upgrade.
+        ack_timeout: for an answer, from the call on.
+        ping_timeout_disabled: do not close for want of the server's pings.
+        timestamp_requests, timestamp_param: add the time to the URL, under this name.
+        auth_token_name: what the token store keeps the token under.
+        auth_engine: a `TokenStore`; None keeps the token in memory.
+        codec_engine: the server's codec; JSON if None.
+        channel_prefix: stands before every channel name on the wire.
+        subscription_retry_options: `ReconnectOptions` for subscriptions that failed; None does
+            not try them again.
+        batch_on_handshake, batch_on_handshake_duration, batch_interval: send as arrays after the
+            handshake, for how long, and how often.
+        protocol_version: 2, or 1 for servers up to version 14.
+        ws_options: `ssl` (an SSLContext), `headers` (more headers of the upgrade request),
+            `proxy` (the URL of an HTTP or SOCKS proxy), `per_message_deflate` (a bool).
+        client_id: stays the same over connections; a random one if None.
+        version: of the application, for its own use.
+        clone_data: has no effect, data is encoded when it is given.
+        connector: makes connections in place of picows; `socketcluster.testing` has one.
+        max_payload: bytes of one message, after inflating too.
+        max_inbound_backlog: values that a consumer may leave untaken before the connection is no
+            longer read from.
+        max_outbound_buffer: bytes waiting to be sent; more are refused with ResourceLimitError.
+
+    Source: SocketCluster documentation, socketClusterClient.create.
+    """
+
+    hostname: str | None = None
+    port: int | None = None
+    host: str | None = None
+    secure: bool = False
+    protocol_scheme: str | None = None
+    socket_path: str | None = None
+    path: str = "/socketcluster/"
+    query: Mapping[str, Any] | str = field(default_factory=dict)
+    auto_connect: bool = True
+    auto_reconnect: bool = True
+    auto_reconnect_options: Mapping[str, Any] | ReconnectOptions = field(
+        default_factory=ReconnectOptions
+    )
+    auto_subscribe_on_connect: bool = True
+    connect_timeout: Duration = 20_000
+    ack_timeout: Duration = 10_000
+    ping_timeout_disabled: bool = False
+    timestamp_requests: bool = False
+    timestamp_param: str = "t"
+    auth_token_name: str | None = None
+    auth_engine: Any = None
+    codec_engine: Any = None
+    channel_prefix: str | None = None
+    subscription_retry_options: Mapping[str, Any] | ReconnectOptions | None = None
+    batch_on_handshake: bool = False
+    batch_on_handshake_duration: Duration = 100
+    batch_interval: Duration = 50
+    protocol_version: int = 2
+    ws_options: Mapping[str, Any] = field(default_factory=dict)
+    client_id: str | None = None
+    version: Any = None
+    clone_data: bool = False
+    connector: Any = None
+    max_payload: int = 1024 * 1024
+    max_inbound_backlog: int = 1000
+    max_outbound_buffer: int = 4 * 1024 * 1024
+
+    def __post_init__(self) -> None:
+        for name in _DURATIONS:
+            object.__setattr__(self, name, milliseconds(name, getattr(self, name)))
+        if self.milliseconds("batch_interval") <= 0:
+            raise _wrong("batch_interval", "a duration above 0", self.batch_interval)
+        for name in _LIMITS:
+            if type(getattr(self, name)) is not int or getattr(self, name) <= 0:
+                raise _wrong(name, "an integer above 0", getattr(self, name))
+        for name in _FLAGS:
+            if type(getattr(self, name)) is not bool:
+                raise _wrong(name, "True or False", getattr(self, name))
+        self._check_place()
+        self._check_rest()
+        for name in ("auto_reconnect_options", "subscription_retry_options"):
+            value = getattr(self, name)
+            if value is not None or name == "auto_reconnect_options":
+                object.__setattr__(self, name, ReconnectOptions.of(name, value))
+
+    def _check_place(self) -> None:
+        if self.host is not None:
+            if not isinstance(self.host, str) or not re.fullmatch(r".+:\d{2,5}", self.host):
+                raise _wrong("host", "of the form 'hostname:port'", self.host)
+            for name in ("hostname", "port"):
+                if getattr(self, name) is not None:
+                    raise InvalidOptionsError(
+                        f"The host option includes the {name}: do not give both", name
+                    )
+        if self.hostname is not None and (
+            not isinstance(self.hostname, str) or not re.fullmatch(r"[^\s/?#@]+", self.hostname)
+        ):
+            raise _wrong("hostname", "a host name or address", self.hostname)
+        if self.port is not None and (type(self.port) is not int or not 0 < self.port < 65536):
+            raise _wrong("port", "an integer from 1 to 65535", self.port)
+        if self.protocol_scheme not in (None, "ws", "wss"):
+            raise _wrong("protocol_scheme", "'ws' or 'wss'", self.protocol_scheme)
+        if not isinstance(self.path, str) or not self.path.startswith("/"):
+            raise _wrong("path", "a URL path that starts with '/'", self.path)
+        if not isinstance(self.query, Mapping | str):
+            raise _wrong("query", "a mapping or a text", self.query)
+
+    def _check_rest(self) -> None:
+        if type(self.protocol_version) is not int or self.protocol_version not in (1, 2):
+            raise _wrong("protocol_version", "1 or 2", self.protocol_version)
+        methods = ("save_token", "load_token", "remove_token")
+        if self.auth_engine is not None and not has_methods(self.auth_engine, *methods):
+            raise _wrong("auth_engine", f"an object with {', '.join(methods)}", self.auth_engine)
+        if self.codec_engine is not None and not has_methods(self.codec_engine, "encode", "decode"):
+            raise _wrong("codec_engine", "an object with encode and decode", self.codec_engine)
+        if self.connector is not None and not has_methods(self.connector, "connect"):
+            raise _wrong("connector", "an object with a connect method", self.connector)
+        for name in ("channel_prefix", "auth_token_name", "socket_path", "client_id"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, str):
+                raise _wrong(name, "a text", value)
+        if not isinstance(self.ws_options, Mapping):
+            raise _wrong("ws_options", "a mapping", self.ws_options)
+        for name in self.ws_options:
+            if name not in _WS_OPTIONS:
+                raise InvalidOptionsError(
+                    f"The ws_options option has no {name!r}; it has {', '.join(_WS_OPTIONS)}",
+                    "ws_options",
+                )
+        context = self.ws_options.get("ssl")
+        if context is not None and not isinstance(context, ssl.SSLContext):
+            raise _wrong("ws_options", "given an ssl.SSLContext as 'ssl'", context)
+
+    @property
+    def scheme(self) -> str:
+        """ "ws" or "wss"."""
+        return self.protocol_scheme or ("wss" if self.secure else "ws")
+
+    def milliseconds(self, name: str) -> float:
+        """A duration option in milliseconds."""
+        value: float = getattr(self, name)
+        return value
+
+    def place(self) -> str:
+        """The "hostname:port" of the server; the port is left out where it is the default."""
+        if self.host is not None:
+            return self.host
+        hostname = self.hostname or "localhost"
+        if ":" in hostname and not hostname.startswith("["):
+            hostname = f"[{hostname}]"
+        default = 443 if self.scheme == "wss" else 80
+        return hostname if self.port in (None, default) else f"{hostname}:{self.port}"
+
+    def uri(self) -> str:
+        """The URL that a connection made now opens."""
+        query: dict[str, Any] = (
+            parse_qs(self.query, True) if isinstance(self.query, str) else dict(self.query)
+        )
+        if self.timestamp_requests:
+            query[self.timestamp_param] = int(time.time() * 1000)
+        encoded = urlencode(query, doseq=True)
+        return f"{self.scheme}://{self.place()}{self.path}{'?' if encoded else ''}{encoded}"
+
+    def token_name(self) -> str:
+        """`auth_token_name`, or the name that goes with the server."""
+        if self.auth_token_name is not None:
+            return self.auth_token_name
+        port = self.port or (443 if self.scheme == "wss" else 80)
+        place = self.host or f"{self.hostname or 'localhost'}:{port}"
+        return f"socketcluster.authToken.{place}"
+
+    @classmethod
+    def of(cls, **options: Any) -> ClientOptions:
+        """Like the constructor, but an unknown name is an `InvalidOptionsError` too."""
+        check_names(options, {f.name for f in fields(cls)})
+        return cls(**options)
+
+    @classmethod
+    def from_mapping(cls, options: Mapping[str, Any]) -> ClientOptions:
+        """Options by their documented camelCase names (or those of this class).
+
+        Raises:
+            InvalidOptionsError: an unknown name or a wrong value.
+        """
+        return cls.of(**from_documented(options, WITHOUT_EFFECT))
+
+
+def url_options(url: str) -> dict[str, Any]:
+    """The options that a URL stands for: "wss://example.com:8000/socketcluster/?a=b".
+
+    Raises:
+        InvalidOptionsError: it is no ws, wss, http or https URL.
+    """
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise InvalidOptionsError(f"The URL {url!r} is malformed: {error}", "url") from error
+    if parts.scheme not in _SCHEMES or not parts.hostname:
+        raise InvalidOptionsError(
+            f"The URL must be like 'ws://localhost:8000/socketcluster/', not {url!r}", "url"
+        )
+    options: dict[str, Any] = {"hostname": parts.hostname, "secure": _SCHEMES[parts.scheme]}
+    if port is not None:
+        options["port"] = port
+    if parts.path not in ("", "/"):
+        options["path"] = parts.path
+    if parts.query:
+        options["query"] = parts.query
+    return options

@@ -1,0 +1,258 @@
+"""Connections of clients: what makes them, and how picows does it.
+
+Source: RFC 6455, section 4.1; picows 2.3.1, `ws_connect`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from picows import (
+    WSError,
+    WSFrame,
+    WSListener,
+    WSMsgType,
+    WSTransport,
+    WSUpgradeRequest,
+    WSUpgradeResponse,
+    ws_connect,
+)
+
+from socketcluster.engines.base import Connection, ConnectionHandler, DeflateOptions
+from socketcluster.engines.deflate import Deflate, DeflateOffer, InflateError
+from socketcluster.engines.messages import CLOSE, PING, FrameReceiver, Violation, close_code
+from socketcluster.errors import SocketProtocolError
+from socketcluster.protocol.frames import cut_reason, payload_start
+
+CLOSE_SECONDS = 3.0
+"""How long a server may take to answer a close frame."""
+
+_HUNG_UP = 1006
+_RSV1 = 0x40
+_quiet = logging.getLogger("socketcluster.client.picows")
+_quiet.addHandler(logging.NullHandler())
+_quiet.propagate = False
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectRequest:
+    """What a connection is opened with. `uri` is the whole URL, with the query."""
+
+    uri: str
+    max_payload: int
+    socket_path: str | None = None
+    ssl: ssl.SSLContext | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    proxy: str | None = None
+    deflate: DeflateOptions | None = None
+
+
+class Connector(Protocol):
+    """Makes connections of a client."""
+
+    async def connect(self, request: ConnectRequest, handler: ConnectionHandler) -> None:
+        """Connect, and call `handler.connection_made` before it returns. Cancelling drops it.
+
+        Raises:
+            SocketProtocolError: it could not be; the cause says why.
+        """
+
+
+class PicowsConnector:
+    """Connects through picows."""
+
+    async def connect(self, request: ConnectRequest, handler: ConnectionHandler) -> None:
+        """See `Connector.connect`."""
+        offer = None if request.deflate is None else DeflateOffer(request.deflate)
+        headers = dict(request.headers)
+        if offer is not None:
+            headers["Sec-WebSocket-Extensions"] = offer.header
+        context = request.ssl
+        if context is None and request.uri.startswith("wss:"):
+            context = ssl.create_default_context()
+
+        def made(_: WSUpgradeRequest, response: WSUpgradeResponse) -> WSListener:
+            answer = response.headers.get("Sec-WebSocket-Extensions")
+            if answer and offer is None:
+                raise InflateError(1010)
+            agreed = None if offer is None else offer.agreed(answer)
+            return PicowsClientConnection(handler, request.max_payload, agreed)
+
+        try:
+            await ws_connect(
+                made,
+                request.uri,
+                ssl_context=context,
+                websocket_handshake_timeout=None,
+                logger_name=_quiet,
+                enable_auto_pong=False,
+                max_frame_size=request.max_payload,
+                extra_headers=headers,
+                max_redirects=0,
+                proxy=request.proxy,
+                socket_factory=_unix(request.socket_path),
+            )
+        except (OSError, WSError, InflateError, ValueError) as error:
+            raise SocketProtocolError(
+                f"Socket hung up: {request.uri} could not be opened: {said(error)}", _HUNG_UP
+            ) from error
+
+
+def _unix(path: str | None) -> Callable[[Any], Any] | None:
+    if path is None:
+        return None
+
+    async def connected(_: Any) -> socket.socket:
+        made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        made.setblocking(False)
+        try:
+            await asyncio.get_running_loop().sock_connect(made, path)
+        except BaseException:
+            made.close()
+            raise
+        return made
+
+    return connected
+
+
+def said(error: BaseException) -> str:
+    """What went wrong, for people."""
+    if isinstance(error, InflateError):
+        return "the server chose an extension that was not offered"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate does not verify: {error.verify_message}"
+    return (error.strerror if isinstance(error, OSError) else None) or str(error) or repr(error)
+
+
+class PicowsClientConnection(WSListener):
+    """One WebSocket to a server."""
+
+    def __init__(self, handler: ConnectionHandler, limit: int, deflate: Deflate | None) -> None:
+        self._handler = handler
+        self._deflate = deflate
+        self._limit = limit
+        self._frames = FrameReceiver(handler, limit, deflate)
+        self._transport: WSTransport
+        self._closing = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._code = _HUNG_UP
+        self._reason = ""
+
+    # From picows
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        self._transport = transport
+        self._handler.connection_made(self)
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        opcode = int(frame.msg_type.value)
+        payload = frame.get_payload_as_bytes()
+        if self._closing:
+            if opcode == CLOSE:
+                transport.disconnect()
+            return
+        try:
+            if not self._frames.receive(opcode, frame, payload):
+                self._control_frame(opcode, payload)
+        except Violation as violation:
+            self._fail(violation)
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        sent = transport.close_handshake.sent if transport.close_handshake else None
+        if self._code == _HUNG_UP and not self._closing and sent is not None:
+            # picows found that the server broke the protocol, and has told it so.
+            self._code, self._reason = int(sent.code.value), sent.reason or ""
+        self._closing = True
+        self._handler.connection_lost(self._code, self._reason)
+
+    def pause_writing(self) -> None:
+        pass
+
+    def resume_writing(self) -> None:
+        pass
+
+    def _control_frame(self, opcode: int, payload: bytes) -> None:
+        if opcode == PING:
+            if self.get_write_buffer_size() <= self._limit:
+                self._transport.send_pong(payload)
+        elif opcode == CLOSE:
+            self._code = close_code(payload)
+            self._reason = payload[2:].decode()
+            self._closing = True
+            self._transport.send(WSMsgType.CLOSE, payload[:2])
+            self._disconnect_soon()
+
+    def _fail(self, violation: Violation) -> None:
+        self._code, self._reason = violation.code, violation.reason
+        self._send_close(violation.code, violation.reason)
+        self._disconnect_soon()
+
+    def _disconnect_soon(self) -> None:
+        self._transport.disconnect()
+        # Which waits until everything was written: not for ever.
+        self._arm()
+
+    def _arm(self) -> None:
+        if self._timer is None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(CLOSE_SECONDS, self._transport.disconnect, False)
+
+    # To the server
+
+    def write(self, frames: Sequence[bytes]) -> None:
+        """See `Connection.write`."""
+        if self._closing:
+            return
+        if self._deflate is not None:
+            frames = self._deflate.compress(list(frames))
+        send = self._transport.send
+        for frame in frames:
+            first = frame[0]
+            kind = WSMsgType(first & 0x0F)
+            send(kind, memoryview(frame)[payload_start(frame) :], True, bool(first & _RSV1))
+
+    def get_write_buffer_size(self) -> int:
+        """See `Connection.get_write_buffer_size`."""
+        return self._transport.underlying_transport.get_write_buffer_size()
+
+    def get_bytes_received(self) -> int:
+        """See `Connection.get_bytes_received`."""
+        return self._frames.bytes_received
+
+    def close(self, code: int, reason: str) -> None:
+        """See `Connection.close`."""
+        if not self._closing:
+            self._send_close(code, reason)
+            self._arm()
+            self._transport.underlying_transport.resume_reading()
+
+    def _send_close(self, code: int, reason: str) -> None:
+        self._closing = True
+        payload = code.to_bytes(2, "big") + cut_reason(reason).encode()
+        self._transport.send(WSMsgType.CLOSE, payload)
+
+    def abort(self) -> None:
+        """See `Connection.abort`."""
+        self._closing = True
+        self._transport.disconnect(False)
+
+    def pause_reading(self) -> None:
+        """See `Connection.pause_reading`."""
+        if not self._closing:
+            self._transport.underlying_transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """See `Connection.resume_reading`."""
+        if not self._closing:
+            self._transport.underlying_transport.resume_reading()
+
+
+_: type[Connection] = PicowsClientConnection
