@@ -32,9 +32,12 @@ from socketcluster.protocol.wire import Wire
 class LinkOwner(Protocol):
     """The client, as its connection sees it. Nothing is called after `link_closed`."""
 
-    options: ClientOptions
-    wire: Wire
-    calls: PendingCalls
+    @property
+    def options(self) -> ClientOptions: ...
+    @property
+    def wire(self) -> Wire: ...
+    @property
+    def calls(self) -> PendingCalls: ...
 
     async def load_token(self) -> str | None:
         """The token to show in the handshake. What it raises fails the handshake."""

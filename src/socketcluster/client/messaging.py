@@ -33,7 +33,9 @@ class ClientMessagingMethods:
     wire: Wire
     calls: PendingCalls
     outbox: Outbox
-    link: Link | None
+
+    @property
+    def link(self) -> Link | None: ...
 
     def connect(self) -> None: ...
 
@@ -147,10 +149,12 @@ class ClientBatchMethods:
 
     state: str
     options: ClientOptions
-    link: Link | None
     is_batching: bool
     _batching: Batching | None
     _batch_timer: asyncio.TimerHandle | None
+
+    @property
+    def link(self) -> Link | None: ...
 
     @property
     def is_buffering_batch(self) -> bool:

@@ -10,37 +10,25 @@ import asyncio
 import base64
 import logging
 import uuid
+from dataclasses import fields
 from types import TracebackType
 from typing import Any, Self
 
 from socketcluster.batching import Batching
 from socketcluster.calling import PendingCalls
 from socketcluster.client.authentication import ClientAuth, ClientAuthMethods
-from socketcluster.client.dispatch import receive, show_message
+from socketcluster.client.lifecycle import Lifecycle
 from socketcluster.client.link import Link
 from socketcluster.client.listening import ClientListeners
 from socketcluster.client.messaging import ClientBatchMethods, ClientMessagingMethods
 from socketcluster.client.options import ClientOptions
 from socketcluster.client.outbox import Outbox
-from socketcluster.client.reconnect import ReconnectOptions, Reconnector
 from socketcluster.client.subscriptions import SubscriptionMethods, Subscriptions
-from socketcluster.client.transport import Connector, PicowsConnector
 from socketcluster.codecs.json import JSONCodec
 from socketcluster.errors import (
-    SOCKET_PROTOCOL_ERROR_STATUSES,
-    SOCKET_PROTOCOL_IGNORE_STATUSES,
     BadConnectionError,
-    InvalidActionError,
-    InvalidArgumentsError,
-    SocketProtocolError,
-    hydrate_error,
 )
 from socketcluster.events import (
-    CloseEvent,
-    ConnectAbortEvent,
-    ConnectEvent,
-    ConnectingEvent,
-    DisconnectEvent,
     ErrorEvent,
 )
 from socketcluster.protocol import state as states
@@ -100,7 +88,6 @@ class AGClientSocket(
         self.id: str | None = None
         self.state: str = states.CLOSED
         self.ping_timeout = self.options.milliseconds("connect_timeout")
-        self.link: Link | None = None
         self.calls = PendingCalls()
         self.auth = ClientAuth(self, self.options.auth_engine)
         self.subscribed = Subscriptions(self)
@@ -109,8 +96,8 @@ class AGClientSocket(
         self.procedures = StreamDemux[Any](gauge)
         self._channel_outputs = StreamDemux[Any](gauge)
         self._channel_listeners = StreamDemux[Any]()
-        self._links: set[Link] = set()
-        self._backlogged = False
+        self.is_backlogged = False
+        self.lifecycle = Lifecycle(self)
         self.is_batching = False
         self._batching: Batching | None = None
         self._batch_timer: asyncio.TimerHandle | None = None
@@ -121,10 +108,6 @@ class AGClientSocket(
         self.options = options
         self.wire = Wire(options.codec_engine or JSONCodec())
         self.outbox = Outbox(self.wire, options.max_outbound_buffer)
-        again = options.auto_reconnect_options if options.auto_reconnect else None
-        assert again is None or isinstance(again, ReconnectOptions)
-        self._reconnector = Reconnector(again, self.connect)
-        self._connector: Connector = options.connector or PicowsConnector()
 
     # Figures
 
@@ -136,17 +119,17 @@ class AGClientSocket(
     @property
     def pending_reconnect(self) -> bool:
         """Whether the next attempt to connect is scheduled."""
-        return self._reconnector.delay is not None
+        return self.lifecycle.reconnector.delay is not None
 
     @property
     def pending_reconnect_timeout(self) -> int | None:
         """Milliseconds that the scheduled attempt waits in all; None when none is scheduled."""
-        return self._reconnector.delay
+        return self.lifecycle.reconnector.delay
 
     @property
     def connect_attempts(self) -> int:
         """How many attempts were scheduled since the last connection."""
-        return self._reconnector.attempts
+        return self.lifecycle.reconnector.attempts
 
     def get_state(self) -> str:
         """`state`."""
@@ -177,6 +160,11 @@ class AGClientSocket(
 
     # Connecting
 
+    @property
+    def link(self) -> Link | None:
+        """The present connection, or the last one."""
+        return self.lifecycle.link
+
     def connect(self, **options: Any) -> None:
         """Connect, unless it is connected or about to be. 'connect' or 'connectAbort' follows.
 
@@ -186,31 +174,14 @@ class AGClientSocket(
             InvalidOptionsError: an unknown option or a wrong value.
             InvalidActionError: no event loop is running.
         """
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            raise InvalidActionError(
-                "A client connects in a running event loop: make it in an async function, or "
-                "with auto_connect=False"
-            ) from None
         if options:
-            changed = ClientOptions.of(**{**_as_given(self.options), **options})
-            self.disconnect(
-                1000, "Socket was disconnected by the client to initiate a new connection"
-            )
+            known = {f.name: getattr(self.options, f.name) for f in fields(self.options)}
+            changed = ClientOptions.of(**{**known, **options})
+            reason = "Socket was disconnected by the client to initiate a new connection"
+            self.disconnect(1000, reason)
             self._configure(changed)
-        if self.state == states.CLOSED:
-            self._reconnector.cancel()
-            self.state = states.CONNECTING
-            self.emit("connecting", ConnectingEvent())
-            link = self.link = Link(self, self._connector)
-            self._links.add(link)
-            link.gone.add_done_callback(lambda _: self._links.discard(link))
-
-    def reconnect(self, code: int = 1000, reason: str | None = None) -> None:
-        """Disconnect and connect again."""
-        self.disconnect(code, reason)
-        self.connect()
+            self.lifecycle.configure(changed)
+        self.lifecycle.connect()
 
     def disconnect(self, code: int = 1000, reason: str | None = None) -> None:
         """Close the connection with a code and a reason, after what was sent; give up connecting.
@@ -220,22 +191,17 @@ class AGClientSocket(
         Raises:
             InvalidArgumentsError: the code is no close code.
         """
-        if type(code) is not int or not 1000 <= code <= 4999:
-            raise InvalidArgumentsError(
-                f"If specified, the code argument must be a number from 1000 to 4999, not {code!r}"
-            )
-        self._reconnector.cancel()
-        if self.link is not None and self.state != states.CLOSED:
-            self.link.close(code, reason)
-        elif self.outbox:
-            self._give_up("connectAbort", code, reason)
+        self.lifecycle.disconnect(code, reason)
+
+    def reconnect(self, code: int = 1000, reason: str | None = None) -> None:
+        """Disconnect and connect again."""
+        self.disconnect(code, reason)
+        self.connect()
 
     async def wait_closed(self) -> None:
         """Wait until nothing is left of connections that were closed. Cancelling stops the
         waiting only."""
-        closing = [link.gone for link in self._links if link.state == states.CLOSED]
-        if closing:
-            await asyncio.wait(closing)
+        await self.lifecycle.wait_closed()
 
     async def __aenter__(self) -> Self:
         """Connect, and wait for the first attempt.
@@ -277,81 +243,6 @@ class AGClientSocket(
         self.disconnect()
         await self.wait_closed()
 
-    # For the link
-
-    async def load_token(self) -> str | None:
-        """See `LinkOwner`."""
-        return await self.auth.load()
-
-    def link_opened(self, status: dict[str, Any], token: str | None) -> None:
-        """See `LinkOwner`."""
-        self.state = states.OPEN
-        self.batch_after_handshake()
-        self.subscribed.hold_back()
-        self.id = status.get("id")
-        timeout = status.get("pingTimeout")
-        if isinstance(timeout, int | float):
-            self.ping_timeout = timeout
-        is_authenticated = status.get("isAuthenticated") is True
-        if is_authenticated:
-            self.auth.authenticated(token)
-        else:
-            self.auth.unauthenticated()
-        self._reconnector.attempts = 0
-        if self.options.auto_subscribe_on_connect:
-            self.subscribed.process_pending()
-        error = status.get("authError")
-        event = ConnectEvent(
-            self.id or "",
-            self.ping_timeout,
-            is_authenticated,
-            None if error is None else hydrate_error(error),
-            token,
-            self.subscribed.process_pending,
-        )
-        self.emit("connect", event)
-        if self.state == states.OPEN:
-            self.send_waiting()
-        if self._backlogged:
-            self._backlog_changed(True)
-
-    def link_received(self, message: bytes, is_ping: bool) -> None:
-        """See `LinkOwner`."""
-        show_message(self, message)
-        if not is_ping:
-            receive(self, message)
-
-    def link_closed(
-        self, code: int, reason: str | None, opened: bool, cause: BaseException | None
-    ) -> None:
-        """See `LinkOwner`."""
-        reason = reason or SOCKET_PROTOCOL_ERROR_STATUSES.get(code)
-        self.state = states.CLOSED
-        self.id = None
-        failure = "disconnect" if opened else "connectAbort"
-        again = self._reconnector.connection_closed(code)
-        if again:
-            self.calls.abort(failure, code, reason, self.outbox.calls())
-        else:
-            self._give_up(failure, code, reason)
-        self.pause_batching()
-        self.subscribed.suspend()
-        if opened:
-            self.emit("disconnect", DisconnectEvent(code, reason))
-        else:
-            self.emit("connectAbort", ConnectAbortEvent(code, reason))
-        self.emit("close", CloseEvent(code, reason))
-        if cause is not None:
-            self.emit_error(cause)
-        if code not in SOCKET_PROTOCOL_IGNORE_STATUSES and not isinstance(
-            cause, SocketProtocolError
-        ):
-            self.emit_error(states.close_error(code, reason))
-
-    def _give_up(self, failure: str, code: int, reason: str | None) -> None:
-        self.calls.abort(failure, code, reason)
-        self.give_up_waiting(failure, code, reason)
-
     # For the parts
 
     @property
@@ -382,13 +273,5 @@ class AGClientSocket(
         self.emit("error", ErrorEvent(error))
 
     def _backlog_changed(self, full: bool) -> None:
-        self._backlogged = full
-        if self.link is not None:
-            if full:
-                self.link.pause_reading()
-            else:
-                self.link.resume_reading()
-
-
-def _as_given(options: ClientOptions) -> dict[str, Any]:
-    return {name: getattr(options, name) for name in ClientOptions.__dataclass_fields__}
+        self.is_backlogged = full
+        self.lifecycle.read(not full)
