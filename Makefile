@@ -67,7 +67,10 @@ demo-client:
 		npm install --silent --prefix .demo --no-save --no-audit --no-fund --no-package-lock socketcluster-client@20 \
 			|| echo "npm could not fetch it: the page will say how to"; fi
 
-interop-clients:
+interop-clients: $(VENV)/dev.stamp
+	@if [ ! -d .interop ]; then \
+		echo "Fetching the older Python client"; \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps --target .interop socketclusterclient==1.3.4; fi
 	@if [ -z "$(NPM)" ]; then echo "npm is missing: the interop tests need Node and npm"; \
 	elif [ ! -f tests/interop/js/node_modules/.stamp ] || [ tests/interop/js/package.json -nt tests/interop/js/node_modules/.stamp ]; then \
 		echo "Fetching the JavaScript clients"; \
@@ -92,4 +95,4 @@ broker-servers:
 			|| echo "redis-server and nats-server could not be installed: the broker tests need them"; fi
 
 clean:
-	rm -rf $(VENV) .demo .autobahn tests/interop/js/node_modules bench/js/node_modules bench/build
+	rm -rf $(VENV) .demo .autobahn tests/interop/js/node_modules bench/js/node_modules bench/build .interop

@@ -8,10 +8,13 @@ from typing import Any
 def table(reports: list[Any]) -> list[str]:
     """Lines of the table, from the properties that the interop tests recorded."""
     results: dict[str, dict[str, bool | None]] = {}
+    notes: list[str] = []
     for report in reports:
         found = dict(getattr(report, "user_properties", ()))
         if "client" in found and report.when == "call":
             results[found["client"]] = found["results"]
+            for scenario, why in found.get("unsupported", {}).items():
+                notes.append(f"n/a: {scenario} of {found['client']}: {why}")
     if not results:
         return []
     scenarios = list(dict.fromkeys(s for found in results.values() for s in found))
@@ -23,4 +26,4 @@ def table(reports: list[Any]) -> list[str]:
             shown = {True: "ok", False: "FAILED", None: "n/a"}[found.get(scenario, False)]
             cells.append(shown.center(len(client)))
         lines.append(scenario.ljust(first) + "  " + "  ".join(cells))
-    return lines
+    return lines + notes

@@ -20,11 +20,13 @@ class Application:
     def __init__(self, server: AGServer, running: Running) -> None:
         self.server = server
         self.running = running
+        self.batches: dict[str, list[int]] = {}
         self.published: list[Any] = running.collect(server.exchange.subscribe("room"))
         running.on_connection(server, self.handle)
 
     async def handle(self, socket: AGServerSocket) -> None:
         """Answer one socket."""
+        self.running.start(self._count_batches(socket))
         self.running.start(self._notes(socket))
         self.running.start(self._disconnects(socket))
         answers: dict[str, Callable[[AGServerSocket, Any], Coroutine[Any, Any, Any]]] = {
@@ -39,6 +41,7 @@ class Application:
             "kick me": self._kick,
             "my channels": self._channels,
             "batch to me": self._batch,
+            "batches received": self._batches,
             "wait for pings": self._pings,
         }
         for name, answer in answers.items():
@@ -98,6 +101,16 @@ class Application:
         socket.transmit("one", 1)
         socket.transmit("two", 2)
         socket.flush_batch()
+
+    async def _count_batches(self, socket: AGServerSocket) -> None:
+        sizes = self.batches.setdefault(socket.id, [])
+        async for event in socket.listener("message"):
+            packets = self.server.codec.decode(event.message) if event.message else None
+            if isinstance(packets, list):
+                sizes.append(len(packets))
+
+    async def _batches(self, socket: AGServerSocket, data: Any) -> list[int]:
+        return self.batches[socket.id]
 
     async def _pings(self, socket: AGServerSocket, count: int) -> str:
         """Wait until the client has answered some pings: each is a message received."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -62,16 +63,20 @@ CLIENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "npm 17": ("client17", {}),
     "npm 16": ("client16", {}),
     "npm 14": ("client14", {"protocol_version": 1}),
-    # Its version 1.3 answers the pings of protocol 2.
-    "PyPI 1.3": ("python", {}),
+    "PyPI 1.3.4": ("pypi", {"protocol_version": 1}),
+    "PyPI 1.3.6": ("python", {}),  # It answers the pings of protocol 2, and those only.
 }
+OLD_PYTHON_CLIENT = HERE.parents[1] / ".interop"
+NOT_SUPPORTED = {"pypi": {"batching"}, "python": {"batching"}}
+"""What a client cannot do at all; its driver says why."""
 
 
-async def drive(*command: str) -> dict[str, dict[str, Any]]:
+async def drive(*command: str, **environment: str) -> dict[str, dict[str, Any]]:
     """Run a driver; its results by scenario."""
     process = await asyncio.create_subprocess_exec(
         *command,
         cwd=HERE / "js",
+        env={**os.environ, **environment},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
@@ -92,7 +97,9 @@ async def test_client(
 ) -> None:
     module, options = CLIENTS[client]
     options = dict(options)
-    if module != "python":
+    if module == "pypi":
+        require(OLD_PYTHON_CLIENT.is_dir(), "the older Python client: make interop-clients")
+    elif module != "python":
         require(shutil.which("node") is not None, "Node.js")
         require(
             (HERE / "js" / "node_modules" / module).is_dir(),
@@ -103,13 +110,23 @@ async def test_client(
     server = await make_server(ping_interval=60, ping_timeout=2000, **options)
     Application(server, running)
     port = str(server.source_port)
-    if module == "python":
-        results = await drive(sys.executable, str(HERE / "python_driver.py"), port)
+    if module in ("pypi", "python"):
+        path = str(OLD_PYTHON_CLIENT) if module == "pypi" else ""
+        results = await drive(sys.executable, str(HERE / "python_driver.py"), port, PYTHONPATH=path)
     else:
         codec = ["sc-codec-min-bin"] if "codec_engine" in options else []
-        results = await drive("node", "driver.js", module, port, *codec)
+        expected = {
+            "alg": server.options.auth_algorithm,
+            "extensions": "permessage-deflate" if "per_message_deflate" in options else "",
+        }
+        results = await drive(
+            "node", "driver.js", module, port, *codec, EXPECTED=json.dumps(expected)
+        )
     record_property("client", client)
     record_property("results", {s: r["ok"] for s, r in results.items()})
+    unsupported = {s: r["detail"] for s, r in results.items() if r["ok"] is None}
+    record_property("unsupported", unsupported)
+    assert set(unsupported) == NOT_SUPPORTED.get(module, set())
     failed = {s: r["detail"] for s, r in results.items() if r["ok"] is False}
     assert not failed, "\n".join(f"{s}: {d}" for s, d in failed.items())
     assert set(results) == set(SCENARIOS)
