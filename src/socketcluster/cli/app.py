@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from enum import StrEnum
 from typing import Annotated
 
 import typer
 
 from socketcluster import __version__
-from socketcluster.cli.serve import Settings, run
+from socketcluster.brokers.registry import BROKER_VARIABLE, REQUIRED_VARIABLE
+from socketcluster.cli.serve import run
+from socketcluster.cli.settings import Settings
+from socketcluster.cli.supervisor import run_workers
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__
@@ -52,8 +56,27 @@ def serve(
     ssl_certfile: Annotated[str | None, typer.Option(help="TLS certificate, PEM.")] = None,
     ssl_keyfile: Annotated[str | None, typer.Option(help="Its private key, PEM.")] = None,
     reload: Annotated[bool, typer.Option("--reload", help="Restart when a file changes.")] = False,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that share the port.")] = 1,
+    broker: Annotated[
+        str | None,
+        typer.Option(envvar=BROKER_VARIABLE, help="Engine between processes: redis://, nats://…"),
+    ] = None,
+    broker_required: Annotated[
+        bool, typer.Option("--broker-required", help="Exit if the engine cannot be reached.")
+    ] = False,
     log_level: Annotated[LogLevel, typer.Option(help="What is logged.")] = LogLevel.info,
 ) -> None:
     """Serve an AGServer until Ctrl-C or SIGTERM, then let it drain."""
-    settings = Settings(target, host, port, uds, ssl_certfile, ssl_keyfile, log_level.value)
+    if reload and workers > 1:
+        raise typer.BadParameter("--reload takes one worker", param_hint="--workers")
+    given = broker if broker != os.environ.get(BROKER_VARIABLE) else None
+    if broker is not None:
+        os.environ[BROKER_VARIABLE] = broker
+    if broker_required:
+        os.environ[REQUIRED_VARIABLE] = "1"
+    settings = Settings(
+        target, host, port, uds, ssl_certfile, ssl_keyfile, log_level.value, broker=given
+    )
+    if workers > 1:
+        raise typer.Exit(run_workers(settings, workers))
     raise typer.Exit(run(settings, reload=reload))

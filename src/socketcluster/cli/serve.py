@@ -8,31 +8,19 @@ import inspect
 import logging
 import os
 import signal
+import socket
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import uvloop
 
 from socketcluster import AGServer
+from socketcluster.cli.settings import Settings, said
 from socketcluster.errors import SocketClusterError
 
 
 class TargetError(Exception):
     """The target of `serve` is no AGServer; the message says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """The options of `serve`."""
-
-    target: str | None
-    host: str = "127.0.0.1"
-    port: int = 8000
-    uds: str | None = None
-    ssl_certfile: str | None = None
-    ssl_keyfile: str | None = None
-    log_level: str = "info"
 
 
 def run(settings: Settings, *, reload: bool = False) -> int:
@@ -50,12 +38,6 @@ def run(settings: Settings, *, reload: bool = False) -> int:
         print(f"socketcluster: {said(error)}", file=sys.stderr)
         return 1
     return 0
-
-
-def said(error: BaseException) -> str:
-    """What a fault says, in one line, without its number."""
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(text.split())
 
 
 async def load(target: str | None) -> AGServer:
@@ -107,43 +89,53 @@ def _check_files(settings: Settings) -> None:
 
 
 async def serve(settings: Settings) -> None:
-    """Listen until SIGINT or SIGTERM, then drain; a second signal stops at once."""
+    """Listen until SIGINT, SIGTERM or the end of the supervisor, then drain; a second signal
+    stops at once."""
     # In the loop: a function that makes the server may start tasks.
     server = await load(settings.target)
     try:
+        if settings.broker is not None and server.options.broker_engine is not None:
+            raise TargetError(
+                f"{settings.target!r} chooses its broker itself (broker_engine): "
+                "--broker would have no effect"
+            )
         await server.listen(
             settings.port,
             settings.host,
             uds=settings.uds,
             ssl_certfile=settings.ssl_certfile,
             ssl_keyfile=settings.ssl_keyfile,
+            fd=settings.fd,
+            reuse_port=settings.reuse_port,
         )
     except BaseException:
         await server.close()
         raise
-    print(f"SocketCluster is running on {address(server, settings)} (Ctrl-C stops)", flush=True)
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
+    supervisor: socket.socket | None = None
+    if settings.supervisor_fd is None:
+        where = settings.address(server.source_port)
+        print(f"SocketCluster is running on {where} (Ctrl-C stops)", flush=True)
+    else:
+        supervisor = socket.socket(fileno=settings.supervisor_fd)
+        supervisor.sendall(b"1")
+        loop.add_reader(supervisor, stopped.set)
 
     def stop() -> None:
         if stopped.is_set():
             os._exit(1)
-        print("Stopping: waiting for calls that are under way", flush=True)
+        if supervisor is None:
+            print("Stopping: waiting for calls that are under way", flush=True)
         stopped.set()
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop)
     await stopped.wait()
+    if supervisor is not None:
+        loop.remove_reader(supervisor)
+        supervisor.close()
     await server.close()
-
-
-def address(server: AGServer, settings: Settings) -> str:
-    """Where a listening server is, for people."""
-    if settings.uds is not None:
-        return f"unix:{settings.uds}"
-    scheme = "https" if server.secure else "http"
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    return f"{scheme}://{host}:{server.source_port}"
 
 
 def _run_reloading(settings: Settings) -> int:

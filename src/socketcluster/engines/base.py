@@ -156,13 +156,19 @@ class Endpoint(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ListenAddress:
-    """Where to listen. `uds` (a path) wins over host and port; port 0 lets the system choose."""
+    """Where to listen. `uds` (a path) wins over host and port; port 0 lets the system choose.
+
+    `fd` is a bound socket that this process has inherited, and wins over both. With `reuse_port`
+    several processes listen on one port, and the system spreads connections among them.
+    """
 
     host: str = "127.0.0.1"
     port: int = 8000
     uds: str | None = None
     ssl_certfile: str | None = None
     ssl_keyfile: str | None = None
+    fd: int | None = None
+    reuse_port: bool = False
 
 
 class Listener(Protocol):

@@ -83,7 +83,7 @@ class UvicornListener:
     @property
     def port(self) -> int | None:
         """See `Listener.port`."""
-        if self._address.uds is not None or self._socket is None:
+        if self._socket is None or self._unix:
             return None
         return self._port
 
@@ -95,6 +95,10 @@ class UvicornListener:
 
     _bound: int | None = None
 
+    @property
+    def _unix(self) -> bool:
+        return self._socket is not None and self._socket.family == socket.AF_UNIX
+
     def stop_accepting(self) -> None:
         """See `Listener.stop_accepting`."""
         if not self._accepting:
@@ -105,7 +109,7 @@ class UvicornListener:
             server.close()
         if self._socket is not None:
             self._socket.close()
-        if self._address.uds is not None:
+        if self._address.uds is not None and self._address.fd is None:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._address.uds)
 
@@ -145,6 +149,10 @@ def bind(address: ListenAddress) -> socket.socket:
     Raises:
         OSError: it cannot be.
     """
+    if address.fd is not None:
+        bound = socket.socket(fileno=address.fd)
+        bound.setblocking(False)
+        return bound
     if address.uds is not None:
         bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -161,6 +169,8 @@ def bind(address: ListenAddress) -> socket.socket:
     bound = socket.socket(family, kind, protocol)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if address.reuse_port:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         bound.bind(where)
     except OSError as error:
         bound.close()

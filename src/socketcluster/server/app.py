@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from socketcluster.engines.asgi import serve_websocket
 from socketcluster.engines.base import ASGIReceive, ASGIScope, ASGISend
+from socketcluster.server.health import Health
 
 if TYPE_CHECKING:
     from socketcluster.server.server import AGServer
@@ -17,10 +18,11 @@ if TYPE_CHECKING:
 class ServerApp:
     """Takes WebSocket connections at the server's path; `fallback` takes all else."""
 
-    __slots__ = ("_server",)
+    __slots__ = ("_health", "_server")
 
     def __init__(self, server: AGServer) -> None:
         self._server = server
+        self._health = Health(server) if server.options.health_probes else None
 
     async def __call__(self, scope: ASGIScope, receive: ASGIReceive, send: ASGISend) -> None:
         """Serve one connection, or the lifespan of an ASGI server."""
@@ -41,8 +43,10 @@ class ServerApp:
         return path.rstrip("/") == ours
 
     async def fallback(self, scope: ASGIScope, receive: ASGIReceive, send: ASGISend) -> None:
-        """Hand a connection to the application; 404 without one."""
-        if self._server.app is not None:
+        """Answer the probes; hand all else to the application; 404 without one."""
+        if self._health is not None and self._health.is_probe(scope):
+            await self._health.answer(scope, send)
+        elif self._server.app is not None:
             await self._server.app(scope, receive, send)
         elif scope["type"] == "http":
             await send(

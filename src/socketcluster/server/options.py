@@ -47,6 +47,7 @@ _LIMITS = (
 _FLAGS = (
     "allow_client_publish",
     "batch_on_handshake",
+    "health_probes",
     "middleware_emit_failures",
     "ping_timeout_disabled",
     "strict_handshake",
@@ -87,6 +88,7 @@ class ServerOptions:
         droppable_channels: channel names, or a predicate: past `max_outbound_buffer` their
             oldest publishes are dropped instead of closing the socket.
         max_malformed_messages: a socket that sends more is closed.
+        health_probes: answer GET /health/live and /health/ready over HTTP.
         drain_timeout: how long `close()` waits for unanswered calls.
 
     Source: AGServer specification, constructor(options).
@@ -130,6 +132,7 @@ class ServerOptions:
     max_outbound_buffer: int = 4 * 1024 * 1024
     droppable_channels: Collection[str] | Callable[[str], bool] = ()
     max_malformed_messages: int = 100
+    health_probes: bool = True
     drain_timeout: Duration = 10000
 
     def __post_init__(self) -> None:

@@ -199,8 +199,13 @@ class AGServer(Supervision):
         ssl_certfile: str | None = None,
         ssl_keyfile: str | None = None,
         uds: str | None = None,
+        fd: int | None = None,
+        reuse_port: bool = False,
     ) -> None:
         """Listen, and return once connections are accepted. Port 0 takes any free one.
+
+        `fd` is a bound socket that the process has inherited. With `reuse_port` several processes
+        share the port.
 
         Cancelling it leaves nothing listening.
 
@@ -208,7 +213,7 @@ class AGServer(Supervision):
             OSError: the address cannot be bound or the certificate cannot be read.
             BrokerError: the broker cannot start.
         """
-        address = ListenAddress(host, port, uds, ssl_certfile, ssl_keyfile)
+        address = ListenAddress(host, port, uds, ssl_certfile, ssl_keyfile, fd, reuse_port)
         await self.running.listen(self.engine, self.endpoint, self._asgi.fallback, address)
         self.host = None if uds else host
         self.secure = ssl_certfile is not None

@@ -1,0 +1,43 @@
+"""The options of `serve`, as it and its workers know them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The options of `serve`, and what a supervisor adds for its workers.
+
+    Attributes:
+        broker: the URL of `--broker`, to tell whether the target would ignore it.
+        fd: an inherited listening socket.
+        reuse_port: whether other workers listen on the port too.
+        supervisor_fd: the socket to the supervisor.
+    """
+
+    target: str | None
+    host: str = "127.0.0.1"
+    port: int = 8000
+    uds: str | None = None
+    ssl_certfile: str | None = None
+    ssl_keyfile: str | None = None
+    log_level: str = "info"
+    broker: str | None = None
+    fd: int | None = None
+    reuse_port: bool = False
+    supervisor_fd: int | None = None
+
+    def address(self, port: int | None) -> str:
+        """Where it listens, for people."""
+        if self.uds is not None:
+            return f"unix:{self.uds}"
+        scheme = "http" if self.ssl_certfile is None else "https"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{scheme}://{host}:{port}"
+
+
+def said(error: BaseException) -> str:
+    """What a fault says, in one line, without its number."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(text.split())

@@ -1,0 +1,228 @@
+"""`serve --workers N`: processes that share a port, and the broker between them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import websockets
+
+from broker_servers import environment
+from support import Client, soon
+
+SERVER = """
+import asyncio, os
+from socketcluster import AGServer
+server = AGServer(drain_timeout=3000, auth_default_expiry=60)
+chosen = AGServer(broker_engine="simple:")
+def broken():
+    raise ValueError("no")
+
+@server.background
+async def serve():
+    async for event in server.listener("connection"):
+        asyncio.create_task(one(event.socket))
+
+async def one(socket):
+    async for request in socket.procedure("do"):
+        if request.data == "pid":
+            request.end(os.getpid())
+        elif request.data == "login":
+            await socket.set_auth_token({"name": "alice"})
+            request.end()
+        elif request.data == "slow":
+            await asyncio.sleep(0.3)
+            request.end("done")
+"""
+
+Start = Callable[..., Awaitable[asyncio.subprocess.Process]]
+
+
+@pytest.fixture
+async def start(tmp_path: Path) -> AsyncIterator[Start]:
+    """Start `socketcluster serve` in a folder with a server."""
+    (tmp_path / "mine.py").write_text(SERVER)
+    started: list[asyncio.subprocess.Process] = []
+
+    async def run(*arguments: str, **variables: str) -> asyncio.subprocess.Process:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "socketcluster", "serve", *arguments),
+            cwd=tmp_path,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=environment(**variables),
+        )
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        if process.returncode is None:
+            process.terminate()
+        await asyncio.wait_for(process.communicate(), 30)
+
+
+async def port_of(process: asyncio.subprocess.Process) -> int:
+    assert process.stdout is not None
+    line = (await asyncio.wait_for(process.stdout.readline(), 30)).decode()
+    assert "SocketCluster is running on" in line, line
+    return int(line.split()[4].rpartition(":")[2])
+
+
+async def client_at(stack: AsyncExitStack, port: int, token: str | None = None) -> Client:
+    ws = await stack.enter_async_context(
+        websockets.connect(f"ws://127.0.0.1:{port}/socketcluster/")
+    )
+    client = Client(ws)
+    await client.handshake(token)
+    return client
+
+
+async def clients_on_all(stack: AsyncExitStack, port: int, workers: int) -> dict[int, Client]:
+    """Clients until each worker has one; worker's pid → one of its clients."""
+    found: dict[int, Client] = {}
+    async with asyncio.timeout(20):
+        while len(found) < workers:
+            client = await client_at(stack, port)
+            found.setdefault(await client.call("do", "pid"), client)
+    return found
+
+
+async def test_a_publish_in_any_worker_reaches_all(start: Start) -> None:
+    process = await start("mine:server", "--port", "0", "--workers", "2")
+    port = await port_of(process)
+    async with AsyncExitStack() as stack:
+        clients = await clients_on_all(stack, port, 2)
+        assert process.pid not in clients
+        for client in clients.values():
+            await client.call("#subscribe", {"channel": "a"})
+        for pid, client in clients.items():
+            await client.call("#publish", {"channel": "a", "data": pid})
+            for other in clients.values():
+                assert (await other.event())["data"] == {"channel": "a", "data": pid}
+        # A token of one worker is good at the other, so no session has to stick to one.
+        first, second = clients.values()
+        await first.call("do", "login")
+        token = (await first.event())["data"]["token"]
+        again = [await client_at(stack, port) for _ in range(8)]
+        for client in again:
+            answer = await client.call("#authenticate", token)
+            assert answer["isAuthenticated"] is True
+        async with httpx.AsyncClient() as http:
+            answer = await http.get(f"http://127.0.0.1:{port}/health/ready")
+            assert answer.status_code == 200
+        slow = asyncio.create_task(second.call("do", "slow"))
+        await soon(await second.ws.ping())
+        process.terminate()
+        assert await soon(slow) == "done"
+        assert await second.closed() == (1001, "The server is closing")
+        out, err = await asyncio.wait_for(process.communicate(), 30)
+    assert (process.returncode, err) == (0, b"")
+    assert out == b"Stopping: waiting for calls that are under way\n"
+
+
+async def test_a_killed_worker_is_replaced_and_the_others_go_on(start: Start) -> None:
+    process = await start("mine:server", "--port", "0", "--workers", "2")
+    port = await port_of(process)
+    async with AsyncExitStack() as stack:
+        clients = await clients_on_all(stack, port, 2)
+        (dead, lost), (alive, kept) = clients.items()
+        await kept.call("#subscribe", {"channel": "a"})
+        os.kill(dead, signal.SIGKILL)
+        assert (await lost.closed())[0] in (0, 1006)
+        assert process.stderr is not None
+        line = await asyncio.wait_for(process.stderr.readline(), 30)
+        assert b"was killed by signal 9; starting another in 0.1 s" in line
+        pids = set(await clients_on_all(stack, port, 2))
+        assert alive in pids
+        assert dead not in pids
+        (new,) = (c for p, c in (await clients_on_all(stack, port, 2)).items() if p != alive)
+        await new.call("#publish", {"channel": "a", "data": 1})
+        assert (await kept.event())["data"]["data"] == 1
+
+
+async def test_workers_end_with_their_supervisor(start: Start) -> None:
+    process = await start("mine:server", "--port", "0", "--workers", "2")
+    port = await port_of(process)
+    async with AsyncExitStack() as stack:
+        clients = await clients_on_all(stack, port, 2)
+        process.kill()
+        for client in clients.values():
+            assert (await client.closed())[0] == 1001
+
+
+async def test_a_unix_socket_is_inherited(start: Start, tmp_path: Path) -> None:
+    process = await start("mine:server", "--uds", "s", "--workers", "2")
+    assert process.stdout is not None
+    line = await asyncio.wait_for(process.stdout.readline(), 30)
+    assert line.startswith(b"SocketCluster is running on unix:s with 2 workers")
+    async with websockets.unix_connect(str(tmp_path / "s"), "ws://a/socketcluster/") as ws:
+        await ws.send('{"event":"#handshake","data":{},"cid":1}')
+        assert json.loads(await soon(ws.recv()))["rid"] == 1
+    process.terminate()
+    await asyncio.wait_for(process.communicate(), 30)
+    assert process.returncode == 0
+    assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["mine:nothing", "--workers", "2"], "has no attribute 'nothing'"),
+        (["mine:chosen", "--workers", "2", "--broker", "ipc:///tmp/x"], "--broker would have no"),
+        (["mine:server", "--broker", "foo://x"], "there is no broker for 'foo'"),
+        (["mine:server", "--workers", "2", "--broker", "foo://x"], "there is no broker for 'foo'"),
+        (
+            ["mine:server", "--port", "0", "--broker-required", "--broker", "redis://127.0.0.1:1"],
+            "Cannot reach redis://127.0.0.1:1: Cannot connect to 127.0.0.1:1: Connection refused",
+        ),
+    ],
+)
+async def test_a_fault_is_one_line_and_status_1(
+    start: Start, arguments: list[str], message: str
+) -> None:
+    process = await start(*arguments)
+    out, err = await asyncio.wait_for(process.communicate(), 30)
+    text = err.decode()
+    assert (process.returncode, out, text.count("\n")) == (1, b"", 1), text
+    assert text.startswith("socketcluster: ")
+    assert message in text
+
+
+async def test_a_port_in_use_by_other_workers(start: Start) -> None:
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        process = await start("mine:server", "--port", port, "--workers", "2")
+        _, err = await asyncio.wait_for(process.communicate(), 30)
+    assert process.returncode == 1
+    assert err.decode().endswith(f"Cannot listen on 127.0.0.1:{port}: Address already in use\n")
+
+
+async def test_an_unreachable_engine_is_said_once_and_waited_for(start: Start) -> None:
+    process: Any = await start(
+        "mine:server", "--port", "0", SOCKETCLUSTER_BROKER="nats://127.0.0.1:1"
+    )
+    port = await port_of(process)
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
+        for _ in range(10):
+            assert (await http.get("/health/ready")).status_code == 503
+            await asyncio.sleep(0.05)
+        assert (await http.get("/health/live")).status_code == 200
+    process.terminate()
+    _, err = await asyncio.wait_for(process.communicate(), 30)
+    assert process.returncode == 0
+    assert err.decode().count("nats://127.0.0.1:1 is away, trying again") == 1
+    assert err.count(b"\n") == 1, err
