@@ -80,6 +80,7 @@ def test_every_option_is_in_the_table() -> None:
         "max_pending_clients",
         "droppable_channels",
         "drain_timeout",
+        "health_probes",
     }
     options = {field.name for field in dataclasses.fields(socketcluster.ServerOptions)}
     assert options - set(re.findall(r"\w+", cells)) == own
