@@ -165,7 +165,8 @@ async def test_set_auth_token(make_server: Any, running: Running) -> None:
         assert socket.auth_token == claims
         await until(lambda: len(tokens) == 1)
         assert tokens[0].signed_auth_token == token == socket.signed_auth_token
-        await socket.set_auth_token({"exp": 9_000_000_000})
+        # A claim goes before the option.
+        await socket.set_auth_token({"exp": 9_000_000_000}, expires_in=60)
         claims = jwt.decode((await client.event())["data"]["token"], KEY, ["HS256"])
         assert claims["exp"] == 9_000_000_000
 
@@ -194,6 +195,29 @@ async def test_delivery_can_be_waited_for(make_server: Any) -> None:
         with pytest.raises(TimeoutError):
             await soon(socket.deauthenticate(reject_on_failed_delivery=True))
         assert socket.auth_token is None
+
+
+async def test_a_token_for_a_closed_socket_is_not_delivered(
+    make_server: Any, running: Running
+) -> None:
+    server = await make(make_server)
+    async with connected(server):
+        (socket,) = server.clients.values()
+        socket.disconnect()
+    warnings = running.collect(server.listener("warning"))
+    await socket.set_auth_token({"n": 1})
+    aborted = "event was aborted due to a bad connection"
+    with pytest.raises(AuthError) as failed:
+        await socket.set_auth_token({"n": 1}, reject_on_failed_delivery=True)
+    why = f"Socket invoke #setAuthToken {aborted}"
+    assert str(failed.value) == f"Failed to deliver auth token to client - {why}"
+    await until(lambda: len(warnings) == 3)
+    assert [str(event.warning) for event in warnings] == [
+        f"Socket transmit #setAuthToken {aborted}",
+        why,
+        str(failed.value),
+    ]
+    assert socket.auth_token is None
 
 
 async def test_set_auth_token_before_the_handshake(make_server: Any) -> None:
@@ -241,12 +265,20 @@ async def test_the_algorithm_cannot_be_changed(make_server: Any, running: Runnin
 async def test_deauthenticate(make_server: Any, running: Running) -> None:
     server = await make(make_server)
     gone = running.collect(server.listener("deauthentication"))
+    states = running.collect(server.listener("authenticationStateChange"))
     async with connected(server, token=signed({"n": 1})) as client:
         (socket,) = server.clients.values()
+        own_states = running.collect(socket.listener("authStateChange"))
         await socket.deauthenticate()
         assert await client.event() == {"event": "#removeAuthToken"}
         await until(lambda: len(gone) == 1)
         assert gone[0].old_auth_token["n"] == 1
+        for change in (states[-1], own_states[-1]):
+            assert (change.old_auth_state, change.new_auth_state, change.auth_token) == (
+                "authenticated",
+                "unauthenticated",
+                None,
+            )
         await client.call("#authenticate", signed({"n": 2}))
         await client.send({"event": "#removeAuthToken"})
         await until(lambda: len(gone) == 2)

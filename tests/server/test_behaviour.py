@@ -30,7 +30,11 @@ async def test_switching_between_users(make_server: Any, running: Running) -> No
         assert (socket.auth_token or {})["name"] == "bob"
         await until(lambda: len(logins) == 2)
         assert [event.auth_token["name"] for event in logins] == ["alice", "bob"]
+        await socket.set_auth_token({"name": "carol"})
+        await until(lambda: len(logins) == 3)
+        assert logins[2].auth_token["name"] == "carol"
         assert len(states) == 1
+        assert states[0].auth_token["name"] == "alice"
 
 
 async def test_deauthenticate_after_the_client_left(make_server: Any) -> None:

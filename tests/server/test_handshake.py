@@ -38,6 +38,39 @@ async def test_socket_is_pending_until_its_handshake(make_server: Any) -> None:
         assert server.pending_clients_count == 0
 
 
+async def test_a_socket_and_the_server_tell_of_a_connection(
+    make_server: Any, running: Running
+) -> None:
+    server = await make_server()
+    heard: dict[str, list[Any]] = {}
+
+    async def listen() -> None:
+        async for event in server.listener("handshake"):
+            socket = event.socket
+            assert socket.exchange is server.exchange
+            for name in ("connect", "connectAbort", "disconnect", "close"):
+                heard[name] = running.collect(socket.listener(name))
+
+    running.start(listen())
+    connections = running.collect(server.listener("connection"))
+    await asyncio.sleep(0)
+    async with connected(server) as client:
+        await until(lambda: len(connections) == len(heard["connect"]) == 1)
+        for event in (connections[0], heard["connect"][0]):
+            assert event.id == connections[0].socket.id
+            assert (event.ping_timeout, event.is_authenticated) == (server.ping_timeout, False)
+            assert event.auth_error is None
+        await client.ws.close(4444, "Bye")
+    await until(lambda: bool(heard["close"]))
+    assert (heard["close"][0].code, heard["close"][0].reason) == (4444, "Bye")
+    assert (len(heard["disconnect"]), len(heard["connectAbort"])) == (1, 0)
+    async with connected(server, handshake=False):
+        await until(lambda: server.pending_clients_count == 1)
+    await until(lambda: bool(heard["close"]) and heard["close"][0].code == 1000)
+    assert (len(heard["disconnect"]), len(heard["connectAbort"])) == (0, 1)
+    assert len(connections) == 1
+
+
 @pytest.mark.parametrize(
     "message",
     ['{"event":"x","data":1}', '{"event":"x","cid":1}', "", "nonsense", "[]]", '{"rid":1}', "5"],
@@ -129,9 +162,12 @@ async def test_block_of_handshake_ws_answers_401(make_server: Any) -> None:
 
 @pytest.mark.parametrize(("status", "code"), [(None, 4008), (4501, 4501), (99, 4008)])
 async def test_block_of_handshake_sc_closes_with_its_status_code(
-    make_server: Any, status: int | None, code: int
+    make_server: Any, running: Running, status: int | None, code: int
 ) -> None:
     server = AGServer(drain_timeout=100)
+    aborts = running.collect(server.listener("connectionAbort"))
+    disconnections = running.collect(server.listener("disconnection"))
+    warnings = running.collect(server.listener("warning"))
 
     class NotNowError(Exception):
         status_code = status
@@ -152,6 +188,13 @@ async def test_block_of_handshake_sc_closes_with_its_status_code(
         assert blocked.value.wire["message"] == "Later"
         assert blocked.value.wire["statusCode"] == code
         assert (await client.closed())[0] == code
+    await until(lambda: len(aborts) == 1 and len(warnings) == 2)
+    assert aborts[0].code == code
+    assert [type(event.warning).__name__ for event in warnings] == [
+        "NotNowError",
+        "SocketProtocolError",
+    ]
+    assert disconnections == []
 
 
 async def test_too_many_pending_sockets_are_refused_with_503(make_server: Any) -> None:

@@ -102,7 +102,8 @@ async def test_allow_replaces_the_data(make_server: Any, running: Running) -> No
         assert await client.call("p", 1) == 2
         await client.transmit("r", "ab")
         await client.call("#publish", {"channel": "c", "data": [1]})
-        await until(lambda: received == ["abab"] and channel == [[1, 1]])
+        await client.transmit("#publish", {"channel": "c", "data": [2]})
+        await until(lambda: received == ["abab"] and channel == [[1, 1], [2, 2]])
 
 
 async def test_block_with_an_error_or_silently(make_server: Any, running: Running) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from typing import Any
 
@@ -11,6 +12,7 @@ import socketcluster
 from socketcluster import AGServer, ServerOptions
 from socketcluster.engines.base import DeflateOptions
 from socketcluster.errors import InvalidOptionsError
+from support import connected
 
 DOCUMENTED = {
     "authKey": None,
@@ -123,6 +125,35 @@ def test_properties_of_the_server() -> None:
     assert server.get_path() == server.path == "/socketcluster/"
     assert not server.is_ready
     assert len(str(AGServer().signature_key)) == 64
+
+
+async def test_engines_can_be_set_later(make_server: Any) -> None:
+    class Engine:
+        def verify_token(self, signed_token: Any, key: Any, options: Any) -> Any:
+            return {"from": "engine"}
+
+        def sign_token(self, token: Any, key: Any, options: Any) -> str:
+            return "token"
+
+    class Codec:
+        def encode(self, obj: Any) -> str:
+            return json.dumps({"wrapped": obj})
+
+        def decode(self, message: str | bytes) -> Any:
+            return json.loads(message)["wrapped"]
+
+    server = await make_server()
+    server.set_auth_engine(Engine())
+    codec = Codec()
+    server.set_codec_engine(codec)
+    assert server.codec is codec
+    async with connected(server, handshake=False) as client:
+        packet = {"event": "#handshake", "data": {"authToken": "x"}, "cid": 1}
+        await client.send({"wrapped": packet})
+        answer = (await client.event())["wrapped"]
+        assert answer["data"]["isAuthenticated"] is True
+        (socket,) = server.clients.values()
+        assert socket.auth_token == {"from": "engine"}
 
 
 def test_everything_promised_is_exported() -> None:

@@ -47,8 +47,12 @@ class Wire:
     def __init__(
         self, codec: CodecEngine, droppable: Callable[[str], bool] = lambda channel: False
     ) -> None:
-        self.codec = codec
         self._droppable = droppable
+        self.use(codec)
+
+    def use(self, codec: CodecEngine) -> None:
+        """Encode and decode with another codec from now on."""
+        self.codec = codec
         self._text = False
         self._json = codec if type(codec) is JSONCodec else None
         self._encode_json = codec.encode_bytes if type(codec) is JSONCodec else None

@@ -19,7 +19,6 @@ from socketcluster.errors import (
     AuthError,
     AuthTokenExpiredError,
     AuthTokenInvalidError,
-    BadConnectionError,
     InvalidActionError,
     InvalidArgumentsError,
     named,
@@ -142,14 +141,11 @@ class SocketAuth:
             )
         claims = copy.deepcopy(claims)
         signed_token = await self._sign(claims, options)
-        if socket.state == CLOSED:
-            raise BadConnectionError(
-                "The socket was closed before its auth token was signed", "disconnect"
-            )
-        old_state = self.state
-        self._set(claims, signed_token)
-        socket.emit("authTokenSigned", AuthTokenSignedEvent(signed_token))
-        self.trigger_events(old_state)
+        if socket.state != CLOSED:
+            old_state = self.state
+            self._set(claims, signed_token)
+            socket.emit("authTokenSigned", AuthTokenSignedEvent(signed_token))
+            self.trigger_events(old_state)
         if not reject_on_failed_delivery:
             socket.transmit("#setAuthToken", {"token": signed_token})
             return

@@ -71,8 +71,8 @@ class AuthMethods:
             InvalidActionError: before the handshake is complete.
             InvalidArgumentsError: `data` is not a dict, or an option contradicts a claim; the
                 socket is then closed with 4002.
-            AuthError: the client did not acknowledge.
-            BadConnectionError: the socket was closed meanwhile.
+            AuthError: the client did not acknowledge, with `reject_on_failed_delivery`; without
+                it, a socket that is closed by then only warns.
         """
         options.update(
             expires_in=expires_in,

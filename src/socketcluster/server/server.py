@@ -151,6 +151,15 @@ class AGServer(Supervision):
         """`path`."""
         return self.options.path
 
+    def set_auth_engine(self, auth_engine: AuthEngine) -> None:
+        """Have another engine sign and verify tokens from now on."""
+        self.auth = auth_engine
+
+    def set_codec_engine(self, codec_engine: CodecEngine) -> None:
+        """Have another codec encode and decode messages from now on."""
+        self.codec = codec_engine
+        self.wire.use(codec_engine)
+
     # Middleware
 
     def set_middleware(self, type: str, middleware: MiddlewareFunction) -> None:
