@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+import logging
+from types import TracebackType
+from typing import Any, Protocol, Self
 
-from socketcluster.errors import InvalidActionError, InvalidArgumentsError
+from socketcluster.errors import (
+    InvalidActionError,
+    InvalidArgumentsError,
+    SocketClusterError,
+    UsageError,
+    internal_error,
+)
+
+logger = logging.getLogger("socketcluster")
 
 
 class Responder(Protocol):
@@ -13,9 +23,17 @@ class Responder(Protocol):
     def respond(self, rid: int | float, data: Any, error: BaseException | str | None) -> None:
         """Send `{"rid", "data"}` or `{"rid", "error"}`."""
 
+    def request_dropped(self, rid: int | float) -> None:
+        """Nobody holds a request that was not answered. Called by its finalizer."""
+
 
 class AGRequest:
     """A call by a client, as `socket.procedure(name)` yields it.
+
+    `with request:` answers with what the block raises and goes on after it: an error of this
+    package or derived from one as it is; any other exception, which nobody meant the caller to
+    see, is logged in full and answered with a plain `InternalServerError`. A request that is
+    dropped unanswered, as when its handler failed, is answered in the same plain way.
 
     Attributes:
         socket: the caller.
@@ -68,6 +86,31 @@ class AGRequest:
     def _check(self) -> None:
         if self.sent:
             raise InvalidActionError(f"Response to request {self.id} has already been sent")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        if not isinstance(error, Exception):
+            return False
+        meant = isinstance(error, SocketClusterError) and not isinstance(error, UsageError)
+        if self.sent or not meant:
+            logger.error("The handler of %r failed", self.procedure, exc_info=error)
+        if not self.sent:
+            self.error(error if meant else internal_error())
+        return True
+
+    def __del__(self) -> None:
+        try:
+            if not self.sent:
+                self.socket.request_dropped(self.id)
+        except Exception:  # Half made, or its loop is closed: there is nobody to answer.
+            pass
 
     def __repr__(self) -> str:
         return f"<AGRequest {self.procedure!r} id={self.id}{' sent' if self.sent else ''}>"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import time
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,6 +15,7 @@ import pytest
 
 from socketcluster.codecs.json import MAX_DEPTH, JSONCodec
 from socketcluster.errors import InvalidArgumentsError, InvalidMessageError, UsageError
+from socketcluster.protocol.wire import Wire
 
 codec = JSONCodec()
 
@@ -176,3 +179,17 @@ def test_decode_value_is_the_reverse_of_encode_bytes(value: Any) -> None:
 def test_decode_value_takes_one_value(data: bytes) -> None:
     with pytest.raises(InvalidMessageError):
         codec.decode_value(data)
+
+
+@pytest.mark.parametrize(
+    "item",
+    [b"1" * 3999, b'"' + b"1" * 3999 + b'"', b"[", b"{}", b'"\\u0041"', b'{"base64":true}'],
+)
+def test_no_message_takes_long(item: bytes) -> None:
+    wire = Wire(JSONCodec())
+    count = 1024 * 1024 // (len(item) + 1)
+    message = b'{"event":"x","data":[' + b",".join([item] * count) + b"]}"
+    began = time.process_time()
+    with contextlib.suppress(InvalidMessageError):
+        wire.decode(message)
+    assert time.process_time() - began < 1

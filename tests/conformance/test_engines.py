@@ -6,6 +6,7 @@ import asyncio
 import datetime
 import os
 import ssl
+import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -30,6 +31,8 @@ from socketcluster.engines.base import (
     UpgradeRefusedError,
     UpgradeRequest,
 )
+from socketcluster.engines.deflate import DeflateCache, negotiate
+from socketcluster.engines.messages import Assembler, Violation
 from socketcluster.engines.registry import resolve_engine
 from socketcluster.errors import InvalidOptionsError
 from socketcluster.testing.echo import EchoEndpoint, EchoHandler
@@ -543,6 +546,25 @@ async def test_a_peer_that_does_not_read_is_dropped_soon_after_close(
         handler.connection.close(4000, "")
         await until(lambda: len(handler.lost) == 1)
         ws.transport.resume_reading()
+
+
+@pytest.mark.parametrize("deflate", [False, True])
+async def test_fragments_hold_no_more_than_their_message(deflate: bool) -> None:
+    assembler = Assembler(1000, None)
+    if deflate:
+        agreed = negotiate("permessage-deflate", DeflateOptions(), DeflateCache())
+        assert agreed is not None
+        assembler = Assembler(1000, agreed[1])
+    assembler.add(2, False, False, b"")
+    tracemalloc.start()
+    for _ in range(100_000):
+        assert assembler.add(0, False, False, b"") is None
+    for _ in range(1000):
+        assert assembler.add(0, False, False, b"x") is None
+    assert tracemalloc.get_traced_memory()[1] < 20_000
+    tracemalloc.stop()
+    with pytest.raises(Violation):
+        assembler.add(0, False, False, b"x")
 
 
 async def test_half_sent_frames_hold_no_more_than_a_message() -> None:

@@ -13,6 +13,7 @@ import pytest
 import websockets
 
 from socketcluster import AGServer, AGServerSocket
+from socketcluster.errors import AuthError
 from support import AnswerError, Client, Running, connected, soon, until, url
 
 
@@ -161,6 +162,26 @@ async def test_leaving_a_loop_cleans_up(make_server: Any) -> None:
     assert held() is None
 
 
+@pytest.mark.parametrize("mode", ["kill", "close"])
+async def test_a_loop_begun_on_a_lost_socket_ends(make_server: Any, mode: str) -> None:
+    server = await make_server(socket_stream_cleanup_mode=mode)
+    async with connected(server) as client:
+        (socket,) = server.clients.values()
+        consumer = socket.receiver("x").create_consumer()
+        socket.disconnect()
+        await client.closed()
+    assert (await soon(consumer.next())).done
+    for stream in (socket.receiver("x"), socket.procedure("x"), socket.listener("error"), consumer):
+        async with asyncio.timeout(5):
+            async for _ in stream:
+                pytest.fail("Nothing is written")
+    gone = weakref.ref(socket)
+    del socket, consumer, stream
+    await asyncio.sleep(0)
+    gc.collect()
+    assert gone() is None
+
+
 async def test_max_payload_bounds_a_message(make_server: Any) -> None:
     for engine in ("picows", "asgi"):
         server = await make_server(max_payload=1000, ws_engine=engine)
@@ -212,7 +233,7 @@ async def test_max_inbound_backlog_makes_tcp_push_back(
                 await client.transmit("n", [n, text])
 
         sending = running.start(send())
-        await until(lambda: socket.inbound._paused)
+        await until(lambda: socket.inbound.reading.paused)
         count = -1
         while count != socket.inbound.received:
             count = socket.inbound.received
@@ -223,6 +244,88 @@ async def test_max_inbound_backlog_makes_tcp_push_back(
         gate.set()
         await until(lambda: len(received) == 2000)
         assert [n for n, _ in received] == list(range(2000))
+
+
+@pytest.mark.parametrize("engine", ["picows", "asgi"])
+@pytest.mark.parametrize("kind", ["receiver", "procedure", "message"])
+@pytest.mark.parametrize("batched", [False, True])
+async def test_a_slow_handler_makes_tcp_push_back(
+    make_server: Any, running: Running, engine: str, kind: str, batched: bool
+) -> None:
+    server = await make_server(max_inbound_backlog=50, ws_engine=engine)
+    gate = asyncio.Event()
+    handled: list[Any] = []
+
+    async def handle(stream: Any) -> None:
+        async for item in stream:
+            await gate.wait()
+            if kind != "message" or item.message:  # And no pong.
+                handled.append(None)
+            if kind == "procedure":
+                item.end()
+
+    async with connected(server) as client:
+        (socket,) = server.clients.values()
+        stream = socket.listener("message") if kind == "message" else getattr(socket, kind)("n")
+        running.start(handle(stream))
+        count, text = 1000, "x" * 20_000
+        size = 10 if batched else 1
+
+        async def send() -> None:
+            for n in range(0, count, size):
+                more: dict[str, Any] = {"cid": 1000 + n} if kind == "procedure" else {}
+                packets = [{"event": "n", "data": text, **more}] * size
+                await client.send(packets if batched else packets[0])
+
+        sending = running.start(send())
+        await until(lambda: socket.inbound.reading.paused)
+        count_before = -1
+        while count_before != socket.inbound.received:
+            count_before = socket.inbound.received
+            for _ in range(200):
+                await asyncio.sleep(0)
+        assert not sending.done()
+        assert socket.get_backpressure() < 700
+        gate.set()
+        expected = count // size if kind == "message" else count
+        await until(lambda: len(handled) == expected)
+        await soon(sending)
+        assert not socket.inbound.reading.paused
+
+
+async def test_a_socket_that_is_not_read_from_is_not_taken_for_lost(
+    make_server: Any, running: Running
+) -> None:
+    server = await make_server(max_inbound_backlog=50, ping_interval=30, ping_timeout=500)
+    async with connected(server) as client, connected(server) as other:
+        socket = next(iter(server.clients.values()))
+        slow = socket.receiver("n").create_consumer()
+        for n in range(500):
+            await client.transmit("n", n)
+        await until(lambda: socket.inbound.reading.paused)
+        seen = other.pings
+        await until(lambda: other.pings > seen + 30)
+        assert socket.state == "open"
+        for n in range(500):
+            assert (await soon(slow.next())).value == n
+        slow.return_()
+        client.ws.transport.pause_reading()  # It answers no more.
+        await until(lambda: socket.state == "closed")
+        client.ws.transport.resume_reading()
+
+
+async def test_leaving_a_slow_loop_resumes_the_reading(make_server: Any, running: Running) -> None:
+    server = await make_server(max_inbound_backlog=50)
+    async with connected(server) as client:
+        (socket,) = server.clients.values()
+        slow = socket.receiver("n").create_consumer()
+        quick = running.collect(socket.receiver("n"))
+        for n in range(200):
+            await client.transmit("n", n)
+        await until(lambda: socket.inbound.reading.paused)
+        slow.return_()
+        await client.transmit("n", "last")
+        await until(lambda: quick[-1:] == ["last"])
 
 
 @pytest.mark.parametrize("engine", ["picows", "asgi"])
@@ -415,6 +518,66 @@ async def test_a_socket_that_goes_on_sending_malformed_messages_is_closed(
         await client.send("{")
         assert (await client.closed())[0] == 1008
         await other.call("#subscribe", {"channel": "a"})
+
+
+async def test_a_handlers_unexpected_exception_is_a_plain_internal_error(
+    make_server: Any, running: Running, caplog: Any
+) -> None:
+    server = await make_server()
+
+    async def handle(socket: AGServerSocket) -> None:
+        async for request in socket.procedure("add"):
+            with request:
+                if request.data == "bad":
+                    raise AuthError("Visible")
+                request.end(1 / request.data)
+
+    running.on_connection(server, handle)
+    async with connected(server) as client:
+        plain = {"name": "InternalServerError", "message": "Internal server error"}
+        for data, wire in ((0, plain), ("bad", {"name": "AuthError", "message": "Visible"})):
+            with pytest.raises(AnswerError) as answered:
+                await client.call("add", data)
+            assert answered.value.wire == wire
+        assert await client.call("add", 2) == 0.5
+    assert caplog.text.count("ZeroDivisionError: division by zero") == 1
+    assert "Visible" not in caplog.text
+
+
+async def test_a_call_that_its_handler_drops_is_answered(
+    make_server: Any, running: Running, caplog: Any
+) -> None:
+    server = await make_server()
+    errors = running.collect(server.listener("error"))
+
+    async def divide(socket: AGServerSocket) -> None:
+        async for request in socket.procedure("divide"):
+            request.end(1 / request.data)
+
+    async def forget(socket: AGServerSocket) -> None:
+        async for _ in socket.procedure("forget"):
+            pass
+
+    async def spawn(socket: AGServerSocket) -> None:
+        server.spawn(divide(socket))
+        server.spawn(forget(socket))
+
+    running.on_connection(server, spawn)
+    async with connected(server) as client, connected(server) as other:
+        for name in ("divide", "forget"):
+            packet = client.packet(name, 0)
+            answer = client.answer(packet)
+            await client.send(packet)
+            if name == "divide":
+                await until(lambda: len(errors) == 1)
+                errors.clear()
+                caplog.clear()
+            else:
+                await client.send(client.packet(name, 0))  # The loop lets go of the first.
+            with pytest.raises(AnswerError, match="Internal server error"):
+                await soon(answer)
+        # What failed for one socket goes on for another.
+        assert await other.call("divide", 2) == 0.5
 
 
 async def test_only_public_fields_of_an_error_reach_a_client(

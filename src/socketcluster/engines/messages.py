@@ -25,14 +25,13 @@ class Violation(Exception):
 class Assembler:
     """Puts the data frames of one connection together; a message is at most `limit` bytes."""
 
-    __slots__ = ("_checker", "_deflate", "_limit", "_opcode", "_parts", "_rsv1", "_size")
+    __slots__ = ("_checker", "_deflate", "_limit", "_message", "_opcode", "_rsv1")
 
     def __init__(self, limit: int, deflate: Deflate | None) -> None:
         self._limit = limit
         self._deflate = deflate
         self._opcode: int | None = None
-        self._parts: list[bytes] = []
-        self._size = 0
+        self._message = bytearray()
         self._rsv1 = False
         self._checker: codecs.IncrementalDecoder | None = None
 
@@ -57,29 +56,28 @@ class Assembler:
             self._checker = _utf8() if opcode == TEXT else None
         if self._rsv1:
             payload = self._inflate(opcode, fin, rsv1, payload)
-        self._size += len(payload)
-        if self._size > self._limit:
+        if len(self._message) + len(payload) > self._limit:
             raise Violation(1009, "Message too big")
         if self._checker is not None:
             try:
                 self._checker.decode(payload, fin)
             except UnicodeDecodeError:
                 raise Violation(1007, "Invalid UTF-8") from None
-        self._parts.append(payload)
+        if self._message or not fin:
+            self._message += payload
         if not fin:
             return None
-        message = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
-        kind = self._opcode
-        assert kind is not None
-        self._opcode = None
-        self._parts = []
-        self._size = 0
-        return kind, message
+        if self._message:
+            payload, self._message = bytes(self._message), bytearray()
+        assert self._opcode is not None
+        kind, self._opcode = self._opcode, None
+        return kind, payload
 
     def _inflate(self, opcode: int, fin: bool, rsv1: bool, payload: bytes) -> bytes:
         assert self._deflate is not None
         try:
-            return self._deflate.inflate(opcode, fin, rsv1, payload, self._limit - self._size)
+            room = self._limit - len(self._message)
+            return self._deflate.inflate(opcode, fin, rsv1, payload, room)
         except InflateError as error:
             raise Violation(error.code) from None
 

@@ -30,7 +30,8 @@ _PUBLISH_START = b'{"event":"#publish",'
 _ANSWER_START = b'{"rid":'
 # Numbers too large to be decoded pass through a payload left unparsed: the codec itself, which
 # is slower, refuses them.
-_HUGE_NUMBER = re.compile(rb"\d{4000}|\d[eE]\+?\d{3}").search
+# A run of digits is looked at from its start only, or a message of many would take seconds.
+_HUGE_NUMBER = re.compile(rb"(?<!\d)\d{4000}|\d[eE]\+?\d{3}").search
 
 Decoded = Packet | PublishPacket | list[Packet | PublishPacket]
 

@@ -25,12 +25,16 @@ from socketcluster.protocol.packets import (
 )
 from socketcluster.protocol.state import CLOSE_BEFORE_HANDSHAKE, CONNECTING, OPEN, PINGS
 from socketcluster.server.dispatch import dispatch
+from socketcluster.server.reading import Reading
 
 if TYPE_CHECKING:
     from socketcluster.server.socket import AGServerSocket
 
 _YIELD_EVERY = 32
 """Packets of one batch, or of a backlog, before other sockets get their turn."""
+
+_LOOK_EVERY = 64
+"""Messages between two looks at how far the handlers are behind; a power of 2."""
 
 Pending = Coroutine[Any, Any, None]
 
@@ -40,6 +44,7 @@ class Inbound:
 
     Attributes:
         received, processed: messages so far, pongs included.
+        reading: whether the socket is read from.
         last_seen: the server ticker's time of the last message.
     """
 
@@ -47,7 +52,6 @@ class Inbound:
         "_backlog",
         "_ending",
         "_malformed",
-        "_paused",
         "_pong",
         "_raw",
         "_socket",
@@ -57,6 +61,7 @@ class Inbound:
         "closed",
         "last_seen",
         "processed",
+        "reading",
         "received",
     )
 
@@ -69,7 +74,7 @@ class Inbound:
         self._pong = PINGS[socket.protocol_version][1]
         self._backlog: deque[bytes] | None = None
         self._task: asyncio.Task[None] | None = None
-        self._paused = False
+        self.reading = Reading(socket.connection, server.options.max_inbound_backlog)
         self._malformed = 0
         self._ending = False
         self.closed = False
@@ -89,6 +94,8 @@ class Inbound:
                 self._task = asyncio.ensure_future(self._drain(pending))
         else:
             self._enqueue(message)
+        if self.received % _LOOK_EVERY == 0:
+            self.reading.look(self._socket.when_drained)
 
     def binary(self, message: bytes) -> None:
         """A binary message came in."""
@@ -103,10 +110,7 @@ class Inbound:
         self._backlog.append(message)
         if self._task is None:
             self._task = asyncio.ensure_future(self._drain(None))
-        options = self._socket.server.options
-        if not self._paused and len(self._backlog) > options.max_inbound_backlog:
-            self._paused = True
-            self._socket.connection.pause_reading()
+        self.reading.backlog_grew(len(self._backlog))
 
     def _answer_only(self, message: bytes) -> bool:
         socket = self._socket
@@ -122,9 +126,7 @@ class Inbound:
             count = 0
             while self._backlog and not self.closed:
                 message = self._backlog.popleft()
-                if self._paused and len(self._backlog) <= self._low_water():
-                    self._paused = False
-                    self._socket.connection.resume_reading()
+                self.reading.backlog_shrank(len(self._backlog))
                 await self._through_raw_middleware(message)
                 count += 1
                 if count % _YIELD_EVERY == 0:
@@ -137,9 +139,6 @@ class Inbound:
             if self._task is asyncio.current_task():
                 self._task = None
                 self._backlog = None
-
-    def _low_water(self) -> int:
-        return int(self._socket.server.options.max_inbound_backlog) // 2
 
     async def _through_raw_middleware(self, message: bytes) -> None:
         if MIDDLEWARE_INBOUND_RAW in self._raw:
@@ -213,6 +212,7 @@ class Inbound:
             pending = dispatch(self._socket, packet, message)
             if pending is not None:
                 return self._rest_of_batch(pending, packets, index + 1, message)
+        self.reading.look(self._socket.when_drained)
         return None
 
     async def _rest_of_batch(
@@ -232,6 +232,7 @@ class Inbound:
                 await pending
             if index % _YIELD_EVERY == 0:
                 await asyncio.sleep(0)
+        self.reading.look(self._socket.when_drained)
 
     @property
     def busy(self) -> bool:

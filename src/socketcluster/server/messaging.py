@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from socketcluster.calling import PendingCalls
-from socketcluster.errors import BadConnectionError, dehydrate_error
+from socketcluster.errors import BadConnectionError, dehydrate_error, internal_error
 from socketcluster.protocol import state as states
 from socketcluster.server.outbound import Outbound
 
@@ -93,6 +94,12 @@ class MessagingMethods:
         else:
             self.outbound.send({"rid": rid, "data": data})
         self.open_requests -= 1
+
+    def request_dropped(self, rid: int | float) -> None:
+        """Answer a call that nobody will answer any more."""
+        asyncio.get_running_loop()  # A finalizer may run in another thread: not there.
+        if self.state == states.OPEN:
+            self.respond(rid, None, internal_error())
 
     def respond_ok(self, rid: int | float) -> None:
         """Answer a call of the protocol's own without data."""

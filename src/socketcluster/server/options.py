@@ -83,7 +83,8 @@ class ServerOptions:
         max_batch_items: packets in one batch.
         max_channel_name_length: characters.
         max_pending_clients: sockets in the handshake phase; more are refused with 503.
-        max_inbound_backlog: messages waiting per socket before it is no longer read from.
+        max_inbound_backlog: messages of a socket that wait, for middleware or in one loop over
+            its streams, before it is no longer read from.
         max_outbound_buffer: bytes waiting per socket, the transport's included.
         droppable_channels: channel names, or a predicate: past `max_outbound_buffer` their
             oldest publishes are dropped instead of closing the socket.

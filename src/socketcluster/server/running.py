@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -46,18 +47,22 @@ class Running:
         """Run a function from now or the next start on."""
         self._background.append(function)
         if self._server.is_ready:
-            self._run(function)
+            self.spawn(function())
 
-    def _run(self, function: Background) -> None:
-        task = asyncio.ensure_future(self._supervise(function))
+    def spawn(self, coroutine: Awaitable[Any]) -> asyncio.Task[None]:
+        """`AGServer.spawn`."""
+        task = asyncio.ensure_future(self._supervise(coroutine))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
-    async def _supervise(self, function: Background) -> None:
+    async def _supervise(self, coroutine: Awaitable[Any]) -> None:
         try:
-            await function()
+            await coroutine
         except Exception as error:
             self._server.report_fault(error)
+            # Whoever keeps the error keeps nothing else: a request in its frames is answered now.
+            traceback.clear_frames(error.__traceback__)
 
     async def start(self) -> None:
         """`AGServer.start`."""
@@ -77,7 +82,7 @@ class Running:
             server.ticker.start()
             await server.exchange.start()
             for function in self._background:
-                self._run(function)
+                self.spawn(function())
             await asyncio.sleep(0)
             server.is_ready = True
             server.emit("ready", ReadyEvent())

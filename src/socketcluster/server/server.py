@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Self
 
@@ -199,6 +200,12 @@ class AGServer(Supervision):
         """
         self.running.add(function)
         return function
+
+    def spawn(self, coroutine: Awaitable[Any]) -> asyncio.Task[None]:
+        """Run a coroutine in a task of its own, for one socket say, until it ends or the server
+        closes. What it raises is logged and emitted as 'error', and ends nothing else.
+        """
+        return self.running.spawn(coroutine)
 
     async def listen(
         self,

@@ -44,7 +44,9 @@ class Supervision(ServerListeners):
         timeout = self.options.milliseconds("ping_timeout") / 1000
         for socket in [*self.clients.values(), *self.pending_clients.values()]:
             if pings:
-                if now - socket.inbound.last_seen > timeout:
+                if socket.inbound.reading.was_paused():
+                    socket.inbound.last_seen = now
+                elif now - socket.inbound.last_seen > timeout:
                     socket.disconnect(CLOSE_PONG_TIMEOUT)
                     continue
                 if now >= socket.next_ping:

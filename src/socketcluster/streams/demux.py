@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
@@ -25,10 +26,11 @@ class StreamDemux(Generic[T]):
     A `gauge` watches the backpressure of its consumers.
     """
 
-    __slots__ = ("_gauge", "_ids", "_streams")
+    __slots__ = ("_finished", "_gauge", "_ids", "_streams")
 
     def __init__(self, gauge: Gauge | None = None) -> None:
         self._gauge = gauge
+        self._finished = False
         self._ids = itertools.count(1)
         self._streams: dict[str, WritableConsumableStream[T]] = {}
 
@@ -133,6 +135,10 @@ class StreamDemux(Generic[T]):
         """A consumer of what is written to a stream from now on."""
 
         def attach(inbox: Inbox) -> None:
+            if self._finished:
+                # Not before the loop's next turn: one who tries again and again lets others run.
+                asyncio.get_running_loop().call_soon(inbox.end, None)
+                return
             # The stream may have gone, and another come, since the consumer was made.
             stream = self._streams.get(name)
             if stream is None:
@@ -143,6 +149,10 @@ class StreamDemux(Generic[T]):
             stream.attach(inbox)
 
         return Consumer(Inbox(next(self._ids), timeout, lambda _: None, self._gauge), attach)
+
+    def finish(self) -> None:
+        """Nothing more will be written: a consumer made from now on ends at once, not never."""
+        self._finished = True
 
     def stream(self, name: str) -> ConsumableStream[T]:
         """A view of a stream. It costs nothing until it is consumed."""
