@@ -24,6 +24,7 @@ from starlette.routing import Route, WebSocketRoute
 from websockets.frames import Close, Frame, Opcode
 
 from socketcluster import AGServer
+from socketcluster.engines.asgi import serve_websocket
 from socketcluster.engines.base import (
     Accepted,
     DeflateOptions,
@@ -388,12 +389,13 @@ async def test_illegal_close_codes_close_with_1002(code: int) -> None:
         await listener.close()
 
 
-async def test_invalid_utf8_closes_with_1007(site: Site) -> None:
+async def test_invalid_utf8_closes_with_1007(site: Site, caplog: Any) -> None:
     async with websockets.connect(await site.listen(), compression=None) as ws:
         ws.transport.write(Frame(Opcode.TEXT, b"\xff").serialize(mask=True))
         await soon(ws.wait_closed())
         assert ws.close_code == 1007
     assert site.endpoint.handlers[0].messages == []
+    assert caplog.text == ""
 
 
 async def test_read_buffer_does_not_stay_large() -> None:
@@ -546,6 +548,37 @@ async def test_a_peer_that_does_not_read_is_dropped_soon_after_close(
         handler.connection.close(4000, "")
         await until(lambda: len(handler.lost) == 1)
         ws.transport.resume_reading()
+
+
+@pytest.mark.parametrize("how", ["left", "cancelled", "refused to send"])
+async def test_a_handler_hears_of_a_peer_that_left_while_it_was_accepted(how: str) -> None:
+    endpoint = Endpoint()
+    received: asyncio.Queue[Any] = asyncio.Queue()
+    received.put_nowait({"type": "websocket.connect"})
+    turns = asyncio.Event()
+
+    class Slow(EchoEndpoint):
+        async def open(self, request: UpgradeRequest) -> Accepted:
+            await turns.wait()
+            if how == "left":
+                received.put_nowait({"type": "websocket.disconnect", "code": 1006})
+            elif how == "cancelled":
+                serving.cancel()
+            return await endpoint.open(request)
+
+    async def send(message: Any) -> None:
+        if how == "refused to send":
+            raise OSError("Gone")
+        await asyncio.Event().wait()
+
+    scope: dict[str, Any] = {"type": "websocket", "path": "/", "headers": [], "query_string": b""}
+    serving = asyncio.ensure_future(serve_websocket(Slow(), scope, received.get, send))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    turns.set()
+    await asyncio.wait({serving}, timeout=5)
+    assert endpoint.handlers[0].lost == [(1006, "")]
+    assert serving.cancelled() == (how == "cancelled")
 
 
 @pytest.mark.parametrize("deflate", [False, True])

@@ -58,9 +58,16 @@ async def serve_websocket(
         with contextlib.suppress(asyncio.CancelledError):
             await first
         return
-    await send({"type": "websocket.accept", "subprotocol": accepted.subprotocol})
-    connection = AsgiConnection(send, endpoint)
     handler = accepted.handler
+    try:
+        await send({"type": "websocket.accept", "subprotocol": accepted.subprotocol})
+    except BaseException as error:
+        first.cancel()
+        handler.connection_lost(1006, "")
+        if isinstance(error, Exception):
+            return  # The peer is gone.
+        raise
+    connection = AsgiConnection(send, endpoint)
     handler.connection_made(connection)
     code, reason = 1006, ""
     try:
@@ -88,14 +95,21 @@ async def _open(
             waiting = {opening} if gone.done() else {opening, gone}
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             if gone.done() and gone.result()["type"] == "websocket.disconnect":
-                opening.cancel()
+                _give_up(opening)
                 return None
+    except BaseException:
+        _give_up(opening)
+        raise
+    try:
         return opening.result()
     except UpgradeRefusedError as refusal:
         await _refuse(scope, send, refusal)
         return None
-    finally:
-        opening.cancel()
+
+
+def _give_up(opening: asyncio.Task[Accepted]) -> None:
+    if not opening.cancel() and not opening.cancelled() and opening.exception() is None:
+        opening.result().handler.connection_lost(1006, "")
 
 
 async def _refuse(scope: ASGIScope, send: ASGISend, refusal: UpgradeRefusedError) -> None:

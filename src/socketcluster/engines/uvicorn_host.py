@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import socket
 from collections.abc import Callable
@@ -15,6 +16,11 @@ from socketcluster.engines.base import ASGIApp, Endpoint, ListenAddress
 
 CLOSE_SECONDS = 3.0
 _POLL_SECONDS = 0.01
+
+
+def _worth_logging(record: logging.LogRecord) -> bool:
+    """All but a peer's fault, which uvicorn reports with a traceback."""
+    return record.msg != "Invalid UTF-8 sequence received from client."
 
 
 class UvicornListener:
@@ -53,6 +59,7 @@ class UvicornListener:
             ssl_keyfile=address.ssl_keyfile,
         )
         self._server = Server(self._config)
+        logging.getLogger("uvicorn.error").addFilter(_worth_logging)
 
     async def start(self) -> None:
         """Bind and accept.

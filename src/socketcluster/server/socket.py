@@ -7,7 +7,6 @@ A thin face over narrow parts: `inbound` (what comes in), `outbound` (what goes 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from socketcluster.batching import Batching
@@ -216,9 +215,7 @@ class AGServerSocket(
         elif mode == "close":
             self.close_all_streams()
         if mode != "none":
-            # A handler that begins to listen only now would wait for ever.
-            for demux in (self._listener_demux(), self._receiver_demux, self._procedure_demux):
-                demux.finish()
+            self.finish_all_streams()
 
     @property
     def exchange(self) -> AGExchange:
@@ -258,11 +255,6 @@ class AGServerSocket(
     def write_procedure(self, name: str, request: Any) -> bool:
         """Give a call to its procedure; whether there is one."""
         return self._procedures is not None and self._procedures.write(name, request)
-
-    def when_drained(self, limit: int, done: Callable[[], None]) -> int:
-        """See `WritableConsumableStream.when_drained`: of its listeners, receivers, procedures."""
-        demuxes = (self._listeners_demux, self._receivers, self._procedures)
-        return sum(demux.when_drained(limit, done) for demux in demuxes if demux is not None)
 
     def has_listener(self, name: str) -> bool:
         """Whether anybody listens to an event."""
