@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -181,8 +180,6 @@ class StreamMethods(ReceiverMethods, ProcedureMethods):
     outbound: Outbound
     _lines: dict[str, MiddlewareLine] | None
     handshake_line: MiddlewareLine | None
-    _receivers: StreamDemux[Any] | None
-    _procedures: StreamDemux[Any] | None
 
     def _all_lines(self) -> list[MiddlewareLine]:
         lines = list((self._lines or {}).values())
@@ -241,20 +238,16 @@ class StreamMethods(ReceiverMethods, ProcedureMethods):
         self.kill_all_procedures()
         self._as_emitter().kill_all_listeners()
 
+    def _listener_demux(self) -> StreamDemux[Any]:
+        emitter = self._as_emitter()
+        if emitter._listeners_demux is None:
+            emitter._listeners_demux = StreamDemux(self.inbound.reading.gauge)
+        return emitter._listeners_demux
+
     def finish_all_streams(self) -> None:
         """Have a loop that begins from now on end at once: else it would wait for ever."""
-        emitter = self._as_emitter()
-        for demux in (emitter._listener_demux(), self._receiver_demux, self._procedure_demux):
+        for demux in (self._listener_demux(), self._receiver_demux, self._procedure_demux):
             demux.finish()
-
-    def when_drained(self, limit: int, done: Callable[[], None]) -> int:
-        """See `WritableConsumableStream.when_drained`: of its listeners, receivers, procedures."""
-        demuxes = (
-            self._as_emitter()._listeners_demux,
-            self._receivers,
-            self._procedures,
-        )
-        return sum(demux.when_drained(limit, done) for demux in demuxes if demux is not None)
 
     def get_streams_backpressure(self) -> int:
         """The highest backpressure of its listeners, receivers and procedures."""

@@ -33,9 +33,6 @@ if TYPE_CHECKING:
 _YIELD_EVERY = 32
 """Packets of one batch, or of a backlog, before other sockets get their turn."""
 
-_LOOK_EVERY = 64
-"""Messages between two looks at how far the handlers are behind; a power of 2."""
-
 Pending = Coroutine[Any, Any, None]
 
 
@@ -94,8 +91,6 @@ class Inbound:
                 self._task = asyncio.ensure_future(self._drain(pending))
         else:
             self._enqueue(message)
-        if self.received % _LOOK_EVERY == 0:
-            self.reading.look(self._socket.when_drained)
 
     def binary(self, message: bytes) -> None:
         """A binary message came in."""
@@ -212,7 +207,6 @@ class Inbound:
             pending = dispatch(self._socket, packet, message)
             if pending is not None:
                 return self._rest_of_batch(pending, packets, index + 1, message)
-        self.reading.look(self._socket.when_drained)
         return None
 
     async def _rest_of_batch(
@@ -232,7 +226,6 @@ class Inbound:
                 await pending
             if index % _YIELD_EVERY == 0:
                 await asyncio.sleep(0)
-        self.reading.look(self._socket.when_drained)
 
     @property
     def busy(self) -> bool:

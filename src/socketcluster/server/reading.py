@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from socketcluster.engines.base import Connection
+from socketcluster.streams import Gauge
 
 
 class Reading:
@@ -14,19 +13,27 @@ class Reading:
     over the socket's streams that is further behind than that backlog may be.
     """
 
-    __slots__ = ("_backlogged", "_behind", "_connection", "_limit", "_was_paused")
+    __slots__ = ("_backlogged", "_behind", "_connection", "_gauge", "_limit", "_was_paused")
 
     def __init__(self, connection: Connection, limit: int) -> None:
         self._connection = connection
         self._limit = limit
+        self._gauge: Gauge | None = None
         self._backlogged = False
-        self._behind = 0
+        self._behind = False
         self._was_paused = False
+
+    @property
+    def gauge(self) -> Gauge:
+        """Watches the backpressure of the socket's streams."""
+        if self._gauge is None:
+            self._gauge = Gauge(self._limit, self._loops_are_behind)
+        return self._gauge
 
     @property
     def paused(self) -> bool:
         """Whether it is paused."""
-        return self._backlogged or self._behind > 0
+        return self._backlogged or self._behind
 
     def was_paused(self) -> bool:
         """Whether it was paused at any time since this was asked last: the peer's pongs could
@@ -38,29 +45,21 @@ class Reading:
         """The backlog has this many messages now."""
         if not self._backlogged and size > self._limit:
             self._backlogged = True
-            self._pause()
+            self._changed()
 
     def backlog_shrank(self, size: int) -> None:
         """The backlog has this many messages now."""
         if self._backlogged and size <= self._limit // 2:
             self._backlogged = False
-            self._resume()
+            self._changed()
 
-    def look(self, when_drained: Callable[[int, Callable[[], None]], int]) -> None:
-        """Pause if a loop is behind, until it has dealt with what it has."""
-        behind = when_drained(self._limit, self._caught_up)
-        if behind:
-            self._behind += behind
-            self._pause()
+    def _loops_are_behind(self, behind: bool) -> None:
+        self._behind = behind
+        self._changed()
 
-    def _pause(self) -> None:
-        self._was_paused = True
-        self._connection.pause_reading()
-
-    def _caught_up(self) -> None:
-        self._behind -= 1
-        self._resume()
-
-    def _resume(self) -> None:
-        if not self.paused:
+    def _changed(self) -> None:
+        if self.paused:
+            self._was_paused = True
+            self._connection.pause_reading()
+        else:
             self._connection.resume_reading()

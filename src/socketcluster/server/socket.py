@@ -228,14 +228,14 @@ class AGServerSocket(
     def _receiver_demux(self) -> StreamDemux[Any]:
         self._listened()
         if self._receivers is None:
-            self._receivers = StreamDemux()
+            self._receivers = StreamDemux(self.inbound.reading.gauge)
         return self._receivers
 
     @property
     def _procedure_demux(self) -> StreamDemux[Any]:
         self._listened()
         if self._procedures is None:
-            self._procedures = StreamDemux()
+            self._procedures = StreamDemux(self.inbound.reading.gauge)
         return self._procedures
 
     @property

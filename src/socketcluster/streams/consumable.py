@@ -92,17 +92,17 @@ class Gauge:
     def __init__(self, limit: int, changed: Callable[[bool], None]) -> None:
         self.limit = limit
         self._changed = changed
-        self._full: set[int] = set()
+        self._full: set[Inbox] = set()
 
-    def filled(self, consumer_id: int) -> None:
+    def filled(self, inbox: Inbox) -> None:
         """A consumer has more than the limit."""
         if not self._full:
             self._changed(True)
-        self._full.add(consumer_id)
+        self._full.add(inbox)
 
-    def drained(self, consumer_id: int) -> None:
+    def drained(self, inbox: Inbox) -> None:
         """It has taken enough, or is gone."""
-        self._full.discard(consumer_id)
+        self._full.discard(inbox)
         if not self._full:
             self._changed(False)
 
@@ -152,7 +152,7 @@ class Inbox:
         self._items.append(item)
         if len(self._items) > self._limit and not self._full and self._gauge is not None:
             self._full = True
-            self._gauge.filled(self.id)
+            self._gauge.filled(self)
         self._wake()
 
     def _wake(self) -> None:
@@ -187,7 +187,7 @@ class Inbox:
     def _drained(self) -> None:
         self._full = False
         if self._gauge is not None:
-            self._gauge.drained(self.id)
+            self._gauge.drained(self)
 
     def settle(self) -> None:
         """The value taken last has been dealt with."""
