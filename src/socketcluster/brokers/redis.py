@@ -54,7 +54,7 @@ class RedisLink:
         self._session = session
         self._prefix = prefix
         self._commands = commands
-        self._subscribed: set[str] = set()
+        self._subscribed: dict[str, None] = {}
         self._changes = 0
         connection.on_push = self._pushed
         connection.on_lost = session.lost
@@ -92,13 +92,14 @@ class RedisLink:
                 if not str(answer).startswith("NOPERM"):
                     raise refused[channel]
         self._changes += 1
-        self._subscribed.update(set(channels) - set(refused))
+        self._subscribed.update(dict.fromkeys(c for c in channels if c not in refused))
         return refused
 
     async def unsubscribe(self, channels: Sequence[str]) -> None:
         """See `Link`."""
         self._changes += 1
-        self._subscribed.difference_update(channels)
+        for channel in channels:
+            self._subscribed.pop(channel, None)
         answers = await self._each(self._commands.unsubscribe, channels)
         for answer in answers.values():
             if isinstance(answer, Exception):
@@ -124,15 +125,15 @@ class RedisLink:
         return answers
 
     async def check(self) -> None:
-        """Ask for a known channel again: the answer tells how many the server has."""
-        if not self._subscribed:
-            return
-        known = next(iter(self._subscribed))
+        """Leave a channel that was never subscribed to: the answer tells how many are."""
         expected, changes = len(self._subscribed), self._changes
-        answers = await self._each(self._commands.subscribe, [known])
-        answer = answers[known]
-        if isinstance(answer, Exception):
-            raise refusal(answer)
+        # In the slot of the first channel, the inbox, which is one of this server's.
+        nothing = f"{{{self._prefix}{next(iter(self._subscribed))}}}"
+        answer = await self._connection.call_for_push(
+            (self._commands.unsubscribe.lower().encode(), nothing.encode()),
+            self._commands.unsubscribe,
+            nothing,
+        )
         if changes == self._changes and answer[2] != expected:
             raise BrokerError(
                 f"The server has {answer[2]} subscriptions of this process, not {expected}"
