@@ -246,10 +246,12 @@ _MAKERS = {
 
 
 class LossyProxy:
-    """A TCP proxy that can stop to pass on anything, without closing."""
+    """A TCP proxy that can stop to pass on anything, without closing, or keep it for later."""
 
     def __init__(self, target: int) -> None:
         self.silent = False
+        self.holding = asyncio.Event()
+        self.holding.set()
         self._target = target
         self._server: asyncio.Server | None = None
         self._writers: list[asyncio.StreamWriter] = []
@@ -274,6 +276,13 @@ class LossyProxy:
             writer.transport.abort()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    def hold(self) -> asyncio.Event:
+        """Keep what connections made so far send, until the event is set; new ones pass."""
+        held, self.holding = self.holding, asyncio.Event()
+        self.holding.set()
+        held.clear()
+        return held
+
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.append(writer)
         if self.silent:
@@ -285,13 +294,16 @@ class LossyProxy:
             return
         self._writers.append(out)
         for source, sink in ((reader, out), (back, writer)):
-            task = asyncio.ensure_future(self._pass_on(source, sink))
+            task = asyncio.ensure_future(self._pass_on(source, sink, self.holding))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _pass_on(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    async def _pass_on(
+        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, passing: asyncio.Event
+    ) -> None:
         try:
             while data := await source.read(65536):
+                await passing.wait()
                 if self.silent:
                     continue
                 sink.write(data)

@@ -228,6 +228,35 @@ async def test_a_connection_that_silently_drops_everything(kind: str) -> None:
             assert b.gaps == []
 
 
+@pytest.mark.parametrize("kind", ["redis", "nats"])
+async def test_what_a_lost_link_had_sent_is_not_delivered_late(kind: str) -> None:
+    with running_engine(kind) as servers:
+        async with LossyProxy(servers.nodes[0].port) as proxy:
+            a = Process(with_port(servers, proxy.port))
+            b = Process(f"{servers.url}?{PARAMETERS}")
+            for process in (a, b):
+                await process.broker.start()
+                await process.subscribe("a")
+            held = proxy.hold()
+            late = a.broker.publish("a", b"1")
+            assert late is not None
+            with pytest.raises(BrokerError, match="did not confirm the publish before it was lost"):
+                await soon(late)
+            await back(a)
+            for number in range(2, 100):
+                if number == 50:
+                    held.set()
+                done = a.broker.publish("a", str(number).encode())
+                assert done is not None
+                await soon(done)
+            for process in (a, b):
+                await until(partial(has_received, process, "a", 99))
+                await process.broker.check()
+                assert process.received["a"] == [*range(2, 100)]
+            for process in (a, b):
+                await process.broker.close()
+
+
 async def test_noticed_within_seconds_as_configured_by_default() -> None:
     with running_engine("redis") as servers:
         a = Process(servers.url)

@@ -2,7 +2,7 @@
 
 The wire: `PUB <prefix>.<channel> <payload>`, the payload being JSON text (or what the codec
 makes). In a subject, `subject_of` escapes what NATS does not allow there. The reply subject of a
-publish names the session it was sent in; nobody answers there, and foreign publishes need none.
+publish names process and link that sent it; nobody answers there, and foreign publishes need none.
 
 Source: NATS documentation, "Client protocol", "Subject-based messaging"; nats-py.
 """
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,6 +23,7 @@ from nats.aio.subscription import Subscription
 from socketcluster.brokers.address import TLS_PARAMETERS, BrokerAddress, host_port, wrong
 from socketcluster.brokers.engine import EngineBroker
 from socketcluster.brokers.link import Link, Publish, Session
+from socketcluster.brokers.senders import Senders
 from socketcluster.errors import BrokerError
 
 PORT = 4222
@@ -43,12 +43,13 @@ def subject_of(channel: str) -> str:
 class NatsLink:
     """A `Link` over one client of nats-py that does not reconnect by itself."""
 
-    def __init__(self, session: Session, prefix: str, link_id: str, former: set[str]) -> None:
+    def __init__(self, session: Session, prefix: str, senders: Senders) -> None:
         self.client = Client()
         self._session = session
         self._prefix = prefix
-        self._id = link_id
-        self._former = former
+        self._senders = senders
+        self._marker = f"{prefix}$link."
+        self._reply = f"{self._marker}{senders.process}.{senders.new_link(senders.process)}"
         self._subscriptions: dict[str, Subscription] = {}
         self._outgoing: asyncio.Queue[Sequence[Publish]] = asyncio.Queue()
         self._violations: dict[str, BrokerError] = {}
@@ -89,7 +90,7 @@ class NatsLink:
             for item in publishes:
                 subject = self._prefix + subject_of(item.channel)
                 try:
-                    await self.client.publish(subject, item.payload, reply=self._id)
+                    await self.client.publish(subject, item.payload, reply=self._reply)
                     sent.append((item, subject))
                 except (nats.errors.Error, ValueError) as error:
                     self._session.refused(item, _translated(error))
@@ -133,11 +134,16 @@ class NatsLink:
 
     def _receiver(self, channel: str) -> Any:
         async def receive(message: Msg) -> None:
-            # What a link before had sent may still arrive, after what was delivered without it.
-            if message.reply not in self._former:
+            if not self._is_late(message.reply):
                 self._session.message(channel, message.data)
 
         return receive
+
+    def _is_late(self, reply: str) -> bool:
+        if not reply.startswith(self._marker):
+            return False  # Published by something else.
+        process, _, link = reply.removeprefix(self._marker).partition(".")
+        return link.isdecimal() and self._senders.is_late(process, int(link))
 
     async def unsubscribe(self, channels: Sequence[str]) -> None:
         """See `Link`."""
@@ -167,8 +173,7 @@ class NatsConnector:
         self.name = address.where(PORT)
         self._address = address
         self._prefix = f"{address.options.prefix}." if address.options.prefix else ""
-        self._former: set[str] = set()
-        self._id = ""
+        self._senders = Senders()
         self._tls = None
         if address.scheme == "tls" or any(name in address.query for name in TLS_PARAMETERS):
             self._tls = address.tls()
@@ -178,10 +183,7 @@ class NatsConnector:
         address = self._address
         scheme = "nats" if self._tls is None else "tls"
         servers = [f"{scheme}://{host_port(h, p or PORT)}" for h, p in address.hosts]
-        if self._id:
-            self._former.add(self._id)
-        self._id = f"{self._prefix}$session.{secrets.token_hex(12)}"
-        link = NatsLink(session, self._prefix, self._id, self._former)
+        link = NatsLink(session, self._prefix, self._senders)
         account: dict[str, Any] = {}
         if address.password is not None:
             account = {"user": address.username or "", "password": address.password}

@@ -4,7 +4,7 @@
 publishers connect to `/path.in` and subscribers to `/path.out`.
 
 The wire: one part per message: the length of the channel's name (two bytes, big-endian), the name
-as UTF-8, 12 bytes that name the session of the sender, and the payload. ZeroMQ matches prefixes;
+as UTF-8, 12 bytes that name the process and the link of the sender, and the payload. ZeroMQ matches prefixes;
 the length in front makes them whole names.
 
 Source: ZeroMQ RFC 29 (publish-subscribe), zmq_proxy(3); pyzmq.
@@ -26,6 +26,7 @@ import zmq
 from socketcluster.brokers.address import BrokerAddress, wrong
 from socketcluster.brokers.engine import EngineBroker
 from socketcluster.brokers.link import Link, Publish, Session
+from socketcluster.brokers.senders import Senders
 from socketcluster.errors import BrokerError
 
 logger = logging.getLogger("socketcluster.brokers")
@@ -50,14 +51,13 @@ class ZeroMQLink:
     shows that it has taken them; a fence on a topic of its own shows the same for subscriptions.
     """
 
-    def __init__(
-        self, session: Session, path: str, prefix: str, link_id: bytes, former: set[bytes]
-    ) -> None:
+    def __init__(self, session: Session, path: str, prefix: str, senders: Senders) -> None:
         self._session = session
         self._prefix = prefix
-        self._id = link_id
-        self._former = former
-        self._mark = topic_of(f"$mark.{link_id.hex()}")
+        self._senders = senders
+        process = bytes.fromhex(senders.process)
+        self._id = process + senders.new_link(process).to_bytes(4, "big")
+        self._mark = topic_of(f"$mark.{self._id.hex()}")
         self._marked: list[Publish] = []
         self._unmarked: list[Publish] = []
         self._fences: dict[bytes, asyncio.Event] = {}
@@ -129,7 +129,7 @@ class ZeroMQLink:
             self._fences[topic].set()
         elif len(sender) < ID_BYTES:
             self._session.failed(BrokerError(f"A message of the wrong form on {topic!r}"))
-        elif sender not in self._former:
+        elif not self._senders.is_late(sender[:8], int.from_bytes(sender[8:], "big")):
             channel = topic[2:].decode("utf-8", "surrogateescape")
             self._session.message(channel[len(self._prefix) :], message[start + ID_BYTES :])
 
@@ -193,16 +193,12 @@ class ZeroMQConnector:
         self.name = f"ipc://{path}"
         self._path = path
         self._prefix = f"{prefix}:" if prefix else ""
-        self._former: set[bytes] = set()
-        self._id = b""
+        self._senders = Senders()
 
     async def connect(self, session: Session) -> Link:
         """See `Connector`."""
-        if self._id:
-            self._former.add(self._id)
-        self._id = secrets.token_bytes(ID_BYTES)
         try:
-            return ZeroMQLink(session, self._path, self._prefix, self._id, self._former)
+            return ZeroMQLink(session, self._path, self._prefix, self._senders)
         except zmq.ZMQError as error:
             raise BrokerError(f"Cannot connect: {error}") from error
 
