@@ -106,6 +106,74 @@ async def test_allow_replaces_the_data(make_server: Any, running: Running) -> No
         await until(lambda: received == ["abab"] and channel == [[1, 1], [2, 2]])
 
 
+async def test_backpressure_goes_up_and_down_with_middleware(make_server: Any) -> None:
+    server = made()
+    seen: list[tuple[int, int]] = []
+    gate = asyncio.Event()
+
+    async def raw(stream: Any) -> None:
+        async for action in stream:
+            socket = action.socket
+            seen.append((socket.get_inbound_backpressure(), socket.get_backpressure()))
+            action.allow()
+
+    async def delay(stream: Any) -> None:
+        async for action in stream:
+            assert action.type != AGAction.AUTHENTICATE  # There is no token.
+            if action.data == 2:
+                await gate.wait()
+            action.allow()
+
+    server.set_middleware("inboundRaw", raw)
+    server.set_middleware("inbound", delay)
+    await make_server(server)
+    async with connected(server) as client:
+        (socket,) = server.clients.values()
+        for number in range(6):
+            await client.transmit("#publish", {"channel": "c", "data": number})
+            await until(lambda number=number: len(seen) == number + 2)  # type: ignore[misc]
+        # Raw middleware sees what comes in while an earlier message is held up.
+        assert seen == [(n, n) for n in (1, 1, 1, 1, 1, 2, 3)]
+        assert socket.get_inbound_backpressure() == 3
+        gate.set()
+        await until(lambda: socket.get_inbound_backpressure() == 0)
+        await client.transmit("#publish", {"channel": "c", "data": 6})
+        await until(lambda: len(seen) == 8)
+        assert seen[-1] == (1, 1)
+
+
+async def test_raw_middleware_that_is_slow_or_removed_keeps_the_order(
+    make_server: Any, running: Running
+) -> None:
+    server = made(max_inbound_backlog=10)
+    gate = asyncio.Event()
+
+    async def raw(stream: Any) -> None:
+        async for action in stream:
+            await gate.wait()
+            if "odd" in action.data:
+                action.block()
+            else:
+                action.allow()
+
+    await make_server(server)
+    async with connected(server) as client:
+        (socket,) = server.clients.values()
+        received = running.collect(socket.receiver("r"))
+        server.set_middleware("inboundRaw", raw)
+        for number in range(30):
+            await client.transmit("r", number)
+            await client.transmit("r", "odd")
+        await until(lambda: socket.get_inbound_backpressure() > 10)
+        gate.set()
+        await until(lambda: len(received) >= 5)
+        server.remove_middleware("inboundRaw")
+        await client.transmit("r", "last")
+        await until(lambda: received[-1:] == ["last"])
+        assert [item for item in received if isinstance(item, int)] == list(range(30))
+        assert socket.get_inbound_backpressure() == 0
+
+
 async def test_block_with_an_error_or_silently(make_server: Any, running: Running) -> None:
     server = made()
 

@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
-from socketcluster.action import AGAction
 from socketcluster.errors import InvalidMessageError, ResourceLimitError, hydrate_error
 from socketcluster.events import MessageEvent
 from socketcluster.middleware import MIDDLEWARE_INBOUND_RAW
@@ -21,10 +20,10 @@ from socketcluster.protocol.packets import (
     Packet,
     PublishPacket,
     readable,
-    unreadable,
 )
 from socketcluster.protocol.state import CLOSE_BEFORE_HANDSHAKE, CONNECTING, OPEN, PINGS
 from socketcluster.server.dispatch import dispatch
+from socketcluster.server.raw_line import RawLine
 from socketcluster.server.reading import Reading
 
 if TYPE_CHECKING:
@@ -48,9 +47,10 @@ class Inbound:
     __slots__ = (
         "_backlog",
         "_ending",
+        "_line",
         "_malformed",
+        "_middleware",
         "_pong",
-        "_raw",
         "_socket",
         "_task",
         "_ticker",
@@ -67,7 +67,8 @@ class Inbound:
         self._socket = socket
         self._wire = server.wire
         self._ticker = server.ticker
-        self._raw = server.middleware
+        self._middleware = server.middleware
+        self._line: RawLine | None = None
         self._pong = PINGS[socket.protocol_version][1]
         self._backlog: deque[bytes] | None = None
         self._task: asyncio.Task[None] | None = None
@@ -85,27 +86,44 @@ class Inbound:
         self.last_seen = self._ticker.now
         if self._ending:
             self._answer_only(message)
-        elif self._task is None and MIDDLEWARE_INBOUND_RAW not in self._raw:
+        elif self._line is not None or MIDDLEWARE_INBOUND_RAW in self._middleware:
+            if self._line is None:
+                self._line = RawLine(self._socket, self._decided, self._fault)
+            self._line.put(message)
+            self.reading.backlog_grew(self._waiting())
+        else:
+            self._accept(message)
+
+    def binary(self, message: bytes) -> None:
+        """A binary message came in."""
+        self.message(BinaryMessage(message))
+
+    def _decided(self, message: bytes | None) -> None:
+        if message is None:
+            self.processed += 1
+        elif not self.closed:
+            self._accept(message)
+        self.reading.backlog_shrank(self._waiting())
+
+    def _accept(self, message: bytes) -> None:
+        if self._task is None:
             pending = self._process(message)
             if pending is not None:
                 self._task = asyncio.ensure_future(self._drain(pending))
         else:
             self._enqueue(message)
 
-    def binary(self, message: bytes) -> None:
-        """A binary message came in."""
-        self.message(BinaryMessage(message))
-
     def _enqueue(self, message: bytes) -> None:
         # An answer settles a call that may be what the backlog is waiting for.
-        if MIDDLEWARE_INBOUND_RAW not in self._raw and self._answer_only(message):
+        if self._answer_only(message):
             return
         if self._backlog is None:
             self._backlog = deque()
         self._backlog.append(message)
-        if self._task is None:
-            self._task = asyncio.ensure_future(self._drain(None))
-        self.reading.backlog_grew(len(self._backlog))
+        self.reading.backlog_grew(self._waiting())
+
+    def _waiting(self) -> int:
+        return len(self._backlog or ()) + (0 if self._line is None else len(self._line))
 
     def _answer_only(self, message: bytes) -> bool:
         socket = self._socket
@@ -114,15 +132,16 @@ class Inbound:
             return True
         return False
 
-    async def _drain(self, pending: Pending | None) -> None:
+    async def _drain(self, pending: Pending) -> None:
         try:
-            if pending is not None:
-                await pending
+            await pending
             count = 0
             while self._backlog and not self.closed:
                 message = self._backlog.popleft()
-                self.reading.backlog_shrank(len(self._backlog))
-                await self._through_raw_middleware(message)
+                self.reading.backlog_shrank(self._waiting())
+                rest = self._process(message)
+                if rest is not None:
+                    await rest
                 count += 1
                 if count % _YIELD_EVERY == 0:
                     await asyncio.sleep(0)
@@ -134,21 +153,6 @@ class Inbound:
             if self._task is asyncio.current_task():
                 self._task = None
                 self._backlog = None
-
-    async def _through_raw_middleware(self, message: bytes) -> None:
-        if MIDDLEWARE_INBOUND_RAW in self._raw:
-            action = AGAction(AGAction.MESSAGE, socket=self._socket, data=readable(message))
-            actions = [action]
-            del action
-            try:
-                replaced = await self._socket.decide(MIDDLEWARE_INBOUND_RAW, actions)
-            except Exception:
-                self.processed += 1
-                return
-            message = unreadable(replaced)
-        pending = self._process(message)
-        if pending is not None:
-            await pending
 
     def _process(self, message: bytes) -> Pending | None:
         try:
@@ -230,7 +234,7 @@ class Inbound:
     @property
     def busy(self) -> bool:
         """Whether something received is still to be carried out."""
-        return self._task is not None
+        return self._task is not None or (self._line is not None and self._line.busy)
 
     def malformed(self) -> None:
         """Count a malformed message; the socket that sends too many is closed."""
@@ -260,6 +264,8 @@ class Inbound:
         """Carry out nothing more, not even what was received."""
         self.closed = self._ending = True
         self._backlog = None
+        if self._line is not None:
+            self._line.close()
         self.processed = self.received
         task, self._task = self._task, None
         if task is not None and task is not asyncio.current_task():
