@@ -6,12 +6,12 @@ BIN := $(VENV)/bin
 NPM := $(shell command -v npm 2>/dev/null)
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --root-user-action=ignore -c constraints.txt
 
-.PHONY: run test check format autobahn autobahn-ci bench bench-quick clean
+.PHONY: run test check format autobahn autobahn-ci bench bench-quick instructions clean
 
 run: $(VENV)/run.stamp demo-client
 	@$(BIN)/socketcluster serve --port $(PORT)
 
-test: $(VENV)/dev.stamp demo-client interop-clients chromium broker-servers
+test: $(VENV)/dev.stamp demo-client interop-clients chromium broker-servers valgrind
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 check: $(VENV)/dev.stamp
@@ -37,6 +37,10 @@ bench: $(VENV)/bench.stamp bench-servers
 bench-quick: $(VENV)/bench.stamp bench-servers
 	@$(BIN)/python -m bench --quick
 
+# Record how many instructions each path of the server takes: what the tests allow from now on.
+instructions: $(VENV)/dev.stamp valgrind
+	@PYTHONPATH=tests $(BIN)/python -m performance.counting
+
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is required, $(PYTHON) is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
@@ -58,7 +62,7 @@ $(VENV)/bench.stamp: $(VENV)/bin/python pyproject.toml constraints.txt
 	@$(INSTALL) -e '.[cli,bench]'
 	@touch $@ $(VENV)/run.stamp
 
-.PHONY: demo-client interop-clients chromium broker-servers bench-servers
+.PHONY: demo-client interop-clients chromium broker-servers bench-servers valgrind
 
 # The demo page uses the official JavaScript client; without npm the page says how to get it.
 demo-client:
@@ -87,6 +91,12 @@ chromium:
 		echo "Installing Chromium"; \
 		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; } >/dev/null 2>&1 \
 			|| echo "Chromium could not be installed: the demo page test needs it"; fi
+
+valgrind:
+	@if ! command -v valgrind >/dev/null 2>&1 && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
+		echo "Installing valgrind"; \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends valgrind; } >/dev/null 2>&1 \
+			|| echo "valgrind could not be installed: the test that counts instructions needs it"; fi
 
 broker-servers:
 	@if ! { command -v redis-server && command -v nats-server; } >/dev/null 2>&1 && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \

@@ -1,0 +1,37 @@
+"""No path of the server gets longer unnoticed, however noisy the machine is."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from performance.counting import bounds, count
+from performance.workload import OPERATIONS
+from support import require
+
+pytestmark = pytest.mark.xdist_group("performance")
+
+LONGER = 1.10
+SHORTER = 0.80
+"""A path that got so much shorter needs a lower bound, or it could grow again unnoticed."""
+ELSEWHERE = 1.25
+"""With another version of Python, or another processor, than those on record."""
+
+
+@pytest.fixture(scope="module")
+def counted() -> dict[str, int]:
+    require(shutil.which("valgrind") is not None, "valgrind")
+    return count()
+
+
+@pytest.mark.parametrize("path", OPERATIONS)
+def test_path_is_not_longer(path: str, counted: dict[str, int]) -> None:
+    recorded, exact = bounds()
+    found, bound = counted[path], recorded[path]
+    told = f"{path} takes {found:,} instructions; {bound:,} are on record"
+    assert found <= bound * (LONGER if exact else ELSEWHERE), (
+        f"{told}. If that is the price of something, `make instructions` records it."
+    )
+    if exact:
+        assert found >= bound * SHORTER, f"{told}. Keep it so: `make instructions` records it."

@@ -1,0 +1,296 @@
+"""What is counted: one server, clients in memory, and every path a number of times.
+
+Nothing in it depends on time,
+on the kernel or on chance: the loop's clock stands still, and what a socket would carry is
+handed over in memory. All else is the server's own: uvicorn's HTTP protocol and ours, picows,
+handshakes, consumers. `mark` is called before and after every path.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import os
+import selectors
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from uvicorn import Config
+from uvicorn.server import ServerState
+
+from socketcluster import AGServer, AGServerSocket
+from socketcluster.engines.base import ASGIApp, Endpoint, ListenAddress
+from socketcluster.engines.picows import open_connection
+from socketcluster.engines.upgrade import upgrading_protocol
+
+SIDE_BY_SIDE = 20
+"""Clients that do the same in each round, so that the loop's own turns hardly count."""
+
+IN_FLIGHT = 32
+SUBSCRIBERS = 100
+OPERATIONS = {
+    "rpc": 20 * SIDE_BY_SIDE,
+    "rpc pipelined": SIDE_BY_SIDE * IN_FLIGHT,
+    "publish": 15 * SIDE_BY_SIDE,
+    "delivery": 10 * SUBSCRIBERS,
+    "connect": 4 * SIDE_BY_SIDE,
+}
+"""The paths in the order in which they are taken, and how often each is."""
+
+MARK = "getppid"
+"""A function of the C library that nothing else here calls: callgrind looks for it."""
+
+_DATA = "x" * 100
+_MASK = b"\x12\x34\x56\x78"
+_UPGRADE = (
+    b"GET /socketcluster/ HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n"
+    b"Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    b"Sec-WebSocket-Version: 13\r\n\r\n"
+)
+
+
+def mark() -> None:
+    """Tell callgrind that a path begins or ends."""
+    os.getppid()
+
+
+class StillLoop(asyncio.SelectorEventLoop):
+    """A loop in which no time passes and nothing comes from outside."""
+
+    def __init__(self) -> None:
+        super().__init__(_NoEvents())
+
+    def time(self) -> float:
+        return 0.0
+
+
+class _NoEvents(selectors.SelectSelector):
+    def select(self, timeout: float | None = None) -> list[Any]:
+        return []
+
+
+class MemoryTransport(asyncio.Transport):
+    """One end of a connection that has no other."""
+
+    def __init__(self, protocol: Any) -> None:
+        super().__init__()
+        self.writes = 0
+        self.last = b""
+        self._protocol = protocol
+        protocol.connection_made(self)
+
+    def feed(self, data: bytes) -> None:
+        """Let the server read."""
+        if isinstance(self._protocol, asyncio.Protocol):
+            self._protocol.data_received(data)
+            return
+        while data:
+            buffer = self._protocol.get_buffer(-1)
+            size = min(len(buffer), len(data))
+            buffer[:size] = data[:size]
+            del buffer
+            self._protocol.buffer_updated(size)
+            data = data[size:]
+
+    def write(self, data: Any) -> None:
+        self.writes += 1
+        self.last = data
+
+    def set_protocol(self, protocol: Any) -> None:
+        self._protocol = protocol
+
+    def get_protocol(self) -> Any:
+        return self._protocol
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return _SOCKET if name == "socket" else default
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def is_closing(self) -> bool:
+        return False
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    def abort(self) -> None:
+        pass
+
+
+_SOCKET = socket.socket(socket.AF_UNIX)
+
+
+class MemoryEngine:
+    """Listens nowhere: `connect` is what a client would do."""
+
+    async def listen(self, endpoint: Endpoint, app: ASGIApp, address: ListenAddress) -> Any:
+        """See `Engine.listen`."""
+        protocol = upgrading_protocol(endpoint, set(), open_connection)
+        config = Config(
+            app,
+            interface="asgi3",
+            http=protocol,
+            ws="websockets-sansio",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            date_header=False,
+            server_header=False,
+        )
+        config.load()
+        state = ServerState()
+        self.connect: Callable[[], MemoryTransport] = lambda: MemoryTransport(
+            protocol(config, state, {})  # type: ignore[call-arg]
+        )
+        return None
+
+
+def frame(**packet: Any) -> bytes:
+    """A client's frame."""
+    message = json.dumps(packet, separators=(",", ":")).encode()
+    masked = bytes(byte ^ _MASK[i & 3] for i, byte in enumerate(message))
+    size = len(message)
+    head = bytes((0x81, 0x80 | size)) if size < 126 else bytes((0x81, 0xFE, size >> 8, size & 255))
+    return head + _MASK + masked
+
+
+def call(cid: int) -> bytes:
+    """A call of "echo"."""
+    return frame(event="echo", data=_DATA, cid=cid)
+
+
+def publish(channel: str, cid: int) -> bytes:
+    """A publish."""
+    return frame(event="#publish", data={"channel": channel, "data": _DATA}, cid=cid)
+
+
+_HANDSHAKE = frame(event="#handshake", data={"authToken": None}, cid=1)
+_UPGRADE_TURNS = 2
+_HANDSHAKE_TURNS = 12
+_TURNS = 3
+
+
+async def turns(count: int = 1) -> None:
+    """Let the loop turn."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+class Workload:
+    """A server, as a user would write it, and its clients."""
+
+    def __init__(self) -> None:
+        self.engine = MemoryEngine()
+        self.server = AGServer(ws_engine=self.engine)
+        self.server.background(self._handle_connections)
+
+    async def _handle_connections(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            async for event in self.server.listener("connection"):
+                group.create_task(self._handle(event.socket))
+
+    async def _handle(self, socket: AGServerSocket) -> None:
+        async for request in socket.procedure("echo"):
+            request.end(request.data)
+
+    async def connect(self, count: int) -> list[MemoryTransport]:
+        """Clients with their handshakes done."""
+        before = self.server.clients_count
+        clients = [self.engine.connect() for _ in range(count)]
+        for each in clients:
+            each.feed(_UPGRADE)
+        await turns(_UPGRADE_TURNS)
+        for each in clients:
+            each.feed(_HANDSHAKE)
+        await turns(_HANDSHAKE_TURNS)
+        assert self.server.clients_count == before + count
+        return clients
+
+    async def subscribers(self, *channels: str) -> list[MemoryTransport]:
+        """A client for each channel, subscribed to it."""
+        clients = await self.connect(len(channels))
+        for client, channel in zip(clients, channels, strict=True):
+            client.feed(frame(event="#subscribe", data={"channel": channel}, cid=2))
+        await turns(_TURNS)
+        assert all(b'{"rid":2}' in client.last for client in clients)
+        return clients
+
+    async def run(self) -> None:
+        """Take every path."""
+        await self.server.listen(0)
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+        await self.call(1, OPERATIONS["rpc"])
+        await self.call(IN_FLIGHT, OPERATIONS["rpc pipelined"])
+        await self.publish(OPERATIONS["publish"])
+        await self.deliver(OPERATIONS["delivery"])
+        mark()
+        for _ in range(OPERATIONS["connect"] // SIDE_BY_SIDE):
+            await self.connect(SIDE_BY_SIDE)
+        mark()
+
+    async def call(self, at_once: int, count: int) -> None:
+        """Calls, `at_once` of each client in one read."""
+        callers = await self.connect(SIDE_BY_SIDE)
+        reads = [
+            b"".join(call(cid) for cid in range(start, start + at_once))
+            for start in range(0, count // SIDE_BY_SIDE, at_once)
+        ]
+        await say(callers, [reads[0]] * SIDE_BY_SIDE)
+        mark()
+        for read in reads:
+            await say(callers, [read] * SIDE_BY_SIDE)
+        mark()
+        last = f'"rid":{count // SIDE_BY_SIDE - 1},'.encode()
+        assert all(last in caller.last for caller in callers)
+
+    async def publish(self, count: int) -> None:
+        """Publishes, each to one subscriber."""
+        channels = [f"channel-{number}" for number in range(SIDE_BY_SIDE)]
+        publishers = await self.connect(SIDE_BY_SIDE)
+        subscribers = await self.subscribers(*channels)
+        rounds = [
+            [publish(channel, cid) for channel in channels] for cid in range(count // SIDE_BY_SIDE)
+        ]
+        await say(publishers, rounds[0])
+        before = sum(each.writes for each in subscribers)
+        mark()
+        for each in rounds:
+            await say(publishers, each)
+        mark()
+        assert sum(each.writes for each in subscribers) == before + count
+
+    async def deliver(self, count: int) -> None:
+        """Publishes to many subscribers; a delivery to one of them is the operation."""
+        publishers = await self.connect(1)
+        crowd = await self.subscribers(*["crowd"] * SUBSCRIBERS)
+        publishes = [publish("crowd", cid) for cid in range(count // SUBSCRIBERS)]
+        await say(publishers, publishes[:1])
+        before = sum(each.writes for each in crowd)
+        mark()
+        for each in publishes:
+            await say(publishers, [each])
+        mark()
+        assert sum(each.writes for each in crowd) == before + count
+
+
+async def say(clients: list[MemoryTransport], frames: list[bytes]) -> None:
+    """Have a frame of each client read, and what it asks for done."""
+    for client, each in zip(clients, frames, strict=True):
+        client.feed(each)
+    await turns(_TURNS)
+
+
+if __name__ == "__main__":
+    with asyncio.Runner(loop_factory=StillLoop) as runner:
+        runner.run(Workload().run())
