@@ -1,1 +1,13 @@
-"""Helpers for tests, of this package and of programs that use it."""
+"""Test programs without a network and without waiting: clients in memory, and a clock.
+
+    async with testing.connect(server) as socket, testing.clock() as clock:
+        ...
+
+The fixtures `ag_server` and `ag_client` are in `socketcluster.testing.plugin`, which pytest finds
+by itself.
+"""
+
+from socketcluster.testing.clients import MemoryConnector, connect, create, paused
+from socketcluster.testing.clock import Clock, clock
+
+__all__ = ["Clock", "MemoryConnector", "clock", "connect", "create", "paused"]

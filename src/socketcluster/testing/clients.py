@@ -1,0 +1,116 @@
+"""Clients that are joined to a server in memory, and readers that stop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+from socketcluster.client.socket import AGClientSocket
+from socketcluster.client.transport import ConnectRequest
+from socketcluster.engines.base import ConnectionHandler, UpgradeRefusedError
+from socketcluster.errors import InvalidActionError, SocketProtocolError
+from socketcluster.protocol.state import CLOSE_HUNG_UP
+from socketcluster.server.server import AGServer
+from socketcluster.server.socket import AGServerSocket
+from socketcluster.testing.memory import MemoryConnection, join
+
+
+class MemoryConnector:
+    """The `connector` option of a client that connects to an AGServer in memory.
+
+    Attributes:
+        connection: the client's end of the last connection.
+    """
+
+    def __init__(self, server: AGServer) -> None:
+        self._server = server
+        self.connection: MemoryConnection | None = None
+
+    async def connect(self, request: ConnectRequest, handler: ConnectionHandler) -> None:
+        """See `Connector.connect`."""
+        try:
+            _, self.connection = await join(self._server.endpoint, request, handler)
+        except UpgradeRefusedError as refusal:
+            raise _hung_up(request, refusal.status, refusal.message) from refusal
+        except Exception as error:
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": "The endpoint failed to decide on an upgrade", "exception": error}
+            )
+            raise _hung_up(request, 500, "Internal Server Error") from error
+
+
+def _hung_up(request: ConnectRequest, status: int, message: str) -> SocketProtocolError:
+    return SocketProtocolError(
+        f"Socket hung up: {request.uri} could not be opened: HTTP {status}: {message}",
+        CLOSE_HUNG_UP,
+    )
+
+
+def create(server: AGServer, **options: Any) -> AGClientSocket:
+    """An AGClientSocket that connects to `server` in memory, like `socketcluster.create`.
+
+    The options are those of `ClientOptions`. The server's path, protocol version and codec are the
+    defaults, and it connects by itself unless `auto_connect` is off. A server that was not started
+    is started by the first connection.
+
+    Raises:
+        InvalidOptionsError: an unknown option or a wrong value.
+        InvalidActionError: `auto_connect` without a running event loop.
+    """
+    its = server.options
+    defaults: dict[str, Any] = {
+        "path": its.path,
+        "protocol_version": its.protocol_version,
+        "codec_engine": its.codec_engine,
+    }
+    return AGClientSocket(**{**defaults, **options, "connector": MemoryConnector(server)})
+
+
+@asynccontextmanager
+async def connect(server: AGServer, **options: Any) -> AsyncIterator[AGClientSocket]:
+    """A client that is connected to `server` in memory, until the end of the block.
+
+    Takes the options of `create`. The server is started if it is not; it is not closed.
+
+    Raises:
+        InvalidOptionsError: an unknown option or a wrong value.
+        BadConnectionError: the server refused; the cause says why.
+        BrokerError: the server's broker cannot start.
+    """
+    await server.start()
+    async with create(server, **{**options, "auto_connect": False}) as socket:
+        yield socket
+
+
+@contextmanager
+def paused(socket: AGClientSocket | AGServerSocket) -> Iterator[None]:
+    """A slow reader: in the block, `socket` reads nothing from its present connection.
+
+    What the other side sends waits in that side's write buffer, as if the network stood still.
+    A connection that is lost meanwhile is lost; the next one is read from.
+
+    Raises:
+        InvalidActionError: the socket is not connected in memory.
+    """
+    connection = _connection(socket)
+    connection.stall()
+    try:
+        yield
+    finally:
+        connection.unstall()
+
+
+def _connection(socket: AGClientSocket | AGServerSocket) -> MemoryConnection:
+    found: Any
+    if isinstance(socket, AGServerSocket):
+        found = socket.connection
+    else:
+        found = getattr(socket.options.connector, "connection", None)
+    if not isinstance(found, MemoryConnection) or socket.state == socket.CLOSED:
+        raise InvalidActionError(
+            "Only a socket that is connected in memory can be paused: see "
+            "socketcluster.testing.connect"
+        )
+    return found

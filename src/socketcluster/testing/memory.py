@@ -1,0 +1,233 @@
+"""Two ends of a WebSocket in memory: the `Connection`s of a client and of a server.
+
+Frames are those of a real connection. What one end writes, the other receives in a later loop
+turn, all that was written in one go in one turn, as if it had come in one TCP segment.
+
+Source: RFC 6455, section 5.5.1 and 7 (closing).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import deque
+from collections.abc import Sequence
+from urllib.parse import unquote, urlsplit
+
+from socketcluster.client.transport import ConnectRequest
+from socketcluster.engines.base import (
+    Accepted,
+    ASGIScope,
+    Connection,
+    ConnectionHandler,
+    Endpoint,
+    UpgradeRefusedError,
+)
+from socketcluster.engines.messages import CLOSE, TEXT, close_code
+from socketcluster.engines.request import upgrade_request
+from socketcluster.protocol.frames import close_frame, payload_start
+
+CLOSE_SECONDS = 3.0
+"""How long the other end may take to answer a close frame, or to read what was sent before it."""
+
+_HUNG_UP = 1006
+_ports = itertools.cycle(range(49152, 65536))
+
+
+class MemoryConnection:
+    """One end. What it has written and the other end has not read yet is its write buffer.
+
+    Attributes:
+        peer: the other end.
+    """
+
+    __slots__ = (
+        "_closing",
+        "_code",
+        "_handler",
+        "_inbox",
+        "_inbox_size",
+        "_limit",
+        "_loop",
+        "_lost",
+        "_paused",
+        "_reason",
+        "_received",
+        "_scheduled",
+        "_stalls",
+        "_timer",
+        "peer",
+    )
+
+    peer: MemoryConnection
+
+    def __init__(self, handler: ConnectionHandler, max_payload: int) -> None:
+        self._handler = handler
+        self._limit = max_payload
+        self._loop = asyncio.get_running_loop()
+        self._inbox: deque[bytes] = deque()
+        self._inbox_size = 0
+        self._received = 0
+        self._scheduled = False
+        self._paused = False
+        self._stalls = 0
+        self._closing = False
+        self._lost = False
+        self._code = _HUNG_UP
+        self._reason = ""
+        self._timer: asyncio.TimerHandle | None = None
+
+    # To the other end
+
+    def write(self, frames: Sequence[bytes]) -> None:
+        """See `Connection.write`."""
+        if not self._closing:
+            self.peer._arrive(frames)
+
+    def get_write_buffer_size(self) -> int:
+        """See `Connection.get_write_buffer_size`."""
+        return self.peer._inbox_size
+
+    def get_bytes_received(self) -> int:
+        """See `Connection.get_bytes_received`."""
+        return self._received
+
+    def close(self, code: int, reason: str) -> None:
+        """See `Connection.close`."""
+        if not self._closing:
+            self._closing = True
+            self._timer = self._loop.call_later(CLOSE_SECONDS, self.abort)
+            self.peer._arrive([close_frame(code, reason)])
+            self._schedule()
+
+    def abort(self) -> None:
+        """See `Connection.abort`."""
+        self._closing = True
+        for end in (self, self.peer):
+            end._drop_inbox()
+            self._loop.call_soon(end._lose)
+
+    # Reading
+
+    def pause_reading(self) -> None:
+        """See `Connection.pause_reading`."""
+        self._paused = True
+
+    def resume_reading(self) -> None:
+        """See `Connection.resume_reading`."""
+        self._paused = False
+        self._schedule()
+
+    def stall(self) -> None:
+        """Read nothing, whatever the handler wants, until `unstall` was called as often."""
+        self._stalls += 1
+
+    def unstall(self) -> None:
+        """Undo `stall`."""
+        self._stalls -= 1
+        self._schedule()
+
+    @property
+    def _reading(self) -> bool:
+        return not self._stalls and (self._closing or not self._paused)
+
+    def _arrive(self, frames: Sequence[bytes]) -> None:
+        if not self._lost:
+            self._inbox.extend(frames)
+            self._inbox_size += sum(map(len, frames))
+            self._schedule()
+
+    def _schedule(self) -> None:
+        if self._inbox and self._reading and not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._deliver)
+
+    def _deliver(self) -> None:
+        self._scheduled = False
+        while self._inbox and self._reading:
+            frame = self._inbox.popleft()
+            self._inbox_size -= len(frame)
+            self._take(frame[0] & 0x0F, frame[payload_start(frame) :])
+
+    def _take(self, opcode: int, payload: bytes) -> None:
+        if opcode == CLOSE:
+            self._close_received(payload)
+        elif not self._closing:
+            self._received += len(payload)
+            if len(payload) > self._limit:
+                self._code, self._reason = 1009, "Message too big"
+                self.close(self._code, self._reason)
+            elif opcode == TEXT:
+                self._handler.text_received(payload)
+            else:
+                self._handler.binary_received(payload)
+
+    def _close_received(self, payload: bytes) -> None:
+        if self._code == _HUNG_UP:
+            self._code = close_code(payload)
+            self._reason = payload[2:].decode()
+        if not self._closing:
+            self._closing = True
+            self.peer._arrive([close_frame(self._code, "")])
+        self._loop.call_soon(self._lose)
+
+    def _drop_inbox(self) -> None:
+        self._inbox.clear()
+        self._inbox_size = 0
+
+    def _lose(self) -> None:
+        if not self._lost:
+            self._lost = self._closing = True
+            self._drop_inbox()
+            if self._timer is not None:
+                self._timer.cancel()
+            self._handler.connection_lost(self._code, self._reason)
+
+
+async def join(
+    endpoint: Endpoint, request: ConnectRequest, handler: ConnectionHandler
+) -> tuple[Accepted, MemoryConnection]:
+    """Open a connection to an endpoint: its answer, and the end of `handler`, which was told.
+
+    TLS, proxies and compression have no meaning here. Cancelling gives up the upgrade.
+
+    Raises:
+        UpgradeRefusedError: the endpoint refused, with its HTTP status and text.
+    """
+    scope = upgrade_scope(request)
+    if scope["path"].rstrip("/") != endpoint.path.rstrip("/"):
+        raise UpgradeRefusedError(404, "Not Found")
+    accepted = await endpoint.open(upgrade_request(scope))
+    there = MemoryConnection(accepted.handler, endpoint.max_payload)
+    here = MemoryConnection(handler, request.max_payload)
+    here.peer, there.peer = there, here
+    accepted.handler.connection_made(there)
+    handler.connection_made(here)
+    return accepted, here
+
+
+def upgrade_scope(request: ConnectRequest) -> ASGIScope:
+    """The ASGI scope of an upgrade request that comes from this machine."""
+    parts = urlsplit(request.uri)
+    headers = [("host", parts.netloc), *((n.lower(), v) for n, v in request.headers.items())]
+    offered = ",".join(value for name, value in headers if name == "sec-websocket-protocol")
+    return {
+        "type": "websocket",
+        "asgi": {"version": "3.0", "spec_version": "2.4"},
+        "http_version": "1.1",
+        "method": "GET",
+        "scheme": parts.scheme,
+        "path": unquote(parts.path),
+        "raw_path": parts.path.encode(),
+        "root_path": "",
+        "query_string": parts.query.encode(),
+        "headers": [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers],
+        "client": ("127.0.0.1", next(_ports)),
+        "server": (parts.hostname, parts.port),
+        "subprotocols": [name for part in offered.split(",") if (name := part.strip())],
+        "extensions": {},
+        "state": {},
+    }
+
+
+_: type[Connection] = MemoryConnection
