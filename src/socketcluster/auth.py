@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import re
 import time
 import warnings
 from collections.abc import Awaitable, Mapping
@@ -29,6 +30,7 @@ logger = logging.getLogger("socketcluster.auth")
 MAX_TOKEN_LENGTH = 32 * 1024
 """Characters of a token that is looked at: to verify a long one takes long."""
 
+_COMPACT = re.compile(r"[\w-]+\.[\w-]+\.[\w-]*", re.ASCII).fullmatch
 _HMAC = ("HS256", "HS384", "HS512")
 _CLAIMS = {
     "audience": "aud",
@@ -93,7 +95,11 @@ class JWTAuthEngine:
             raise InvalidArgumentsError("Invalid token format - Token must be a string")
         if len(signed_token) > self._max_length:
             raise AuthTokenInvalidError("jwt is too long")
-        if signed_token.count(".") == 2 and signed_token.endswith("."):
+        if signed_token.count(".") != 2:
+            raise AuthTokenInvalidError("jwt malformed")
+        if not _COMPACT(signed_token):
+            raise AuthTokenInvalidError("invalid token")
+        if signed_token.endswith("."):
             raise AuthTokenInvalidError("jwt signature is required")
         # A public key is no secret: whoever has it could sign by HMAC.
         refused = ("none", *_HMAC) if _is_pem(key) else ("none",)
@@ -191,8 +197,6 @@ def _message(error: BaseException) -> str:
         return "invalid signature"
     if isinstance(error, jwt.InvalidAlgorithmError):
         return "invalid algorithm"
-    if isinstance(error, jwt.DecodeError):
-        return "jwt malformed"
     return "invalid token"
 
 
