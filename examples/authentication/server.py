@@ -6,7 +6,6 @@ from the environment, and passwords from a store of salted hashes.
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 
 from socketcluster import AGAction, AGServer, AGServerSocket
@@ -20,19 +19,18 @@ server = AGServer(auth_key="an example secret of at least 32 bytes")
 
 @server.background
 async def handle_connections() -> None:
-    async with asyncio.TaskGroup() as group:
-        async for event in server.listener("connection"):
-            group.create_task(log_in(event.socket))
+    async for event in server.listener("connection"):
+        server.spawn(log_in(event.socket))
 
 
 async def log_in(socket: AGServerSocket) -> None:
     async for request in socket.procedure("login"):
-        name, password = str(request.data["name"]), str(request.data["password"])
-        if not hmac.compare_digest(PASSWORDS.get(name, "\0"), password):
-            request.error(AuthError("Wrong name or password"))
-            continue
-        await socket.set_auth_token({"name": name}, expires_in=3600)
-        request.end()
+        with request:
+            name, password = str(request.data.get("name")), str(request.data.get("password"))
+            if not hmac.compare_digest(PASSWORDS.get(name, "\0").encode(), password.encode()):
+                raise AuthError("Wrong name or password")
+            await socket.set_auth_token({"name": name}, expires_in=3600)
+            request.end()
 
 
 async def authorize(stream: MiddlewareStream) -> None:

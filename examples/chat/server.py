@@ -5,7 +5,6 @@ Run it with `socketcluster serve server:server` in this folder.
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 
 from socketcluster import AGAction, AGServer, AGServerSocket
@@ -17,26 +16,29 @@ sizes: Counter[str] = Counter()
 
 @server.background
 async def handle_connections() -> None:
-    async with asyncio.TaskGroup() as group:
-        group.create_task(count(1))
-        group.create_task(count(-1))
-        async for event in server.listener("connection"):
-            group.create_task(handle(event.socket))
+    async for event in server.listener("connection"):
+        server.spawn(handle(event.socket))
 
 
 async def handle(socket: AGServerSocket) -> None:
     socket.transmit("welcome", {"id": socket.id})
     async for request in socket.procedure("roomSize"):
-        request.end(sizes[request.data])
+        with request:
+            request.end(sizes[str(request.data)])
 
 
-async def count(step: int) -> None:
-    if step > 0:
-        async for joined in server.listener("subscription"):
-            sizes[joined.channel] += 1
-    else:
-        async for left in server.listener("unsubscription"):
-            sizes[left.channel] -= 1
+@server.background
+async def count_those_who_join() -> None:
+    async for event in server.listener("subscription"):
+        sizes[event.channel] += 1
+
+
+@server.background
+async def count_those_who_leave() -> None:
+    async for event in server.listener("unsubscription"):
+        sizes[event.channel] -= 1
+        if not sizes[event.channel]:
+            del sizes[event.channel]
 
 
 async def moderate(stream: MiddlewareStream) -> None:

@@ -25,13 +25,25 @@ server = AGServer(drain_timeout=3000)
 def make():
     return server
 not_a_server = 5
+def fails():
+    raise ValueError("Not\\ntoday")
+async def app(scope, receive, send):
+    await receive()
+    await send({"type": "lifespan.startup.failed", "message": ""})
+in_front = AGServer(app=app)
 
 @server.background
 async def serve():
     async for event in server.listener("connection"):
-        async for request in event.socket.procedure("slow"):
-            await asyncio.sleep(0.3)
-            request.end("done")
+        server.spawn(slow(event.socket))
+        server.spawn(never(event.socket))
+async def slow(socket):
+    async for request in socket.procedure("slow"):
+        await asyncio.sleep(0.3)
+        request.end("done")
+async def never(socket):
+    async for request in socket.procedure("never"):
+        await asyncio.Event().wait()
 """
 
 
@@ -50,15 +62,16 @@ async def processes() -> AsyncIterator[list[asyncio.subprocess.Process]]:
 def start(tmp_path: Path, processes: list[asyncio.subprocess.Process]) -> Start:
     """Start `socketcluster serve` with arguments, in a folder with a server."""
     (tmp_path / "mine.py").write_text(SERVER)
+    (tmp_path / "exits.py").write_text("import sys; sys.exit(3)")
 
-    async def run(*arguments: str) -> asyncio.subprocess.Process:
-        processes.append(await _run(tmp_path, *arguments))
+    async def run(*arguments: str, **options: Any) -> asyncio.subprocess.Process:
+        processes.append(await _run(tmp_path, *arguments, **options))
         return processes[-1]
 
     return run
 
 
-async def _run(tmp_path: Path, *arguments: str) -> asyncio.subprocess.Process:
+async def _run(tmp_path: Path, *arguments: str, **options: Any) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -69,6 +82,7 @@ async def _run(tmp_path: Path, *arguments: str) -> asyncio.subprocess.Process:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        **options,
     )
 
 
@@ -117,6 +131,11 @@ async def test_the_demo_on_a_unix_socket(start: Start, tmp_path: Path) -> None:
         (["nothing:x"], "there is no module 'nothing'"),
         (["mine:nothing"], "has no attribute 'nothing'"),
         (["mine:not_a_server"], "is no AGServer but int"),
+        (["mine:fails"], "'mine:fails' failed: ValueError: Not today"),
+        (["exits:x"], "Cannot import 'exits:x': SystemExit: 3"),
+        (["--host", "999.0.0.1"], "Cannot listen on 999.0.0.1:8000: "),
+        (["--uds", "no/s"], "Cannot listen on the Unix socket no/s: No such file or directory"),
+        (["--uds", "mine.py"], "Cannot listen on the Unix socket mine.py: Address already in use"),
         (["--port", "99999"], "ports are 0 to 65535"),
         (["--ssl-certfile", "none.pem"], "Cannot read the certificate 'none.pem'"),
         (["--ssl-certfile", "mine.py"], "no usable certificate"),
@@ -132,6 +151,63 @@ async def test_a_fault_is_one_line_and_status_1(
     assert message in text
     assert text.startswith("socketcluster: ")
     assert text.count("\n") == 1
+
+
+async def test_an_application_that_does_not_start(start: Start) -> None:
+    process = await start("mine:in_front", "--port", "0")
+    _, err = await asyncio.wait_for(process.communicate(), 30)
+    assert process.returncode == 1
+    assert "Traceback" not in err.decode()
+    *_, last = err.decode().splitlines()
+    assert last == "socketcluster: The application behind the server failed to start"
+
+
+async def test_an_abandoned_unix_socket_is_replaced_and_one_in_use_is_not(
+    start: Start, tmp_path: Path
+) -> None:
+    with socket.socket(socket.AF_UNIX) as killed:
+        killed.bind(str(tmp_path / "s"))
+    process = await start("--uds", "s")
+    assert await address(process) == "unix:s"
+    second = await start("--uds", "s")
+    _, err = await asyncio.wait_for(second.communicate(), 30)
+    expected = b"socketcluster: Cannot listen on the Unix socket s: Address already in use\n"
+    assert (second.returncode, err) == (1, expected)
+    _, writer = await asyncio.open_unix_connection(str(tmp_path / "s"))
+    writer.close()
+    process.terminate()
+    await asyncio.wait_for(process.communicate(), 30)
+    assert not (tmp_path / "s").exists()
+
+
+async def test_ctrl_c_with_reload_drains_too(start: Start) -> None:
+    process = await start("mine:server", "--port", "0", "--reload", start_new_session=True)
+    where = (await address(process)).replace("http", "ws") + "/socketcluster/"
+    async with websockets.connect(where) as ws:
+        await ws.send('{"event":"#handshake","data":{},"cid":1}')
+        await soon(ws.recv())
+        await ws.send('{"event":"slow","cid":2}')
+        await soon(await ws.ping())
+        os.killpg(process.pid, signal.SIGINT)  # As a terminal does.
+        assert await soon(ws.recv()) == '{"rid":2,"data":"done"}'
+    _, err = await asyncio.wait_for(process.communicate(), 30)
+    assert (process.returncode, err) == (0, b"")
+
+
+async def test_a_second_signal_stops_at_once(start: Start) -> None:
+    process = await start("mine:server", "--port", "0")
+    where = (await address(process)).replace("http", "ws") + "/socketcluster/"
+    async with websockets.connect(where) as ws:
+        await ws.send('{"event":"#handshake","data":{},"cid":1}')
+        await soon(ws.recv())
+        await ws.send('{"event":"never","cid":2}')
+        await soon(await ws.ping())
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout is not None
+        assert b"Stopping" in await soon(process.stdout.readline())
+        process.send_signal(signal.SIGTERM)
+        _, err = await asyncio.wait_for(process.communicate(), 2)
+    assert (process.returncode, err) == (1, b"")
 
 
 async def test_port_in_use(start: Start) -> None:

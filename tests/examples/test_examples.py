@@ -38,6 +38,7 @@ async def test_chat(make_server: Any) -> None:
         await client.call("#subscribe", {"channel": "room"})
         await until(lambda: client.events.empty())
         assert await client.call("roomSize", "room") == 1
+        assert await client.call("roomSize", ["no room"]) == 0
         await client.call("#publish", {"channel": "room", "data": "HELLO"})
         assert (await client.event())["data"]["data"] == "hello"
 
@@ -46,7 +47,7 @@ async def test_authentication(make_server: Any) -> None:
     server = await make_server(example("authentication"))
     async with connected(server) as client:
         with pytest.raises(AnswerError, match="Wrong name or password"):
-            await client.call("login", {"name": "alice", "password": "x"})
+            await client.call("login", {"name": "alice", "password": "ä"})
         with pytest.raises(AnswerError, match="not yours"):
             await client.call("#subscribe", {"channel": "private/alice"})
         await client.call("login", {"name": "alice", "password": "wonderland"})
@@ -75,9 +76,11 @@ async def test_the_server_of_the_readme(make_server: Any, tmp_path: Path) -> Non
     assert found is not None
     code = found[1]
     assert code.count("\n") <= 20
-    (tmp_path / "server.py").write_text(code.replace("asyncio.run(main())", "pass"))
+    (tmp_path / "server.py").write_text(code)
     module = load(tmp_path / "server.py")
     server = await make_server(module.server)
     async with connected(server) as client:
+        with pytest.raises(AnswerError, match="Internal server error"):
+            await client.call("add", "text")
         assert await client.call("add", [1, 2]) == 3
         await client.call("#subscribe", {"channel": "news"})

@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import uvloop
@@ -17,6 +18,9 @@ import uvloop
 from socketcluster import AGServer
 from socketcluster.cli.settings import Settings, said
 from socketcluster.errors import SocketClusterError
+
+_STOP_SECONDS = 30
+"""How long `--reload` lets a server drain."""
 
 
 class TargetError(Exception):
@@ -37,6 +41,8 @@ def run(settings: Settings, *, reload: bool = False) -> int:
     except (TargetError, SocketClusterError, OSError) as error:
         print(f"socketcluster: {said(error)}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:  # Before it served.
+        return 130
     return 0
 
 
@@ -50,6 +56,22 @@ async def load(target: str | None) -> AGServer:
         from socketcluster.demo import create_demo_server
 
         return create_demo_server()
+    found = _named(target)
+    if callable(found) and not isinstance(found, AGServer):
+        try:
+            found = found()
+            if inspect.isawaitable(found):
+                found = await found
+        except SocketClusterError:
+            raise
+        except Exception as error:
+            raise TargetError(f"{target!r} failed: {type(error).__name__}: {error}") from error
+    if not isinstance(found, AGServer):
+        raise TargetError(f"{target!r} is no AGServer but {type(found).__name__}")
+    return found
+
+
+def _named(target: str) -> object:
     module_name, separator, attributes = target.partition(":")
     if not separator or not module_name or not attributes:
         raise TargetError(f"The target {target!r} must be of the form module:attribute")
@@ -62,18 +84,12 @@ async def load(target: str | None) -> AGServer:
             f"Cannot import {target!r}: there is no module {missing!r} in {os.getcwd()} "
             "or among the installed packages"
         ) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise TargetError(f"Cannot import {target!r}: {type(error).__name__}: {error}") from error
     for attribute in attributes.split("."):
         if not hasattr(found, attribute):
             raise TargetError(f"The module {module_name!r} has no attribute {attributes!r}")
         found = getattr(found, attribute)
-    if callable(found) and not isinstance(found, AGServer):
-        found = found()
-        if inspect.isawaitable(found):
-            found = await found
-    if not isinstance(found, AGServer):
-        raise TargetError(f"{target!r} is no AGServer but {type(found).__name__}")
     return found
 
 
@@ -123,7 +139,7 @@ async def serve(settings: Settings) -> None:
         loop.add_reader(supervisor, stopped.set)
 
     def stop() -> None:
-        if stopped.is_set():
+        if stopped.is_set() and not settings.reloading:
             os._exit(1)
         if supervisor is None:
             print("Stopping: waiting for calls that are under way", flush=True)
@@ -144,7 +160,11 @@ def _run_reloading(settings: Settings) -> int:
     def tell(changes: object) -> None:
         print("Restarting: files have changed", flush=True)
 
-    run_process(os.getcwd(), target=_run_child, args=(settings,), callback=tell)
+    logging.getLogger("watchfiles").setLevel(logging.ERROR)
+    child = replace(settings, reloading=True)
+    run_process(
+        os.getcwd(), target=_run_child, args=(child,), callback=tell, sigint_timeout=_STOP_SECONDS
+    )
     return 0
 
 

@@ -14,6 +14,7 @@ class Settings:
         fd: an inherited listening socket.
         reuse_port: whether other workers listen on the port too.
         supervisor_fd: the socket to the supervisor.
+        reloading: it is run by `--reload`, which passes on a Ctrl-C that it got already.
     """
 
     target: str | None
@@ -27,6 +28,7 @@ class Settings:
     fd: int | None = None
     reuse_port: bool = False
     supervisor_fd: int | None = None
+    reloading: bool = False
 
     def address(self, port: int | None) -> str:
         """Where it listens, for people."""

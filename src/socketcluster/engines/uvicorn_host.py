@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import socket
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from uvicorn import Config, Server
 
 from socketcluster.engines.base import ASGIApp, Endpoint, ListenAddress
+from socketcluster.errors import HTTPServerError
 
 CLOSE_SECONDS = 3.0
 _POLL_SECONDS = 0.01
@@ -66,7 +69,7 @@ class UvicornListener:
 
         Raises:
             OSError: the address cannot be bound or the certificate cannot be read.
-            RuntimeError: the application failed to start.
+            HTTPServerError: the application failed to start.
         """
         try:
             self._config.load()
@@ -81,7 +84,7 @@ class UvicornListener:
             await self._server.startup(sockets=[self._socket])
         except SystemExit:
             self._socket.close()
-            raise RuntimeError("The application failed to start") from None
+            raise HTTPServerError("The application behind the server failed to start") from None
         except BaseException:
             self._socket.close()
             raise
@@ -161,15 +164,18 @@ def bind(address: ListenAddress) -> socket.socket:
         bound.setblocking(False)
         return bound
     if address.uds is not None:
-        bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            bound.bind(address.uds)
-        except OSError:
-            bound.close()
-            raise
-        return bound
+        return _bind_unix(address.uds)
     if not 0 <= address.port <= 65535:
         raise OSError(f"Cannot listen on port {address.port}: ports are 0 to 65535")
+    try:
+        return _bind_tcp(address)
+    except OSError as error:
+        raise OSError(
+            error.errno, f"Cannot listen on {address.host}:{address.port}: {error.strerror}"
+        ) from error
+
+
+def _bind_tcp(address: ListenAddress) -> socket.socket:
     family, kind, protocol, _, where = socket.getaddrinfo(
         address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]
@@ -179,10 +185,30 @@ def bind(address: ListenAddress) -> socket.socket:
         if address.reuse_port:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         bound.bind(where)
+    except OSError:
+        bound.close()
+        raise
+    bound.setblocking(False)
+    return bound
+
+
+def _bind_unix(path: str) -> socket.socket:
+    bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if _is_abandoned(path):
+            os.unlink(path)
+        bound.bind(path)
     except OSError as error:
         bound.close()
         raise OSError(
-            error.errno, f"Cannot listen on {address.host}:{address.port}: {error.strerror}"
+            error.errno, f"Cannot listen on the Unix socket {path}: {error.strerror or error}"
         ) from error
-    bound.setblocking(False)
     return bound
+
+
+def _is_abandoned(path: str) -> bool:
+    """Whether a socket is there that nobody listens on, as a process that was killed leaves it."""
+    if not Path(path).is_socket():
+        return False
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as tried:
+        return tried.connect_ex(path) == errno.ECONNREFUSED

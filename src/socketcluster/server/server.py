@@ -228,6 +228,7 @@ class AGServer(Supervision):
         Raises:
             OSError: the address cannot be bound or the certificate cannot be read.
             BrokerError: the broker cannot start.
+            HTTPServerError: `app` failed in its lifespan's startup.
         """
         address = ListenAddress(host, port, uds, ssl_certfile, ssl_keyfile, fd, reuse_port)
         await self.running.listen(self.engine, self.endpoint, self._asgi.fallback, address)
