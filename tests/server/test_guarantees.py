@@ -63,6 +63,43 @@ async def test_nothing_is_missed_at_set_up(
         await until(lambda: sorted(heard) == ["authStateChange", "authenticate"])
 
 
+@pytest.mark.parametrize("event", ["handshake", "connection"])
+async def test_not_even_behind_the_upgrade_request_in_one_segment(
+    make_server: Any, running: Running, event: str
+) -> None:
+    server = AGServer(drain_timeout=100)
+    called: list[Any] = []
+
+    async def answer(socket: AGServerSocket) -> None:
+        async for request in socket.procedure("p"):
+            called.append(request.data)
+            request.end(request.data)
+
+    async def handle() -> None:
+        async for found in server.listener(event):
+            running.start(answer(found.socket))
+
+    running.start(handle())
+    await asyncio.sleep(0)
+    await make_server(server)
+    packets: list[dict[str, Any]] = [{"event": "#handshake", "data": {}, "cid": 1}]
+    packets += [{"event": "p", "data": n, "cid": n + 2} for n in range(100)]
+    segment = (
+        f"GET {server.path} HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n"
+        "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+        "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    ).encode()
+    for packet in packets:
+        frame = websockets.frames.Frame(websockets.frames.Opcode.TEXT, json.dumps(packet).encode())
+        segment += frame.serialize(mask=True)
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.source_port)
+    writer.write(segment)
+    await soon(reader.readuntil(b'{"rid":101,"data":99}'))
+    assert called == list(range(100))
+    writer.close()
+    await writer.wait_closed()
+
+
 async def test_a_handler_that_stays_in_its_loop_holds_nobody_up(
     make_server: Any, running: Running
 ) -> None:
@@ -247,10 +284,12 @@ async def test_max_inbound_backlog_makes_tcp_push_back(
 
 
 @pytest.mark.parametrize("engine", ["picows", "asgi"])
-@pytest.mark.parametrize("kind", ["receiver", "procedure", "message"])
-@pytest.mark.parametrize("batched", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "size"),
+    [("receiver", 1), ("receiver", 10), ("procedure", 1), ("procedure", 10), ("message", 1)],
+)
 async def test_a_slow_handler_makes_tcp_push_back(
-    make_server: Any, running: Running, engine: str, kind: str, batched: bool
+    make_server: Any, running: Running, engine: str, kind: str, size: int
 ) -> None:
     server = await make_server(max_inbound_backlog=50, ws_engine=engine)
     gate = asyncio.Event()
@@ -269,13 +308,12 @@ async def test_a_slow_handler_makes_tcp_push_back(
         stream = socket.listener("message") if kind == "message" else getattr(socket, kind)("n")
         running.start(handle(stream))
         count, text = 1000, "x" * 20_000
-        size = 10 if batched else 1
 
         async def send() -> None:
             for n in range(0, count, size):
                 more: dict[str, Any] = {"cid": 1000 + n} if kind == "procedure" else {}
                 packets = [{"event": "n", "data": text, **more}] * size
-                await client.send(packets if batched else packets[0])
+                await client.send(packets if size > 1 else packets[0])
 
         sending = running.start(send())
         await until(lambda: socket.inbound.reading.paused)
@@ -287,8 +325,7 @@ async def test_a_slow_handler_makes_tcp_push_back(
         assert not sending.done()
         assert socket.get_backpressure() < 700
         gate.set()
-        expected = count // size if kind == "message" else count
-        await until(lambda: len(handled) == expected)
+        await until(lambda: len(handled) == count)
         await soon(sending)
         assert not socket.inbound.reading.paused
 
@@ -384,6 +421,73 @@ async def test_a_socket_that_closes_during_a_fan_out_harms_nobody(make_server: A
         server.exchange.transmit_publish("c", "z" * 300)
         assert (doomed.state, other.state) == ("closed", "open")
         assert (await second.event())["data"]["data"] == "z" * 300
+
+
+@pytest.mark.parametrize("way", ["raise", "return", "cancel"])
+@pytest.mark.parametrize("line", ["handshake", "handshakeSC", "inboundRaw", "inbound", "outbound"])
+async def test_middleware_fails_closed(
+    make_server: Any, running: Running, line: str, way: str, caplog: Any
+) -> None:
+    server = AGServer(drain_timeout=100, ping_interval=50, ping_timeout=300)
+    failing: list[bool] = []
+
+    async def fail(stream: Any) -> None:
+        async for action in stream:
+            if not failing and not (line == "handshakeSC" and action.type == "handshakeSC"):
+                action.allow()
+            elif way == "raise":
+                raise KeyError("secret")
+            elif way == "cancel":
+                raise asyncio.CancelledError
+            else:
+                return
+
+    server.set_middleware(line.removesuffix("SC"), fail)
+    await make_server(server)
+    running.procedure(server, "echo")
+    published = running.collect(server.exchange.subscribe("c"))
+    warnings = running.collect(server.listener("warning"))
+    if line == "handshake":
+        failing.append(True)
+        for _ in range(2):
+            with pytest.raises(websockets.InvalidStatus, match="401"):
+                await websockets.connect(url(server))
+    elif line == "handshakeSC":
+        async with connected(server, handshake=False) as client:
+            with pytest.raises(AnswerError):
+                await client.handshake()
+            assert (await client.closed())[0] == 4008
+    else:
+        async with connected(server) as client:
+            await client.call("#subscribe", {"channel": "c"})
+            failing.append(True)
+            publish = {"event": "#publish", "data": {"channel": "c", "data": 1}}
+            await client.send(publish)
+            await until(lambda: len(warnings) > 0)
+            failing.clear()  # It would allow again, and is not asked.
+            if line == "outbound":
+                server.exchange.transmit_publish("c", 2)
+                assert await client.call("echo", "after") == "after"
+                assert client.events.empty()
+            elif line == "inbound":
+                for event in ("echo", "#publish", "#subscribe"):
+                    with pytest.raises(AnswerError, match="SilentMiddlewareBlockedError"):
+                        await client.call(event, {"channel": "c", "data": 2})
+                assert published == []
+            else:
+                await client.send(publish)
+                (socket,) = server.clients.values()
+                seen = client.pings
+                await until(lambda: client.pings > seen + 5)
+                assert (published, socket.get_inbound_backpressure()) == ([], 0)
+                socket.transmit("still there")
+                assert (await client.event())["event"] == "still there"
+    expected = {"raise": "raised KeyError", "return": "returned", "cancel": "was cancelled"}
+    await until(lambda: any(expected[way] in str(w.warning) for w in warnings))
+    assert "Traceback" not in caplog.text
+    async with asyncio.timeout(10):
+        while server.clients or server.pending_clients:  # noqa: ASYNC110
+            await asyncio.sleep(0)
 
 
 HOSTILE = [
