@@ -1,0 +1,57 @@
+"""The wheel, installed with the extra `cli` alone outside the clone, serves."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import websockets
+
+from support import soon
+
+ROOT = Path(__file__).resolve().parents[2]
+PIP = ["-m", "pip", "--quiet", "--disable-pip-version-check"]
+
+
+def _run(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def _install(folder: Path) -> None:
+    _run(sys.executable, *PIP, "wheel", "--no-deps", "--wheel-dir", str(folder), str(ROOT))
+    (wheel,) = folder.glob("socketcluster-*.whl")
+    venv.create(folder / "venv", with_pip=True)
+    python = str(folder / "venv" / "bin" / "python")
+    _run(python, *PIP, "install", "-c", str(ROOT / "constraints.txt"), f"{wheel}[cli]")
+
+
+async def test_the_wheel_serves_outside_the_clone(tmp_path: Path) -> None:
+    _install(tmp_path)
+    process = await asyncio.create_subprocess_exec(
+        tmp_path / "venv" / "bin" / "socketcluster",
+        *("serve", "--port", "0"),
+        cwd=tmp_path,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        assert process.stdout is not None
+        line = (await asyncio.wait_for(process.stdout.readline(), 30)).decode()
+        where = line.split()[4]
+        async with websockets.connect(where.replace("http", "ws") + "/socketcluster/") as ws:
+            await ws.send('{"event":"#handshake","data":{},"cid":1}')
+            await soon(ws.recv())
+            await ws.send('{"event":"add","data":[1,2],"cid":2}')
+            assert await soon(ws.recv()) == '{"rid":2,"data":3}'
+        port = where.rsplit(":", 1)[1]
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(port))
+        writer.write(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        assert b"<title>SocketCluster for Python</title>" in await soon(reader.read())
+        writer.close()
+    finally:
+        process.terminate()
+        await asyncio.wait_for(process.wait(), 30)
+    assert process.returncode == 0
