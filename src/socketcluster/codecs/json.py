@@ -121,7 +121,10 @@ def _needs_rewriting(value: Any) -> bool:
         children = value
     else:
         return kind not in _LEAVES
-    return any(type(child) not in _LEAVES and _needs_rewriting(child) for child in children)
+    for child in children:  # noqa: SIM110  any() takes twice as long.
+        if type(child) not in _LEAVES and _needs_rewriting(child):
+            return True
+    return False
 
 
 def _rewritten(value: Any) -> Any:

@@ -12,6 +12,9 @@ _PONG = 0x8A
 MAX_REASON_BYTES = 123
 
 
+_SHORT = [bytes((_TEXT, size)) for size in range(126)]
+
+
 def _frame(first: int, payload: bytes) -> bytes:
     size = len(payload)
     if size < 126:
@@ -23,6 +26,8 @@ def _frame(first: int, payload: bytes) -> bytes:
 
 def text_frame(payload: bytes) -> bytes:
     """A text message; `payload` is UTF-8."""
+    if len(payload) < 126:
+        return _SHORT[len(payload)] + payload
     return _frame(_TEXT, payload)
 
 

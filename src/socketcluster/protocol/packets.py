@@ -33,7 +33,7 @@ class Publication(msgspec.Struct, gc=False):
     """The data of '#publish' with its payload left as the bytes received."""
 
     channel: str
-    data: msgspec.Raw | None = None
+    data: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class Packet(msgspec.Struct, gc=False):

@@ -7,7 +7,6 @@ travels as bytes: JSON text with the JSON codec, else what the codec makes of it
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -26,12 +25,11 @@ from socketcluster.protocol.packets import (
 
 _PACKET = msgspec.json.Decoder(Packet)
 _PUBLISH = msgspec.json.Decoder(PublishPacket)
+_ANY = msgspec.json.Decoder()
 _PUBLISH_START = b'{"event":"#publish",'
 _ANSWER_START = b'{"rid":'
-# Numbers too large to be decoded pass through a payload left unparsed: the codec itself, which
-# is slower, refuses them.
-# A run of digits is looked at from its start only, or a message of many would take seconds.
-_HUGE_NUMBER = re.compile(rb"(?<!\d)\d{4000}|\d[eE]\+?\d{3}").search
+_FLAT = (str, int, float, bool, type(None))
+_STRING = 0x22
 
 Decoded = Packet | PublishPacket | list[Packet | PublishPacket]
 
@@ -64,15 +62,16 @@ class Wire:
         Raises:
             InvalidMessageError: the codec cannot decode the message.
         """
-        if self._json is not None and type(message) is bytes and not _HUGE_NUMBER(message):
+        if self._json is not None and type(message) is bytes:
             try:
                 if message.startswith(_PUBLISH_START):
-                    packet = _PUBLISH.decode(message)
+                    publish = _PUBLISH.decode(message)
                     # A repeated key may have changed the event after it was looked at.
-                    if packet.event == "#publish":
-                        return packet
-                if not may_be_deep(message):
-                    return _PACKET.decode(message)
+                    if publish.event == "#publish" and _is_sound(publish.data.data):
+                        return publish
+                packet = _PACKET.decode(message)
+                if type(packet.data) in _FLAT or not may_be_deep(message):
+                    return packet
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 pass  # A batch, a raw message, or an error that the codec words.
         try:
@@ -169,6 +168,16 @@ class Wire:
         """The '#publish' packet; with the JSON codec the payload stays as it is."""
         data = msgspec.Raw(payload) if self._json is not None else self.decode_payload(payload)
         return {"event": "#publish", "data": {"channel": channel, "data": data}}
+
+
+def _is_sound(payload: msgspec.Raw) -> bool:
+    """Whether a payload that was left unparsed can be parsed: a number may be too large, or the
+    nesting too deep, which is left to the codec to say."""
+    data = bytes(payload)
+    if data[0] != _STRING:
+        _ANY.decode(data)
+        return not may_be_deep(data)
+    return True
 
 
 def frame_of(message: str | bytes) -> bytes:
