@@ -30,6 +30,7 @@ LEVELS = {
     "channel_index": 4,
     "exchange": 4,
     "writer": 4,
+    "fanout": 4,
     "server": 5,
     "client": 5,
     "testing": 6,

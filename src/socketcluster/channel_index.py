@@ -8,21 +8,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import Any
 
 from socketcluster.brokers.base import Broker
 from socketcluster.errors import BrokerError, SocketClusterError
 from socketcluster.events import BrokerAwayEvent, BrokerGapEvent
+from socketcluster.fanout import FanOut, Subscriber
 from socketcluster.protocol.state import PENDING, SUBSCRIBED, UNSUBSCRIBED
 from socketcluster.protocol.wire import Wire
 from socketcluster.streams import StreamDemux
-
-
-class Subscriber(Protocol):
-    """A socket's way out, as the exchange sees it."""
-
-    def publish(self, channel: str, payload: bytes, frame: bytes) -> None:
-        """Send a publish: `frame` if nothing has to be done to it, or made anew of `payload`."""
 
 
 class ChannelEntry:
@@ -45,7 +39,7 @@ class ChannelEntry:
 class ChannelIndex:
     """The channels wanted in this process; it listens to the broker."""
 
-    __slots__ = ("_broker", "_emit", "_on_error", "_outputs", "_wire", "channels")
+    __slots__ = ("_broker", "_emit", "_on_error", "_outputs", "_wire", "channels", "fan_out")
 
     def __init__(
         self,
@@ -56,6 +50,7 @@ class ChannelIndex:
         emit: Callable[[str, Any], None],
     ) -> None:
         self.channels: dict[str, ChannelEntry] = {}
+        self.fan_out = FanOut()
         self._broker = broker
         self._wire = wire
         self._outputs = outputs
@@ -104,13 +99,11 @@ class ChannelIndex:
                 self.broker_failed(error)
         if known.subscribers:
             try:
-                frame = self._wire.publish_frame(channel, payload)
+                self.fan_out.publish(
+                    channel, known.subscribers, payload, self._wire.publish_frame
+                )
             except SocketClusterError as error:
                 self.broker_failed(error)
-                return
-            # A subscriber whose buffer is full closes, and leaves, while this goes on.
-            for subscriber in list(known.subscribers):
-                subscriber.publish(channel, payload, frame)
 
     def subscribe_socket(self, subscriber: Subscriber, channel: str) -> Awaitable[None] | None:
         """Deliver publishes to a socket; None means that it is done already.
@@ -121,6 +114,7 @@ class ChannelIndex:
         known = self.channels.setdefault(channel, ChannelEntry())
         if known.state != SUBSCRIBED:
             self.want(channel, known)
+        self._settle(known)
         # In the index at once, so that another's leaving does not end the shared subscription.
         known.subscribers[subscriber] = None
         if known.operation is None:
@@ -140,8 +134,14 @@ class ChannelIndex:
         """Deliver nothing more to a socket. What the broker has to do for it follows on its own."""
         known = self.channels.get(channel)
         if known is not None:
+            self._settle(known)
             known.subscribers.pop(subscriber, None)
             self.release(channel, known)
+
+    def _settle(self, known: ChannelEntry) -> None:
+        # What was published so far goes to those who are subscribed so far.
+        if self.fan_out.subscribers is known.subscribers:
+            self.fan_out.settle()
 
     # The broker's side of a channel: one operation at a time, and the last wish wins.
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from socketcluster.brokers.base import Broker
 from socketcluster.channel import AGChannel, ChannelMethods
-from socketcluster.channel_index import ChannelEntry, ChannelIndex, Subscriber
+from socketcluster.channel_index import ChannelEntry, ChannelIndex
 from socketcluster.events import (
     ChannelSubscribeEvent,
     ChannelSubscribeFailEvent,
@@ -19,6 +19,7 @@ from socketcluster.events import (
     ErrorEvent,
     ReadyEvent,
 )
+from socketcluster.fanout import FanOut, Subscriber
 from socketcluster.protocol.state import PENDING, SUBSCRIBED, UNSUBSCRIBED
 from socketcluster.protocol.wire import Wire
 from socketcluster.streams import AsyncStreamEmitter, StreamDemux
@@ -116,6 +117,11 @@ class AGExchange(ChannelMethods, AsyncStreamEmitter):
     def _failed(self, error: BaseException) -> None:
         self.emit("error", ErrorEvent(error))
         self._on_error(error)
+
+    @property
+    def fan_out(self) -> FanOut:
+        """What brings publishes to its sockets."""
+        return self._index.fan_out
 
     def subscribe_socket(self, subscriber: Subscriber, channel: str) -> Awaitable[None] | None:
         """See `ChannelIndex.subscribe_socket`."""

@@ -1,17 +1,49 @@
 """Finished frames on their way out of one connection: one write per loop turn, batches, a limit.
 
-The first frame of a loop turn schedules one flush that hands all frames of the turn to the
-engine in one go.
+The first frame of a loop turn schedules a flush that hands all frames of the turn to the engine
+in one go, for all connections together.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from socketcluster.engines.base import Connection
 from socketcluster.protocol.wire import Wire, frame_of
+
+
+class Flushable(Protocol):
+    """What has something to write at the end of the loop turn."""
+
+    def flush(self) -> None:
+        """Write it."""
+
+
+class Flusher:
+    """Flushes what has something to write, at the end of the loop turn in which it got it."""
+
+    __slots__ = ("_waiting",)
+
+    def __init__(self) -> None:
+        self._waiting: list[Flushable] = []
+
+    def add(self, flushable: Flushable) -> None:
+        """Have `flush` of it called once."""
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self._run)
+        self._waiting.append(flushable)
+
+    def _run(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for flushable in waiting:
+            try:
+                flushable.flush()
+            except Exception as error:  # Of one connection, and no business of the others.
+                asyncio.get_running_loop().call_exception_handler(
+                    {"message": "A connection could not be written to", "exception": error}
+                )
 
 
 class FrameWriter:
@@ -23,11 +55,12 @@ class FrameWriter:
     """
 
     __slots__ = (
+        "_backed_up",
         "_connection",
+        "_flusher",
         "_frames",
         "_held_bytes",
         "_limit",
-        "_loop",
         "_on_overflow",
         "_room",
         "_scheduled",
@@ -37,13 +70,19 @@ class FrameWriter:
     )
 
     def __init__(
-        self, connection: Connection, wire: Wire, limit: int, on_overflow: Callable[[], None]
+        self,
+        connection: Connection,
+        wire: Wire,
+        limit: int,
+        on_overflow: Callable[[], None],
+        flusher: Flusher,
     ) -> None:
         self._connection = connection
         self._wire = wire
         self._limit = limit
         self._on_overflow = on_overflow
-        self._loop = asyncio.get_running_loop()
+        self._flusher = flusher
+        self._backed_up = False
         self._frames: list[bytes] = []
         self._room = limit
         self._scheduled = False
@@ -79,8 +118,10 @@ class FrameWriter:
 
     def _schedule(self) -> None:
         self._scheduled = True
-        self._room = self._limit - self._held_bytes - self._connection.get_write_buffer_size()
-        self._loop.call_soon(self._flush)
+        self._room = self._limit - self._held_bytes
+        if self._backed_up:
+            self._room -= self._connection.get_write_buffer_size()
+        self._flusher.add(self)
 
     def _hold(self, queue: Any, item: Any, size: int) -> None:
         if self.closed:
@@ -93,16 +134,12 @@ class FrameWriter:
     def _make_room(self) -> None:
         self._on_overflow()
 
-    def _flush(self) -> None:
-        if not self.closed:
-            self.flush()
-
     def flush(self) -> None:
         """Hand everything to the engine now."""
         self._scheduled = False
         frames, self._frames = self._frames, []
         if frames and not self.closed:
-            self._connection.write(frames)
+            self._backed_up = self._connection.write(frames) > 0
 
     def get_buffer_size(self) -> int:
         """Bytes held here and in the transport."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
@@ -85,7 +85,7 @@ def _dispatch(socket: AGClientSocket, packet: Packet | PublishPacket, message: b
 
 def _published(socket: AGClientSocket, data: Any) -> None:
     if isinstance(data, Publication):
-        channel, payload = data.channel, data.data
+        channel, payload = data.channel, cast(Any, data.data)
     elif isinstance(data, dict) and isinstance(data.get("channel"), str):
         channel, payload = data["channel"], data.get("data")
     else:

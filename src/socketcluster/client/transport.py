@@ -207,10 +207,10 @@ class PicowsClientConnection(WSListener):
 
     # To the server
 
-    def write(self, frames: Sequence[bytes]) -> None:
+    def write(self, frames: Sequence[bytes]) -> int:
         """See `Connection.write`."""
         if self._closing:
-            return
+            return 0
         if self._deflate is not None:
             frames = self._deflate.compress(list(frames))
         send = self._transport.send
@@ -218,6 +218,7 @@ class PicowsClientConnection(WSListener):
             first = frame[0]
             kind = WSMsgType(first & 0x0F)
             send(kind, memoryview(frame)[payload_start(frame) :], True, bool(first & _RSV1))
+        return self.get_write_buffer_size()
 
     def get_write_buffer_size(self) -> int:
         """See `Connection.get_write_buffer_size`."""

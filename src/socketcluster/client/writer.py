@@ -7,7 +7,7 @@ from typing import Any
 from socketcluster.engines.base import Connection
 from socketcluster.errors import ResourceLimitError
 from socketcluster.protocol.wire import Wire
-from socketcluster.writer import FrameWriter
+from socketcluster.writer import Flusher, FrameWriter
 
 
 class ClientWriter(FrameWriter):
@@ -16,7 +16,7 @@ class ClientWriter(FrameWriter):
     __slots__ = ()
 
     def __init__(self, connection: Connection, wire: Wire, limit: int) -> None:
-        super().__init__(connection, wire, limit, lambda: None)
+        super().__init__(connection, wire, limit, lambda: None, Flusher())
 
     def _make_room(self) -> None:
         self._room += len(self._frames.pop())

@@ -155,14 +155,15 @@ class AsgiConnection:
         self.closing = False
         self.received = 0
 
-    def write(self, frames: Sequence[bytes]) -> None:
+    def write(self, frames: Sequence[bytes]) -> int:
         """See `Connection.write`."""
         if self.closing:
-            return
+            return self._size
         for frame in frames:
             is_text, payload = frame_payload(frame)
             body = {"text": payload.decode()} if is_text else {"bytes": payload}
             self._put({"type": "websocket.send", **body}, len(frame))
+        return self._size
 
     def _put(self, message: dict[str, Any], size: int) -> None:
         self._queue.append((message, size))

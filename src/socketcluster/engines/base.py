@@ -73,11 +73,12 @@ class UpgradeRequest:
 class Connection(Protocol):
     """One open WebSocket, as the engine gives it to its handler. Used from the loop it runs in."""
 
-    def write(self, frames: Sequence[bytes]) -> None:
+    def write(self, frames: Sequence[bytes]) -> int:
         """Send finished server frames (unmasked, final, RSV bits 0), in order, in one go.
 
-        The same bytes object may be given to many connections. An engine that compresses or
-        that speaks in messages takes the payload out of the frame. Ignored once closed.
+        The same bytes object, and the same list, may be given to many connections. An engine
+        that compresses or that speaks in messages takes the payload out of the frame. Ignored
+        once closed. Returns `get_write_buffer_size()`.
         """
 
     def get_write_buffer_size(self) -> int:

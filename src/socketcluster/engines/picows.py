@@ -10,6 +10,7 @@ Source: RFC 6455; picows 2.3.1, to which the package is pinned.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -168,12 +169,14 @@ class PicowsConnection:
 
     __slots__ = (
         "__weakref__",
+        "_backed_up",
         "_close_timer",
         "_closing",
         "_code",
         "_connections",
         "_deflate",
         "_endpoint",
+        "_fileno",
         "_frames",
         "_grown",
         "_handler",
@@ -191,6 +194,9 @@ class PicowsConnection:
         connections: set[Any],
     ) -> None:
         self._transport = transport
+        encrypted = transport.get_extra_info("sslcontext") is not None
+        self._fileno = -1 if encrypted else transport.get_extra_info("socket").fileno()
+        self._backed_up = False
         self._handler = handler
         self._endpoint = endpoint
         self._deflate = deflate
@@ -282,7 +288,11 @@ class PicowsConnection:
         if self._transport.get_write_buffer_size() > self._endpoint.max_outbound_buffer:
             self.abort()
         else:
-            self._transport.write(pong_frame(payload))
+            self._write_own(pong_frame(payload))
+
+    def _write_own(self, frame: bytes) -> None:
+        self._backed_up = True
+        self._transport.write(frame)
 
     def _close_received(self, payload: bytes) -> None:
         try:
@@ -309,13 +319,27 @@ class PicowsConnection:
 
     # Writing
 
-    def write(self, frames: Sequence[bytes]) -> None:
+    def write(self, frames: Sequence[bytes]) -> int:
         """See `Connection.write`."""
         if self._closing:
-            return
+            return 0
         if self._deflate is not None:
             frames = self._deflate.compress(list(frames))
-        self._transport.write(frames[0] if len(frames) == 1 else b"".join(frames))
+        data = frames[0] if len(frames) == 1 else b"".join(frames)
+        transport = self._transport
+        if self._fileno < 0 or (self._backed_up and transport.get_write_buffer_size()):
+            transport.write(data)
+            return transport.get_write_buffer_size()
+        # The transport has nothing to write: straight to the socket, which costs a third less.
+        try:
+            sent = os.write(self._fileno, data)
+        except OSError:  # It is full, or broken, which the transport finds out by itself.
+            sent = 0
+        if sent == len(data):
+            return 0
+        self._backed_up = True
+        transport.write(memoryview(data)[sent:])
+        return transport.get_write_buffer_size()
 
     def get_write_buffer_size(self) -> int:
         """See `Connection.get_write_buffer_size`."""
@@ -337,7 +361,7 @@ class PicowsConnection:
         loop = asyncio.get_running_loop()
         self._close_timer = loop.call_later(CLOSE_SECONDS, self._transport.abort)
         if not self._transport.is_closing():
-            self._transport.write(close_frame(code, reason))
+            self._write_own(close_frame(code, reason))
         self._transport.resume_reading()
 
     def abort(self) -> None:

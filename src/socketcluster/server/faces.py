@@ -319,6 +319,7 @@ class FigureMethods:
     @property
     def outbound_prepared_message_count(self) -> int:
         """Transmits, invokes and publishes to the client."""
+        self.outbound.settle()
         return self.outbound.prepared
 
     @property
@@ -332,10 +333,12 @@ class FigureMethods:
 
     def get_outbound_backpressure(self) -> int:
         """Messages not yet handed to the transport; pings and answers are not counted."""
+        self.outbound.settle()
         return self.outbound.prepared - self.outbound.sent
 
     def get_outbound_buffer_size(self) -> int:
         """Bytes waiting to be sent, the transport's included."""
+        self.outbound.settle()
         return self.outbound.get_buffer_size()
 
     def get_backpressure(self) -> int:

@@ -11,8 +11,9 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from socketcluster.engines.base import Connection
+from socketcluster.fanout import FanOut, Run
 from socketcluster.protocol.wire import DroppableFrame, Wire, frame_of
-from socketcluster.writer import FrameWriter
+from socketcluster.writer import Flusher, FrameWriter
 
 _HIGH_WATER = 64 * 1024
 _RETRY_SECONDS = 0.02
@@ -40,7 +41,16 @@ class Outbound(FrameWriter):
         decide: returns what decides on each publish now, or None without outbound middleware.
     """
 
-    __slots__ = ("_held", "_held_count", "_task", "decide", "prepared", "sent")
+    __slots__ = (
+        "_droppable",
+        "_fan_out",
+        "_held",
+        "_held_count",
+        "_task",
+        "decide",
+        "prepared",
+        "sent",
+    )
 
     def __init__(
         self,
@@ -48,9 +58,13 @@ class Outbound(FrameWriter):
         wire: Wire,
         limit: int,
         on_overflow: Callable[[], None],
+        flusher: Flusher,
+        fan_out: FanOut,
         decide: Callable[[], Decide | None],
     ) -> None:
-        super().__init__(connection, wire, limit, on_overflow)
+        super().__init__(connection, wire, limit, on_overflow, flusher)
+        self._fan_out = fan_out
+        self._droppable = False
         self.decide = decide
         self._held: deque[tuple[Any, int]] | None = None
         self._held_count = 0
@@ -80,22 +94,58 @@ class Outbound(FrameWriter):
         else:
             self._wait(self._held, frame, len(frame), False)
 
-    def publish(self, channel: str, payload: bytes, frame: bytes) -> None:
-        """Deliver a publish: through outbound middleware if there is any."""
+    def publish(self, run: Run, at_end_of_turn: bool) -> None:
+        """Deliver publishes: through outbound middleware if there is any."""
         if self.closed:
             return
-        decide = self.decide()
-        self.prepared += 1
-        if decide is None:
-            if self._held is None and self.batch is None:
-                self.append(frame)
-            else:
-                self.send(self._wire.publish_packet(channel, payload))
+        frames = run.frames
+        self.prepared += len(frames)
+        if self._held is not None or self.batch is not None or self.decide() is not None:
+            self._publish_anew(run)
+        elif at_end_of_turn and not self._scheduled and not run.droppable:
+            self.sent = self.prepared
+            left = self._connection.write(frames)
+            if left:
+                self._backed_up = True
+                if left > self._limit:
+                    self._on_overflow()
         else:
+            if not self._scheduled:
+                self._schedule()
+            self._frames += frames
+            self._droppable = self._droppable or run.droppable
+            self._room -= run.size
+            if self._room < 0:
+                self._make_room()
+
+    def _publish_anew(self, run: Run) -> None:
+        for payload in run.payloads:
+            if self.closed:
+                return
+            if self.decide() is None:
+                self.send(self._wire.publish_packet(run.channel, payload))
+                continue
             if self._held is None:
                 self._held = deque()
                 self._task = asyncio.ensure_future(self._drain(self._held))
-            self._wait(self._held, _Held(channel, payload), len(payload), True)
+            self._wait(self._held, _Held(run.channel, payload), len(payload), True)
+
+    def settle(self) -> None:
+        """Take what was published to this socket in this loop turn: it comes before what follows."""
+        fan_out = self._fan_out
+        if fan_out.subscribers is not None and self in fan_out.subscribers:
+            fan_out.settle()
+
+    def append(self, frame: bytes) -> None:
+        """See `FrameWriter.append`."""
+        if self._fan_out.subscribers is not None:
+            self.settle()
+        super().append(frame)
+
+    def start_batch(self) -> None:
+        """See `FrameWriter.start_batch`."""
+        self.settle()
+        super().start_batch()
 
     def _wait(self, held: deque[tuple[Any, int]], item: Any, size: int, counted: bool) -> None:
         self._held_count += counted
@@ -117,22 +167,18 @@ class Outbound(FrameWriter):
         if self._room < 0:
             self._on_overflow()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """See `FrameWriter.flush`."""
         if self.closed:
             return
-        if (
-            any(type(frame) is DroppableFrame for frame in self._frames)
-            and self._connection.get_write_buffer_size() > _HIGH_WATER
-        ):
+        self.settle()
+        if self._droppable and self._connection.get_write_buffer_size() > _HIGH_WATER:
             # What is with the transport cannot be dropped any more: wait until it has taken
             # what it has, so that the oldest publishes are here to be dropped.
             self._room = self._limit - self.get_buffer_size()
-            self._loop.call_later(_RETRY_SECONDS, self._flush)
+            asyncio.get_running_loop().call_later(_RETRY_SECONDS, self.flush)
             return
-        self.flush()
-
-    def flush(self) -> None:
-        """See `FrameWriter.flush`."""
+        self._droppable = False
         self.sent = self.prepared - self._held_count
         super().flush()
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from socketcluster.engines.base import ASGIApp, Endpoint, Engine, ListenAddress, Listener
 from socketcluster.events import ReadyEvent
+from socketcluster.writer import Flusher
 
 if TYPE_CHECKING:
     from socketcluster.server.server import AGServer
@@ -79,6 +80,9 @@ class Running:
             self._closing = False
             if self._closed is None or self._closed.is_set():
                 self._closed = asyncio.Event()
+            # Of an earlier loop nothing may be left.
+            server.flusher = Flusher()
+            server.exchange.fan_out.use(server.flusher)
             server.ticker.start()
             await server.exchange.start()
             for function in self._background:

@@ -36,6 +36,7 @@ from socketcluster.server.running import Background, Running
 from socketcluster.server.socket import AGServerSocket
 from socketcluster.server.supervision import Supervision
 from socketcluster.server.ticker import Ticker
+from socketcluster.writer import Flusher
 
 AUTH_KEY_VARIABLE = "SOCKETCLUSTER_AUTH_KEY"
 """The `auth_key` of servers that are given none, so that all processes of one have the same."""
@@ -101,6 +102,7 @@ class AGServer(Supervision):
             [float(d) for d in (self.ping_interval, self.ping_timeout, self.handshake_timeout)],
             self.tick,
         )
+        self.flusher = Flusher()
         self.running = Running(self)
         self.endpoint = ServerEndpoint(self)
         self._asgi = ServerApp(self)

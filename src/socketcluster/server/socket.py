@@ -130,6 +130,8 @@ class AGServerSocket(
             server.wire,
             server.options.max_outbound_buffer,
             self._overflowed,
+            server.flusher,
+            server.exchange.fan_out,
             self._outbound_decision,
         )
         self._receivers: StreamDemux[Any] | None = None
