@@ -99,9 +99,7 @@ class ChannelIndex:
                 self.broker_failed(error)
         if known.subscribers:
             try:
-                self.fan_out.publish(
-                    channel, known.subscribers, payload, self._wire.publish_frame
-                )
+                self.fan_out.publish(channel, known.subscribers, payload, self._wire.publish_frame)
             except SocketClusterError as error:
                 self.broker_failed(error)
 

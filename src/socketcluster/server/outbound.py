@@ -131,7 +131,7 @@ class Outbound(FrameWriter):
             self._wait(self._held, _Held(run.channel, payload), len(payload), True)
 
     def settle(self) -> None:
-        """Take what was published to this socket in this loop turn: it comes before what follows."""
+        """Take what was published to this socket in this turn: it comes before what follows."""
         fan_out = self._fan_out
         if fan_out.subscribers is not None and self in fan_out.subscribers:
             fan_out.settle()
