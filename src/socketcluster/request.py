@@ -18,7 +18,7 @@ logger = logging.getLogger("socketcluster")
 
 
 class Responder(Protocol):
-    """Who carries the answer to the caller: a socket."""
+    """Who carries the answer to the caller: a server's socket, or a client's connection."""
 
     def respond(self, rid: int | float, data: Any, error: BaseException | str | None) -> None:
         """Send `{"rid", "data"}` or `{"rid", "error"}`."""
@@ -45,9 +45,17 @@ class AGRequest:
     Source: SocketCluster protocol, "RPC"; npm ag-request.
     """
 
-    __slots__ = ("data", "id", "procedure", "sent", "socket")
+    __slots__ = ("_responder", "data", "id", "procedure", "sent", "socket")
 
-    def __init__(self, socket: Any, id: int | float, procedure: str, data: Any = None) -> None:
+    def __init__(
+        self,
+        socket: Any,
+        id: int | float,
+        procedure: str,
+        data: Any = None,
+        responder: Responder | None = None,
+    ) -> None:
+        self._responder: Responder = socket if responder is None else responder
         self.socket = socket
         self.id = id
         self.procedure = procedure
@@ -61,8 +69,9 @@ class AGRequest:
             InvalidActionError: it was already answered.
             InvalidArgumentsError: the codec cannot encode `data`; the call is still unanswered.
         """
-        self._check()
-        self._answer(data, None)
+        if self.sent:
+            raise self._sent_already()
+        self._responder.respond(self.id, data, None)
         self.sent = True
 
     def error(self, error: BaseException | str) -> None:
@@ -72,20 +81,17 @@ class AGRequest:
             InvalidActionError: it was already answered.
             InvalidArgumentsError: `error` is neither an exception nor a text.
         """
-        self._check()
+        if self.sent:
+            raise self._sent_already()
         if not isinstance(error, BaseException | str):
             raise InvalidArgumentsError(
                 f"request.error() takes an exception or a text, not {type(error).__name__}"
             )
-        self._answer(None, error)
+        self._responder.respond(self.id, None, error)
         self.sent = True
 
-    def _answer(self, data: Any, error: BaseException | str | None) -> None:
-        self.socket.respond(self.id, data, error)
-
-    def _check(self) -> None:
-        if self.sent:
-            raise InvalidActionError(f"Response to request {self.id} has already been sent")
+    def _sent_already(self) -> InvalidActionError:
+        return InvalidActionError(f"Response to request {self.id} has already been sent")
 
     def __enter__(self) -> Self:
         return self
@@ -108,7 +114,7 @@ class AGRequest:
     def __del__(self) -> None:
         try:
             if not self.sent:
-                self.socket.request_dropped(self.id)
+                self._responder.request_dropped(self.id)
         except Exception:  # Half made, or its loop is closed: there is nobody to answer.
             pass
 

@@ -2,49 +2,57 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
-from socketcluster.client.link import Link
 from socketcluster.errors import (
     BadConnectionError,
     InvalidMessageError,
     UnknownProcedureError,
     dehydrate_error,
     hydrate_error,
+    internal_error,
 )
 from socketcluster.events import MessageEvent, RawEvent
 from socketcluster.protocol.packets import Packet, Publication, PublishPacket, readable
+from socketcluster.protocol.state import OPEN
 from socketcluster.request import AGRequest
 
 if TYPE_CHECKING:
     from socketcluster.client.socket import AGClientSocket
 
 
-class ClientRequest(AGRequest):
-    """A call by the server; its answer goes to the connection that it came over, or nowhere."""
+class LinkResponder:
+    """Carries the answer to a call by the server over the connection that it came by, or
+    nowhere."""
 
-    __slots__ = ("_link",)
+    __slots__ = ("_link", "_socket")
 
-    def __init__(
-        self, socket: AGClientSocket, link: Link | None, cid: int | float, procedure: str, data: Any
-    ) -> None:
-        super().__init__(socket, cid, procedure, data)
-        self._link = link
+    def __init__(self, socket: AGClientSocket) -> None:
+        self._socket = socket
+        self._link = socket.link
 
-    def _answer(self, data: Any, error: BaseException | str | None) -> None:
+    def respond(self, rid: int | float, data: Any, error: BaseException | str | None) -> None:
+        """See `Responder.respond`."""
         link = self._link
         if link is None or link.writer is None or link.writer.closed:
-            self.socket.emit_error(BadConnectionError("WebSocket is not open", "disconnect"))
+            self._socket.emit_error(BadConnectionError("WebSocket is not open", "disconnect"))
             return
-        packet: dict[str, Any] = {"rid": self.id}
+        packet: dict[str, Any] = {"rid": rid}
         if error is not None:
             packet["error"] = dehydrate_error(error)
         elif data is not None:
             packet["data"] = data
         link.writer.send(packet)
+
+    def request_dropped(self, rid: int | float) -> None:
+        """See `Responder.request_dropped`."""
+        asyncio.get_running_loop()  # A finalizer may run in another thread: not there.
+        if self._link is not None and self._link.state == OPEN:
+            self.respond(rid, None, internal_error())
 
 
 def receive(socket: AGClientSocket, message: bytes) -> None:
@@ -74,7 +82,7 @@ def _dispatch(socket: AGClientSocket, packet: Packet | PublishPacket, message: b
         else:
             socket.receivers.write(event, packet.data)
     else:
-        request = ClientRequest(socket, socket.link, packet.cid, event, packet.data)
+        request = AGRequest(socket, packet.cid, event, packet.data, LinkResponder(socket))
         procedure = _PROCEDURES.get(event)
         if procedure is not None:
             procedure(socket, request)
@@ -121,7 +129,7 @@ def _token_event(socket: AGClientSocket, data: Any) -> None:
         socket.emit_error(_no_token())
 
 
-def _token_call(socket: AGClientSocket, request: ClientRequest) -> None:
+def _token_call(socket: AGClientSocket, request: AGRequest) -> None:
     if _given_token(socket, request.data):
         request.end()
     else:
@@ -136,7 +144,7 @@ def _token_taken(socket: AGClientSocket, data: Any) -> None:
     socket.auth.taken()
 
 
-def _token_taken_call(socket: AGClientSocket, request: ClientRequest) -> None:
+def _token_taken_call(socket: AGClientSocket, request: AGRequest) -> None:
     socket.auth.taken()
     request.end()
 
@@ -147,7 +155,7 @@ _EVENTS: dict[str, Callable[[AGClientSocket, Any], object]] = {
     "#setAuthToken": _token_event,
     "#removeAuthToken": _token_taken,
 }
-_PROCEDURES: dict[str, Callable[[AGClientSocket, ClientRequest], None]] = {
+_PROCEDURES: dict[str, Callable[[AGClientSocket, AGRequest], None]] = {
     "#setAuthToken": _token_call,
     "#removeAuthToken": _token_taken_call,
 }

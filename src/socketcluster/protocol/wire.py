@@ -25,6 +25,7 @@ from socketcluster.protocol.packets import (
 
 _PACKET = msgspec.json.Decoder(Packet)
 _PUBLISH = msgspec.json.Decoder(PublishPacket)
+_ENCODE = msgspec.json.Encoder().encode
 _ANY = msgspec.json.Decoder()
 _PUBLISH_START = b'{"event":"#publish",'
 _ANSWER_START = b'{"rid":'
@@ -103,6 +104,19 @@ class Wire:
         if self._encode_json is not None:
             return text_frame(self._encode_json(packet))
         return frame_of(self.encode(packet))
+
+    def answer_frame(self, rid: int | float, data: Any) -> bytes:
+        """The frame of an answer with data.
+
+        Raises:
+            InvalidArgumentsError: the codec cannot encode it.
+        """
+        packet = {"rid": rid, "data": data}
+        if self._encode_json is None or type(data) not in _FLAT:
+            return self.frame(packet)
+        # What has nothing to look for in it is encoded without a detour.
+        payload = _ENCODE(packet)
+        return text_frame(payload)
 
     def encode(self, packet: Any) -> str | bytes:
         """What the codec makes of a packet.

@@ -24,6 +24,7 @@ from socketcluster.events import RawEvent
 from socketcluster.middleware import MIDDLEWARE_INBOUND
 from socketcluster.protocol.packets import Packet, Publication, PublishPacket, readable
 from socketcluster.protocol.state import CLOSE_HANDSHAKE_REJECTED, CLOSED, CONNECTING
+from socketcluster.request import AGRequest
 from socketcluster.server.handshake import authenticate, shake_hands
 
 if TYPE_CHECKING:
@@ -45,8 +46,9 @@ def dispatch(socket: AGServerSocket, packet: AnyPacket, message: bytes) -> Pendi
         elif socket.has_listener("raw"):
             socket.emit("raw", RawEvent(readable(message)))
         return None
-    if event[:1] == "#" and event in _SYSTEM:
-        return _SYSTEM[event](socket, packet)
+    handler = _SYSTEM.get(event)
+    if handler is not None:
+        return handler(socket, packet)
     if MIDDLEWARE_INBOUND in socket.server.middleware:
         return _user_event_through_middleware(socket, packet)
     if socket.auth.expires_at is not None:
@@ -75,11 +77,7 @@ def _before_handshake(socket: AGServerSocket, packet: AnyPacket) -> Pending | No
 
 def _request(socket: AGServerSocket, packet: AnyPacket) -> Any:
     """The AGRequest of a call."""
-    data = packet.data
-    if isinstance(data, Publication):
-        data = {"channel": data.channel, "data": _parsed(socket, data.data)}
-    creator = socket.server.options.request_creator or socket.server.make_request
-    request = creator(socket, packet.cid, packet.event, data)
+    request = socket.server.make_request(socket, packet.cid, packet.event, packet.data)
     socket.open_requests += 1
     return request
 
@@ -90,14 +88,15 @@ def _parsed(socket: AGServerSocket, data: Any) -> Any:
 
 def _deliver(socket: AGServerSocket, packet: AnyPacket, data: Any) -> None:
     """An event to its receivers, a call to its procedure."""
-    assert packet.event is not None
-    if packet.cid is None:
-        socket.write_receiver(packet.event, data)
+    event, cid = packet.event, packet.cid
+    assert event is not None
+    if cid is None:
+        socket.write_receiver(event, data)
         return
-    request = _request(socket, packet)
-    request.data = data
-    if not socket.write_procedure(packet.event, request):
-        name = packet.event if len(packet.event) <= 100 else packet.event[:100] + "…"
+    request = socket.server.make_request(socket, cid, event, data)
+    socket.open_requests += 1
+    if not socket.write_procedure(event, request):
+        name = event if len(event) <= 100 else event[:100] + "…"
         request.error(UnknownProcedureError(f"There is no procedure {name!r}"))
 
 
@@ -354,7 +353,7 @@ def _acknowledge(socket: AGServerSocket, packet: AnyPacket, data: Any) -> None:
     if socket.has_procedures:
         if packet.event == "#publish":
             data = {**data, "data": _parsed(socket, data["data"])}
-        request = socket.server.make_request(socket, packet.cid, packet.event, data)
+        request = AGRequest(socket, packet.cid, packet.event, data)
         request.sent = True
         socket.write_procedure(packet.event, request)
 

@@ -169,10 +169,8 @@ class Inbound:
     def _process_message(self, message: bytes) -> Pending | None:
         self.processed += 1
         socket = self._socket
-        if socket.has_listener("message"):
+        if socket._listeners_demux is not None and socket.has_listener("message"):
             socket.emit("message", MessageEvent(readable(message)))
-        if self.closed:
-            return None
         if message == self._pong:
             if socket.state == CONNECTING:
                 self.reject_before_handshake()

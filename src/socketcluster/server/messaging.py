@@ -92,7 +92,7 @@ class MessagingMethods:
         elif data is None:
             self.respond_ok(rid)
         else:
-            self.outbound.send({"rid": rid, "data": data})
+            self.outbound.answer(rid, data)
         self.open_requests -= 1
 
     def request_dropped(self, rid: int | float) -> None:

@@ -80,6 +80,13 @@ class Outbound(FrameWriter):
             item, size = self._wire.batch_item(packet)
             self._wait(self._held, item, size, "event" in packet)
 
+    def answer(self, rid: int | float, data: Any) -> None:
+        """Send an answer with data."""
+        if self._held is None and self.batch is None:
+            self.append(self._wire.answer_frame(rid, data))
+        else:
+            self.send({"rid": rid, "data": data})
+
     def send_counted(self, packet: Any) -> None:
         """`send` a transmit or an invoke."""
         self.send(packet)
@@ -138,9 +145,17 @@ class Outbound(FrameWriter):
 
     def append(self, frame: bytes) -> None:
         """See `FrameWriter.append`."""
+        # Written out, for every answer passes here.
         if self._fan_out.subscribers is not None:
             self.settle()
-        super().append(frame)
+        if self.closed:
+            return
+        if not self._scheduled:
+            self._schedule()
+        self._frames.append(frame)
+        self._room -= len(frame)
+        if self._room < 0:
+            self._make_room()
 
     def start_batch(self) -> None:
         """See `FrameWriter.start_batch`."""

@@ -65,8 +65,6 @@ class AGServer(Supervision):
     MIDDLEWARE_INBOUND = MIDDLEWARE_INBOUND
     MIDDLEWARE_OUTBOUND = MIDDLEWARE_OUTBOUND
 
-    make_request: Callable[..., AGRequest] = AGRequest
-
     def __init__(self, *, app: ASGIApp | None = None, **options: Any) -> None:
         super().__init__()
         self.options = ServerOptions.of(**options)
@@ -102,6 +100,7 @@ class AGServer(Supervision):
             [float(d) for d in (self.ping_interval, self.ping_timeout, self.handshake_timeout)],
             self.tick,
         )
+        self.make_request: Callable[..., Any] = opts.request_creator or AGRequest
         self.flusher = Flusher()
         self.running = Running(self)
         self.endpoint = ServerEndpoint(self)
