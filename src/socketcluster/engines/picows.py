@@ -14,7 +14,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from picows import WSAutoPingStrategy, WSListener
+from picows import WSAutoPingStrategy, WSListener, WSMsgType
 from picows.picows import WSProtocol  # type: ignore[attr-defined]
 
 from socketcluster.engines.base import (
@@ -29,7 +29,6 @@ from socketcluster.engines.deflate import Deflate
 from socketcluster.engines.messages import (
     CLOSE,
     PING,
-    TEXT,
     FrameReceiver,
     Violation,
     close_code,
@@ -162,6 +161,7 @@ class _Frames(WSListener):
 
 
 _QUIET = _Quiet()
+_TEXT = WSMsgType.TEXT
 
 
 class PicowsConnection:
@@ -251,32 +251,36 @@ class PicowsConnection:
         """A frame, from picows."""
         payload = frame.get_payload_as_bytes()
         kind = frame.msg_type
-        if self._closing:
-            if kind == CLOSE:
-                self._close_received(payload)
-            return
-        try:
-            if (
-                kind == TEXT
-                and frame.fin
-                and self._frames.between_messages
-                and not (frame.rsv1 or frame.rsv2 or frame.rsv3)
-            ):
-                if not is_text(payload):
-                    raise Violation(1007, "Invalid UTF-8")
-                self._frames.bytes_received += len(payload)
-                self._handler.text_received(payload)
-            elif not self._frames.receive(int(kind.value), frame, payload):
-                self._control_frame(int(kind.value), payload)
-        except Violation as violation:
-            self.fail(violation.code, violation.reason)
-        tail = frame.tail_size
-        if tail > _LARGE_READ or len(payload) > _LARGE_READ:
+        if (
+            kind is _TEXT
+            and frame.fin
+            and not self._closing
+            and self._frames.between_messages
+            and not (frame.rsv1 or frame.rsv2 or frame.rsv3)
+            and (payload.isascii() or is_text(payload))
+        ):
+            # The common case, written out: a whole text message.
+            self._frames.bytes_received += len(payload)
+            self._handler.text_received(payload)
+        else:
+            self._other_frame(int(kind), frame, payload)
+        if len(payload) > _LARGE_READ or frame.tail_size > _LARGE_READ:
             self._grown = True
-        if self._grown and tail == 0 and not self._closing:
+        if self._grown and frame.tail_size == 0 and not self._closing:
             # The parser's buffer grows and never shrinks; it is empty now.
             self._grown = False
             self.begin()
+
+    def _other_frame(self, opcode: int, frame: Any, payload: bytes) -> None:
+        if self._closing:
+            if opcode == CLOSE:
+                self._close_received(payload)
+            return
+        try:
+            if not self._frames.receive(opcode, frame, payload):
+                self._control_frame(opcode, payload)
+        except Violation as violation:
+            self.fail(violation.code, violation.reason)
 
     def _control_frame(self, opcode: int, payload: bytes) -> None:
         if opcode == PING:

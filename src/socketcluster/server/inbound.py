@@ -107,7 +107,11 @@ class Inbound:
 
     def _accept(self, message: bytes) -> None:
         if self._task is None:
-            pending = self._process(message)
+            try:
+                pending = self._process_message(message)
+            except Exception as error:
+                self._fault(error)
+                return
             if pending is not None:
                 self._task = asyncio.ensure_future(self._drain(pending))
         else:

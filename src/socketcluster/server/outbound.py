@@ -186,7 +186,8 @@ class Outbound(FrameWriter):
         """See `FrameWriter.flush`."""
         if self.closed:
             return
-        self.settle()
+        if self._fan_out.subscribers is not None:
+            self.settle()
         if self._droppable and self._connection.get_write_buffer_size() > _HIGH_WATER:
             # What is with the transport cannot be dropped any more: wait until it has taken
             # what it has, so that the oldest publishes are here to be dropped.
@@ -195,7 +196,11 @@ class Outbound(FrameWriter):
             return
         self._droppable = False
         self.sent = self.prepared - self._held_count
-        super().flush()
+        self._scheduled = False
+        frames = self._frames
+        if frames:
+            self._frames = []
+            self._backed_up = self._connection.write(frames) > 0
 
     def close(self) -> None:
         """See `FrameWriter.close`."""

@@ -149,11 +149,18 @@ class Inbox:
         """Add a value."""
         if type(item) is Tracked:
             item.hold()
-        self._items.append(item)
-        if len(self._items) > self._limit and not self._full and self._gauge is not None:
+        items = self._items
+        items.append(item)
+        if len(items) > self._limit:
+            self._filled()
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def _filled(self) -> None:
+        if not self._full and self._gauge is not None:
             self._full = True
             self._gauge.filled(self)
-        self._wake()
 
     def _wake(self) -> None:
         waiter = self._waiter

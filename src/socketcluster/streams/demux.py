@@ -37,7 +37,11 @@ class StreamDemux(Generic[T]):
     def write(self, name: str, value: T) -> bool:
         """Give a value to every consumer of a stream; whether there is any."""
         stream = self._streams.get(name)
-        return stream is not None and stream.write(value)
+        if stream is None:
+            return False
+        for inbox in stream.inboxes.values():
+            inbox.put(value)
+        return True
 
     def write_tracked(self, name: str, value: T, done: Callable[[], None]) -> bool:
         """See `WritableConsumableStream.write_tracked`."""

@@ -31,7 +31,10 @@ class AsyncStreamEmitter:
     def emit_tracked(self, event: str, data: Any, done: Callable[[], None]) -> None:
         """`emit`, and `done()` is called once every consumer has taken the event and come back
         for the next one, or is gone; at once if there is none."""
-        self._listener_demux().write_tracked(event, data, done)
+        if self._listeners_demux is None:
+            done()
+        else:
+            self._listeners_demux.write_tracked(event, data, done)
 
     def listener(self, event: str) -> ConsumableStream[Any]:
         """The stream of one event."""

@@ -24,10 +24,11 @@ T = TypeVar("T")
 class WritableConsumableStream(ConsumableStream[T]):
     """A stream whose values each go to every consumer there is when they are written.
 
-    `close` lets consumers take their backlog before they end; `kill` drops it.
+    `close` lets consumers take their backlog before they end; `kill` drops it. `inboxes` is for
+    the demux it is part of.
     """
 
-    __slots__ = ("_ids", "_inboxes", "_on_empty", "name")
+    __slots__ = ("_ids", "_on_empty", "inboxes", "name")
 
     def __init__(
         self,
@@ -39,11 +40,11 @@ class WritableConsumableStream(ConsumableStream[T]):
         self.name = name
         self._ids = itertools.count(1) if ids is None else ids
         self._on_empty = on_empty
-        self._inboxes: dict[int, Inbox] = {}
+        self.inboxes: dict[int, Inbox] = {}
 
     def write(self, value: T) -> bool:
         """Give a value to every consumer; whether there is any."""
-        inboxes = self._inboxes
+        inboxes = self.inboxes
         if not inboxes:
             return False
         for inbox in inboxes.values():
@@ -54,35 +55,35 @@ class WritableConsumableStream(ConsumableStream[T]):
         """`write`, and `done()` is called once every consumer has taken the value and come back
         for the next one, or is gone; at once if there is none."""
         tracked = Tracked(value, done)
-        for inbox in self._inboxes.values():
+        for inbox in self.inboxes.values():
             inbox.put(tracked)
-        written = bool(self._inboxes)
+        written = bool(self.inboxes)
         tracked.release()
         return written
 
     def close(self, value: Any = None) -> None:
         """End all consumers once they took their backlog; `value` goes with the end."""
-        for inbox in self._inboxes.values():
+        for inbox in self.inboxes.values():
             inbox.end(value)
 
     def kill(self, value: Any = None) -> None:
         """End all consumers now; their backlog is dropped."""
-        for inbox in list(self._inboxes.values()):
+        for inbox in list(self.inboxes.values()):
             self._kill(inbox, value)
 
     def write_to_consumer(self, consumer_id: int, value: T) -> None:
         """Give a value to one consumer."""
-        if (inbox := self._inboxes.get(consumer_id)) is not None:
+        if (inbox := self.inboxes.get(consumer_id)) is not None:
             inbox.put(value)
 
     def close_consumer(self, consumer_id: int, value: Any = None) -> None:
         """End one consumer once it took its backlog."""
-        if (inbox := self._inboxes.get(consumer_id)) is not None:
+        if (inbox := self.inboxes.get(consumer_id)) is not None:
             inbox.end(value)
 
     def kill_consumer(self, consumer_id: int, value: Any = None) -> None:
         """End one consumer now."""
-        if (inbox := self._inboxes.get(consumer_id)) is not None:
+        if (inbox := self.inboxes.get(consumer_id)) is not None:
             self._kill(inbox, value)
 
     def _kill(self, inbox: Inbox, value: Any) -> None:
@@ -92,25 +93,25 @@ class WritableConsumableStream(ConsumableStream[T]):
 
     def get_backpressure(self) -> int:
         """The highest backpressure of any consumer."""
-        return max(map(len, self._inboxes.values()), default=0)
+        return max(map(len, self.inboxes.values()), default=0)
 
     def get_consumer_backpressure(self, consumer_id: int) -> int:
         """What one consumer has not yet taken."""
-        inbox = self._inboxes.get(consumer_id)
+        inbox = self.inboxes.get(consumer_id)
         return 0 if inbox is None else len(inbox)
 
     def has_consumer(self, consumer_id: int) -> bool:
         """Whether it has this consumer."""
-        return consumer_id in self._inboxes
+        return consumer_id in self.inboxes
 
     def get_consumer_stats(self, consumer_id: int) -> ConsumerStats | None:
         """Figures of one consumer."""
-        inbox = self._inboxes.get(consumer_id)
+        inbox = self.inboxes.get(consumer_id)
         return None if inbox is None else self._stats(inbox)
 
     def get_consumer_stats_list(self) -> list[ConsumerStats]:
         """Figures of all consumers."""
-        return [self._stats(inbox) for inbox in self._inboxes.values()]
+        return [self._stats(inbox) for inbox in self.inboxes.values()]
 
     def _stats(self, inbox: Inbox) -> ConsumerStats:
         timeout = None if inbox.timeout is None else inbox.timeout * 1000
@@ -118,7 +119,7 @@ class WritableConsumableStream(ConsumableStream[T]):
 
     def get_consumer_count(self) -> int:
         """How many consumers it has."""
-        return len(self._inboxes)
+        return len(self.inboxes)
 
     def create_consumer(self, timeout: Timeout = None) -> Consumer[T]:
         """See `ConsumableStream.create_consumer`."""
@@ -126,9 +127,9 @@ class WritableConsumableStream(ConsumableStream[T]):
 
     def attach(self, inbox: Inbox) -> None:
         """Write to an inbox from now on."""
-        self._inboxes[inbox.id] = inbox
+        self.inboxes[inbox.id] = inbox
 
     def detach(self, inbox: Inbox) -> None:
         """Write to an inbox no more."""
-        if self._inboxes.pop(inbox.id, None) is not None and not self._inboxes and self._on_empty:
+        if self.inboxes.pop(inbox.id, None) is not None and not self.inboxes and self._on_empty:
             self._on_empty(self)
