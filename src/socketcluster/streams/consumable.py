@@ -202,19 +202,11 @@ class Inbox:
         if held is not None:
             held.release()
 
-    def is_plain(self) -> bool:
-        """Whether `take` has nothing to do but to wait for a value and take it."""
-        return self._held is None and self._killed is None and not self._full
-
-    async def wait(self) -> None:
-        """Wait for something to take. Cancelling it loses nothing."""
+    def new_waiter(self) -> asyncio.Future[None]:
+        """What is done when there is something to take."""
         if self._waiter is not None and not self._waiter.done():
             raise RuntimeError("Two tasks wait for the same consumer; give each its own")
-        self._waiter = asyncio.get_running_loop().create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
+        return asyncio.get_running_loop().create_future()
 
     async def take(self, timeout: float | None) -> tuple[Any, bool]:
         """(value, done) of the next item. Cancelling a wait loses nothing."""
@@ -237,11 +229,14 @@ class Inbox:
         return item, False
 
     async def _wait(self, timeout: float | None) -> None:
+        self._waiter = self.new_waiter()
         try:
             async with asyncio.timeout(timeout):
-                await self.wait()
+                await self._waiter
         except builtins.TimeoutError:
             raise TimeoutError("Stream consumer iteration timed out") from None
+        finally:
+            self._waiter = None
 
 
 _MARKS = (Tracked, _End)
@@ -291,15 +286,18 @@ class Consumer(Generic[T]):
 
     async def __anext__(self) -> T:
         inbox = self._inbox
-        if not self._removed and inbox.is_plain():
+        if not (self._removed or inbox._held or inbox._killed or inbox._full):
             # The common case in one coroutine rather than three.
             items = inbox._items
             if not items and inbox.timeout is None:
+                inbox._waiter = inbox.new_waiter()
                 try:
-                    await inbox.wait()
+                    await inbox._waiter
                 except BaseException:
+                    inbox._waiter = None
                     self.return_()
                     raise
+                inbox._waiter = None
             if items and type(items[0]) not in _MARKS and not inbox._full:
                 return items.popleft()  # type: ignore[no-any-return]
         value, done = await self._take(inbox.timeout)
