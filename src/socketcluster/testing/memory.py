@@ -79,10 +79,11 @@ class MemoryConnection:
 
     # To the other end
 
-    def write(self, frames: Sequence[bytes]) -> None:
+    def write(self, frames: Sequence[bytes]) -> int:
         """See `Connection.write`."""
         if not self._closing:
             self.peer._arrive(frames)
+        return self.get_write_buffer_size()
 
     def get_write_buffer_size(self) -> int:
         """See `Connection.get_write_buffer_size`."""
