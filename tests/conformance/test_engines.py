@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
 import os
 import ssl
@@ -24,6 +25,7 @@ from starlette.routing import Route, WebSocketRoute
 from websockets.frames import Close, Frame, Opcode
 
 from socketcluster import AGServer
+from socketcluster.engines import upgrade
 from socketcluster.engines.asgi import serve_websocket
 from socketcluster.engines.base import (
     Accepted,
@@ -598,6 +600,30 @@ async def test_fragments_hold_no_more_than_their_message(deflate: bool) -> None:
     tracemalloc.stop()
     with pytest.raises(Violation):
         assembler.add(0, False, False, b"x")
+
+
+@pytest.mark.parametrize("before", [b"", b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"])
+async def test_a_request_that_does_not_come_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, before: bytes
+) -> None:
+    monkeypatch.setattr(upgrade, "HEAD_SECONDS", 0.2)
+    site = Site("picows")
+    await site.listen()
+    reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
+    writer.write(before)
+    if before:
+        await soon(reader.readuntil(b"0\r\n\r\n"))
+    writer.write(b"GET / HTTP/1.1\r\nHost:")
+    with contextlib.suppress(ConnectionResetError):
+        assert await asyncio.wait_for(reader.read(), 3) == b""
+    writer.close()
+    # One that came is not hurried.
+    async with websockets.connect(f"ws://127.0.0.1:{site.port}/ws/") as ws:
+        await asyncio.sleep(0.3)
+        await ws.send("x")
+        assert await soon(ws.recv()) == "x"
+    for listener in site.listeners:
+        await listener.close()
 
 
 async def test_half_sent_frames_hold_no_more_than_a_message() -> None:

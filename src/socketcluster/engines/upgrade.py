@@ -24,6 +24,8 @@ from socketcluster.engines.request import upgrade_request
 
 MAX_REQUEST_HEAD = 64 * 1024
 MAX_EARLY_DATA = 64 * 1024
+HEAD_SECONDS = 10.0
+"""How long a client may take to send the head of a request; uvicorn waits for ever."""
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 Open = Callable[
@@ -44,8 +46,28 @@ def upgrading_protocol(
 
         _data = b""
         _head = 0
+        _too_slow: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            self._await_head()
+
+        def connection_lost(self, error: Exception | None) -> None:
+            self._head_came()
+            super().connection_lost(error)
+
+        def _await_head(self) -> None:
+            if self._too_slow is None:
+                self._too_slow = self.loop.call_later(HEAD_SECONDS, self.transport.abort)
+
+        def _head_came(self) -> None:
+            if self._too_slow is not None:
+                self._too_slow.cancel()
+                self._too_slow = None
 
         def data_received(self, data: bytes) -> None:
+            if self.cycle is not None and self.cycle.response_complete:
+                self._await_head()
             self._data = data
             self._head += len(data)
             if self._head > MAX_REQUEST_HEAD:
@@ -56,6 +78,7 @@ def upgrading_protocol(
 
         def on_headers_complete(self) -> None:
             super().on_headers_complete()
+            self._head_came()
             self._head = 0
 
         def on_body(self, body: bytes) -> None:
