@@ -48,6 +48,9 @@ class Endpoint:
         self.requests: list[UpgradeRequest] = []
         self.handler = Handler()
 
+    def open_now(self, request: UpgradeRequest) -> Accepted | None:
+        return None
+
     async def open(self, request: UpgradeRequest) -> Accepted:
         self.requests.append(request)
         return Accepted(self.handler, "b")

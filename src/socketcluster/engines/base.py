@@ -147,6 +147,13 @@ class Endpoint(Protocol):
     def deflate(self) -> DeflateOptions | None:
         """permessage-deflate, or None when it is off."""
 
+    def open_now(self, request: UpgradeRequest) -> Accepted | None:
+        """`open`, where nothing has to be waited for; else None, and nothing was done.
+
+        Raises:
+            UpgradeRefusedError: the upgrade is refused.
+        """
+
     async def open(self, request: UpgradeRequest) -> Accepted:
         """Decide on an upgrade. Cancelled when the peer goes away before it is answered.
 

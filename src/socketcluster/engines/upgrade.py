@@ -18,7 +18,13 @@ from urllib.parse import unquote
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from socketcluster.engines.base import ConnectionHandler, Endpoint, UpgradeRefusedError
+from socketcluster.engines.base import (
+    Accepted,
+    ConnectionHandler,
+    Endpoint,
+    UpgradeRefusedError,
+    UpgradeRequest,
+)
 from socketcluster.engines.deflate import Deflate, DeflateCache, negotiate
 from socketcluster.engines.request import upgrade_request
 
@@ -144,7 +150,16 @@ class _Upgrading(asyncio.Protocol):
         if fault is not None:
             self._refuse(*fault)
             return
-        self._task = asyncio.ensure_future(self._decide())
+        request = upgrade_request(self._scope)
+        try:
+            accepted = self._endpoint.open_now(request)
+        except UpgradeRefusedError as refusal:
+            self._refuse(refusal.status, refusal.message)
+            return
+        if accepted is not None:
+            self._accept(accepted)
+        else:
+            self._task = asyncio.ensure_future(self._decide(request))
 
     def data_received(self, data: bytes) -> None:
         self._early += data
@@ -160,9 +175,9 @@ class _Upgrading(asyncio.Protocol):
         """Drop the connection."""
         self._transport.abort()
 
-    async def _decide(self) -> None:
+    async def _decide(self, request: UpgradeRequest) -> None:
         try:
-            accepted = await self._endpoint.open(upgrade_request(self._scope))
+            accepted = await self._endpoint.open(request)
         except UpgradeRefusedError as refusal:
             self._refuse(refusal.status, refusal.message)
             return
@@ -175,7 +190,10 @@ class _Upgrading(asyncio.Protocol):
         self._task = None
         if self._transport.is_closing():
             accepted.handler.connection_lost(1006, "")
-            return
+        else:
+            self._accept(accepted)
+
+    def _accept(self, accepted: Accepted) -> None:
         headers = dict(self._scope["headers"])
         deflate = None
         answer = _answer(headers[b"sec-websocket-key"])

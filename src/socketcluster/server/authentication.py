@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from socketcluster.action import AGAction
-from socketcluster.auth import is_expired, translate_token_error
+from socketcluster.auth import JWTAuthEngine, is_expired, translate_token_error
 from socketcluster.errors import (
     AuthError,
     AuthTokenExpiredError,
@@ -74,6 +74,10 @@ class SocketAuth:
     async def verify(self, signed_token: Any) -> AuthInfo:
         """Have the auth engine verify a token. Never raises for a bad one."""
         server = self.socket.server
+        if signed_token is None and type(server.auth) is JWTAuthEngine:
+            # What it would raise, for most clients come without a token.
+            error = AuthTokenInvalidError("jwt must be provided")
+            return AuthInfo(None, error, None, UNAUTHENTICATED)
         options = {**server.default_verification_options, "socket": self.socket}
         try:
             claims = server.auth.verify_token(signed_token, server.verification_key, options)

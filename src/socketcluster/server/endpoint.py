@@ -10,8 +10,9 @@ from socketcluster.engines.base import (
     UpgradeRefusedError,
     UpgradeRequest,
 )
+from socketcluster.middleware import MIDDLEWARE_HANDSHAKE
 from socketcluster.server.handler import SocketHandler
-from socketcluster.server.handshake import admit
+from socketcluster.server.handshake import admit, check_origin
 
 if TYPE_CHECKING:
     from socketcluster.server.server import AGServer
@@ -36,19 +37,32 @@ class ServerEndpoint:
         self.max_outbound_buffer = options.max_outbound_buffer
         self.deflate = options.deflate()
 
+    def open_now(self, request: UpgradeRequest) -> Accepted | None:
+        """See `Endpoint.open_now`."""
+        server = self._server
+        if not server.is_ready or MIDDLEWARE_HANDSHAKE in server.middleware:
+            return None
+        self._check_room()
+        check_origin(server, request)
+        return Accepted(SocketHandler(server, request, None), self._subprotocol(request))
+
     async def open(self, request: UpgradeRequest) -> Accepted:
         """See `Endpoint.open`: limits, HANDSHAKE_WS middleware, origin, sub-protocol."""
         server = self._server
         if not await server.running.accepting():
             raise UpgradeRefusedError(503, "The server is closing")
-        if len(server.pending_clients) + self._opening >= server.options.max_pending_clients:
-            raise UpgradeRefusedError(503, "Too many connections are in the handshake phase")
+        self._check_room()
         self._opening += 1
         try:
             line = await admit(server, request)
         finally:
             self._opening -= 1
         return Accepted(SocketHandler(server, request, line), self._subprotocol(request))
+
+    def _check_room(self) -> None:
+        server = self._server
+        if len(server.pending_clients) + self._opening >= server.options.max_pending_clients:
+            raise UpgradeRefusedError(503, "Too many connections are in the handshake phase")
 
     def _subprotocol(self, request: UpgradeRequest) -> str | None:
         offered = list(request.subprotocols)

@@ -67,17 +67,31 @@ async def admit(server: AGServer, request: UpgradeRequest) -> MiddlewareLine | N
         except BaseException:
             line.kill()
             raise
-    origin = request.headers.get("origin")
-    if not origin_allowed(origin, server.origin_patterns):
+    try:
+        check_origin(server, request)
+    except UpgradeRefusedError:
         if line is not None:
             line.kill()
+        raise
+    return line
+
+
+def check_origin(server: AGServer, request: UpgradeRequest) -> None:
+    """Check where the page comes from that opens the connection.
+
+    Raises:
+        UpgradeRefusedError: 403.
+    """
+    if "*:*" in server.origin_patterns:
+        return
+    origin = request.headers.get("origin")
+    if not origin_allowed(origin, server.origin_patterns):
         shown = "*" if origin in (None, "null") else origin
         error = ServerProtocolError(
             f"Failed to authorize socket handshake - Invalid origin: {shown}"
         )
         server.emit_warning(error)
         raise UpgradeRefusedError(403, str(error))
-    return line
 
 
 async def shake_hands(socket: AGServerSocket, request: Any) -> None:
@@ -92,7 +106,8 @@ async def shake_hands(socket: AGServerSocket, request: Any) -> None:
         return
     auth_error: BaseException | None = None
     try:
-        await socket.auth.accept(info)
+        if signed_token is not None or info.auth_token is not None:
+            await socket.auth.accept(info)
     except Exception as error:
         if signed_token is not None:
             auth_error = error
@@ -173,23 +188,27 @@ async def settled(socket: AGServerSocket, *events: tuple[str, Any]) -> None:
     if not waiting:
         return
     loop = asyncio.get_running_loop()
-    handled: asyncio.Future[None] = loop.create_future()
+    handled: asyncio.Future[bool] = loop.create_future()
     left = len(events)
 
     def done() -> None:
         nonlocal left
         left -= 1
-        if left == 0 and not handled.done():
-            handled.set_result(None)
+        if left == 0:
+            finish(handled, True)
 
     for name, event in events:
         emitter = socket if name == "connect" else socket.server
         emitter.emit_tracked(name, event, done)
     socket.settle(handled)
+    seconds = socket.server.handshake_timeout / 1000
+    timer = loop.call_later(seconds, finish, handled, False)
     try:
-        async with asyncio.timeout(socket.server.handshake_timeout / 1000):
-            await handled
-    except TimeoutError:
+        in_time = await handled
+    finally:
+        timer.cancel()
+        socket.settle(None)
+    if not in_time:
         socket.server.emit_warning(
             SocketClusterError(
                 f"A listener of '{events[-1][0]}' has been busy with a socket for longer than "
@@ -197,10 +216,14 @@ async def settled(socket: AGServerSocket, *events: tuple[str, Any]) -> None:
                 "handle each socket in a task of its own"
             )
         )
-    finally:
-        socket.settle(None)
     for _ in range(_TURNS):
         await asyncio.sleep(0)
+
+
+def finish(handled: asyncio.Future[bool], in_time: bool) -> None:
+    """Settle what `settled` waits for, unless it was settled before."""
+    if not handled.done():
+        handled.set_result(in_time)
 
 
 def _consumers(socket: AGServerSocket, name: str) -> int:

@@ -32,6 +32,7 @@ from socketcluster.protocol import state as states
 from socketcluster.server.authentication import SocketAuth
 from socketcluster.server.deciding import DecidingMethods
 from socketcluster.server.faces import AuthMethods, BatchMethods, FigureMethods, StreamMethods
+from socketcluster.server.handshake import finish
 from socketcluster.server.inbound import Inbound
 from socketcluster.server.listening import SocketListeners
 from socketcluster.server.messaging import MessagingMethods
@@ -139,7 +140,7 @@ class AGServerSocket(
         self._lines: dict[str, MiddlewareLine] | None = None
         self._batching: Batching | None = None
         self._batch_timer: asyncio.TimerHandle | None = None
-        self._settling: asyncio.Future[None] | None = None
+        self._settling: asyncio.Future[bool] | None = None
         self.introduction: asyncio.Future[None] | None = None
 
     # Leaving
@@ -283,21 +284,17 @@ class AGServerSocket(
             await self.introduction
             self.introduction = None
 
-    def settle(self, handled: asyncio.Future[None] | None) -> None:
+    def settle(self, handled: asyncio.Future[bool] | None) -> None:
         """Inbound waits for `handled`; a moment after a handler has begun to listen it is done."""
         self._settling = handled
 
     def _listened(self) -> None:
         if self._settling is not None:
             handled, self._settling = self._settling, None
-            handled.get_loop().call_later(_GRACE_SECONDS, _finish, handled)
+            if not handled.done():
+                handled.get_loop().call_later(_GRACE_SECONDS, finish, handled, True)
 
     def opened(self) -> None:
         """The handshake is complete."""
         self.state = states.OPEN
         self.server.welcome(self)
-
-
-def _finish(handled: asyncio.Future[None]) -> None:
-    if not handled.done():
-        handled.set_result(None)

@@ -107,6 +107,10 @@ class Gauge:
             self._changed(False)
 
 
+_EMPTY: deque[Any] = deque()
+"""Stands for the values of a consumer that had none yet: an empty deque takes 760 bytes."""
+
+
 class Inbox:
     """What one consumer has not yet taken. The stream holds this, never the consumer itself, so
     that a consumer which nobody holds any more can take itself off the stream."""
@@ -137,7 +141,7 @@ class Inbox:
         self._full = False
         self.timeout = seconds(timeout)
         self.on_removed = on_removed
-        self._items: deque[Any] = deque()
+        self._items = _EMPTY
         self._waiter: asyncio.Future[None] | None = None
         self._held: Tracked | None = None
         self._killed: _End | None = None
@@ -150,6 +154,8 @@ class Inbox:
         if type(item) is Tracked:
             item.hold()
         items = self._items
+        if items is _EMPTY:
+            items = self._items = deque()
         items.append(item)
         if len(items) > self._limit:
             self._filled()
@@ -184,7 +190,7 @@ class Inbox:
 
     def clear(self) -> None:
         """Drop everything."""
-        items, self._items = self._items, deque()
+        items, self._items = self._items, _EMPTY
         if self._full:
             self._drained()
         for item in items:
@@ -298,6 +304,7 @@ class Consumer(Generic[T]):
                     self.return_()
                     raise
                 inbox._waiter = None
+                items = inbox._items
             if items and type(items[0]) not in _MARKS and not inbox._full:
                 return items.popleft()  # type: ignore[no-any-return]
         value, done = await self._take(inbox.timeout)

@@ -55,6 +55,10 @@ class EchoEndpoint:
         self.deflate = deflate
         self.max_payload = max_payload
 
+    def open_now(self, request: UpgradeRequest) -> Accepted | None:
+        """See `Endpoint.open_now`."""
+        return None
+
     async def open(self, request: UpgradeRequest) -> Accepted:
         """See `Endpoint.open`."""
         return Accepted(EchoHandler())
