@@ -19,8 +19,8 @@ from socketcluster.engines.base import (
     ListenAddress,
     Listener,
     UpgradeRefusedError,
+    UpgradeRequest,
 )
-from socketcluster.engines.request import upgrade_request
 from socketcluster.engines.uvicorn_host import UvicornListener
 from socketcluster.protocol.frames import cut_reason, frame_payload
 
@@ -89,7 +89,7 @@ async def _open(
     endpoint: Endpoint, scope: ASGIScope, send: ASGISend, gone: asyncio.Future[Any]
 ) -> Accepted | None:
     """The endpoint's yes; None if it refused, or the peer left meanwhile."""
-    opening = asyncio.ensure_future(endpoint.open(upgrade_request(scope)))
+    opening = asyncio.ensure_future(endpoint.open(UpgradeRequest(scope)))
     try:
         while not opening.done():
             waiting = {opening} if gone.done() else {opening, gone}

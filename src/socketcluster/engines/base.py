@@ -8,7 +8,7 @@ The server is an `Endpoint`. An `Engine` listens on an address, hands every upgr
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 ASGIScope = MutableMapping[str, Any]
@@ -47,27 +47,88 @@ class DeflateOptions:
     level: int = 6
 
 
-@dataclass(slots=True)
 class UpgradeRequest:
     """The HTTP request that opened a WebSocket; `socket.request` and `action.request`.
 
-    `url` is the path with the query string, `headers` has lower-case names (several values of
-    one name are joined by ", "), `scope` is the ASGI scope (built by the picows engine too).
+    Attributes:
+        scope: the ASGI scope (built by the picows engine too).
+
+    All else is read from it when it is asked for, as most sockets never are.
+
+    Source: ASGI specification, HTTP & WebSocket.
     """
 
-    url: str
-    path: str
-    headers: Mapping[str, str]
-    scope: ASGIScope
-    remote_address: str | None = None
-    remote_port: int | None = None
-    remote_family: str | None = None
-    """"IPv4", "IPv6" or "unix"."""
-    forwarded_for_address: str | None = None
-    """The first address of X-Forwarded-For, if that header is there. A client can forge it."""
-    subprotocols: Sequence[str] = ()
-    state: dict[str, Any] = field(default_factory=dict)
-    """Free for middleware: what it learnt in HANDSHAKE_WS for later actions."""
+    __slots__ = ("_headers", "_state", "scope")
+
+    def __init__(self, scope: ASGIScope) -> None:
+        self.scope = scope
+        self._headers: dict[str, str] | None = None
+        self._state: dict[str, Any] | None = None
+
+    @property
+    def url(self) -> str:
+        """The path, as it was sent, with the query string."""
+        raw_path = self.scope.get("raw_path")
+        target = raw_path.decode("latin-1") if raw_path else self.path
+        query = self.scope.get("query_string", b"").decode("latin-1")
+        return f"{target}?{query}" if query else target
+
+    @property
+    def path(self) -> str:
+        """The path, decoded."""
+        path: str = self.scope["path"]
+        return path
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers by lower-case names; several values of one name are joined by ", "."""
+        if self._headers is None:
+            headers: dict[str, str] = {}
+            for raw_name, raw_value in self.scope["headers"]:
+                name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+                headers[name] = f"{headers[name]}, {value}" if name in headers else value
+            self._headers = headers
+        return self._headers
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """Free for middleware: what it learnt in HANDSHAKE_WS for later actions."""
+        if self._state is None:
+            self._state = {}
+        return self._state
+
+    @property
+    def remote_address(self) -> str | None:
+        """The client's IP address, as the connection shows it; None on a Unix socket."""
+        return self._client()[0]
+
+    @property
+    def remote_port(self) -> int | None:
+        """The client's port."""
+        return self._client()[1]
+
+    @property
+    def remote_family(self) -> str:
+        """ "IPv4", "IPv6" or "unix"."""
+        address = self.remote_address
+        if not address:
+            return "unix"
+        return "IPv6" if ":" in address else "IPv4"
+
+    def _client(self) -> tuple[str | None, int | None]:
+        client: tuple[str | None, int | None] | None = self.scope.get("client")
+        return client or (None, None)
+
+    @property
+    def forwarded_for_address(self) -> str | None:
+        """The first address of X-Forwarded-For, if that header is there. A client can forge it."""
+        forwarded = self.headers.get("x-forwarded-for", "").split(",")[0].strip()
+        return forwarded or None
+
+    @property
+    def subprotocols(self) -> Sequence[str]:
+        """The sub-protocols that the client offers."""
+        return list(self.scope.get("subprotocols") or ())
 
 
 class Connection(Protocol):

@@ -14,7 +14,13 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from picows import WSAutoPingStrategy, WSListener, WSMsgType
+from picows import (
+    WSAutoPingStrategy,
+    WSListener,
+    WSMsgType,
+    WSUpgradeResponse,
+    WSUpgradeResponseWithListener,
+)
 from picows.picows import WSProtocol  # type: ignore[attr-defined]
 
 from socketcluster.engines.base import (
@@ -45,7 +51,8 @@ FAIL_SECONDS = 0.1
 """How long a peer that broke the protocol may take to read why it is closed."""
 
 _LARGE_READ = 64 * 1024
-_READ_BUFFER = 4096
+_READ_BUFFER = 1024
+"""Bytes that a parser reads at once, at first: it doubles them as it needs to."""
 _REQUEST = (
     b"GET / HTTP/1.1\r\nHost: socketcluster\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
@@ -139,36 +146,16 @@ class _Transport:
         pass
 
 
-class _Frames(WSListener):
-    """Receives the frames of one parser."""
-
-    def __init__(self, connection: PicowsConnection) -> None:
-        # Called without a detour through a method of this class.
-        self.on_ws_frame = connection.frame_received  # type: ignore[method-assign]
-        self._connection = connection
-
-    def on_ws_connected(self, transport: Any) -> None:
-        pass
-
-    def on_ws_disconnected(self, transport: Any) -> None:
-        self._connection.lost()
-
-    def pause_writing(self) -> None:
-        pass
-
-    def resume_writing(self) -> None:
-        pass
-
-
 _QUIET = _Quiet()
 _TEXT = WSMsgType.TEXT
+# picows answers our own request, which nobody reads: one answer does for all.
+_RESPONSE = WSUpgradeResponse.create_101_response()
 
 
-class PicowsConnection:
+class PicowsConnection(WSListener):
     """One WebSocket: a picows parser in front, the bare transport behind."""
 
     __slots__ = (
-        "__weakref__",
         "_backed_up",
         "_close_timer",
         "_closing",
@@ -218,7 +205,7 @@ class PicowsConnection:
             None,
             None,
             False,
-            lambda request: _Frames(self),
+            self._listener,
             _QUIET,
             True,
             None,
@@ -236,6 +223,9 @@ class PicowsConnection:
         self.feed(_REQUEST)
         self._transport.set_protocol(parser)
 
+    def _listener(self, request: Any) -> WSUpgradeResponseWithListener:
+        return WSUpgradeResponseWithListener(_RESPONSE, self)
+
     def feed(self, data: bytes) -> None:
         """Parse bytes that did not come through the transport."""
         view = memoryview(data)
@@ -247,8 +237,19 @@ class PicowsConnection:
             self._parser.buffer_updated(size)
             view = view[size:]
 
-    def frame_received(self, transport: Any, frame: Any) -> None:
-        """A frame, from picows."""
+    def on_ws_connected(self, transport: Any) -> None:
+        transport.request.headers.clear()  # Our own request's, kept for nobody.
+
+    def on_ws_disconnected(self, transport: Any) -> None:
+        self.lost()
+
+    def pause_writing(self) -> None:
+        pass
+
+    def resume_writing(self) -> None:
+        pass
+
+    def on_ws_frame(self, transport: Any, frame: Any) -> None:
         payload = frame.get_payload_as_bytes()
         kind = frame.msg_type
         if (

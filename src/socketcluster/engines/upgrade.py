@@ -26,7 +26,6 @@ from socketcluster.engines.base import (
     UpgradeRequest,
 )
 from socketcluster.engines.deflate import Deflate, DeflateCache, negotiate
-from socketcluster.engines.request import upgrade_request
 
 MAX_REQUEST_HEAD = 64 * 1024
 MAX_EARLY_DATA = 64 * 1024
@@ -150,7 +149,7 @@ class _Upgrading(asyncio.Protocol):
         if fault is not None:
             self._refuse(*fault)
             return
-        request = upgrade_request(self._scope)
+        request = UpgradeRequest(self._scope)
         try:
             accepted = self._endpoint.open_now(request)
         except UpgradeRefusedError as refusal:

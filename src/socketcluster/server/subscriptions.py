@@ -28,7 +28,7 @@ class Subscriptions:
         self._socket = socket
         self.channels: dict[str, str] = {}
         # Those made under a token: they end with it.
-        self._authenticated: set[str] = set()
+        self._authenticated: set[str] | None = None
 
     def subscribe(self, channel: str, options: dict[str, Any]) -> Awaitable[None] | None:
         """Subscribe; None means that it is done. A second subscription changes nothing.
@@ -79,6 +79,7 @@ class Subscriptions:
         socket = self._socket
         self.channels[channel] = SUBSCRIBED
         if socket.auth_state == AUTHENTICATED:
+            self._authenticated = self._authenticated or set()
             self._authenticated.add(channel)
         socket.emit("subscribe", SubscribeEvent(channel, options))
         socket.server.emit("subscription", SubscriptionEvent(socket, channel, options))
@@ -96,7 +97,8 @@ class Subscriptions:
                 "not subscribed to"
             )
         was = self.channels.pop(channel)
-        self._authenticated.discard(channel)
+        if self._authenticated is not None:
+            self._authenticated.discard(channel)
         socket.server.exchange.unsubscribe_socket(socket.outbound, channel)
         if was == SUBSCRIBED:
             socket.emit("unsubscribe", UnsubscribeEvent(channel))
@@ -109,7 +111,7 @@ class Subscriptions:
 
     def made_under_token(self) -> list[str]:
         """The channels subscribed to while the socket was authenticated."""
-        return [channel for channel in self.channels if channel in self._authenticated]
+        return [channel for channel in self.channels if channel in (self._authenticated or ())]
 
     def names(self) -> list[str]:
         """The channels subscribed to, pending ones left out."""

@@ -92,17 +92,17 @@ class Gauge:
     def __init__(self, limit: int, changed: Callable[[bool], None]) -> None:
         self.limit = limit
         self._changed = changed
-        self._full: set[Inbox] = set()
+        self._full = 0
 
-    def filled(self, inbox: Inbox) -> None:
+    def filled(self) -> None:
         """A consumer has more than the limit."""
         if not self._full:
             self._changed(True)
-        self._full.add(inbox)
+        self._full += 1
 
-    def drained(self, inbox: Inbox) -> None:
+    def drained(self) -> None:
         """It has taken enough, or is gone."""
-        self._full.discard(inbox)
+        self._full -= 1
         if not self._full:
             self._changed(False)
 
@@ -166,7 +166,7 @@ class Inbox:
     def _filled(self) -> None:
         if not self._full and self._gauge is not None:
             self._full = True
-            self._gauge.filled(self)
+            self._gauge.filled()
 
     def _wake(self) -> None:
         waiter = self._waiter
@@ -200,7 +200,7 @@ class Inbox:
     def _drained(self) -> None:
         self._full = False
         if self._gauge is not None:
-            self._gauge.drained(self)
+            self._gauge.drained()
 
     def settle(self) -> None:
         """The value taken last has been dealt with."""

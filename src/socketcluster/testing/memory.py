@@ -22,9 +22,9 @@ from socketcluster.engines.base import (
     ConnectionHandler,
     Endpoint,
     UpgradeRefusedError,
+    UpgradeRequest,
 )
 from socketcluster.engines.messages import CLOSE, TEXT, close_code
-from socketcluster.engines.request import upgrade_request
 from socketcluster.protocol.frames import close_frame, payload_start
 
 CLOSE_SECONDS = 3.0
@@ -198,7 +198,7 @@ async def join(
     scope = upgrade_scope(request)
     if scope["path"].rstrip("/") != endpoint.path.rstrip("/"):
         raise UpgradeRefusedError(404, "Not Found")
-    accepted = await endpoint.open(upgrade_request(scope))
+    accepted = await endpoint.open(UpgradeRequest(scope))
     there = MemoryConnection(accepted.handler, endpoint.max_payload)
     here = MemoryConnection(handler, request.max_payload)
     here.peer, there.peer = there, here
