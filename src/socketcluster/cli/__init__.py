@@ -1,4 +1,4 @@
-"""The command line: `socketcluster serve [module:attribute]`."""
+"""The command line: `socketcluster serve`, a client for pipes, and tokens."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import sys
 
 
 def main() -> None:
-    """Run the command line; it needs the extra `cli`."""
+    """Run the command line; it needs the extra `cli`. It exits with 0 (done), 1 (failed) or 2
+    (wrong usage), and with 130 after Ctrl-C."""
     try:
         import typer  # noqa: F401
     except ImportError:
         sys.exit("The command line needs the extra 'cli': pip install 'socketcluster[cli]'")
     from socketcluster.cli.app import app
+    from socketcluster.cli.running import command
 
-    app()
+    sys.exit(command(app))

@@ -10,13 +10,12 @@ import typer
 
 from socketcluster import __version__
 from socketcluster.brokers.registry import BROKER_VARIABLE, REQUIRED_VARIABLE
+from socketcluster.cli import client_commands, tokens
 from socketcluster.cli.serve import run
 from socketcluster.cli.settings import Settings
 from socketcluster.cli.supervisor import run_workers
 
-app = typer.Typer(
-    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__
-)
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
 
 class LogLevel(StrEnum):
@@ -41,7 +40,7 @@ def _main(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    """SocketCluster for Python."""
+    """SocketCluster for Python: a server, a client for people and pipes, and tokens."""
 
 
 @app.command()
@@ -80,3 +79,7 @@ def serve(
     if workers > 1:
         raise typer.Exit(run_workers(settings, workers))
     raise typer.Exit(run(settings, reload=reload))
+
+
+client_commands.register(app)
+app.add_typer(tokens.app, name="token")

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import re
 import socket
 import ssl
 from collections.abc import Callable, Mapping, Sequence
@@ -127,6 +129,11 @@ def said(error: BaseException) -> str:
         return "the server chose an extension that was not offered"
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate does not verify: {error.verify_message}"
+    if isinstance(error, OSError) and not isinstance(error, ssl.SSLError | socket.gaierror):
+        # asyncio has a text of its own, with every address that it tried.
+        numbers = re.findall(r"\[Errno (\d+)\]", str(error))
+        if numbers:
+            return ", ".join(dict.fromkeys(os.strerror(int(number)) for number in numbers))
     return (error.strerror if isinstance(error, OSError) else None) or str(error) or repr(error)
 
 
