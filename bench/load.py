@@ -31,6 +31,7 @@ class Load:
     payload: int = 100
     channels: int = 1
     subscribers: int | None = None
+    published: int | None = None
     lockstep: bool = False
     seconds: float | None = None
 
@@ -41,6 +42,8 @@ class Load:
         found += ["--seconds", str(self.seconds or seconds), "--warm-up", str(warm_up)]
         if self.subscribers is not None:
             found += ["--subscribers", str(self.subscribers)]
+        if self.published is not None:
+            found += ["--published", str(self.published)]
         return [*found, "--lockstep"] if self.lockstep else found
 
 

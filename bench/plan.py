@@ -155,21 +155,28 @@ def _option(contender: Contender, load: Load, limit: float) -> Target:
 def _growth() -> list[Target]:
     wide = Load("publish", 10_000)
     few = Load("channels", 10_000, 16, subscribers=10)
-    many = Load("channels", 10_000, 16, channels=10)
+    # The same ten sockets are published to, so that only the number of channels is another.
+    many = Load("channels", 10_000, 16, channels=10, published=100)
+    spread = replace(many, published=None)
     idle = Load("idle", 10_000, seconds=16)
-    closing = [Load("close", sockets) for sockets in (1000, 10_000)]
+    closing, closing_few = Load("close", 10_000), Load("close", 1000)
     big = Load("publish", 100, payload=1024 * 1024 - 1024, lockstep=True)
-    here = [Point(PICOWS, load) for load in (wide, few, many, idle, *closing, big)]
-    at_wide, at_few, at_many, at_idle, at_small_close, at_close, at_big = here
-    wider, spread = "a delivery to 10,000 to one to 1,000", "a publish with 100,000 channels to 10"
+    shares = "10,000 idle sockets with pings"
     return [
-        Target(wider, at_wide, Point(PICOWS, PUBLISH_1), 1.3),
-        Target(wider, Point(LIMIT, wide), Point(LIMIT, PUBLISH_1), None),
-        Target("a delivery to 10,000", at_wide, Point(LIMIT, wide), 1.35),
-        Target(spread, at_many, at_few, 1.2),
-        Target(spread, Point(LIMIT, many), Point(LIMIT, few), None),
-        Target("10,000 idle sockets with pings", at_idle, None, 0.05, "cpu_share", "of a core"),
-        Target("a close of 10,000 sockets to one of 1,000", at_close, at_small_close, 1.3),
-        Target("copies of 1 MiB per subscriber", at_big, None, 1.1, "copies"),
-        Target("publish of 1 MiB to 100", at_big, Point(LIMIT, big), 1.35),
+        *_grows("a delivery to 10,000 to one to 1,000", wide, PUBLISH_1, 1.3),
+        Target("a delivery to 10,000", Point(PICOWS, wide), Point(LIMIT, wide), 1.35),
+        *_grows("a publish with 100,000 channels to one with 10", many, few, 1.2),
+        *_grows("a publish to any of 100,000 channels to one to 10", spread, few, None),
+        Target(shares, Point(PICOWS, idle), None, 0.05, "cpu_share", "of a core"),
+        _grows("a close of 10,000 sockets to one of 1,000", closing, closing_few, 1.3)[0],
+        Target("copies of 1 MiB per subscriber", Point(PICOWS, big), None, 1.1, "copies"),
+        Target("publish of 1 MiB to 100", Point(PICOWS, big), Point(LIMIT, big), 1.35),
+    ]
+
+
+def _grows(title: str, of: Load, to: Load, limit: float | None) -> list[Target]:
+    """How a cost grows here, and on the bare server: what is the kernel's and the caches' part."""
+    return [
+        Target(title, Point(PICOWS, of), Point(PICOWS, to), limit),
+        Target(title, Point(LIMIT, of), Point(LIMIT, to), None),
     ]

@@ -2,13 +2,14 @@
 //
 //   scload MODE --port P --pid PID [--dialect json|min-bin|socketio] [--sockets N]
 //          [--in-flight W] [--seconds S] [--warm-up S] [--payload BYTES] [--channels K]
-//          [--subscribers M] [--deflate] [--lockstep]
+//          [--subscribers M] [--published C] [--deflate] [--lockstep]
 //
 //   rpc       N sockets, each with W calls of "echo" in flight; an operation is a call
 //   publish   N subscribers of one channel, one publisher with W calls in flight; an operation is
 //             a delivery. With --lockstep the next publish waits for all deliveries of the last.
 //   channels  N sockets, of which M subscribe to K channels of their own each; one publisher goes
-//             through all channels with W calls in flight; an operation is a publish
+//             through the first C channels, else all, with W calls in flight; an operation is a
+//             publish
 //   connect   opens N sockets, W at a time; an operation is a connection with its handshake
 //   idle      opens N sockets and answers pings for S seconds
 //   close     opens N sockets that subscribe to one channel, then closes all at once; an operation
@@ -33,7 +34,7 @@ static const double PATIENCE = 60; // Seconds that the server has for anything.
 static struct {
     const char *mode;
     const struct dialect *dialect;
-    int sockets, in_flight, payload, channels, subscribers, pid;
+    int sockets, in_flight, payload, channels, subscribers, published, pid;
     double seconds, warm_up;
     bool lockstep;
 } run = {.sockets = 50, .in_flight = 1, .payload = 100, .channels = 1, .subscribers = -1,
@@ -41,7 +42,7 @@ static struct {
 
 static bool calls, publishes, spread; // What the mode is about.
 static char *payload, *scratch;
-static uint64_t ready, answers, deliveries, published, awaited;
+static uint64_t ready, answers, deliveries, publishes_sent, awaited;
 static bool measuring;
 static double *latencies;
 static size_t latency_count, latency_capacity;
@@ -68,9 +69,8 @@ static void send_operation(struct connection *connection)
         send_message(connection, run.dialect->call(scratch, id, payload));
         return;
     }
-    uint64_t all = (uint64_t)run.subscribers * run.channels;
-    const char *name = channel_name(spread ? published * STRIDE % all : 0);
-    published++;
+    const char *name = channel_name(spread ? publishes_sent * STRIDE % run.published : 0);
+    publishes_sent++;
     send_message(connection, run.dialect->publish(scratch, id, name, payload));
 }
 
@@ -202,7 +202,7 @@ static bool all_lost(void)
 
 static bool all_delivered(void)
 {
-    return deliveries >= awaited && answers >= published;
+    return deliveries >= awaited && answers >= publishes_sent;
 }
 
 static void open_all(struct connection *connections, int count)
@@ -319,12 +319,13 @@ static struct connection *make_connections(int count)
 static void read_arguments(int count, char **arguments, struct endpoint *endpoint)
 {
     enum { PORT, PID, DIALECT, SOCKETS, IN_FLIGHT, SECONDS, WARM_UP, PAYLOAD, CHANNELS,
-           SUBSCRIBERS, DEFLATE, LOCKSTEP };
+           SUBSCRIBERS, PUBLISHED, DEFLATE, LOCKSTEP };
     static const struct option options[] = {
         {"port", 1, 0, PORT}, {"pid", 1, 0, PID}, {"dialect", 1, 0, DIALECT},
         {"sockets", 1, 0, SOCKETS}, {"in-flight", 1, 0, IN_FLIGHT}, {"seconds", 1, 0, SECONDS},
         {"warm-up", 1, 0, WARM_UP}, {"payload", 1, 0, PAYLOAD}, {"channels", 1, 0, CHANNELS},
-        {"subscribers", 1, 0, SUBSCRIBERS}, {"deflate", 0, 0, DEFLATE},
+        {"subscribers", 1, 0, SUBSCRIBERS}, {"published", 1, 0, PUBLISHED},
+        {"deflate", 0, 0, DEFLATE},
         {"lockstep", 0, 0, LOCKSTEP}, {0},
     };
     run.dialect = dialect_named("json");
@@ -340,6 +341,7 @@ static void read_arguments(int count, char **arguments, struct endpoint *endpoin
         case PAYLOAD: run.payload = atoi(optarg); break;
         case CHANNELS: run.channels = atoi(optarg); break;
         case SUBSCRIBERS: run.subscribers = atoi(optarg); break;
+        case PUBLISHED: run.published = atoi(optarg); break;
         case DEFLATE: endpoint->deflate = true; break;
         case LOCKSTEP: run.lockstep = true; break;
         default: exit(2);
@@ -352,6 +354,8 @@ static void read_arguments(int count, char **arguments, struct endpoint *endpoin
     endpoint->path = run.dialect->path;
     if (run.subscribers < 0)
         run.subscribers = run.sockets;
+    if (!run.published)
+        run.published = run.subscribers * run.channels;
 }
 
 int main(int count, char **arguments)
