@@ -31,6 +31,7 @@ LEVELS = {
     "exchange": 4,
     "writer": 4,
     "fanout": 4,
+    "publisher": 5,
     "server": 5,
     "client": 5,
     "testing": 6,

@@ -53,6 +53,7 @@ from socketcluster.events import (
     WarningEvent,
 )
 from socketcluster.exchange import AGExchange
+from socketcluster.publisher import AsyncPublisher, Publisher
 from socketcluster.request import AGRequest
 from socketcluster.server.options import ServerOptions
 from socketcluster.server.server import AGServer
@@ -93,6 +94,7 @@ __all__ = [
     "AGRequest",
     "AGServer",
     "AGServerSocket",
+    "AsyncPublisher",
     "AsyncStreamEmitter",
     "AuthStateChangeEvent",
     "AuthStatus",
@@ -127,6 +129,7 @@ __all__ = [
     "KickOutEvent",
     "MemoryTokenStore",
     "MessageEvent",
+    "Publisher",
     "RawEvent",
     "ReadyEvent",
     "ReconnectOptions",

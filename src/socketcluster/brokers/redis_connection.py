@@ -9,6 +9,7 @@ Source: Redis documentation, "RESP protocol spec", HELLO, CLIENT KILL.
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -153,8 +154,7 @@ async def connect(host: str, port: int, account: RedisAccount) -> RedisConnectio
             lambda: connection, host, port, ssl=account.tls
         )
     except OSError as error:  # ssl.SSLError is one.
-        reason = error.strerror or str(error)
-        raise BrokerError(f"Cannot connect to {name}: {reason}") from error
+        raise BrokerError(f"Cannot connect to {name}: {_reason(error)}") from error
     hello = ["HELLO", "3"]
     if account.password is not None:
         hello += ["AUTH", account.username or "default", account.password]
@@ -171,6 +171,13 @@ async def connect(host: str, port: int, account: RedisAccount) -> RedisConnectio
         connection.close()
         raise
     return connection
+
+
+def _reason(error: OSError) -> str:
+    number = error.errno
+    if isinstance(error, ssl.SSLError) or number is None or number <= 0:
+        return error.strerror or str(error)
+    return os.strerror(number)  # asyncio's own text repeats the address.
 
 
 async def _own_address(connection: RedisConnection) -> str:

@@ -4,8 +4,8 @@
 publishers connect to `/path.in` and subscribers to `/path.out`.
 
 The wire: one part per message: the length of the channel's name (two bytes, big-endian), the name
-as UTF-8, 12 bytes that name the process and the link of the sender, and the payload. ZeroMQ matches
-prefixes; the length in front makes them whole names.
+as UTF-8, 12 bytes that name the process and the link of the sender, and the payload. ZeroMQ
+matches prefixes; the length in front makes them whole names.
 
 Source: ZeroMQ RFC 29 (publish-subscribe), zmq_proxy(3); pyzmq.
 """

@@ -1,0 +1,135 @@
+"""Publishing from processes that serve no sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from broker_servers import EngineServers, running_engine
+from socketcluster import AGServer, AsyncPublisher, Publisher
+from socketcluster.errors import BrokerError, InvalidArgumentsError, InvalidOptionsError
+from support import connected, soon, until
+
+
+@pytest.fixture(scope="module", params=["zeromq", "redis", "redis-cluster", "nats"])
+def engine(request: Any) -> Iterator[EngineServers]:
+    """A running engine."""
+    with running_engine(request.param) as servers:
+        yield servers
+
+
+async def test_async(engine: EngineServers, make_server: Any) -> None:
+    server: AGServer = await make_server(broker_engine=engine.url)
+    async with connected(server) as client, AsyncPublisher(engine.url) as publisher:
+        await client.call("#subscribe", {"channel": "a"})
+        for number in range(100):
+            await publisher.publish("a", {"n": number, "name": "é"})
+        for number in range(100):
+            assert (await client.event())["data"]["data"] == {"n": number, "name": "é"}
+        with pytest.raises(InvalidArgumentsError):
+            await publisher.publish("a", object())
+
+
+async def test_sync_from_several_threads(
+    engine: EngineServers, make_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server: AGServer = await make_server(broker_engine=engine.url)
+    monkeypatch.setenv("SOCKETCLUSTER_BROKER", engine.url)
+    async with connected(server) as client:
+        await client.call("#subscribe", {"channel": "a"})
+
+        def work() -> None:
+            with Publisher() as publisher:
+
+                def many(name: int) -> None:
+                    for number in range(20):
+                        publisher.publish("a", [name, number])
+
+                threads = [threading.Thread(target=many, args=(name,)) for name in range(4)]
+                for thread in threads:
+                    thread.start()
+                for thread in threads:
+                    thread.join()
+                publisher.close()
+                publisher.publish("a", "again")
+
+        await asyncio.to_thread(work)
+        found = [(await client.event())["data"]["data"] for _ in range(81)]
+    assert found[-1] == "again"
+    for name in range(4):
+        assert [n for who, n in found[:-1] if who == name] == list(range(20))
+
+
+def _in_a_child(publisher: Publisher) -> None:
+    publisher.publish("a", "child")
+    publisher.close()
+
+
+async def test_on_both_sides_of_a_fork(make_server: Any) -> None:
+    with running_engine("redis") as servers:
+        server: AGServer = await make_server(broker_engine=servers.url)
+        publisher = Publisher(servers.url)
+        async with connected(server) as client:
+            await client.call("#subscribe", {"channel": "a"})
+            await asyncio.to_thread(publisher.publish, "a", "parent")
+            child = multiprocessing.get_context("fork").Process(
+                target=_in_a_child, args=(publisher,)
+            )
+            child.start()
+            await asyncio.to_thread(child.join, 20)
+            assert child.exitcode == 0
+            await asyncio.to_thread(publisher.publish, "a", "parent again")
+            found = [(await client.event())["data"]["data"] for _ in range(3)]
+        await asyncio.to_thread(publisher.close)
+    assert found == ["parent", "child", "parent again"]
+
+
+async def test_an_engine_that_is_away_is_an_error_and_comes_back() -> None:
+    with running_engine("redis") as servers:
+        servers.kill()
+        url = f"{servers.url}?heartbeat_interval=0.1&heartbeat_timeout=0.5"
+        publisher = AsyncPublisher(url)
+        with pytest.raises(BrokerError, match=r"Cannot reach redis://.*refused"):
+            await soon(publisher.publish("a", 1))
+        sync = Publisher(url)
+        with pytest.raises(BrokerError, match=r"Cannot reach redis://.*refused"):
+            await asyncio.to_thread(sync.publish, "a", 1)
+        servers.start()
+        await soon(publisher.publish("a", 1))
+        await asyncio.to_thread(sync.publish, "a", 1)
+        servers.kill()
+        await until(lambda: not publisher._broker.ready)
+        with pytest.raises(BrokerError, match=r"The publish failed, for redis://.* is away"):
+            await soon(publisher.publish("a", 1))
+        servers.start()
+        await until(lambda: publisher._broker.ready)
+        await soon(publisher.publish("a", 1))
+        await publisher.close()
+        await asyncio.to_thread(sync.close)
+
+
+async def test_a_stopped_engine_does_not_hold_a_caller_for_long() -> None:
+    with running_engine("redis") as servers:
+        publisher = Publisher(servers.url)
+        await asyncio.to_thread(publisher.publish, "a", 1)
+        servers.stop()
+        with pytest.raises(BrokerError, match=r"did not confirm within 0\.2 s"):
+            await asyncio.to_thread(publisher.publish, "a", 1, 0.2)
+        servers.resume()
+        await asyncio.to_thread(publisher.close)
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [(None, "needs a broker's URL"), ("simple:", "reaches no other"), ("foo://a", "no broker for")],
+)
+def test_a_wrong_url(url: str | None, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SOCKETCLUSTER_BROKER", raising=False)
+    for kind in (AsyncPublisher, Publisher):
+        with pytest.raises(InvalidOptionsError, match=message):
+            kind(url)
