@@ -6,13 +6,17 @@ BIN := $(VENV)/bin
 NPM := $(shell command -v npm 2>/dev/null)
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --root-user-action=ignore -c constraints.txt
 
-.PHONY: run test check format autobahn autobahn-ci bench bench-quick instructions clean
+.PHONY: run test soak check format autobahn autobahn-ci bench bench-quick instructions clean
 
 run: $(VENV)/run.stamp demo-client
 	@$(BIN)/socketcluster serve --port $(PORT)
 
 test: $(VENV)/dev.stamp demo-client interop-clients chromium broker-servers valgrind
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+# The faults and the spread over nodes at full length: 1,000 clients, engines stopped for 20 s.
+soak: $(VENV)/dev.stamp broker-servers
+	SOAK=1 $(BIN)/python -m pytest -n 2 --dist loadgroup tests/faults
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff check src tests examples tools bench

@@ -141,6 +141,7 @@ def _redis_node(folder: Path, port: int, options: Sequence[str]) -> Node:
     home = folder / str(port)
     home.mkdir()
     command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
+    options = [str(port) if option == "PORT" else option for option in options]
     return Node([*command, "--dir", str(home), *options], port, home)
 
 

@@ -10,7 +10,9 @@ Source: NATS documentation, "Client protocol", "Subject-based messaging"; nats-p
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
+from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,6 +29,7 @@ from socketcluster.brokers.senders import Senders
 from socketcluster.errors import BrokerError
 
 PORT = 4222
+CLOSE_SECONDS = 0.5
 NEVER = 10**9
 """Seconds between nats-py's own pings: the heartbeats are ours."""
 
@@ -52,7 +55,8 @@ class NatsLink:
         self._reply = f"{self._marker}{senders.process}.{senders.new_link(senders.process)}"
         self._subscriptions: dict[str, Subscription] = {}
         self._outgoing: asyncio.Queue[Sequence[Publish]] = asyncio.Queue()
-        self._violations: dict[str, BrokerError] = {}
+        self._refused_publishes: dict[str, deque[BrokerError]] = defaultdict(deque)
+        self._refused_subscriptions: dict[str, BrokerError] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._spawn(self._send())
 
@@ -66,8 +70,10 @@ class NatsLink:
     async def on_error(self, error: Exception) -> None:
         """`error_cb`: what belongs to no call."""
         found = _VIOLATION.search(str(error))
-        if found is not None:
-            self._violations[found.group(2)] = _translated(error)
+        if found is not None and found.group(1).lower() == "publish":
+            self._refused_publishes[found.group(2)].append(_translated(error))
+        elif found is not None:
+            self._refused_subscriptions[found.group(2)] = _translated(error)
         elif not isinstance(error, nats.errors.StaleConnectionError | OSError | EOFError):
             self._session.failed(_translated(error))
 
@@ -103,15 +109,16 @@ class NatsLink:
         except nats.errors.Error as error:
             self._session.lost(_translated(error))
             return
-        if not self._violations:
+        if not self._refused_publishes:
             self._session.taken([item for item, _ in sent])
             return
-        for item, subject in sent:
-            if subject in self._violations:
-                self._session.refused(item, self._violations[subject])
+        for item, subject in sent:  # The server refuses each by itself, in order.
+            if refusals := self._refused_publishes.get(subject):
+                self._session.refused(item, refusals.popleft())
+                if not refusals:
+                    del self._refused_publishes[subject]
             else:
                 self._session.taken([item])
-        self._violations.clear()
 
     async def subscribe(self, channels: Sequence[str]) -> Mapping[str, BrokerError]:
         """See `Link`."""
@@ -127,7 +134,7 @@ class NatsLink:
             raise _translated(error) from error
         refused: dict[str, BrokerError] = {}
         for channel, subject in subjects.items():
-            if (violation := self._violations.pop(subject, None)) is not None:
+            if (violation := self._refused_subscriptions.pop(subject, None)) is not None:
                 refused[channel] = violation
                 del self._subscriptions[channel]
         return refused
@@ -163,7 +170,9 @@ class NatsLink:
         """See `Link`."""
         for task in list(self._tasks):
             task.cancel()
-        await self.client.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_SECONDS):  # It waits for a peer that may be silent.
+                await self.client.close()
 
 
 class NatsConnector:
@@ -199,6 +208,7 @@ class NatsConnector:
                 name="socketcluster",
                 allow_reconnect=False,
                 max_reconnect_attempts=1,
+                reconnect_time_wait=0,
                 connect_timeout=max(1, int(address.options.heartbeat_timeout)),
                 ping_interval=NEVER,
                 tls=self._tls,
