@@ -4,8 +4,8 @@
 publishers connect to `/path.in` and subscribers to `/path.out`.
 
 The wire: one part per message: the length of the channel's name (two bytes, big-endian), the name
-as UTF-8, 12 bytes that name the process and the link of the sender, and the payload. ZeroMQ
-matches prefixes; the length in front makes them whole names.
+as UTF-8, 12 bytes that name the process and the link of the sender, and each payload after its
+length (four bytes). ZeroMQ matches prefixes; the length in front makes them whole names.
 
 Source: ZeroMQ RFC 29 (publish-subscribe), zmq_proxy(3); pyzmq.
 """
@@ -19,6 +19,8 @@ import os
 import secrets
 import threading
 from collections.abc import Mapping, Sequence
+from itertools import groupby
+from operator import attrgetter
 from typing import IO
 
 import zmq
@@ -130,8 +132,12 @@ class ZeroMQLink:
         elif len(sender) < ID_BYTES:
             self._session.failed(BrokerError(f"A message of the wrong form on {topic!r}"))
         elif not self._senders.is_late(sender[:8], int.from_bytes(sender[8:], "big")):
-            channel = topic[2:].decode("utf-8", "surrogateescape")
-            self._session.message(channel[len(self._prefix) :], message[start + ID_BYTES :])
+            channel = topic[2:].decode("utf-8", "surrogateescape")[len(self._prefix) :]
+            start += ID_BYTES
+            while start < len(message):
+                end = start + 4 + int.from_bytes(message[start : start + 4], "big")
+                self._session.message(channel, message[start + 4 : end])
+                start = end
 
     def _send_mark(self) -> None:
         self._marked, self._unmarked = self._unmarked, self._marked
@@ -142,8 +148,12 @@ class ZeroMQLink:
 
     def publish(self, publishes: Sequence[Publish]) -> None:
         """See `Link`."""
-        for item in publishes:
-            self._out.send(self._topic(item.channel) + self._id + item.payload)
+        # Those of one channel in one message: they are delivered in one go too.
+        for channel, items in groupby(publishes, attrgetter("channel")):
+            parts = [self._topic(channel), self._id]
+            for item in items:
+                parts += (len(item.payload).to_bytes(4, "big"), item.payload)
+            self._out.send(b"".join(parts))
         self._unmarked.extend(publishes)
         if not self._marked:
             self._send_mark()
