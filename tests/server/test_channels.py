@@ -329,6 +329,29 @@ async def test_publish_that_the_broker_refuses_is_not_acknowledged(
     assert channel.state == "unsubscribed"
 
 
+async def test_publishes_do_not_wait_for_each_other(make_server: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr("socketcluster.server.dispatch.MAX_UNCONFIRMED_PUBLISHES", 3)
+    broker = SlowBroker()
+    server: AGServer = await make_server(broker_engine=broker, drain_timeout=10_000)
+    async with connected(server) as client:
+        packets = [client.packet("#publish", {"channel": "a", "data": n}) for n in range(4)]
+        answers = [client.answer(packet) for packet in packets]
+        for packet in packets:
+            await client.send(packet)
+        await until(lambda: len(broker.operations) == 3)
+        await soon(await client.ws.ping())
+        assert len(broker.operations) == 3  # The fourth waits for the third.
+        assert not any(answer.done() for answer in answers)
+        for _ in range(3):
+            await broker.settle("publish")
+        await soon(asyncio.gather(*answers[:3]))
+        await until(lambda: len(broker.operations) == 1)
+        closing = asyncio.create_task(server.close())
+        await broker.settle("publish")
+        await soon(answers[3])  # Before the drain ends.
+        await soon(closing)
+
+
 async def test_failed_unsubscription_is_reported_and_can_be_followed(
     make_server: Any, running: Running
 ) -> None:

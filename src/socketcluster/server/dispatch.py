@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -29,6 +30,9 @@ from socketcluster.server.handshake import authenticate, shake_hands
 
 if TYPE_CHECKING:
     from socketcluster.server.socket import AGServerSocket
+
+MAX_UNCONFIRMED_PUBLISHES = 1000
+"""Publishes of one socket that the broker has not answered; more wait for it."""
 
 Pending = Coroutine[Any, Any, None]
 AnyPacket = Packet | PublishPacket
@@ -186,26 +190,38 @@ def _accept_publish(
     except Exception as error:
         _refuse(socket, packet, _broker_error(server, error))
         return None
-    if accepted is not None:
-        return _publish_later(socket, packet, channel, data, accepted)
-    _acknowledge(socket, packet, {"channel": channel, "data": data})
+    if accepted is None:
+        _acknowledge(socket, packet, {"channel": channel, "data": data})
+        return None
+    # Answered when the broker has it; what follows is not held up, for the broker keeps the order.
+    # It goes out even if the client leaves meanwhile.
+    confirmed = asyncio.ensure_future(accepted)
+    socket.inbound.unconfirmed += 1
+    confirmed.add_done_callback(partial(_published, socket, packet, channel, data))
+    if socket.inbound.unconfirmed >= MAX_UNCONFIRMED_PUBLISHES:
+        return _settled(confirmed)
     return None
 
 
-async def _publish_later(
+def _published(
     socket: AGServerSocket,
     packet: AnyPacket,
     channel: str,
     data: Any,
-    accepted: Awaitable[None],
+    confirmed: asyncio.Future[None],
 ) -> None:
-    try:
-        # The publish goes out even if the client leaves meanwhile.
-        await asyncio.shield(asyncio.ensure_future(accepted))
-    except Exception as error:
-        _refuse(socket, packet, _broker_error(socket.server, error))
+    socket.inbound.unconfirmed -= 1
+    if confirmed.cancelled():
         return
-    _acknowledge(socket, packet, {"channel": channel, "data": data})
+    error = confirmed.exception()
+    if error is not None:
+        _refuse(socket, packet, _broker_error(socket.server, error))
+    elif socket.state != CLOSED:
+        _acknowledge(socket, packet, {"channel": channel, "data": data})
+
+
+async def _settled(future: asyncio.Future[None]) -> None:
+    await asyncio.wait([future])
 
 
 def _subscribe(socket: AGServerSocket, packet: AnyPacket) -> Pending | None:

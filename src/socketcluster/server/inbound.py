@@ -60,12 +60,14 @@ class Inbound:
         "processed",
         "reading",
         "received",
+        "unconfirmed",
     )
 
     def __init__(self, socket: AGServerSocket) -> None:
         server = socket.server
         self._socket = socket
         self._wire = server.wire
+        self.unconfirmed = 0  # Publishes that the broker has not answered.
         self._ticker = server.ticker
         self._middleware = server.middleware
         self._line: RawLine | None = None
@@ -236,7 +238,11 @@ class Inbound:
     @property
     def busy(self) -> bool:
         """Whether something received is still to be carried out."""
-        return self._task is not None or (self._line is not None and self._line.busy)
+        return (
+            self._task is not None
+            or self.unconfirmed > 0
+            or (self._line is not None and self._line.busy)
+        )
 
     def malformed(self) -> None:
         """Count a malformed message; the socket that sends too many is closed."""
