@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 NPM := $(shell command -v npm 2>/dev/null)
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --root-user-action=ignore -c constraints.txt
 
-.PHONY: run test soak check format autobahn autobahn-ci bench bench-quick instructions clean
+.PHONY: run test soak bench-scaling check format autobahn autobahn-ci bench bench-quick instructions clean
 
 run: $(VENV)/run.stamp demo-client
 	@$(BIN)/socketcluster serve --port $(PORT)
@@ -83,6 +83,10 @@ interop-clients: $(VENV)/dev.stamp
 	elif [ ! -f tests/interop/js/node_modules/.stamp ] || [ tests/interop/js/package.json -nt tests/interop/js/node_modules/.stamp ]; then \
 		echo "Fetching the JavaScript clients"; \
 		npm install --silent --prefix tests/interop/js --no-audit --no-fund --no-package-lock && touch tests/interop/js/node_modules/.stamp; fi
+
+# What several workers, and an engine between them, cost: the figures of docs/scaling.md.
+bench-scaling: $(VENV)/dev.stamp broker-servers
+	$(BIN)/python -m bench.scaling
 
 bench-servers:
 	@if [ -z "$(NPM)" ]; then echo "npm is missing: the benchmark compares with the original, on Node"; exit 1; fi
