@@ -81,7 +81,7 @@ interop-clients: $(VENV)/dev.stamp
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps --target .interop socketclusterclient==1.3.4; fi
 	@if [ -z "$(NPM)" ]; then echo "npm is missing: the interop tests need Node and npm"; \
 	elif [ ! -f tests/interop/js/node_modules/.stamp ] || [ tests/interop/js/package.json -nt tests/interop/js/node_modules/.stamp ]; then \
-		echo "Fetching the JavaScript clients"; \
+		echo "Fetching the JavaScript clients and servers"; \
 		npm install --silent --prefix tests/interop/js --no-audit --no-fund --no-package-lock && touch tests/interop/js/node_modules/.stamp; fi
 
 # What several workers, and an engine between them, cost: the figures of docs/scaling.md.

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
 
 from interop.matrix import table
-from socketcluster import AGServer
+from interop.servers import npm_server
+from socketcluster import AGClientSocket, AGServer
 from support import Running
 
 MakeServer = Callable[..., Awaitable[AGServer]]
+MakeClient = Callable[..., AGClientSocket]
 
 
 @pytest.fixture
@@ -39,14 +41,39 @@ async def make_server() -> AsyncIterator[MakeServer]:
         await server.close()
 
 
+@pytest.fixture
+async def make_client() -> AsyncIterator[MakeClient]:
+    """Make clients of a server (or a port); they are closed at the end."""
+    clients: list[AGClientSocket] = []
+
+    def make(server: AGServer | int, **options: Any) -> AGClientSocket:
+        port = server if isinstance(server, int) else server.source_port
+        client = AGClientSocket(**{"hostname": "127.0.0.1", "port": port, **options})
+        clients.append(client)
+        return client
+
+    yield make
+    for client in clients:
+        client.disconnect()
+        await client.wait_closed()
+
+
+@pytest.fixture(scope="session")
+def npm_20() -> Iterator[int]:
+    """The port of a real socketcluster-server 20."""
+    with npm_server("server20") as port:
+        yield port
+
+
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Print the interop matrix."""
+    """Print the interop matrices."""
     reports = [
         report
         for outcome in ("passed", "failed")
         for report in terminalreporter.stats.get(outcome, ())
     ]
-    if lines := table(reports):
-        terminalreporter.section("Clients understood")
-        for line in lines:
-            terminalreporter.write_line(line)
+    for kind, title in (("client", "Clients understood"), ("server", "Servers understood")):
+        if lines := table(reports, kind):
+            terminalreporter.section(title)
+            for line in lines:
+                terminalreporter.write_line(line)

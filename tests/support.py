@@ -13,7 +13,7 @@ import pytest
 import websockets
 from websockets.asyncio.client import ClientConnection
 
-from socketcluster import AGServer, AGServerSocket
+from socketcluster import AGClientSocket, AGServer, AGServerSocket
 
 TIMEOUT = 10.0
 
@@ -215,3 +215,21 @@ class Running:
         for result in results:
             if isinstance(result, Exception):
                 raise result
+
+
+def record(client: AGClientSocket) -> list[tuple[str, Any]]:
+    """(name, event) of everything that a client emits from now on, in order."""
+    found: list[tuple[str, Any]] = []
+    emit = client.emit
+
+    def recording(event: str, data: Any = None) -> None:
+        found.append((event, data))
+        emit(event, data)
+
+    client.emit = recording  # type: ignore[method-assign]
+    return found
+
+
+def names(found: list[tuple[str, Any]]) -> list[str]:
+    """The names alone."""
+    return [name for name, _ in found]

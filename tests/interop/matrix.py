@@ -1,20 +1,20 @@
-"""The table of clients and scenarios at the end of a test run."""
+"""The tables of clients, and of servers, and scenarios at the end of a test run."""
 
 from __future__ import annotations
 
 from typing import Any
 
 
-def table(reports: list[Any]) -> list[str]:
-    """Lines of the table, from the properties that the interop tests recorded."""
+def table(reports: list[Any], kind: str) -> list[str]:
+    """Lines of the table of a kind, "client" or "server", from what the interop tests recorded."""
     results: dict[str, dict[str, bool | None]] = {}
     notes: list[str] = []
     for report in reports:
         found = dict(getattr(report, "user_properties", ()))
-        if "client" in found and report.when == "call":
-            results[found["client"]] = found["results"]
+        if kind in found and report.when == "call":
+            results[found[kind]] = found["results"]
             for scenario, why in found.get("unsupported", {}).items():
-                notes.append(f"n/a: {scenario} of {found['client']}: {why}")
+                notes.append(f"n/a: {scenario} of {found[kind]}: {why}")
     if not results:
         return []
     scenarios = list(dict.fromkeys(s for found in results.values() for s in found))
@@ -22,8 +22,8 @@ def table(reports: list[Any]) -> list[str]:
     lines = [" " * first + "  " + "  ".join(results)]
     for scenario in scenarios:
         cells = []
-        for client, found in results.items():
+        for name, found in results.items():
             shown = {True: "ok", False: "FAILED", None: "n/a"}[found.get(scenario, False)]
-            cells.append(shown.center(len(client)))
+            cells.append(shown.center(len(name)))
         lines.append(scenario.ljust(first) + "  " + "  ".join(cells))
     return lines + notes

@@ -9,9 +9,16 @@ from typing import Any
 from socketcluster import AGRequest, AGServer, AGServerSocket
 from support import Running
 
+KEY = "the key of the tests, which is long enough"
+USERS = ("alice", "bob", "kate")
+
 
 class OddError(Exception):
     """An error with a name of its own."""
+
+
+class FailedLoginError(Exception):
+    """An unknown user."""
 
 
 class Application:
@@ -29,6 +36,7 @@ class Application:
         self.running.start(self._count_batches(socket))
         self.running.start(self._notes(socket))
         self.running.start(self._disconnects(socket))
+        self.running.start(self._raw(socket))
         answers: dict[str, Callable[[AGServerSocket, Any], Coroutine[Any, Any, Any]]] = {
             "echo": self._echo,
             "fail": self._fail,
@@ -36,6 +44,8 @@ class Application:
             "login": self._login,
             "logout": self._logout,
             "who": self._who,
+            "set auth key": self._set_key,
+            "answer after": self._answer_after,
             "publish for me": self._publish,
             "what was published": self._was_published,
             "kick me": self._kick,
@@ -55,7 +65,7 @@ class Application:
     async def _answer(self, socket: AGServerSocket, request: AGRequest, answer: Any) -> None:
         try:
             request.end(await answer(socket, request.data))
-        except OddError as error:
+        except (OddError, FailedLoginError) as error:
             request.error(error)
 
     async def _notes(self, socket: AGServerSocket) -> None:
@@ -65,6 +75,10 @@ class Application:
     async def _disconnects(self, socket: AGServerSocket) -> None:
         async for code in socket.receiver("disconnect me"):
             socket.disconnect(code, "Enough")
+
+    async def _raw(self, socket: AGServerSocket) -> None:
+        async for data in socket.receiver("send me raw"):
+            socket.send(data)
 
     async def _echo(self, socket: AGServerSocket, data: Any) -> Any:
         return data
@@ -76,6 +90,8 @@ class Application:
         return await socket.invoke("double", data)
 
     async def _login(self, socket: AGServerSocket, data: Any) -> None:
+        if data["name"] not in USERS:
+            raise FailedLoginError("Failed to login")
         await socket.set_auth_token({"name": data["name"]}, expires_in=600)
 
     async def _logout(self, socket: AGServerSocket, data: Any) -> None:
@@ -84,11 +100,19 @@ class Application:
     async def _who(self, socket: AGServerSocket, data: Any) -> Any:
         return socket.auth_token
 
+    async def _set_key(self, socket: AGServerSocket, key: str) -> None:
+        self.server.signature_key = self.server.verification_key = key
+
+    async def _answer_after(self, socket: AGServerSocket, milliseconds: int) -> str:
+        await asyncio.sleep(milliseconds / 1000)
+        return "late"
+
     async def _publish(self, socket: AGServerSocket, data: Any) -> None:
         await self.server.exchange.invoke_publish("room", data)
 
     async def _was_published(self, socket: AGServerSocket, data: Any) -> Any:
-        return self.published
+        published, self.published[:] = list(self.published), []
+        return published
 
     async def _kick(self, socket: AGServerSocket, data: Any) -> None:
         await socket.kick_out(data, "Out")

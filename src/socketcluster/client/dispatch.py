@@ -17,6 +17,7 @@ from socketcluster.errors import (
     internal_error,
 )
 from socketcluster.events import MessageEvent, RawEvent
+from socketcluster.protocol.frames import may_be_sent
 from socketcluster.protocol.packets import Packet, Publication, PublishPacket, readable
 from socketcluster.protocol.state import OPEN
 from socketcluster.request import AGRequest
@@ -76,7 +77,8 @@ def _dispatch(socket: AGClientSocket, packet: Packet | PublishPacket, message: b
         elif socket.get_listener_consumer_count("raw"):
             socket.emit("raw", RawEvent(readable(message)))
     elif packet.cid is None:
-        handler = _EVENTS.get(event)
+        version = socket.options.protocol_version
+        handler = (_EVENTS if version == 2 else _EVENTS_OF_VERSION_1).get(event)
         if handler is not None:
             handler(socket, packet.data)
         else:
@@ -136,6 +138,15 @@ def _token_call(socket: AGClientSocket, request: AGRequest) -> None:
         request.error(_no_token())
 
 
+def _told_to_leave(socket: AGClientSocket, data: Any) -> None:
+    # How servers of protocol 1 say why they close: their close frame has only the code.
+    code = data.get("code") if isinstance(data, dict) else None
+    link = socket.link
+    if link is not None and type(code) is int and may_be_sent(code):
+        reason = data.get("data")
+        link.close(code, reason if isinstance(reason, str) else None)
+
+
 def _no_token() -> InvalidMessageError:
     return InvalidMessageError("No token data provided by #setAuthToken event")
 
@@ -155,6 +166,7 @@ _EVENTS: dict[str, Callable[[AGClientSocket, Any], object]] = {
     "#setAuthToken": _token_event,
     "#removeAuthToken": _token_taken,
 }
+_EVENTS_OF_VERSION_1 = {**_EVENTS, "#disconnect": _told_to_leave}
 _PROCEDURES: dict[str, Callable[[AGClientSocket, AGRequest], None]] = {
     "#setAuthToken": _token_call,
     "#removeAuthToken": _token_taken_call,

@@ -90,6 +90,7 @@ class Link:
         self.writer: ClientWriter | None = None
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._task = asyncio.ensure_future(self._open())
+        self._task.add_done_callback(self._opening_ended)
 
     # Opening
 
@@ -109,9 +110,11 @@ class Link:
         else:
             if self.state == CONNECTING:
                 await self._shake_hands()
-        finally:
-            if self._connection is None and not self.gone.done():
-                self.gone.set_result(None)
+
+    def _opening_ended(self, _: asyncio.Task[None]) -> None:
+        # Also of a task that was cancelled before it had begun.
+        if self._connection is None and not self.gone.done():
+            self.gone.set_result(None)
 
     async def _shake_hands(self) -> None:
         owner = self._owner
@@ -256,6 +259,7 @@ def connect_request(options: ClientOptions) -> ConnectRequest:
     return ConnectRequest(
         uri=options.uri(),
         max_payload=options.max_payload,
+        timeout=options.milliseconds("connect_timeout") / 1000,
         socket_path=options.socket_path,
         ssl=given.get("ssl"),
         headers=given.get("headers") or {},

@@ -6,12 +6,13 @@ Source: RFC 6455, section 4.1; picows 2.3.1, `ws_connect`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import re
 import socket
 import ssl
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -25,12 +26,13 @@ from picows import (
     WSUpgradeResponse,
     ws_connect,
 )
+from python_socks import ProxyError
 
 from socketcluster.engines.base import Connection, ConnectionHandler, DeflateOptions
 from socketcluster.engines.deflate import Deflate, DeflateOffer, InflateError
 from socketcluster.engines.messages import CLOSE, PING, FrameReceiver, Violation, close_code
 from socketcluster.errors import SocketProtocolError
-from socketcluster.protocol.frames import cut_reason, payload_start
+from socketcluster.protocol.frames import cut_reason, may_be_sent, payload_start
 
 CLOSE_SECONDS = 3.0
 """How long a server may take to answer a close frame."""
@@ -44,10 +46,12 @@ _quiet.propagate = False
 
 @dataclass(frozen=True, slots=True)
 class ConnectRequest:
-    """What a connection is opened with. `uri` is the whole URL, with the query."""
+    """What a connection is opened with. `uri` is the whole URL, with the query; `timeout`, for
+    the answer to the upgrade request, in seconds."""
 
     uri: str
     max_payload: int
+    timeout: float = 20.0
     socket_path: str | None = None
     ssl: ssl.SSLContext | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -79,48 +83,89 @@ class PicowsConnector:
         if context is None and request.uri.startswith("wss:"):
             context = ssl.create_default_context()
 
+        accepted: list[bool] = []
+
         def made(_: WSUpgradeRequest, response: WSUpgradeResponse) -> WSListener:
             answer = response.headers.get("Sec-WebSocket-Extensions")
             if answer and offer is None:
                 raise InflateError(1010)
             agreed = None if offer is None else offer.agreed(answer)
+            accepted.append(True)
             return PicowsClientConnection(handler, request.max_payload, agreed)
 
+        opening = _Opening(request.socket_path)
         try:
             await ws_connect(
                 made,
                 request.uri,
                 ssl_context=context,
-                websocket_handshake_timeout=None,
+                websocket_handshake_timeout=request.timeout,
                 logger_name=_quiet,
                 enable_auto_pong=False,
                 max_frame_size=request.max_payload,
                 extra_headers=headers,
                 max_redirects=0,
                 proxy=request.proxy,
-                socket_factory=_unix(request.socket_path),
+                socket_factory=opening.socket,
             )
-        except (OSError, WSError, InflateError, ValueError) as error:
-            raise SocketProtocolError(
-                f"Socket hung up: {request.uri} could not be opened: {said(error)}", _HUNG_UP
-            ) from error
-
-
-def _unix(path: str | None) -> Callable[[Any], Any] | None:
-    if path is None:
-        return None
-
-    async def connected(_: Any) -> socket.socket:
-        made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        made.setblocking(False)
-        try:
-            await asyncio.get_running_loop().sock_connect(made, path)
+        except (OSError, WSError, InflateError, ProxyError, ValueError) as error:
+            opening.abandon()
+            raise _not_opened(request, said(error)) from error
         except BaseException:
-            made.close()
+            opening.abandon()
             raise
-        return made
+        if not accepted:
+            raise _not_opened(request, "the server hung up without an answer")
 
-    return connected
+
+def _not_opened(request: ConnectRequest, why: str) -> SocketProtocolError:
+    return SocketProtocolError(
+        f"Socket hung up: {request.uri} could not be opened: {why}", _HUNG_UP
+    )
+
+
+class _Opening:
+    """The socket of a connection that is being opened: picows leaves it open when it is told to
+    give up while it waits for the answer to its upgrade request."""
+
+    def __init__(self, path: str | None) -> None:
+        self._path = path
+        self._made: socket.socket | None = None
+
+    async def socket(self, url: Any) -> socket.socket | None:
+        """A connected socket; it is picows that closes it."""
+        if self._path is not None:
+            self._made = await _connected(socket.AF_UNIX, self._path)
+            return self._made
+        if url.scheme.startswith("socks"):
+            return None
+        loop = asyncio.get_running_loop()
+        found = await loop.getaddrinfo(url.host, url.port, type=socket.SOCK_STREAM)
+        for number, (family, _, _, _, address) in enumerate(found):
+            try:
+                self._made = await _connected(family, address)
+                break
+            except OSError:
+                if number == len(found) - 1:
+                    raise
+        return self._made
+
+    def abandon(self) -> None:
+        """Have whatever waits for the socket notice its end."""
+        if self._made is not None:
+            with contextlib.suppress(OSError):
+                self._made.shutdown(socket.SHUT_RDWR)
+
+
+async def _connected(family: int, address: Any) -> socket.socket:
+    made = socket.socket(family, socket.SOCK_STREAM)
+    made.setblocking(False)
+    try:
+        await asyncio.get_running_loop().sock_connect(made, address)
+    except BaseException:
+        made.close()
+        raise
+    return made
 
 
 def said(error: BaseException) -> str:
@@ -244,7 +289,9 @@ class PicowsClientConnection(WSListener):
 
     def _send_close(self, code: int, reason: str) -> None:
         self._closing = True
-        payload = code.to_bytes(2, "big") + cut_reason(reason).encode()
+        payload = (
+            code.to_bytes(2, "big") + cut_reason(reason).encode() if may_be_sent(code) else b""
+        )
         self._transport.send(WSMsgType.CLOSE, payload)
 
     def abort(self) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from socketcluster.engines.base import ConnectionHandler
 from socketcluster.engines.deflate import Deflate, InflateError
+from socketcluster.protocol.frames import may_be_sent
 
 CONTINUATION, TEXT, BINARY = 0x0, 0x1, 0x2
 CLOSE, PING = 0x8, 0x9
@@ -149,9 +150,7 @@ def close_code(payload: bytes) -> int:
     if not payload:
         return 1005
     code = int.from_bytes(payload[:2], "big")
-    if len(payload) < 2 or not (
-        3000 <= code <= 4999 or (1000 <= code <= 1014 and code not in (1004, 1005, 1006))
-    ):
+    if len(payload) < 2 or not may_be_sent(code):
         raise Violation(1002, "Invalid close code")
     if not is_text(payload[2:]):
         raise Violation(1007, "Invalid UTF-8 in a close reason")

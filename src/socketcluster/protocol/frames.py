@@ -48,6 +48,11 @@ def close_frame(code: int, reason: str) -> bytes:
     return _frame(_CLOSE, code.to_bytes(2, "big") + cut_reason(reason).encode())
 
 
+def may_be_sent(code: int) -> bool:
+    """Whether a close frame may have this code (RFC 6455, section 7.4)."""
+    return 3000 <= code <= 4999 or (1000 <= code <= 1014 and code not in (1004, 1005, 1006))
+
+
 def cut_reason(reason: str) -> str:
     """A reason that fits into a close frame."""
     encoded = reason.encode("utf-8", "replace")[:MAX_REASON_BYTES]
