@@ -14,6 +14,7 @@ import websockets
 from websockets.asyncio.client import ClientConnection
 
 from socketcluster import AGClientSocket, AGServer, AGServerSocket
+from socketcluster.errors import ResourceLimitError
 
 TIMEOUT = 10.0
 
@@ -233,3 +234,13 @@ def record(client: AGClientSocket) -> list[tuple[str, Any]]:
 def names(found: list[tuple[str, Any]]) -> list[str]:
     """The names alone."""
     return [name for name, _ in found]
+
+
+def until_full(send: Callable[[], Any]) -> int:
+    """How often something can be sent before there is no room."""
+    for number in range(100_000):
+        try:
+            send()
+        except ResourceLimitError:
+            return number
+    raise AssertionError("There is always room")

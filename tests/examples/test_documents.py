@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import ssl
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from support import AnswerError, connected
+from socketcluster import AGServerSocket
+from support import AnswerError, Running, connected, until
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -80,3 +82,42 @@ async def test_middleware(make_server: Any) -> None:
         with pytest.raises(AnswerError, match="Please update"):
             await client.handshake()
         assert (await client.closed())[0] == 4500
+
+
+async def test_client(
+    make_server: Any, running: Running, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    page = module_of("client.md")
+    server = await make_server()
+    running.procedure(server, "add", sum)
+
+    async def login(socket: AGServerSocket) -> None:
+        async for request in socket.procedure("login"):
+            await socket.set_auth_token(request.data)
+            request.end()
+
+    running.on_connection(server, login)
+    await page.main(server.source_port)
+    async with page.patient(server.source_port) as socket:
+        await page.talk(socket)
+        running.start(page.answer(socket))
+        running.start(page.listen(socket))
+        await until(lambda: len(socket.procedures.get_consumer_stats_list_all()) == 1)
+        (other,) = server.clients.values()
+        assert await other.invoke("double", 21) == 42
+        await page.chat(socket)
+    async with page.remembering(server.source_port, str(tmp_path / "tokens")) as socket:
+        await page.login(socket)
+        await page.present(socket, socket.signed_auth_token)
+        assert socket.auth_state == "unauthenticated"
+    assert capsys.readouterr().out.splitlines() == [
+        "3",
+        "The server answered with an error: TypeError",
+        "room: hello",
+        "bob",
+        "True None",
+    ]
+    certificate = tmp_path / "ca.pem"
+    certificate.write_text("")
+    with pytest.raises(ssl.SSLError):  # It makes a context of the file.
+        page.private(str(certificate))

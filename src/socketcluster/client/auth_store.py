@@ -82,7 +82,7 @@ class FileTokenStore:
             tokens = json.loads(self._path.read_text("utf-8"))
         except FileNotFoundError:
             return {}
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"The token file {self._path} is not valid JSON: {error}") from error
         if not isinstance(tokens, dict) or not all(isinstance(t, str) for t in tokens.values()):
             raise ValueError(f"The token file {self._path} must hold one object of strings")

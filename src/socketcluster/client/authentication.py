@@ -37,9 +37,21 @@ class AuthStatus:
 
 
 class ClientAuth:
-    """The authentication of one client. Its state outlives connections."""
+    """The authentication of one client. Its state outlives connections.
 
-    __slots__ = ("_last_operation", "_socket", "signed_token", "state", "store", "token")
+    Attributes:
+        given_up: whether the token was taken away since it was last loaded.
+    """
+
+    __slots__ = (
+        "_last_operation",
+        "_socket",
+        "given_up",
+        "signed_token",
+        "state",
+        "store",
+        "token",
+    )
 
     def __init__(self, socket: AGClientSocket, store: TokenStore | None) -> None:
         self._socket = socket
@@ -47,12 +59,14 @@ class ClientAuth:
         self.state: str = UNAUTHENTICATED
         self.token: Any = None
         self.signed_token: str | None = None
+        self.given_up = False
         self._last_operation: asyncio.Task[None] | None = None
 
     async def load(self) -> str | None:
         """The token kept from before, after all saving and removing is done."""
         if self._last_operation is not None:
-            await self._last_operation
+            await asyncio.wait([self._last_operation])
+        self.given_up = False
         token = self.store.load_token(self._socket.auth_token_name)
         return await token if inspect.isawaitable(token) else token
 
@@ -88,6 +102,7 @@ class ClientAuth:
 
     def taken(self) -> None:
         """The server took the token away, or the client gives it up."""
+        self.given_up = True
         self.forget()
         self.unauthenticated()
 
@@ -117,7 +132,7 @@ class ClientAuth:
         done: Callable[[Any], None],
     ) -> None:
         if previous is not None:
-            await previous
+            await asyncio.wait([previous])
         try:
             result = operation()
             if inspect.isawaitable(result):

@@ -11,6 +11,7 @@ import msgspec
 from socketcluster.errors import (
     BadConnectionError,
     InvalidMessageError,
+    ResourceLimitError,
     UnknownProcedureError,
     dehydrate_error,
     hydrate_error,
@@ -85,12 +86,20 @@ def _dispatch(socket: AGClientSocket, packet: Packet | PublishPacket, message: b
             socket.receivers.write(event, packet.data)
     else:
         request = AGRequest(socket, packet.cid, event, packet.data, LinkResponder(socket))
-        procedure = _PROCEDURES.get(event)
-        if procedure is not None:
-            procedure(socket, request)
-        elif not socket.procedures.write(event, request):
-            name = event if len(event) <= 100 else event[:100] + "…"
-            request.error(UnknownProcedureError(f"There is no procedure {name!r}"))
+        try:
+            _dispatch_call(socket, request)
+        except ResourceLimitError as error:  # There is no room for the answer.
+            socket.emit_error(error)
+
+
+def _dispatch_call(socket: AGClientSocket, request: AGRequest) -> None:
+    event = request.procedure
+    procedure = _PROCEDURES.get(event)
+    if procedure is not None:
+        procedure(socket, request)
+    elif not socket.procedures.write(event, request):
+        name = event if len(event) <= 100 else event[:100] + "…"
+        request.error(UnknownProcedureError(f"There is no procedure {name!r}"))
 
 
 def _published(socket: AGClientSocket, data: Any) -> None:

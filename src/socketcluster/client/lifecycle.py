@@ -6,11 +6,11 @@ Source: npm socketcluster-client, AGClientSocket.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from socketcluster.calling import PendingCalls
 from socketcluster.client.dispatch import receive, show_message
-from socketcluster.client.link import Link
+from socketcluster.client.link import Link, Opened
 from socketcluster.client.options import ClientOptions
 from socketcluster.client.reconnect import ReconnectOptions, Reconnector
 from socketcluster.client.transport import Connector, PicowsConnector
@@ -20,7 +20,6 @@ from socketcluster.errors import (
     InvalidActionError,
     InvalidArgumentsError,
     SocketProtocolError,
-    hydrate_error,
 )
 from socketcluster.events import (
     CloseEvent,
@@ -118,31 +117,29 @@ class Lifecycle:
         """See `LinkOwner`."""
         return await self._socket.auth.load()
 
-    def link_opened(self, status: dict[str, Any], token: str | None) -> None:
+    def link_opened(self, opened: Opened) -> None:
         """See `LinkOwner`."""
         socket = self._socket
         socket.state = OPEN
         socket.batch_after_handshake()
         socket.subscribed.hold_back()
-        socket.id = status.get("id")
-        timeout = status.get("pingTimeout")
-        if isinstance(timeout, int | float):
-            socket.ping_timeout = timeout
-        is_authenticated = status.get("isAuthenticated") is True
+        socket.id = opened.id
+        if opened.ping_timeout is not None:
+            socket.ping_timeout = opened.ping_timeout
+        is_authenticated = opened.is_authenticated and not socket.auth.given_up
         if is_authenticated:
-            socket.auth.authenticated(token)
+            socket.auth.authenticated(opened.token)
         else:
             socket.auth.unauthenticated()
         self.reconnector.attempts = 0
         if socket.options.auto_subscribe_on_connect:
             socket.subscribed.process_pending()
-        error = status.get("authError")
         event = ConnectEvent(
             socket.id or "",
             socket.ping_timeout,
             is_authenticated,
-            None if error is None else hydrate_error(error),
-            token,
+            opened.auth_error,
+            opened.token,
             socket.subscribed.process_pending,
         )
         socket.emit("connect", event)
@@ -167,7 +164,7 @@ class Lifecycle:
         failure = "disconnect" if opened else "connectAbort"
         if self.reconnector.connection_closed(code):
             # What was not sent yet can still be.
-            socket.calls.abort(failure, code, reason, socket.outbox.calls())
+            socket.calls.abort(failure, code, reason, socket.outbox)
         else:
             self._give_up(failure, code, reason)
         socket.pause_batching()
@@ -185,7 +182,6 @@ class Lifecycle:
 
     def _give_up(self, failure: str, code: int, reason: str | None) -> None:
         self._socket.calls.abort(failure, code, reason)
-        self._socket.give_up_waiting(failure, code, reason)
 
     def read(self, wanted: bool) -> None:
         """Read from the connection, or stop until the consumers have caught up."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from socketcluster.calling import PendingCalls
@@ -14,7 +15,7 @@ from socketcluster.client.options import ClientOptions
 from socketcluster.client.transport import Connector, ConnectRequest
 from socketcluster.client.writer import ClientWriter
 from socketcluster.engines.base import Connection, ConnectionHandler, DeflateOptions
-from socketcluster.errors import ResourceLimitError, SocketProtocolError
+from socketcluster.errors import ResourceLimitError, SocketProtocolError, hydrate_error
 from socketcluster.protocol.packets import BinaryMessage
 from socketcluster.protocol.state import (
     CLOSE_CONNECT_TIMEOUT,
@@ -27,6 +28,35 @@ from socketcluster.protocol.state import (
     PINGS,
 )
 from socketcluster.protocol.wire import Wire
+
+_LONGEST = 1e12
+"""Milliseconds that no ping timeout can have: it would be some thirty years."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What the server said of itself and of the client in the handshake; `ping_timeout` in
+    milliseconds, `token` is what it was shown."""
+
+    id: str | None
+    ping_timeout: float | None
+    is_authenticated: bool
+    auth_error: BaseException | None
+    token: str | None
+
+    @classmethod
+    def of(cls, status: Any, token: str | None) -> Opened:
+        """From the answer to the handshake; what has a wrong type counts as missing."""
+        status = status if isinstance(status, dict) else {}
+        id, timeout, error = (status.get(name) for name in ("id", "pingTimeout", "authError"))
+        is_number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
+        return cls(
+            id if isinstance(id, str) else None,
+            timeout if is_number and 0 < timeout < _LONGEST else None,
+            status.get("isAuthenticated") is True,
+            None if error is None else hydrate_error(error),
+            token,
+        )
 
 
 class LinkOwner(Protocol):
@@ -42,7 +72,7 @@ class LinkOwner(Protocol):
     async def load_token(self) -> str | None:
         """The token to show in the handshake. What it raises fails the handshake."""
 
-    def link_opened(self, status: dict[str, Any], token: str | None) -> None:
+    def link_opened(self, opened: Opened) -> None:
         """The handshake is complete."""
 
     def link_received(self, message: bytes, is_ping: bool) -> None:
@@ -71,6 +101,7 @@ class Link:
         "_ping_timeout",
         "_ping_timer",
         "_pong",
+        "_reading",
         "_task",
         "gone",
         "state",
@@ -85,6 +116,7 @@ class Link:
         self._ping_timeout = owner.options.milliseconds("connect_timeout") / 1000
         self._ping_timer: asyncio.TimerHandle | None = None
         self._last_ping = 0.0
+        self._reading = True
         self._connection: Connection | None = None
         self.state: str = CONNECTING
         self.writer: ClientWriter | None = None
@@ -121,6 +153,8 @@ class Link:
         event = "#handshake"
         try:
             token = await owner.load_token()
+            if self.state != CONNECTING:
+                return
             status = await owner.calls.call(
                 event,
                 owner.options.ack_timeout,
@@ -133,12 +167,11 @@ class Link:
             return
         if self.state == CONNECTING:
             self.state = OPEN
-            status = status if isinstance(status, dict) else {}
-            timeout = status.get("pingTimeout")
-            if isinstance(timeout, int | float) and not isinstance(timeout, bool) and timeout > 0:
-                self._ping_timeout = timeout / 1000
+            opened = Opened.of(status, token)
+            if opened.ping_timeout is not None:
+                self._ping_timeout = opened.ping_timeout / 1000
             self._heard_ping()
-            owner.link_opened(status, token)
+            owner.link_opened(opened)
 
     def _send_now(self, packet: dict[str, Any], cid: int) -> None:
         assert self.writer is not None
@@ -204,7 +237,9 @@ class Link:
         # One timer runs out at the earliest moment possible, rather than one per ping.
         due = self._last_ping + self._ping_timeout
         self._ping_timer = None
-        if asyncio.get_running_loop().time() >= due:
+        if not self._reading:
+            self._heard_ping()  # There may be one; it is not read.
+        elif asyncio.get_running_loop().time() >= due:
             self.close(CLOSE_PING_TIMEOUT)
         else:
             self._arm_ping_timer(due)
@@ -234,18 +269,21 @@ class Link:
             self._ping_timer.cancel()
         if self.writer is not None:
             self.writer.close()
-        if self._connection is None and self._task is not asyncio.current_task():
+        if self._task is not asyncio.current_task():
             self._task.cancel()
         self._owner.link_closed(code, reason, opened, cause)
 
     def pause_reading(self) -> None:
         """Read no more from the server until `resume_reading`."""
         if self._connection is not None and self.state != CLOSED:
+            self._reading = False
             self._connection.pause_reading()
 
     def resume_reading(self) -> None:
         """Undo `pause_reading`."""
-        if self._connection is not None and self.state != CLOSED:
+        if self._connection is not None and self.state != CLOSED and not self._reading:
+            self._reading = True
+            self._heard_ping()
             self._connection.resume_reading()
 
     def get_bytes_received(self) -> int:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from socketcluster.batching import Batching
 from socketcluster.calling import PendingCalls
 from socketcluster.client.outbox import Outbox
+from socketcluster.client.writer import ClientWriter
 from socketcluster.errors import BadConnectionError, TimeoutError
 from socketcluster.protocol.session import Settle
 from socketcluster.protocol.state import CLOSED, OPEN
@@ -49,7 +50,26 @@ class ClientMessagingMethods:
             InvalidArgumentsError: the codec cannot encode `data`.
             ResourceLimitError: more would wait than `max_outbound_buffer` allows.
         """
-        self._submit(event, None, _packet(event, data))
+        packet = _packet(event, data)
+        writer = self._connected()
+        if writer is not None:
+            writer.send(packet)
+            return
+
+        # It waits under a number of its own, as a call would.
+        def given_up(error: BaseException | None, _: Any) -> None:
+            self.outbox.discard(number)
+            if isinstance(error, TimeoutError):
+                error = TimeoutError(f"The {event} event was not sent within ack_timeout")
+            assert error is not None
+            self.emit_error(error)
+
+        number = self.calls.open(
+            event,
+            self.options.ack_timeout,
+            given_up,
+            lambda number: self.outbox.add(number, packet),
+        )
 
     async def invoke(
         self, event: str, data: Any = None, *, ack_timeout: float | timedelta | None = None
@@ -70,47 +90,46 @@ class ClientMessagingMethods:
         """
         timeout = self.options.milliseconds("ack_timeout") if ack_timeout is None else ack_timeout
         packet = _packet(event, data)
-        return await self.calls.call(event, timeout, lambda cid: self._submit(event, cid, packet))
+        number = 0
+
+        def send(cid: int) -> None:
+            nonlocal number
+            number = cid
+            self._send_call(cid, packet)
+
+        try:
+            return await self.calls.call(event, timeout, send)
+        finally:
+            self.outbox.discard(number)
 
     def open_call(self, event: str, data: Any, settle: Settle) -> int:
         """Call a procedure of the protocol's own on an open connection, without a time limit."""
         packet = _packet(event, data)
-        return self.calls.open(event, None, settle, lambda cid: self._submit(event, cid, packet))
+        return self.calls.open(event, None, settle, lambda cid: self._send_call(cid, packet))
 
-    def _submit(self, event: str, cid: int | None, packet: dict[str, Any]) -> None:
-        if cid is not None:
-            packet["cid"] = cid
+    def _send_call(self, cid: int, packet: dict[str, Any]) -> None:
+        packet["cid"] = cid
+        writer = self._connected()
+        if writer is None:
+            self.outbox.add(cid, packet)
+        else:
+            writer.send(packet)
+
+    def _connected(self) -> ClientWriter | None:
+        """What writes to the connection that is open; without one it connects."""
         if self.state == CLOSED:
             self.connect()
-        link = self.link
-        if self.state == OPEN and link is not None and link.writer is not None:
-            link.writer.send(packet)
-            return
-        timeout = self.options.milliseconds("ack_timeout") / 1000
-        self.outbox.add(event, cid, packet, asyncio.get_running_loop().time() + timeout)
+        return self.link.writer if self.state == OPEN and self.link is not None else None
 
     def send_waiting(self) -> None:
         """Send what waited for the connection that is open now."""
         assert self.link is not None
         assert self.link.writer is not None
-        now = asyncio.get_running_loop().time()
-        for waiting in self.outbox.take_all():
-            if waiting.cid is not None:
-                if waiting.cid in self.calls:
-                    self.link.writer.send(waiting.packet)
-            elif waiting.deadline > now:
-                self.link.writer.send(waiting.packet)
-            else:
-                self.emit_error(
-                    TimeoutError(f"The {waiting.event} event was not sent within ack_timeout")
-                )
-
-    def give_up_waiting(self, failure: str, code: int, reason: str | None) -> None:
-        """There will be no connection: what waits for one is lost, and that is said."""
-        for waiting in self.outbox.take_all():
-            if waiting.cid is None:
-                message = f"Event {waiting.event} was aborted due to a bad connection"
-                self.emit_error(BadConnectionError(message, failure, code, reason))
+        for number, packet, is_call in self.outbox.take_all():
+            if number in self.calls:
+                self.link.writer.send_accepted(packet)
+            if not is_call:
+                self.calls.forget(number)
 
     def send(self, data: str | bytes) -> None:
         """Send a raw message, text or binary. Without a connection it only emits an 'error'.

@@ -18,6 +18,7 @@ from socketcluster.validation import (
     from_documented,
     has_methods,
     milliseconds,
+    snake_case,
 )
 from socketcluster.validation import (
     wrong_option as _wrong,
@@ -44,7 +45,17 @@ _FLAGS = (
 )
 _LIMITS = ("max_payload", "max_inbound_backlog", "max_outbound_buffer")
 _WS_OPTIONS = ("ssl", "headers", "proxy", "per_message_deflate")
+_HOST = re.compile(r"[^\s/?#@]+:\d{1,5}").fullmatch
+_PROXY = re.compile(r"(https?|socks[45])://[^\s/?#]+/?").fullmatch
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
 _SCHEMES = {"ws": False, "http": False, "wss": True, "https": True}
+
+
+def _is_header(header: tuple[Any, Any]) -> bool:
+    name, value = header
+    if not isinstance(name, str) or not _HEADER_NAME(name) or not isinstance(value, str):
+        return False
+    return value.isascii() and value.isprintable()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +159,7 @@ class ClientOptions:
 
     def _check_place(self) -> None:
         if self.host is not None:
-            if not isinstance(self.host, str) or not re.fullmatch(r".+:\d{2,5}", self.host):
+            if not isinstance(self.host, str) or not _HOST(self.host):
                 raise _wrong("host", "of the form 'hostname:port'", self.host)
             for name in ("hostname", "port"):
                 if getattr(self, name) is not None:
@@ -163,7 +174,7 @@ class ClientOptions:
             raise _wrong("port", "an integer from 1 to 65535", self.port)
         if self.protocol_scheme not in (None, "ws", "wss"):
             raise _wrong("protocol_scheme", "'ws' or 'wss'", self.protocol_scheme)
-        if not isinstance(self.path, str) or not self.path.startswith("/"):
+        if not isinstance(self.path, str) or not re.fullmatch(r"/[^\s?#]*", self.path):
             raise _wrong("path", "a URL path that starts with '/'", self.path)
         if not isinstance(self.query, Mapping | str):
             raise _wrong("query", "a mapping or a text", self.query)
@@ -182,6 +193,11 @@ class ClientOptions:
             value = getattr(self, name)
             if value is not None and not isinstance(value, str):
                 raise _wrong(name, "a text", value)
+        if not isinstance(self.timestamp_param, str) or not self.timestamp_param:
+            raise _wrong("timestamp_param", "a text", self.timestamp_param)
+        self._check_ws_options()
+
+    def _check_ws_options(self) -> None:
         if not isinstance(self.ws_options, Mapping):
             raise _wrong("ws_options", "a mapping", self.ws_options)
         for name in self.ws_options:
@@ -193,6 +209,16 @@ class ClientOptions:
         context = self.ws_options.get("ssl")
         if context is not None and not isinstance(context, ssl.SSLContext):
             raise _wrong("ws_options", "given an ssl.SSLContext as 'ssl'", context)
+        deflate = self.ws_options.get("per_message_deflate")
+        if deflate is not None and type(deflate) is not bool:
+            raise _wrong("ws_options", "given True or False as 'per_message_deflate'", deflate)
+        proxy = self.ws_options.get("proxy")
+        if proxy is not None and not (isinstance(proxy, str) and _PROXY(proxy)):
+            expected = "given a URL like 'http://host:3128' or 'socks5://host:1080' as 'proxy'"
+            raise _wrong("ws_options", expected, proxy)
+        headers = self.ws_options.get("headers") or {}
+        if not isinstance(headers, Mapping) or not all(map(_is_header, headers.items())):
+            raise _wrong("ws_options", "given a mapping of header lines as 'headers'", headers)
 
     @property
     def scheme(self) -> str:
@@ -221,6 +247,8 @@ class ClientOptions:
         )
         if self.timestamp_requests:
             query[self.timestamp_param] = int(time.time() * 1000)
+        texts = {True: "true", False: "false"}
+        query = {n: texts[v] if isinstance(v, bool) else v for n, v in query.items()}
         encoded = urlencode(query, doseq=True)
         return f"{self.scheme}://{self.place()}{self.path}{'?' if encoded else ''}{encoded}"
 
@@ -245,7 +273,11 @@ class ClientOptions:
         Raises:
             InvalidOptionsError: an unknown name or a wrong value.
         """
-        return cls.of(**from_documented(options, WITHOUT_EFFECT))
+        given = from_documented(options, WITHOUT_EFFECT)
+        ws_options = given.get("ws_options")
+        if isinstance(ws_options, Mapping):
+            given["ws_options"] = {snake_case(str(n)): value for n, value in ws_options.items()}
+        return cls.of(**given)
 
 
 def url_options(url: str) -> dict[str, Any]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections import deque
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -13,20 +11,8 @@ from socketcluster.client.writer import buffer_full
 from socketcluster.protocol.wire import Wire
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """One packet. An event (`cid` None) is given up after `deadline`, in the loop's seconds; a
-    call is given up when nobody waits for its answer any more."""
-
-    event: str
-    cid: int | None
-    packet: Any
-    size: int
-    deadline: float
-
-
 class Outbox:
-    """Packets that wait for a connection; at most `limit` bytes."""
+    """Packets that wait for a connection, each under its number; at most `limit` bytes."""
 
     __slots__ = ("_limit", "_size", "_waiting", "_wire")
 
@@ -34,9 +20,9 @@ class Outbox:
         self._wire = wire
         self._limit = limit
         self._size = 0
-        self._waiting: deque[Waiting] = deque()
+        self._waiting: dict[int, tuple[Any, int, bool]] = {}
 
-    def add(self, event: str, cid: int | None, packet: dict[str, Any], deadline: float) -> None:
+    def add(self, number: int, packet: dict[str, Any]) -> None:
         """Keep a packet, as it is now.
 
         Raises:
@@ -49,18 +35,24 @@ class Outbox:
         if type(kept) is not msgspec.Raw:
             kept = copy.deepcopy(kept)
         self._size += size
-        self._waiting.append(Waiting(event, cid, kept, size, deadline))
+        self._waiting[number] = (kept, size, "cid" in packet)
+
+    def discard(self, number: int) -> None:
+        """Keep a packet no longer."""
+        _, size, _ = self._waiting.pop(number, (None, 0, False))
+        self._size -= size
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def calls(self) -> set[int]:
-        """The numbers of the calls that wait."""
-        return {waiting.cid for waiting in self._waiting if waiting.cid is not None}
+    def __contains__(self, number: object) -> bool:
+        return number in self._waiting
 
-    def take_all(self) -> list[Waiting]:
-        """Everything, to be sent or given up."""
-        taken = list(self._waiting)
+    def take_all(self) -> list[tuple[int, Any, bool]]:
+        """(number, packet, whether it is a call) of all, to be sent."""
+        taken = [
+            (number, packet, is_call) for number, (packet, _, is_call) in self._waiting.items()
+        ]
         self._waiting.clear()
         self._size = 0
         return taken

@@ -80,7 +80,7 @@ def reconnect_delay(
     try:
         delay = first * options.multiplier**attempt
     except OverflowError:
-        return round(longest)
+        delay = longest if first else 0
     return round(min(delay, longest))
 
 

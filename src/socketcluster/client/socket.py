@@ -16,6 +16,7 @@ from typing import Any, Self
 
 from socketcluster.batching import Batching
 from socketcluster.calling import PendingCalls
+from socketcluster.client.auth_store import MemoryTokenStore
 from socketcluster.client.authentication import ClientAuth, ClientAuthMethods
 from socketcluster.client.lifecycle import Lifecycle
 from socketcluster.client.link import Link
@@ -33,7 +34,7 @@ from socketcluster.events import (
 )
 from socketcluster.protocol import state as states
 from socketcluster.protocol.wire import Wire
-from socketcluster.streams import Gauge, ProcedureMethods, ReceiverMethods, StreamDemux
+from socketcluster.streams import Gauge, ProcedureMethods, ReceiverMethods, StreamDemux, StreamItem
 
 logger = logging.getLogger("socketcluster.client")
 
@@ -181,6 +182,8 @@ class AGClientSocket(
             self.disconnect(1000, reason)
             self._configure(changed)
             self.lifecycle.configure(changed)
+            if "auth_engine" in options:
+                self.auth.store = changed.auth_engine or MemoryTokenStore()
         self.lifecycle.connect()
 
     def disconnect(self, code: int = 1000, reason: str | None = None) -> None:
@@ -213,16 +216,23 @@ class AGClientSocket(
         closed = self.listener("close").create_consumer()
         connected = self.listener("connect").create_consumer()
         self.connect()
-        waiting = [asyncio.ensure_future(c.next()) for c in (connected, closed)]
+        waiting: list[asyncio.Future[StreamItem[Any]]] = [
+            asyncio.ensure_future(c.next()) for c in (connected, closed)
+        ]
         try:
             if self.state == states.CONNECTING:
                 await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             if self.state == states.OPEN:
                 return self
+            end = waiting[1].result().value
+            assert end is not None
             cause = (await errors.next()).value if errors.get_backpressure() else None
-            raise BadConnectionError("The connection could not be made", "connectAbort") from (
-                None if cause is None else cause.error
-            )
+            raise BadConnectionError(
+                f"The connection could not be made: {end.reason or end.code}",
+                "connectAbort",
+                end.code,
+                end.reason,
+            ) from (None if cause is None else cause.error)
         except BaseException:
             await self._leave()
             raise
@@ -269,7 +279,8 @@ class AGClientSocket(
     def emit_error(self, error: BaseException) -> None:
         """Emit 'error'; without a listener it is logged, in one line."""
         if self.get_listener_consumer_count("error") == 0:
-            logger.warning("%s: %s", type(error).__name__, error)
+            text = f"{type(error).__name__}: {error}"
+            logger.warning("%s", "".join(c if c.isprintable() else " " for c in text))
         self.emit("error", ErrorEvent(error))
 
     def _backlog_changed(self, full: bool) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from socketcluster.channel import AGChannel, ChannelMethods
 from socketcluster.client.reconnect import ReconnectOptions, reconnect_delay
-from socketcluster.errors import BadConnectionError
+from socketcluster.errors import BadConnectionError, InvalidArgumentsError, SocketClusterError
 from socketcluster.events import (
     KickOutEvent,
     SubscribeEvent,
@@ -61,6 +61,12 @@ class Subscriptions:
 
     def subscribe(self, name: str, options: dict[str, Any]) -> None:
         """Want a channel; of one already wanted only the options change."""
+        if not isinstance(name, str):
+            raise InvalidArgumentsError(f"A channel's name must be a text, not {name!r}")
+        priority = options.get("priority", 0)
+        if isinstance(priority, bool) or not isinstance(priority, int | float):
+            raise InvalidArgumentsError(f"The priority must be a number, not {priority!r}")
+        self._socket.wire.encode(options.get("data"))  # Which raises now rather than later.
         known = self.channels.get(name)
         if known is not None:
             known.options = options
@@ -73,9 +79,9 @@ class Subscriptions:
         known = self.channels.get(name)
         if known is None:
             return
-        self._left(known, UNSUBSCRIBED)
         if self._socket.state == OPEN:
             self._socket.transmit("#unsubscribe", self.decorated(name))
+        self._left(known, UNSUBSCRIBED)
 
     def decorated(self, name: str) -> str:
         """The channel's name on the wire."""
@@ -118,16 +124,20 @@ class Subscriptions:
         self._stop_retrying(known)
         sent = known.sent_options()
         data = {"channel": self.decorated(known.name), **sent}
-        known.cid = socket.open_call(
-            "#subscribe", data, lambda error, _: self._answered(known, sent, error)
-        )
+        try:
+            known.cid = socket.open_call(
+                "#subscribe", data, lambda error, _: self._answered(known, sent, error)
+            )
+        except SocketClusterError as error:  # There is no room, or the data cannot be encoded.
+            self._failed(known, sent, error)
+            return
         socket.emit("subscribeRequest", SubscribeRequestEvent(known.name, sent))
 
     def _answered(
         self, known: Subscription, sent: dict[str, Any], error: BaseException | None
     ) -> None:
         known.cid = None
-        if isinstance(error, BadConnectionError):
+        if isinstance(error, BadConnectionError) and not error.is_remote:
             return  # It is asked for again on the next connection.
         if error is not None:
             self._failed(known, sent, error)
@@ -209,6 +219,10 @@ class SubscriptionMethods(ChannelMethods):
         0) says in what order channels are asked for on connect, `data` goes to the server.
         Returns the channel, whose `async for` yields what is published; a consumer made before
         the server has answered misses nothing.
+
+        Raises:
+            InvalidArgumentsError: a name that is no text, a priority that is no number, or data
+                that the codec cannot encode.
         """
         options: dict[str, Any] = {"wait_for_auth": wait_for_auth}
         if priority is not None:

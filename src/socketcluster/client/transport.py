@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import re
 import socket
 import ssl
 from collections.abc import Mapping, Sequence
@@ -135,7 +134,7 @@ class _Opening:
     async def socket(self, url: Any) -> socket.socket | None:
         """A connected socket; it is picows that closes it."""
         if self._path is not None:
-            self._made = await _connected(socket.AF_UNIX, self._path)
+            self._made = await _connected(_UnixSocket(), self._path)
             return self._made
         if url.scheme.startswith("socks"):
             return None
@@ -143,7 +142,8 @@ class _Opening:
         found = await loop.getaddrinfo(url.host, url.port, type=socket.SOCK_STREAM)
         for number, (family, _, _, _, address) in enumerate(found):
             try:
-                self._made = await _connected(family, address)
+                made = socket.socket(family, socket.SOCK_STREAM)
+                self._made = await _connected(made, address)
                 break
             except OSError:
                 if number == len(found) - 1:
@@ -157,8 +157,20 @@ class _Opening:
                 self._made.shutdown(socket.SHUT_RDWR)
 
 
-async def _connected(family: int, address: Any) -> socket.socket:
-    made = socket.socket(family, socket.SOCK_STREAM)
+class _UnixSocket(socket.socket):
+    """A Unix socket as picows sees it: it sets TCP options, which a Unix socket has not."""
+
+    def __init__(self) -> None:
+        super().__init__(socket.AF_UNIX, socket.SOCK_STREAM)
+
+    def setsockopt(self, *args: Any) -> None:
+        pass
+
+    def getsockopt(self, *args: Any) -> Any:
+        return 0
+
+
+async def _connected(made: socket.socket, address: Any) -> socket.socket:
     made.setblocking(False)
     try:
         await asyncio.get_running_loop().sock_connect(made, address)
@@ -174,12 +186,9 @@ def said(error: BaseException) -> str:
         return "the server chose an extension that was not offered"
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate does not verify: {error.verify_message}"
-    if isinstance(error, OSError) and not isinstance(error, ssl.SSLError | socket.gaierror):
-        # asyncio has a text of its own, with every address that it tried.
-        numbers = re.findall(r"\[Errno (\d+)\]", str(error))
-        if numbers:
-            return ", ".join(dict.fromkeys(os.strerror(int(number)) for number in numbers))
-    return (error.strerror if isinstance(error, OSError) else None) or str(error) or repr(error)
+    if isinstance(error, socket.gaierror | ssl.SSLError) or not isinstance(error, OSError):
+        return str(error) or repr(error)
+    return os.strerror(error.errno) if error.errno else str(error) or repr(error)
 
 
 class PicowsClientConnection(WSListener):
@@ -223,6 +232,7 @@ class PicowsClientConnection(WSListener):
             # picows found that the server broke the protocol, and has told it so.
             self._code, self._reason = int(sent.code.value), sent.reason or ""
         self._closing = True
+        self._ending = asyncio.ensure_future(_end(transport))
         self._handler.connection_lost(self._code, self._reason)
 
     def pause_writing(self) -> None:
@@ -308,6 +318,12 @@ class PicowsClientConnection(WSListener):
         """See `Connection.resume_reading`."""
         if not self._closing:
             self._transport.underlying_transport.resume_reading()
+
+
+async def _end(transport: WSTransport) -> None:
+    # What picows made of it is known already; it would be logged if nobody asked for it.
+    with contextlib.suppress(Exception):
+        await transport.wait_disconnected()
 
 
 _: type[Connection] = PicowsClientConnection

@@ -1,0 +1,420 @@
+"""Events, calls and raw messages both ways; batches; back-pressure; figures."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from client.fakes import Peer, fake_server
+from socketcluster import AGServer
+from socketcluster.codecs.minbin import MinBinCodec
+from socketcluster.errors import (
+    BadConnectionError,
+    InvalidActionError,
+    InvalidArgumentsError,
+    SocketClusterError,
+    TimeoutError,
+    UnknownProcedureError,
+)
+from support import Running, record, soon, until, until_full
+
+
+async def connected(server: AGServer, make_client: Any, **options: Any) -> tuple[Any, Any]:
+    """(the client, the server's socket of it)."""
+    client = make_client(server, **options)
+    await client.listener("connect").once(4000)
+    return client, server.clients[client.id]
+
+
+async def test_calls(make_server: Any, make_client: Any, running: Running) -> None:
+    server = await make_server()
+    running.procedure(server, "echo")
+    running.procedure(server, "fail", lambda data: 1 // data)
+    client, _ = await connected(server, make_client)
+    values: list[Any] = [None, 0, "", [], {"a": [1.5, "é", None]}]
+    for data in values:
+        assert await client.invoke("echo", data) == data
+    calls = [client.invoke("echo", number) for number in range(100)]
+    assert await asyncio.gather(*calls) == list(range(100))
+    with pytest.raises(UnknownProcedureError):
+        await client.invoke("nobody")
+    with pytest.raises(SocketClusterError, match="division") as raised:
+        await client.invoke("fail", 0)
+    assert raised.value.name == "ZeroDivisionError"
+    assert len(client.calls) == 0
+
+
+@pytest.mark.parametrize("timeout", [30, timedelta(milliseconds=30)])
+async def test_a_call_has_a_timeout_of_its_own(
+    make_server: Any, make_client: Any, running: Running, timeout: Any
+) -> None:
+    server = await make_server()
+
+    async def never(socket: Any) -> None:
+        held = [request async for request in socket.procedure("never")]
+        del held
+
+    running.on_connection(server, never)
+    client, _ = await connected(server, make_client)
+    with pytest.raises(TimeoutError, match="never"):
+        await client.invoke("never", ack_timeout=timeout)
+    assert len(client.calls) == 0
+
+
+async def test_a_cancelled_call_is_forgotten(make_client: Any) -> None:
+    async def handle(peer: Peer) -> None:
+        await peer.handshake()
+        packet = await peer.call("call")
+        cancelled.set()
+        await peer.call("go on")
+        await peer.send({"rid": packet["cid"], "data": "late"})
+        await peer.send({"event": "then"})
+
+    cancelled = asyncio.Event()
+    async with fake_server(handle) as port:
+        client = make_client(port)
+        then = client.receiver("then").create_consumer()
+        calling = asyncio.create_task(client.invoke("call"))
+        await soon(cancelled.wait())
+        calling.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await calling
+        assert len(client.calls) == 0
+        client.transmit("go on")
+        await then.next(4000)
+
+
+async def test_what_cannot_be_encoded_is_refused_and_harms_nobody(
+    make_server: Any, make_client: Any, running: Running
+) -> None:
+    server = await make_server()
+    running.procedure(server, "echo")
+    client, _ = await connected(server, make_client)
+    client.start_batch()
+    for _ in range(2):
+        with pytest.raises(InvalidArgumentsError):
+            client.transmit("note", object())
+        with pytest.raises(InvalidArgumentsError):
+            await client.invoke("echo", {1, 2}.__iter__())
+        client.flush_batch()
+    assert await client.invoke("echo", 1) == 1
+    assert len(client.calls) == 0
+
+
+async def test_the_server_calls(make_server: Any, make_client: Any, running: Running) -> None:
+    server = await make_server()
+    client, socket = await connected(server, make_client)
+    requests = client.procedure("double").create_consumer()
+    calling = running.start(socket.invoke("double", 21))
+    request = (await requests.next(4000)).value
+    assert (request.procedure, request.data, request.socket) == ("double", 21, client)
+    request.end(42)
+    assert await calling == 42
+    with pytest.raises(InvalidActionError):
+        request.end(42)
+    refused = asyncio.create_task(socket.invoke("double", 0))
+    (await requests.next(4000)).value.error(ValueError("odd"))
+    with pytest.raises(Exception, match="odd"):
+        await refused
+    with pytest.raises(UnknownProcedureError):
+        await socket.invoke("nobody")
+
+
+async def test_an_answer_over_a_lost_connection_is_told(
+    make_server: Any, make_client: Any, running: Running
+) -> None:
+    server = await make_server()
+    client, socket = await connected(server, make_client)
+    requests = client.procedure("double").create_consumer()
+    calling = asyncio.create_task(socket.invoke("double", 21))
+    request = (await requests.next(4000)).value
+    client.reconnect()
+    await client.listener("connect").once(4000)
+    found = record(client)
+    request.end(42)
+    (error,) = [event.error for name, event in found if name == "error"]
+    assert isinstance(error, BadConnectionError)
+    with pytest.raises(BadConnectionError):
+        await calling
+
+
+async def test_raw_messages(make_server: Any, make_client: Any, running: Running) -> None:
+    server = await make_server()
+    client, socket = await connected(server, make_client)
+    there, here = running.collect(socket.listener("raw")), running.collect(client.listener("raw"))
+    messages = running.collect(client.listener("message"))
+    for message in ("text", b"\x00\x01"):
+        client.send(message)
+        socket.send(message)
+    await until(lambda: len(there) == len(here) == 2)
+    assert [event.message for event in there] == ["text", b"\x00\x01"]
+    assert [event.message for event in here] == ["text", b"\x00\x01"]
+    assert [event.message for event in messages] == ["text", b"\x00\x01"]
+
+
+async def test_a_raw_message_without_a_connection_is_an_error(make_client: Any) -> None:
+    client = make_client(1, auto_connect=False)
+    found = record(client)
+    client.send("text")
+    (error,) = [event.error for _, event in found]
+    assert isinstance(error, BadConnectionError)
+    assert client.state == "closed"
+
+
+async def test_codecs(make_server: Any, make_client: Any, running: Running) -> None:
+    server = await make_server(codec_engine=MinBinCodec())
+    running.procedure(server, "echo")
+    client = make_client(server, codec_engine=MinBinCodec(), auto_connect=False)
+    changing = [1]
+    calling = asyncio.create_task(client.invoke("echo", changing))
+    await asyncio.sleep(0)
+    changing.append(2)  # What waits is kept as it was.
+    assert await calling == [1]
+    assert await client.invoke("echo", {"b": b"\x00\xff"}) == {"b": b"\x00\xff"}
+    assert client.decode(client.encode({"a": 1})) == {"a": 1}
+
+
+# Batches
+
+
+class Batches:
+    """A fake server that notes messages as they come."""
+
+    def __init__(self) -> None:
+        self.messages: list[Any] = []
+
+    async def handle(self, peer: Peer) -> None:
+        await peer.handshake()
+        while True:
+            packet = await peer.receive()
+            self.messages.append(packet)
+            for item in packet if isinstance(packet, list) else [packet]:
+                if "cid" in item:
+                    await peer.send({"rid": item["cid"]})
+
+
+async def test_a_batch_is_one_message(make_client: Any) -> None:
+    batches = Batches()
+    async with fake_server(batches.handle) as port:
+        client = make_client(port)
+        await client.listener("connect").once(4000)
+        assert not client.is_buffering_batch
+        client.start_batch()
+        assert client.is_buffering_batch
+        client.transmit("a", 1)
+        client.transmit("b")
+        client.flush_batch()
+        assert not client.is_buffering_batch
+        client.start_batch()
+        client.transmit("dropped")
+        client.cancel_batch()
+        await client.invoke("last")
+        assert batches.messages[0] == [{"event": "a", "data": 1}, {"event": "b"}]
+        assert [message["event"] for message in batches.messages[1:]] == ["last"]
+        client.start_batch()
+        client.transmit("at the end")
+        client.disconnect()
+        await until(lambda: len(batches.messages) == 3)
+
+
+async def test_batching_goes_on_over_connections(make_client: Any) -> None:
+    batches = Batches()
+    async with fake_server(batches.handle) as port:
+        client = make_client(port, batch_interval=10, auto_connect=False)
+        client.start_batching()
+        assert client.is_batching
+        for _ in range(2):
+            client.transmit("a")
+            client.transmit("b")
+            await until(lambda: bool(batches.messages))
+            assert batches.messages.pop() == [{"event": "a"}, {"event": "b"}]
+            client.disconnect()
+        client.connect()
+        await client.listener("connect").once(4000)
+        client.transmit("c")
+        client.stop_batching()
+        client.transmit("d")
+        await until(lambda: len(batches.messages) == 2)
+        assert batches.messages == [[{"event": "c"}], {"event": "d"}]
+        client.start_batching()
+        client.transmit("dropped")
+        client.cancel_batching()
+        assert not client.is_batching
+        await client.invoke("e")
+        assert [message["event"] for message in batches.messages[2:]] == ["e"]
+
+
+async def test_batching_after_the_handshake(make_client: Any) -> None:
+    batches = Batches()
+    async with fake_server(batches.handle) as port:
+        client = make_client(
+            port, batch_on_handshake=True, batch_on_handshake_duration=40, batch_interval=1000
+        )
+        for number in range(50):
+            client.subscribe(f"c{number}")
+        await until(lambda: len(client.subscriptions()) == 50)
+        (message,) = batches.messages
+        assert len(message) == 50
+        await until(lambda: not client.is_buffering_batch)
+        client.transmit("single")
+        await until(lambda: len(batches.messages) == 2)
+        assert batches.messages[1] == {"event": "single"}
+
+
+async def test_a_batch_that_was_accepted_is_sent(make_client: Any) -> None:
+    """The brackets and commas of a full batch do not make it too long."""
+    batches = Batches()
+    async with fake_server(batches.handle) as port:
+        client = make_client(port, max_outbound_buffer=2000)
+        await client.listener("connect").once(4000)
+        client.start_batch()
+        sent = until_full(lambda: client.transmit("n"))
+        client.flush_batch()
+        await until(lambda: len(batches.messages) == 1)
+        assert len(batches.messages[0]) == sent
+
+
+# Back-pressure and figures
+
+
+@pytest.mark.parametrize("kind", ["receiver", "channel"])
+async def test_a_slow_consumer_stops_the_reading_and_loses_nothing(
+    make_client: Any, kind: str
+) -> None:
+    sent = 0
+    ended = asyncio.Event()
+
+    async def handle(peer: Peer) -> None:
+        nonlocal sent
+        await peer.handshake(pingTimeout=50)
+        packet = await peer.call("#subscribe")
+        await peer.send({"rid": packet["cid"]})
+        await peer.call("go")
+        payload = "x" * 4000
+        while sent < 3000:
+            packet = {"event": "n", "data": [sent, payload]}
+            if kind == "channel":
+                packet = {"event": "#publish", "data": {"channel": "c", "data": packet["data"]}}
+            await peer.send(packet)
+            sent += 1
+        ended.set()
+        while True:
+            await peer.send("")
+            await asyncio.sleep(0.01)
+
+    async with fake_server(handle) as port:
+        client = make_client(port, max_inbound_backlog=10)
+        channel = client.subscribe("c")
+        stream = client.receiver("n") if kind == "receiver" else channel
+        consumer = stream.create_consumer()
+        await channel.listener("subscribe").once(4000)
+        client.transmit("go")
+        await until(lambda: consumer.get_backpressure() > 10)
+        # Longer than the ping timeout: pings that are not read are not missed.
+        await asyncio.sleep(0.15)
+        assert client.state == "open"
+        assert not ended.is_set()
+        assert client.get_backpressure() == consumer.get_backpressure() < 200
+        for number in range(3000):
+            assert (await consumer.next(4000)).value[0] == number
+        await soon(ended.wait())
+        assert client.state == "open"
+
+
+async def test_what_was_received_before_the_end_is_not_lost(
+    make_server: Any, make_client: Any
+) -> None:
+    async def handle(peer: Peer) -> None:
+        await peer.handshake()
+        for number in range(100):
+            await peer.send({"event": "n", "data": number})
+        await peer.ws.close(4600)
+
+    async with fake_server(handle) as port:
+        client = make_client(port, max_inbound_backlog=5)
+        consumer = client.receiver("n").create_consumer()
+        closed = client.listener("disconnect").create_consumer()
+        await until(lambda: consumer.get_backpressure() > 5)
+        assert [(await consumer.next(4000)).value for _ in range(100)] == list(range(100))
+        assert (await closed.next(4000)).value.code == 4600
+
+
+async def test_a_server_that_does_not_read(make_client: Any) -> None:
+    async def handle(peer: Peer) -> None:
+        await peer.handshake()
+        peer.ws.transport.pause_reading()
+        await peer.send({"event": "paused"})
+        await resume.wait()
+        peer.ws.transport.resume_reading()
+        await peer.call("last")
+        await peer.send({"event": "got it"})
+
+    resume = asyncio.Event()
+    async with fake_server(handle, max_size=None) as port:
+        client = make_client(port, max_outbound_buffer=1_000_000)
+        await client.receiver("paused").once(4000)
+        answer = client.receiver("got it").create_consumer()
+        assert until_full(lambda: client.transmit("note", "x" * 100_000)) > 5
+        assert client.state == "open"
+        assert 800_000 < client.get_outbound_buffer_size() <= 1_000_000
+        resume.set()
+        await until(lambda: client.get_outbound_buffer_size() == 0)
+        client.transmit("last")
+        await answer.next(4000)
+
+
+async def test_bytes_received(make_server: Any, make_client: Any, running: Running) -> None:
+    server = await make_server()
+    running.procedure(server, "echo")
+    client = make_client(server, auto_connect=False)
+    assert (client.get_bytes_received(), client.get_outbound_buffer_size()) == (0, 0)
+    await client.invoke("echo", "x" * 1000)
+    assert 1000 < client.get_bytes_received() < 1500
+    assert client.get_outbound_buffer_size() == 0
+
+
+@pytest.mark.parametrize("family", ["receiver", "procedure"])
+async def test_stream_management(make_server: Any, make_client: Any, family: str) -> None:
+    client, socket = await connected(await make_server(), make_client)
+    both = "procedures" if family == "procedure" else "receivers"
+    stream = getattr(client, family)
+    first, second = stream("a").create_consumer(), stream("b").create_consumer()
+
+    def call(name: str, *arguments: Any) -> Any:
+        return getattr(client, name)(*arguments)
+
+    calls = []
+    for number in range(3):
+        if family == "receiver":
+            socket.transmit("a", number)
+        else:
+            calls.append(asyncio.create_task(socket.invoke("a", number)))
+    await until(lambda: first.get_backpressure() == 3)
+    assert call(f"get_{family}_backpressure", "a") == 3
+    assert call(f"get_{family}_backpressure", "b") == 0
+    assert call(f"get_all_{both}_backpressure") == client.get_backpressure() == 3
+    assert call(f"get_{family}_consumer_backpressure", first.id) == 3
+    assert call(f"has_{family}_consumer", "a", first.id)
+    assert not call(f"has_{family}_consumer", "b", first.id)
+    assert call(f"has_any_{family}_consumer", second.id)
+    stats = call(f"get_all_{both}_consumer_stats_list")
+    assert [(entry.id, entry.stream, entry.backpressure) for entry in stats] == [
+        (first.id, "a", 3),
+        (second.id, "b", 0),
+    ]
+    assert call(f"get_{family}_consumer_stats_list", "b") == [stats[1]]
+    assert call(f"get_{family}_consumer_stats", first.id) == stats[0]
+    call(f"kill_{family}_consumer", first.id)
+    assert [value async for value in first] == []
+    call(f"close_{family}", "b")
+    assert [value async for value in second] == []
+    for end in (f"kill_{family}", f"close_all_{both}", f"kill_all_{both}"):
+        consumer = stream("c").create_consumer()
+        call(end, *(["c"] if end == f"kill_{family}" else []))
+        assert [value async for value in consumer] == []
+    assert call(f"get_all_{both}_consumer_stats_list") == []
+    for task in calls:
+        task.cancel()
