@@ -115,8 +115,7 @@ class Wire:
         if self._encode_json is None or type(data) not in _FLAT:
             return self.frame(packet)
         # What has nothing to look for in it is encoded without a detour.
-        payload = _ENCODE(packet)
-        return text_frame(payload)
+        return text_frame(_ENCODE(packet))
 
     def encode(self, packet: Any) -> str | bytes:
         """What the codec makes of a packet.

@@ -57,7 +57,15 @@ def dispatch(socket: AGServerSocket, packet: AnyPacket, message: bytes) -> Pendi
         return _user_event_through_middleware(socket, packet)
     if socket.auth.expires_at is not None:
         socket.auth.check_expiry()
-    _deliver(socket, packet, packet.data)
+    cid, procedures = packet.cid, socket._procedures
+    if cid is None or procedures is None:
+        _deliver(socket, packet, packet.data)
+        return None
+    # A call, as `_deliver` does it.
+    request = socket.server.make_request(socket, cid, event, packet.data)
+    socket.open_requests += 1
+    if not procedures.write(event, request):
+        _refuse_unknown(event, request)
     return None
 
 
@@ -100,8 +108,12 @@ def _deliver(socket: AGServerSocket, packet: AnyPacket, data: Any) -> None:
     request = socket.server.make_request(socket, cid, event, data)
     socket.open_requests += 1
     if not socket.write_procedure(event, request):
-        name = event if len(event) <= 100 else event[:100] + "…"
-        request.error(UnknownProcedureError(f"There is no procedure {name!r}"))
+        _refuse_unknown(event, request)
+
+
+def _refuse_unknown(event: str, request: Any) -> None:
+    name = event if len(event) <= 100 else event[:100] + "…"
+    request.error(UnknownProcedureError(f"There is no procedure {name!r}"))
 
 
 async def _user_event_through_middleware(socket: AGServerSocket, packet: AnyPacket) -> None:

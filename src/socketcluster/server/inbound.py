@@ -86,7 +86,17 @@ class Inbound:
         """A text message, as UTF-8, came in."""
         self.received += 1
         self.last_seen = self._ticker.now
-        if self._ending:
+        if (
+            self._task is None
+            and self._line is None
+            and not self._ending
+            and MIDDLEWARE_INBOUND_RAW not in self._middleware
+        ):
+            # The common case, with nothing to wait for.
+            pending = self._process(message)
+            if pending is not None:
+                self._task = asyncio.ensure_future(self._drain(pending))
+        elif self._ending:
             self._answer_only(message)
         elif self._line is not None or MIDDLEWARE_INBOUND_RAW in self._middleware:
             if self._line is None:
@@ -109,11 +119,7 @@ class Inbound:
 
     def _accept(self, message: bytes) -> None:
         if self._task is None:
-            try:
-                pending = self._process_message(message)
-            except Exception as error:
-                self._fault(error)
-                return
+            pending = self._process(message)
             if pending is not None:
                 self._task = asyncio.ensure_future(self._drain(pending))
         else:
@@ -161,40 +167,42 @@ class Inbound:
                 self._backlog = None
 
     def _process(self, message: bytes) -> Pending | None:
+        """Carry out a message; None when that is done, else the rest of it. It never raises."""
+        self.processed += 1
+        socket = self._socket
         try:
-            return self._process_message(message)
+            if socket._listeners_demux is not None and socket.has_listener("message"):
+                socket.emit("message", MessageEvent(readable(message)))
+            if message == self._pong:
+                self._pong_received()
+                return None
+            decoded = self._wire.decode(message)
+            if isinstance(decoded, list):
+                return self._process_batch(decoded, message)
+            return dispatch(socket, decoded, message)
+        except InvalidMessageError as error:
+            self._malformed_message(error)
         except Exception as error:
             self._fault(error)
-            return None
+        return None
+
+    def _pong_received(self) -> None:
+        if self._socket.state == CONNECTING:
+            self.reject_before_handshake()
+        else:
+            self._socket.auth.check_expiry()
+
+    def _malformed_message(self, error: InvalidMessageError) -> None:
+        self._socket.emit_error(error)
+        if self._socket.state == CONNECTING:
+            self.reject_before_handshake()
+        else:
+            self.malformed()
 
     def _fault(self, error: BaseException) -> None:
         """A fault of this server, or of something plugged into it: never of the client."""
         self._socket.server.report_fault(error)
         self._socket.disconnect(1011)
-
-    def _process_message(self, message: bytes) -> Pending | None:
-        self.processed += 1
-        socket = self._socket
-        if socket._listeners_demux is not None and socket.has_listener("message"):
-            socket.emit("message", MessageEvent(readable(message)))
-        if message == self._pong:
-            if socket.state == CONNECTING:
-                self.reject_before_handshake()
-            else:
-                socket.auth.check_expiry()
-            return None
-        try:
-            decoded = self._wire.decode(message)
-        except InvalidMessageError as error:
-            socket.emit_error(error)
-            if socket.state == CONNECTING:
-                self.reject_before_handshake()
-            else:
-                self.malformed()
-            return None
-        if isinstance(decoded, list):
-            return self._process_batch(decoded, message)
-        return dispatch(socket, decoded, message)
 
     def _process_batch(
         self, packets: list[Packet | PublishPacket], message: bytes
