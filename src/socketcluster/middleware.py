@@ -95,7 +95,7 @@ MiddlewareFunction = Callable[[MiddlewareStream], Awaitable[None]]
 class MiddlewareLine:
     """One middleware function at work for one socket, or for one upgrade."""
 
-    __slots__ = ("_deciding", "_ended", "_on_failure", "_task", "function", "stream")
+    __slots__ = ("_ended", "_on_failure", "_task", "_undecided", "function", "stream")
 
     def __init__(
         self,
@@ -107,7 +107,7 @@ class MiddlewareLine:
         self.stream = MiddlewareStream(type)
         self._on_failure = on_failure
         self._ended = False
-        self._deciding: set[asyncio.Future[tuple[str, Any]]] = set()
+        self._undecided: set[_Undecided] = set()
         self._task = asyncio.ensure_future(self._run())
 
     @property
@@ -134,34 +134,58 @@ class MiddlewareLine:
             failure.__cause__ = cause
             self._on_failure(failure)
 
-    async def decide(self, action: AGAction) -> Any:
-        """Put an action before the function; returns its data, maybe replaced by the function.
+    def put(self, action: AGAction, then: Then) -> None:
+        """Put an action before the function; `then(blocked, data)` is called once: with None and
+        the data, maybe replaced by the function, or with why it may not pass. The caller must not
+        keep the action: one that the function drops undecided is blocked at once.
+        """
+        if self._ended:
+            then(Blocked(self._silent(action.type), None), None)
+            return
+        undecided = _Undecided(self, action.type, then)
+        self._undecided.add(undecided)
+        action.on_decided(undecided)
+        self.stream.write(action)
+
+    async def decide(self, actions: list[AGAction]) -> Any:
+        """`put` of the one action in the list, which is taken out of it; returns its data.
 
         Cancelling it leaves the action undecided.
 
         Raises:
             Blocked: the function blocked it, or cannot decide it.
         """
-        if self._ended:
-            raise Blocked(self._silent(action.type), None)
-        kind = action.type
-        decision: asyncio.Future[tuple[str, Any]] = asyncio.get_running_loop().create_future()
-        action.on_decided(
-            lambda outcome, value: (
-                None if decision.done() else decision.set_result((outcome, value))
-            )
-        )
-        self._deciding.add(decision)
-        self.stream.write(action)
-        # Only the function holds the action now: one that it drops undecided is blocked at once.
-        del action
-        try:
-            outcome, value = await decision
-        finally:
-            self._deciding.discard(decision)
+        decision: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+        def then(blocked: Blocked | None, data: Any) -> None:
+            if decision.done():
+                return
+            if blocked is None:
+                decision.set_result(data)
+            else:
+                decision.set_exception(blocked)
+
+        self.put(actions.pop(), then)
+        return await decision
+
+    def decided(self, undecided: _Undecided, outcome: str, value: Any) -> None:
+        """The function, or its end, has decided an action."""
+        if undecided not in self._undecided:
+            return
+        if outcome == "dropped" and not self._ended:
+            # Not before it is known whether the function has ended, which is the reason then.
+            asyncio.get_running_loop().call_soon(self._blocks_dropped, undecided)
+            return
+        self._undecided.discard(undecided)
         if outcome == "allowed":
-            return value
-        raise self._blocked(kind, outcome, value)
+            undecided.then(None, value)
+        else:
+            undecided.then(self._blocked(undecided.kind, outcome, value), None)
+
+    def _blocks_dropped(self, undecided: _Undecided) -> None:
+        if undecided in self._undecided:
+            self._undecided.discard(undecided)
+            undecided.then(self._blocked(undecided.kind, "dropped", None), None)
 
     def _blocked(self, kind: str, outcome: str, error: Any) -> Blocked:
         silent = self._silent(kind)
@@ -198,9 +222,8 @@ class MiddlewareLine:
         self._ended = True
         self.stream.close()
         self.stream.drain()
-        for decision in list(self._deciding):
-            if not decision.done():
-                decision.set_result(("ended", None))
+        for undecided in list(self._undecided):
+            undecided("ended", None)
 
     def kill(self) -> None:
         """End it and cancel the function."""
@@ -216,6 +239,20 @@ def _current_task() -> asyncio.Task[Any] | None:
         return None
 
 
+class _Undecided:
+    """An action that a function has still to decide; called with what becomes of it."""
+
+    __slots__ = ("_line", "kind", "then")
+
+    def __init__(self, line: MiddlewareLine, kind: str, then: Then) -> None:
+        self._line = line
+        self.kind = kind
+        self.then = then
+
+    def __call__(self, outcome: str, value: Any) -> None:
+        self._line.decided(self, outcome, value)
+
+
 class Blocked(Exception):
     """An action was not allowed: `for_client` is what the client may know, `for_server` what
     is reported here (None if it was reported already)."""
@@ -224,3 +261,6 @@ class Blocked(Exception):
         super().__init__(str(for_client))
         self.for_client = for_client
         self.for_server = for_server
+
+
+Then = Callable[[Blocked | None, Any], None]

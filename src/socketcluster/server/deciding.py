@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from socketcluster.action import AGAction
@@ -11,9 +12,11 @@ from socketcluster.middleware import (
     Blocked,
     MiddlewareLine,
 )
+from socketcluster.server.decision import Decision, Proceed
 from socketcluster.server.outbound import Decide
 
 if TYPE_CHECKING:
+    from socketcluster.server.inbound import Inbound
     from socketcluster.server.server import AGServer
 
 
@@ -24,6 +27,7 @@ class DecidingMethods:
         __slots__ = ()
 
     server: AGServer
+    inbound: Inbound
     handshake_line: MiddlewareLine | None
     _lines: dict[str, MiddlewareLine] | None
 
@@ -36,16 +40,33 @@ class DecidingMethods:
         Raises:
             Exception: what the client may know of why it was blocked.
         """
-        line = self._line(type)
         try:
-            return await line.decide(actions.pop())
+            return await self._line(type).decide(actions)
         except Blocked as blocked:
-            if blocked.for_server is not None and self.server.options.middleware_emit_failures:
-                if type == MIDDLEWARE_HANDSHAKE:
-                    self.server.emit_warning(blocked.for_server)
-                else:
-                    self.emit_error(blocked.for_server)
+            self._report(type, blocked)
             raise blocked.for_client from None
+
+    def put_before(self, type: str, actions: list[AGAction], proceed: Proceed) -> Decision:
+        """`decide` without a task; `proceed(error, data)` is called with what the client may
+        know of why the action was blocked, or None and its data."""
+        decision = Decision(proceed, self.inbound.fault)
+
+        def then(blocked: Blocked | None, data: Any) -> None:
+            if blocked is None:
+                decision.made(None, data)
+            else:
+                self._report(type, blocked)
+                decision.made(blocked.for_client, None)
+
+        self._line(type).put(actions.pop(), then)
+        return decision
+
+    def _report(self, type: str, blocked: Blocked) -> None:
+        if blocked.for_server is not None and self.server.options.middleware_emit_failures:
+            if type == MIDDLEWARE_HANDSHAKE:
+                self.server.emit_warning(blocked.for_server)
+            else:
+                self.emit_error(blocked.for_server)
 
     def _line(self, type: str) -> MiddlewareLine:
         if type == MIDDLEWARE_HANDSHAKE:
@@ -64,15 +85,16 @@ class DecidingMethods:
     def _outbound_decision(self) -> Decide | None:
         return self._decide_publish if MIDDLEWARE_OUTBOUND in self.server.middleware else None
 
-    async def _decide_publish(self, channel: str, payload: bytes) -> Any:
+    def _decide_publish(self, channel: str, payload: bytes, then: Callable[[Any], None]) -> None:
         # Decoded anew for each socket: what one function changes reaches no other.
         action = AGAction(AGAction.PUBLISH_OUT, socket=self)  # type: ignore[arg-type]
         action.channel = channel
         action.data = self.server.wire.decode_payload(payload)
         actions = [action]
         del action
-        try:
-            data = await self.decide(MIDDLEWARE_OUTBOUND, actions)
-        except Exception:
-            return None
-        return {"event": "#publish", "data": {"channel": channel, "data": data}}
+
+        def proceed(error: BaseException | None, data: Any) -> None:
+            packet = {"event": "#publish", "data": {"channel": channel, "data": data}}
+            then(packet if error is None else None)
+
+        self.put_before(MIDDLEWARE_OUTBOUND, actions, proceed)

@@ -6,7 +6,7 @@ Source: SocketCluster protocol 2; the order of checks is that of the original se
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ from socketcluster.middleware import MIDDLEWARE_INBOUND
 from socketcluster.protocol.packets import Packet, Publication, PublishPacket, readable
 from socketcluster.protocol.state import CLOSE_HANDSHAKE_REJECTED, CLOSED, CONNECTING
 from socketcluster.request import AGRequest
+from socketcluster.server.decision import Decision, Pending
 from socketcluster.server.handshake import authenticate, shake_hands
 
 if TYPE_CHECKING:
@@ -34,11 +35,12 @@ if TYPE_CHECKING:
 MAX_UNCONFIRMED_PUBLISHES = 1000
 """Publishes of one socket that the broker has not answered; more wait for it."""
 
-Pending = Coroutine[Any, Any, None]
 AnyPacket = Packet | PublishPacket
+Left = Pending | Decision | None
+"""What is left of a packet to await."""
 
 
-def dispatch(socket: AGServerSocket, packet: AnyPacket, message: bytes) -> Pending | None:
+def dispatch(socket: AGServerSocket, packet: AnyPacket, message: bytes) -> Left:
     """Carry out one packet; None when that is done, else the rest of it."""
     event = packet.event
     if socket.state != "open":
@@ -116,7 +118,7 @@ def _refuse_unknown(event: str, request: Any) -> None:
     request.error(UnknownProcedureError(f"There is no procedure {name!r}"))
 
 
-async def _user_event_through_middleware(socket: AGServerSocket, packet: AnyPacket) -> None:
+def _user_event_through_middleware(socket: AGServerSocket, packet: AnyPacket) -> Decision:
     assert packet.event is not None
     if packet.cid is None:
         action = AGAction(AGAction.TRANSMIT, socket=socket, data=packet.data)
@@ -127,13 +129,25 @@ async def _user_event_through_middleware(socket: AGServerSocket, packet: AnyPack
     action.auth_token_expired_error = socket.auth.check_expiry()
     actions = [action]
     del action
-    try:
-        data = await socket.decide(MIDDLEWARE_INBOUND, actions)
-    except Exception as error:
-        _answer_error(socket, packet, error)
-        return
-    if socket.state != CLOSED:
-        _deliver(socket, packet, data)
+    return _through_middleware(socket, packet, actions, lambda data: _deliver(socket, packet, data))
+
+
+def _through_middleware(
+    socket: AGServerSocket,
+    packet: AnyPacket,
+    actions: list[AGAction],
+    accept: Callable[[Any], Pending | None],
+) -> Decision:
+    """Go on with `accept(data)` if middleware allows the action."""
+
+    def proceed(error: BaseException | None, data: Any) -> Pending | None:
+        if error is not None:
+            _answer_error(socket, packet, error)
+        elif socket.state != CLOSED:
+            return accept(data)
+        return None
+
+    return socket.put_before(MIDDLEWARE_INBOUND, actions, proceed)
 
 
 # The protocol's own events
@@ -159,7 +173,7 @@ def _remove_auth_token(socket: AGServerSocket, packet: AnyPacket) -> None:
         _request(socket, packet).end()
 
 
-def _publish(socket: AGServerSocket, packet: AnyPacket) -> Pending | None:
+def _publish(socket: AGServerSocket, packet: AnyPacket) -> Left:
     if not socket.server.options.allow_client_publish:
         _refuse(socket, packet, InvalidRequestError("Client publish feature is disabled"))
         return None
@@ -172,25 +186,13 @@ def _publish(socket: AGServerSocket, packet: AnyPacket) -> Pending | None:
         except SocketClusterError as error:
             _refuse(socket, packet, error)
             return None
-        return _publish_through_middleware(socket, packet, channel, data)
+        actions = [_channel_action(socket, AGAction.PUBLISH_IN, channel, data)]
+        return _through_middleware(
+            socket, packet, actions, lambda data: _accept_publish(socket, packet, channel, data)
+        )
     if socket.auth.expires_at is not None:
         socket.auth.check_expiry()
     return _accept_publish(socket, packet, channel, data)
-
-
-async def _publish_through_middleware(
-    socket: AGServerSocket, packet: AnyPacket, channel: str, data: Any
-) -> None:
-    actions = [_channel_action(socket, AGAction.PUBLISH_IN, channel, data)]
-    try:
-        data = await socket.decide(MIDDLEWARE_INBOUND, actions)
-    except Exception as error:
-        _answer_error(socket, packet, error)
-        return
-    if socket.state != CLOSED:
-        pending = _accept_publish(socket, packet, channel, data)
-        if pending is not None:
-            await pending
 
 
 def _accept_publish(
@@ -236,30 +238,18 @@ async def _settled(future: asyncio.Future[None]) -> None:
     await asyncio.wait([future])
 
 
-def _subscribe(socket: AGServerSocket, packet: AnyPacket) -> Pending | None:
+def _subscribe(socket: AGServerSocket, packet: AnyPacket) -> Left:
     channel, data = _channel_and_data(packet.data)
     if (channel := _check_channel(socket, packet, channel, "Subscribe")) is None:
         return None
     if MIDDLEWARE_INBOUND in socket.server.middleware:
-        return _subscribe_through_middleware(socket, packet, channel, data)
+        actions = [_channel_action(socket, AGAction.SUBSCRIBE, channel, data)]
+        return _through_middleware(
+            socket, packet, actions, lambda data: _accept_subscribe(socket, packet, channel, data)
+        )
     if socket.auth.expires_at is not None:
         socket.auth.check_expiry()
     return _accept_subscribe(socket, packet, channel, data)
-
-
-async def _subscribe_through_middleware(
-    socket: AGServerSocket, packet: AnyPacket, channel: str, data: Any
-) -> None:
-    actions = [_channel_action(socket, AGAction.SUBSCRIBE, channel, data)]
-    try:
-        data = await socket.decide(MIDDLEWARE_INBOUND, actions)
-    except Exception as error:
-        _answer_error(socket, packet, error)
-        return
-    if socket.state != CLOSED:
-        pending = _accept_subscribe(socket, packet, channel, data)
-        if pending is not None:
-            await pending
 
 
 def _accept_subscribe(
@@ -318,7 +308,7 @@ def _unsubscribe(socket: AGServerSocket, packet: AnyPacket) -> None:
     _acknowledge(socket, packet, channel)
 
 
-_SYSTEM: dict[str, Callable[[AGServerSocket, AnyPacket], Pending | None]] = {
+_SYSTEM: dict[str, Callable[[AGServerSocket, AnyPacket], Left]] = {
     "#handshake": _handshake_again,
     "#authenticate": _authenticate,
     "#removeAuthToken": _remove_auth_token,

@@ -55,7 +55,7 @@ async def admit(server: AGServer, request: UpgradeRequest) -> MiddlewareLine | N
         actions = [AGAction(AGAction.HANDSHAKE_WS, request=request)]
         try:
             async with asyncio.timeout(server.handshake_timeout / 1000):
-                await line.decide(actions.pop())
+                await line.decide(actions)
         except Blocked as blocked:
             line.kill()
             if blocked.for_server is not None and server.options.middleware_emit_failures:

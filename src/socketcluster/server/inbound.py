@@ -8,31 +8,26 @@ what follows, and past `max_inbound_backlog` the socket is not read from.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from socketcluster.errors import InvalidMessageError, ResourceLimitError, hydrate_error
+from socketcluster.errors import InvalidMessageError, hydrate_error
 from socketcluster.events import MessageEvent
 from socketcluster.middleware import MIDDLEWARE_INBOUND_RAW
 from socketcluster.protocol.packets import (
     BinaryMessage,
     Packet,
-    PublishPacket,
     readable,
 )
 from socketcluster.protocol.state import CLOSE_BEFORE_HANDSHAKE, CONNECTING, OPEN, PINGS
-from socketcluster.server.dispatch import dispatch
+from socketcluster.server.decision import Decision, Pending
+from socketcluster.server.dispatch import Left, dispatch
+from socketcluster.server.dispatch_batch import dispatch_batch
 from socketcluster.server.raw_line import RawLine
 from socketcluster.server.reading import Reading
+from socketcluster.server.turnstile import Turnstile
 
 if TYPE_CHECKING:
     from socketcluster.server.socket import AGServerSocket
-
-_YIELD_EVERY = 32
-"""Packets of one batch, or of a backlog, before other sockets get their turn."""
-
-Pending = Coroutine[Any, Any, None]
 
 
 class Inbound:
@@ -45,8 +40,8 @@ class Inbound:
     """
 
     __slots__ = (
-        "_backlog",
         "_ending",
+        "_gate",
         "_line",
         "_malformed",
         "_middleware",
@@ -72,7 +67,7 @@ class Inbound:
         self._middleware = server.middleware
         self._line: RawLine | None = None
         self._pong = PINGS[socket.protocol_version][1]
-        self._backlog: deque[bytes] | None = None
+        self._gate: Turnstile[bytes] | None = None
         self._task: asyncio.Task[None] | None = None
         self.reading = Reading(socket.connection, server.options.max_inbound_backlog)
         self._malformed = 0
@@ -87,7 +82,7 @@ class Inbound:
         self.received += 1
         self.last_seen = self._ticker.now
         if (
-            self._task is None
+            self._gate is None
             and self._line is None
             and not self._ending
             and MIDDLEWARE_INBOUND_RAW not in self._middleware
@@ -95,12 +90,12 @@ class Inbound:
             # The common case, with nothing to wait for.
             pending = self._process(message)
             if pending is not None:
-                self._task = asyncio.ensure_future(self._drain(pending))
+                self._wait(pending)
         elif self._ending:
             self._answer_only(message)
         elif self._line is not None or MIDDLEWARE_INBOUND_RAW in self._middleware:
             if self._line is None:
-                self._line = RawLine(self._socket, self._decided, self._fault)
+                self._line = RawLine(self._socket, self._decided)
             self._line.put(message)
             self.reading.backlog_grew(self._waiting())
         else:
@@ -118,24 +113,18 @@ class Inbound:
         self.reading.backlog_shrank(self._waiting())
 
     def _accept(self, message: bytes) -> None:
-        if self._task is None:
+        if self._gate is None:
             pending = self._process(message)
             if pending is not None:
-                self._task = asyncio.ensure_future(self._drain(pending))
-        else:
-            self._enqueue(message)
-
-    def _enqueue(self, message: bytes) -> None:
+                self._wait(pending)
         # An answer settles a call that may be what the backlog is waiting for.
-        if self._answer_only(message):
-            return
-        if self._backlog is None:
-            self._backlog = deque()
-        self._backlog.append(message)
-        self.reading.backlog_grew(self._waiting())
+        elif not self._answer_only(message):
+            self._gate.put(message)
+            self.reading.backlog_grew(self._waiting())
 
     def _waiting(self) -> int:
-        return len(self._backlog or ()) + (0 if self._line is None else len(self._line))
+        gate, line = self._gate, self._line
+        return (0 if gate is None else len(gate)) + (0 if line is None else len(line))
 
     def _answer_only(self, message: bytes) -> bool:
         socket = self._socket
@@ -144,29 +133,51 @@ class Inbound:
             return True
         return False
 
-    async def _drain(self, pending: Pending) -> None:
+    # What has to be waited for holds back what follows
+
+    def _wait(self, pending: Pending | Decision) -> None:
+        self._gate = Turnstile(self._let_through, self._caught_up)
+        self._gate.hold()
+        self._follow(pending)
+
+    def _caught_up(self) -> None:
+        self._gate = None
+
+    def _let_through(self, message: bytes) -> None:
+        self.reading.backlog_shrank(self._waiting())
+        pending = None if self.closed else self._process(message)
+        if pending is not None:
+            self._follow(pending)
+        else:
+            self._dealt_with()
+
+    def _follow(self, pending: Pending | Decision) -> None:
+        if isinstance(pending, Decision):
+            pending.when_made(self._decision_made)
+        else:
+            self._task = asyncio.ensure_future(self._run(pending))
+
+    def _decision_made(self, rest: Pending | None) -> None:
+        if rest is not None:
+            self._task = asyncio.ensure_future(self._run(rest))
+        else:
+            self._dealt_with()
+
+    async def _run(self, pending: Pending) -> None:
         try:
             await pending
-            count = 0
-            while self._backlog and not self.closed:
-                message = self._backlog.popleft()
-                self.reading.backlog_shrank(self._waiting())
-                rest = self._process(message)
-                if rest is not None:
-                    await rest
-                count += 1
-                if count % _YIELD_EVERY == 0:
-                    await asyncio.sleep(0)
         except asyncio.CancelledError:
             raise
         except Exception as error:
-            self._fault(error)
-        finally:
-            if self._task is asyncio.current_task():
-                self._task = None
-                self._backlog = None
+            self.fault(error)
+        self._task = None
+        self._dealt_with()
 
-    def _process(self, message: bytes) -> Pending | None:
+    def _dealt_with(self) -> None:
+        if self._gate is not None:
+            self._gate.next()
+
+    def _process(self, message: bytes) -> Left:
         """Carry out a message; None when that is done, else the rest of it. It never raises."""
         self.processed += 1
         socket = self._socket
@@ -178,12 +189,12 @@ class Inbound:
                 return None
             decoded = self._wire.decode(message)
             if isinstance(decoded, list):
-                return self._process_batch(decoded, message)
+                return dispatch_batch(socket, decoded, message)
             return dispatch(socket, decoded, message)
         except InvalidMessageError as error:
             self._malformed_message(error)
         except Exception as error:
-            self._fault(error)
+            self.fault(error)
         return None
 
     def _pong_received(self) -> None:
@@ -199,55 +210,16 @@ class Inbound:
         else:
             self.malformed()
 
-    def _fault(self, error: BaseException) -> None:
+    def fault(self, error: BaseException) -> None:
         """A fault of this server, or of something plugged into it: never of the client."""
         self._socket.server.report_fault(error)
         self._socket.disconnect(1011)
-
-    def _process_batch(
-        self, packets: list[Packet | PublishPacket], message: bytes
-    ) -> Pending | None:
-        limit = self._socket.server.options.max_batch_items
-        if len(packets) > limit:
-            error = ResourceLimitError(
-                f"A batch of {len(packets)} packets exceeds max_batch_items ({limit})"
-            )
-            self._socket.emit_error(error)
-            self._socket.disconnect(1009, str(error))
-            return None
-        if len(packets) > _YIELD_EVERY:
-            return self._rest_of_batch(None, packets, 0, message)
-        for index, packet in enumerate(packets):
-            if self.closed:
-                return None
-            pending = dispatch(self._socket, packet, message)
-            if pending is not None:
-                return self._rest_of_batch(pending, packets, index + 1, message)
-        return None
-
-    async def _rest_of_batch(
-        self,
-        pending: Pending | None,
-        packets: list[Packet | PublishPacket],
-        start: int,
-        message: bytes,
-    ) -> None:
-        if pending is not None:
-            await pending
-        for index in range(start, len(packets)):
-            if self.closed:
-                return
-            pending = dispatch(self._socket, packets[index], message)
-            if pending is not None:
-                await pending
-            if index % _YIELD_EVERY == 0:
-                await asyncio.sleep(0)
 
     @property
     def busy(self) -> bool:
         """Whether something received is still to be carried out."""
         return (
-            self._task is not None
+            self._gate is not None
             or self.unconfirmed > 0
             or (self._line is not None and self._line.busy)
         )
@@ -279,7 +251,9 @@ class Inbound:
     def close(self) -> None:
         """Carry out nothing more, not even what was received."""
         self.closed = self._ending = True
-        self._backlog = None
+        gate, self._gate = self._gate, None
+        if gate is not None:
+            gate.clear()
         if self._line is not None:
             self._line.close()
         self.processed = self.received

@@ -6,20 +6,21 @@ Publishes that wait for outbound middleware are held here, and hold back what wa
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Any
 
 from socketcluster.engines.base import Connection
 from socketcluster.fanout import FanOut, Run
 from socketcluster.protocol.wire import DroppableFrame, Wire, frame_of
+from socketcluster.server.turnstile import Turnstile
 from socketcluster.writer import Flusher, FrameWriter
 
 _HIGH_WATER = 64 * 1024
 _RETRY_SECONDS = 0.02
 
-Decide = Callable[[str, bytes], Coroutine[Any, Any, Any]]
-"""(channel, payload) → the '#publish' packet that outbound middleware lets through, or None."""
+Decide = Callable[[str, bytes, Callable[[Any], None]], None]
+"""(channel, payload, then): `then` is called with the '#publish' packet that outbound middleware
+lets through, or None."""
 
 
 class _Held:
@@ -30,6 +31,10 @@ class _Held:
     def __init__(self, channel: str, payload: bytes) -> None:
         self.channel = channel
         self.payload = payload
+
+
+Waiting = tuple[Any, int, bool]
+"""(what is held back, its bytes, whether it is counted)"""
 
 
 class Outbound(FrameWriter):
@@ -46,7 +51,6 @@ class Outbound(FrameWriter):
         "_fan_out",
         "_held",
         "_held_count",
-        "_task",
         "decide",
         "prepared",
         "sent",
@@ -66,9 +70,8 @@ class Outbound(FrameWriter):
         self._fan_out = fan_out
         self._droppable = False
         self.decide = decide
-        self._held: deque[tuple[Any, int]] | None = None
+        self._held: Turnstile[Waiting] | None = None
         self._held_count = 0
-        self._task: asyncio.Task[None] | None = None
         self.prepared = 0
         self.sent = 0
 
@@ -133,8 +136,7 @@ class Outbound(FrameWriter):
                 self.send(self._wire.publish_packet(run.channel, payload))
                 continue
             if self._held is None:
-                self._held = deque()
-                self._task = asyncio.ensure_future(self._drain(self._held))
+                self._held = Turnstile(self._let_through, self._caught_up)
             self._wait(self._held, _Held(run.channel, payload), len(payload), True)
 
     def settle(self) -> None:
@@ -162,9 +164,16 @@ class Outbound(FrameWriter):
         self.settle()
         super().start_batch()
 
-    def _wait(self, held: deque[tuple[Any, int]], item: Any, size: int, counted: bool) -> None:
+    def _wait(self, held: Turnstile[Waiting], item: Any, size: int, counted: bool) -> None:
+        if self.closed:
+            return
         self._held_count += counted
-        self._hold(held, (item, counted), size)
+        self._held_bytes += size
+        if not self._scheduled:
+            self._schedule()
+        held.put((item, size, counted))
+        if self.get_buffer_size() > self._limit:
+            self._on_overflow()
 
     def _hold(self, queue: Any, item: Any, size: int) -> None:
         super()._hold(queue, item, size)
@@ -208,41 +217,44 @@ class Outbound(FrameWriter):
         self._held = None
         self._held_count = 0
         self.sent = self.prepared
-        if self._task is not None:
-            self._task.cancel()
-            self._task = None
 
     # Outbound middleware
 
-    async def _drain(self, held: deque[tuple[Any, int]]) -> None:
-        while held:
-            (item, counted), size = held[0]
-            if type(item) is _Held:
-                packet = await self._decided(item)
-                if packet is not None:
-                    self._leave(*self._wire.batch_item(packet))
-            else:
-                self._leave(item, size)
-            # Only now: what is sent meanwhile has to queue up behind it.
-            held.popleft()
+    def _let_through(self, waiting: Waiting) -> None:
+        item = waiting[0]
+        if type(item) is not _Held:
+            self._through(waiting, item)
+            return
+        decide = self.decide()
+        if decide is None:  # The middleware was removed while this waited.
+            self._through(waiting, self._wire.publish_packet(item.channel, item.payload))
+        else:
+            decide(item.channel, item.payload, lambda packet: self._through(waiting, packet))
+
+    def _through(self, waiting: Waiting, item: Any) -> None:
+        _, size, counted = waiting
+        held = self._held
+        if self.closed or held is None:
+            return
+        try:
+            if item is not None:
+                self._leave(item)
+        finally:
             self._held_bytes -= size
             self._held_count -= counted
             if not self._scheduled:
                 self._schedule()
+            held.next()
+
+    def _caught_up(self) -> None:
         self._held = None
-        self._task = None
 
-    async def _decided(self, item: _Held) -> Any:
-        decide = self.decide()
-        if decide is None:  # The middleware was removed while this waited.
-            return self._wire.publish_packet(item.channel, item.payload)
-        return await decide(item.channel, item.payload)
-
-    def _leave(self, item: Any, size: int) -> None:
+    def _leave(self, item: Any) -> None:
         if type(item) is bytes:
             self.append(item)
         elif self.batch is not None:
-            self.batch.append((item, size))
+            kept, size = self._wire.batch_item(item)
+            self.batch.append((kept, size))
             self._held_bytes += size
         else:
             self.append(self._wire.frame(item))

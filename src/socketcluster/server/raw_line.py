@@ -3,14 +3,13 @@ what came before is still being carried out."""
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from socketcluster.action import AGAction
 from socketcluster.middleware import MIDDLEWARE_INBOUND_RAW
 from socketcluster.protocol.packets import readable, unreadable
+from socketcluster.server.turnstile import Turnstile
 
 if TYPE_CHECKING:
     from socketcluster.server.socket import AGServerSocket
@@ -20,59 +19,44 @@ class RawLine:
     """Puts messages before the middleware, one by one, and hands on what it lets through: `decided`
     is called with the message, or with None for one that was blocked."""
 
-    __slots__ = ("_decided", "_failed", "_socket", "_task", "_waiting")
+    __slots__ = ("_decided", "_socket", "_turnstile")
 
-    def __init__(
-        self,
-        socket: AGServerSocket,
-        decided: Callable[[bytes | None], None],
-        failed: Callable[[BaseException], None],
-    ) -> None:
+    def __init__(self, socket: AGServerSocket, decided: Callable[[bytes | None], None]) -> None:
         self._socket = socket
         self._decided = decided
-        self._failed = failed
-        self._waiting: deque[bytes] = deque()
-        self._task: asyncio.Task[None] | None = None
+        self._turnstile = Turnstile[bytes](self._let_through, lambda: None)
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self._turnstile)
 
     @property
     def busy(self) -> bool:
         """Whether a message is before the middleware, or waits for that."""
-        return self._task is not None
+        return self._turnstile.busy
 
     def put(self, message: bytes) -> None:
         """A message came in."""
-        self._waiting.append(message)
-        if self._task is None:
-            self._task = asyncio.ensure_future(self._run())
+        self._turnstile.put(message)
 
-    async def _run(self) -> None:
-        try:
-            while self._waiting:
-                self._decided(await self._decide(self._waiting.popleft()))
-        except Exception as error:
-            self._failed(error)
-        finally:
-            if self._task is asyncio.current_task():
-                self._task = None
-
-    async def _decide(self, message: bytes) -> bytes | None:
+    def _let_through(self, message: bytes) -> None:
         if MIDDLEWARE_INBOUND_RAW not in self._socket.server.middleware:
-            return message  # It was removed meanwhile.
+            self._hand_on(message)  # It was removed meanwhile.
+            return
         action = AGAction(AGAction.MESSAGE, socket=self._socket, data=readable(message))
         actions = [action]
         del action
+
+        def proceed(error: BaseException | None, data: Any) -> None:
+            self._hand_on(None if error is not None else unreadable(data))
+
+        self._socket.put_before(MIDDLEWARE_INBOUND_RAW, actions, proceed)
+
+    def _hand_on(self, message: bytes | None) -> None:
         try:
-            replaced = await self._socket.decide(MIDDLEWARE_INBOUND_RAW, actions)
-        except Exception:
-            return None
-        return unreadable(replaced)
+            self._decided(message)
+        finally:
+            self._turnstile.next()
 
     def close(self) -> None:
         """Hand on nothing more."""
-        self._waiting.clear()
-        task, self._task = self._task, None
-        if task is not None and task is not asyncio.current_task():
-            task.cancel()
+        self._turnstile.clear()
