@@ -15,6 +15,7 @@ from socketcluster.engines.base import (
     ASGIScope,
     ASGISend,
     Connection,
+    ConnectionHandler,
     Endpoint,
     ListenAddress,
     Listener,
@@ -70,26 +71,50 @@ async def serve_websocket(
     connection = AsgiConnection(send, endpoint)
     handler.connection_made(connection)
     code, reason = 1006, ""
+    reader = asyncio.ensure_future(_read(handler, connection, endpoint.max_payload, first, receive))
     try:
-        message: Any = await connection.until_dropped(first)
-        while message is not None and message["type"] == "websocket.receive":
-            _deliver(handler, connection, message, endpoint.max_payload)
-            await connection.readable()
-            message = await connection.until_dropped(asyncio.ensure_future(receive()))
-        if message is not None:
-            code = message.get("code", 1005)
-            reason = message.get("reason") or ""
+        ends: list[asyncio.Future[Any]] = [reader, connection.dropped]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        if reader.done():
+            code, reason = reader.result()
     finally:
+        reader.cancel()
+        first.cancel()
         connection.drop()
         handler.connection_lost(code, reason)
         await connection.finish()
+
+
+async def _read(
+    handler: ConnectionHandler,
+    connection: AsgiConnection,
+    limit: int,
+    first: asyncio.Future[Any],
+    receive: ASGIReceive,
+) -> tuple[int, str]:
+    """Deliver what is received; (code, reason) of the end."""
+    message = await first
+    while message["type"] == "websocket.receive":
+        _deliver(handler, connection, message, limit)
+        if connection.can_read is not None:
+            await connection.can_read.wait()
+        message = await receive()
+    return message.get("code", 1005), message.get("reason") or ""
 
 
 async def _open(
     endpoint: Endpoint, scope: ASGIScope, send: ASGISend, gone: asyncio.Future[Any]
 ) -> Accepted | None:
     """The endpoint's yes; None if it refused, or the peer left meanwhile."""
-    opening = asyncio.ensure_future(endpoint.open(UpgradeRequest(scope)))
+    request = UpgradeRequest(scope)
+    try:
+        accepted = endpoint.open_now(request)
+    except UpgradeRefusedError as refusal:
+        await _refuse(scope, send, refusal)
+        return None
+    if accepted is not None:
+        return accepted
+    opening = asyncio.ensure_future(endpoint.open(request))
     try:
         while not opening.done():
             waiting = {opening} if gone.done() else {opening, gone}
@@ -149,8 +174,10 @@ class AsgiConnection:
         self._queue: deque[tuple[dict[str, Any], int]] = deque()
         self._size = 0
         self._writer: asyncio.Task[None] | None = None
-        self._can_read: asyncio.Event | None = None
-        self._dropped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._more: asyncio.Future[None] | None = None
+        self._finishing = False
+        self.can_read: asyncio.Event | None = None
+        self.dropped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._timer: asyncio.TimerHandle | None = None
         self.closing = False
         self.received = 0
@@ -168,11 +195,17 @@ class AsgiConnection:
     def _put(self, message: dict[str, Any], size: int) -> None:
         self._queue.append((message, size))
         self._size += size
-        if self._writer is None or self._writer.done():
+        if self._writer is None:
             self._writer = asyncio.ensure_future(self._write())
+        elif self._more is not None and not self._more.done():
+            self._more.set_result(None)
 
     async def _write(self) -> None:
-        while self._queue:
+        while self._queue or not self._finishing:
+            if not self._queue:
+                self._more = asyncio.get_running_loop().create_future()
+                await self._more
+                continue
             message, size = self._queue[0]
             try:
                 await self._send(message)
@@ -212,47 +245,31 @@ class AsgiConnection:
 
     def pause_reading(self) -> None:
         """See `Connection.pause_reading`."""
-        if not self.closing and self._can_read is None:
-            self._can_read = asyncio.Event()
+        if not self.closing and self.can_read is None:
+            self.can_read = asyncio.Event()
 
     def resume_reading(self) -> None:
         """See `Connection.resume_reading`."""
-        if self._can_read is not None:
-            self._can_read.set()
-            self._can_read = None
-
-    async def readable(self) -> None:
-        """Wait while reading is paused."""
-        if self._can_read is not None:
-            await self._can_read.wait()
-
-    async def until_dropped(self, receiving: asyncio.Future[Any]) -> Any:
-        """What was received; None if the connection was dropped first."""
-        if not receiving.done():
-            try:
-                await asyncio.wait({receiving, self._dropped}, return_when=asyncio.FIRST_COMPLETED)
-            except asyncio.CancelledError:
-                receiving.cancel()
-                raise
-        if receiving.done():
-            return receiving.result()
-        receiving.cancel()
-        return None
+        if self.can_read is not None:
+            self.can_read.set()
+            self.can_read = None
 
     def drop(self) -> None:
         """Wait for the peer no longer."""
         self.closing = True
         self.resume_reading()
-        if not self._dropped.done():
-            self._dropped.set_result(None)
+        if not self.dropped.done():
+            self.dropped.set_result(None)
 
     async def finish(self) -> None:
         """Free everything."""
         if self._timer is not None:
             self._timer.cancel()
+        self._finishing = True
         if self._writer is not None:
-            if not self._writer.done():
-                await asyncio.wait({self._writer}, timeout=0.1)
+            if self._more is not None and not self._more.done():
+                self._more.set_result(None)
+            await asyncio.wait({self._writer}, timeout=0.1)
             self._writer.cancel()
 
 
