@@ -51,6 +51,7 @@ def upgrading_protocol(
 
         _data = b""
         _head = 0
+        _upgraded = False
         _too_slow: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -80,6 +81,10 @@ def upgrading_protocol(
                 return
             super().data_received(data)
             self._data = b""
+            if self._upgraded:
+                # Nobody needs it any more, and it refers to itself by its parser: without this
+                # the garbage collector would have to find it.
+                self.__dict__.clear()
 
         def on_headers_complete(self) -> None:
             super().on_headers_complete()
@@ -109,6 +114,7 @@ def upgrading_protocol(
                 "subprotocols": _listed(self.headers, b"sec-websocket-protocol"),
                 "extensions": {},
             }
+            self._upgraded = True
             self.connections.discard(self)
             self._unset_keepalive_if_required()
             upgrading = _Upgrading(
