@@ -51,8 +51,9 @@ FAIL_SECONDS = 0.1
 """How long a peer that broke the protocol may take to read why it is closed."""
 
 _LARGE_READ = 64 * 1024
-_READ_BUFFER = 1024
-"""Bytes that a parser reads at once, at first: it doubles them as it needs to."""
+_READ_BUFFER = 2048
+"""Bytes that a parser reads at once, at first: the least that picows takes; it doubles them as it
+needs to."""
 _REQUEST = (
     b"GET / HTTP/1.1\r\nHost: socketcluster\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
