@@ -42,7 +42,7 @@ from socketcluster.engines.messages import (
 )
 from socketcluster.engines.upgrade import upgrading_protocol
 from socketcluster.engines.uvicorn_host import UvicornListener
-from socketcluster.protocol.frames import close_frame, cut_reason, pong_frame
+from socketcluster.protocol.frames import close_frame, cut_reason, join, pong_frame
 
 CLOSE_SECONDS = 3.0
 """How long a peer may take to answer a close frame, or to read what was sent before it."""
@@ -331,7 +331,7 @@ class PicowsConnection(WSListener):
             return 0
         if self._deflate is not None:
             frames = self._deflate.compress(list(frames))
-        data = frames[0] if len(frames) == 1 else b"".join(frames)
+        data = frames[0] if len(frames) == 1 else join(frames)
         transport = self._transport
         if self._fileno < 0 or (self._backed_up and transport.get_write_buffer_size()):
             transport.write(data)

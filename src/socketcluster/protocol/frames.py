@@ -5,6 +5,8 @@ Source: RFC 6455, section 5.2 (framing) and 5.5 (control frames).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 _TEXT = 0x81
 _BINARY = 0x82
 _CLOSE = 0x88
@@ -57,6 +59,17 @@ def cut_reason(reason: str) -> str:
     """A reason that fits into a close frame."""
     encoded = reason.encode("utf-8", "replace")[:MAX_REASON_BYTES]
     return encoded.decode("utf-8", "ignore")
+
+
+_joined: tuple[Sequence[bytes], bytes] = ((), b"")
+
+
+def join(frames: Sequence[bytes]) -> bytes:
+    """Frames in one. What goes to many connections comes as the same list: joined once."""
+    global _joined
+    if frames is not _joined[0]:
+        _joined = (frames, b"".join(frames))
+    return _joined[1]
 
 
 def payload_start(frame: bytes) -> int:

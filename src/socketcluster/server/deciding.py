@@ -13,7 +13,6 @@ from socketcluster.middleware import (
     MiddlewareLine,
 )
 from socketcluster.server.decision import Decision, Proceed
-from socketcluster.server.outbound import Decide
 
 if TYPE_CHECKING:
     from socketcluster.server.inbound import Inbound
@@ -81,9 +80,6 @@ class DecidingMethods:
                 line.close()
             line = self._lines[type] = MiddlewareLine(type, function, self.emit_error)
         return line
-
-    def _outbound_decision(self) -> Decide | None:
-        return self._decide_publish if MIDDLEWARE_OUTBOUND in self.server.middleware else None
 
     def _decide_publish(self, channel: str, payload: bytes, then: Callable[[Any], None]) -> None:
         # Decoded anew for each socket: what one function changes reaches no other.

@@ -6,11 +6,12 @@ Publishes that wait for outbound middleware are held here, and hold back what wa
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from socketcluster.engines.base import Connection
 from socketcluster.fanout import FanOut, Run
+from socketcluster.middleware import MIDDLEWARE_OUTBOUND
 from socketcluster.protocol.wire import DroppableFrame, Wire, frame_of
 from socketcluster.server.turnstile import Turnstile
 from socketcluster.writer import Flusher, FrameWriter
@@ -43,7 +44,7 @@ class Outbound(FrameWriter):
     Attributes:
         prepared, sent: transmits, invokes and publishes so far; sent ones are with the transport
             or in a batch.
-        decide: returns what decides on each publish now, or None without outbound middleware.
+        decide: has outbound middleware decide on a publish, where there is any.
     """
 
     __slots__ = (
@@ -51,6 +52,7 @@ class Outbound(FrameWriter):
         "_fan_out",
         "_held",
         "_held_count",
+        "_middleware",
         "decide",
         "prepared",
         "sent",
@@ -64,11 +66,13 @@ class Outbound(FrameWriter):
         on_overflow: Callable[[], None],
         flusher: Flusher,
         fan_out: FanOut,
-        decide: Callable[[], Decide | None],
+        middleware: Mapping[str, Any],
+        decide: Decide,
     ) -> None:
         super().__init__(connection, wire, limit, on_overflow, flusher)
         self._fan_out = fan_out
         self._droppable = False
+        self._middleware = middleware
         self.decide = decide
         self._held: Turnstile[Waiting] | None = None
         self._held_count = 0
@@ -110,7 +114,11 @@ class Outbound(FrameWriter):
             return
         frames = run.frames
         self.prepared += len(frames)
-        if self._held is not None or self.batch is not None or self.decide() is not None:
+        if (
+            self._held is not None
+            or self.batch is not None
+            or MIDDLEWARE_OUTBOUND in self._middleware
+        ):
             self._publish_anew(run)
         elif at_end_of_turn and not self._scheduled and not run.droppable:
             self.sent = self.prepared
@@ -132,7 +140,7 @@ class Outbound(FrameWriter):
         for payload in run.payloads:
             if self.closed:
                 return
-            if self.decide() is None:
+            if MIDDLEWARE_OUTBOUND not in self._middleware:
                 self.send(self._wire.publish_packet(run.channel, payload))
                 continue
             if self._held is None:
@@ -225,11 +233,10 @@ class Outbound(FrameWriter):
         if type(item) is not _Held:
             self._through(waiting, item)
             return
-        decide = self.decide()
-        if decide is None:  # The middleware was removed while this waited.
+        if MIDDLEWARE_OUTBOUND in self._middleware:
+            self.decide(item.channel, item.payload, lambda packet: self._through(waiting, packet))
+        else:  # The middleware was removed while this waited.
             self._through(waiting, self._wire.publish_packet(item.channel, item.payload))
-        else:
-            decide(item.channel, item.payload, lambda packet: self._through(waiting, packet))
 
     def _through(self, waiting: Waiting, item: Any) -> None:
         _, size, counted = waiting

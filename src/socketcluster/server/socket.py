@@ -29,6 +29,7 @@ from socketcluster.events import (
 )
 from socketcluster.middleware import MiddlewareLine
 from socketcluster.protocol import state as states
+from socketcluster.protocol.frames import may_be_sent
 from socketcluster.server.authentication import SocketAuth
 from socketcluster.server.deciding import DecidingMethods
 from socketcluster.server.faces import AuthMethods, BatchMethods, FigureMethods, StreamMethods
@@ -133,7 +134,8 @@ class AGServerSocket(
             self._overflowed,
             server.flusher,
             server.exchange.fan_out,
-            self._outbound_decision,
+            server.middleware,
+            self._decide_publish,
         )
         self._receivers: StreamDemux[Any] | None = None
         self._procedures: StreamDemux[Any] | None = None
@@ -151,10 +153,7 @@ class AGServerSocket(
         Raises:
             InvalidArgumentsError: the code is none that may be sent.
         """
-        usable = type(code) is int and (
-            3000 <= code <= 4999 or (1000 <= code <= 1014 and code not in (1004, 1005, 1006))
-        )
-        if not usable:
+        if type(code) is not int or not may_be_sent(code):
             raise InvalidArgumentsError(
                 f"The close code must be 1000 to 1014 or 3000 to 4999, not {code!r}"
             )
