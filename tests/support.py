@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 import websockets
-from websockets.asyncio.client import ClientConnection
 
 from socketcluster import AGClientSocket, AGServer, AGServerSocket
 from socketcluster.errors import ResourceLimitError
+from transports import WebSocket, dial, on_a_clock
 
 TIMEOUT = 10.0
 
@@ -34,9 +34,12 @@ async def soon(awaitable: Any) -> Any:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Let the loop turn until a condition holds."""
+    turns = 0
     async with asyncio.timeout(TIMEOUT):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0)
+        while not condition():
+            turns += 1
+            # A clock moves on when there is nothing to do.
+            await asyncio.sleep(0.001 if turns > 100 and on_a_clock() else 0)
 
 
 class AnswerError(Exception):
@@ -50,7 +53,7 @@ class AnswerError(Exception):
 class Client:
     """One WebSocket to a server: packets as dicts, pings answered."""
 
-    def __init__(self, ws: ClientConnection, ping: str = "", pong: str = "") -> None:
+    def __init__(self, ws: WebSocket, ping: str = "", pong: str = "") -> None:
         self.ws = ws
         self.pings = 0
         self.events: asyncio.Queue[Any] = asyncio.Queue()
@@ -135,11 +138,6 @@ class Client:
         await self._reader
 
 
-def url(server: AGServer) -> str:
-    """Where a listening server is."""
-    return f"ws://127.0.0.1:{server.source_port}{server.path}"
-
-
 @asynccontextmanager
 async def connected(
     server: AGServer, *, token: str | None = None, handshake: bool = True, **options: Any
@@ -147,14 +145,13 @@ async def connected(
     """A client, its handshake done unless `handshake` is false."""
     version = server.options.protocol_version
     pings = ("#1", "#2") if version == 1 else ("", "")
-    async with websockets.connect(url(server), **options) as ws:
-        client = Client(ws, *pings)
+    client = Client(await dial(server, **options), *pings)
+    try:
         if handshake:
             await client.handshake(token)
-        try:
-            yield client
-        finally:
-            await client.close()
+        yield client
+    finally:
+        await client.close()
 
 
 Handle = Callable[[AGServerSocket], Coroutine[Any, Any, Any]]

@@ -16,7 +16,8 @@ from conftest import MakeServer
 from socketcluster import AGAction, AGServer, AGServerSocket
 from socketcluster.codecs.minbin import MinBinCodec
 from socketcluster.errors import AuthError
-from support import Running, soon, url
+from support import Running, soon
+from transports import url
 
 KEY = "k" * 32
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from typing import Any
 
@@ -356,7 +357,13 @@ async def test_a_socket_is_authenticated_only_after_middleware_allowed_it(
     assert states == [("unauthenticated", None)]
 
 
-def pem_pair(key: Any) -> tuple[bytes, bytes]:
+@functools.cache
+def pem_pair(algorithm: str) -> tuple[bytes, bytes]:
+    key = (
+        rsa.generate_private_key(65537, 2048)
+        if algorithm == "RS256"
+        else ec.generate_private_key(ec.SECP256R1())
+    )
     return (
         key.private_bytes(
             serialization.Encoding.PEM,
@@ -371,10 +378,7 @@ def pem_pair(key: Any) -> tuple[bytes, bytes]:
 
 @pytest.mark.parametrize("algorithm", ["RS256", "ES256"])
 async def test_asymmetric_keys(make_server: Any, algorithm: str) -> None:
-    key: Any = rsa.generate_private_key(65537, 2048)
-    if algorithm == "ES256":
-        key = ec.generate_private_key(ec.SECP256R1())
-    private, public = pem_pair(key)
+    private, public = pem_pair(algorithm)
     server = await make_server(
         auth_private_key=private.decode(), auth_public_key=public, auth_algorithm=algorithm
     )

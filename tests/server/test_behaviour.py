@@ -7,11 +7,11 @@ from typing import Any
 
 import jwt
 import pytest
-import websockets
 
 from socketcluster import AGAction, AGServer, AGServerSocket
 from socketcluster.errors import BadConnectionError, InvalidActionError
-from support import AnswerError, Client, Running, connected, soon, until, url
+from support import AnswerError, Client, Running, connected, soon, until
+from transports import dial
 
 KEY = "k" * 32
 
@@ -103,8 +103,11 @@ async def test_a_delayed_handshake_delays_nobody_else(make_server: Any, kind: st
     await make_server(server)
 
     async def slow() -> Any:
-        async with websockets.connect(url(server) + "?slow=1") as ws:
-            return await Client(ws).handshake()
+        client = Client(await dial(server, "?slow=1"))
+        try:
+            return await client.handshake()
+        finally:
+            await client.close()
 
     waiting = asyncio.create_task(slow())
     async with connected(server):

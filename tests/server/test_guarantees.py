@@ -10,20 +10,24 @@ import weakref
 from typing import Any
 
 import pytest
-import websockets
+from websockets.frames import Frame, Opcode
 
 from socketcluster import AGServer, AGServerSocket
 from socketcluster.errors import AuthError
-from support import AnswerError, Client, Running, connected, soon, until, url
+from support import AnswerError, Client, Running, connected, soon, until
+from transports import Refused, dial, more_than_fits, send_at_once
+
+EVERYWHERE = pytest.mark.parametrize("make_server", ["picows", "asgi", "memory"], indirect=True)
+UNREACHABLE = (ConnectionRefusedError, Refused)
 
 
 @pytest.mark.parametrize("event", ["handshake", "connection"])
 @pytest.mark.parametrize("in_task", [False, True])
-@pytest.mark.parametrize("engine", ["picows", "asgi"])
+@EVERYWHERE
 async def test_nothing_is_missed_at_set_up(
-    make_server: Any, running: Running, event: str, in_task: bool, engine: str
+    make_server: Any, running: Running, event: str, in_task: bool
 ) -> None:
-    server = AGServer(auth_key="k" * 32, drain_timeout=100, ws_engine=engine)
+    server = AGServer(auth_key="k" * 32, drain_timeout=100)
     token = server.auth.sign_token({}, server.signature_key, {})
     received: list[Any] = []
     heard: list[str] = []
@@ -48,21 +52,16 @@ async def test_nothing_is_missed_at_set_up(
     running.start(handle(server.listener(event)))
     await asyncio.sleep(0)
     await make_server(server)
-    async with websockets.connect(url(server)) as ws:
+    async with connected(server, handshake=False) as client:
         handshake = {"event": "#handshake", "data": {"authToken": token}, "cid": 1}
         packets = [handshake, *({"event": "n", "data": n} for n in range(100))]
-        # One TCP segment.
-        frames = [
-            websockets.frames.Frame(websockets.frames.Opcode.TEXT, json.dumps(p).encode())
-            for p in packets
-        ]
-        data = b"".join(frame.serialize(mask=True) for frame in frames)
-        ws.transport.write(data)
+        send_at_once(client.ws, [json.dumps(packet) for packet in packets])
         await until(lambda: len(received) == 100)
         assert received == list(range(100))
         await until(lambda: sorted(heard) == ["authStateChange", "authenticate"])
 
 
+@pytest.mark.parametrize("make_server", ["picows"], indirect=True)
 @pytest.mark.parametrize("event", ["handshake", "connection"])
 async def test_not_even_behind_the_upgrade_request_in_one_segment(
     make_server: Any, running: Running, event: str
@@ -90,7 +89,7 @@ async def test_not_even_behind_the_upgrade_request_in_one_segment(
         "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
     ).encode()
     for packet in packets:
-        frame = websockets.frames.Frame(websockets.frames.Opcode.TEXT, json.dumps(packet).encode())
+        frame = Frame(Opcode.TEXT, json.dumps(packet).encode())
         segment += frame.serialize(mask=True)
     reader, writer = await asyncio.open_connection("127.0.0.1", server.source_port)
     writer.write(segment)
@@ -219,13 +218,13 @@ async def test_a_loop_begun_on_a_lost_socket_ends(make_server: Any, mode: str) -
     assert gone() is None
 
 
+@EVERYWHERE
 async def test_max_payload_bounds_a_message(make_server: Any) -> None:
-    for engine in ("picows", "asgi"):
-        server = await make_server(max_payload=1000, ws_engine=engine)
-        async with connected(server) as client:
-            await client.transmit("x", "y" * 900)
-            await client.transmit("x", "y" * 1000)
-            assert (await client.closed())[0] == 1009
+    server = await make_server(max_payload=1000)
+    async with connected(server) as client:
+        await client.transmit("x", "y" * 900)
+        await client.transmit("x", "y" * 1000)
+        assert (await client.closed())[0] == 1009
 
 
 async def test_max_batch_items_bounds_a_batch(make_server: Any) -> None:
@@ -246,11 +245,9 @@ async def test_max_channel_name_length_bounds_names(make_server: Any) -> None:
                 await client.call(event, {"channel": "123456"})
 
 
-@pytest.mark.parametrize("engine", ["picows", "asgi"])
-async def test_max_inbound_backlog_makes_tcp_push_back(
-    make_server: Any, running: Running, engine: str
-) -> None:
-    server = AGServer(max_inbound_backlog=50, drain_timeout=100, ws_engine=engine)
+@EVERYWHERE
+async def test_max_inbound_backlog_makes_tcp_push_back(make_server: Any, running: Running) -> None:
+    server = AGServer(max_inbound_backlog=50, drain_timeout=100)
     gate = asyncio.Event()
 
     async def wait(stream: Any) -> None:
@@ -263,7 +260,7 @@ async def test_max_inbound_backlog_makes_tcp_push_back(
     async with connected(server) as client:
         (socket,) = server.clients.values()
         received = running.collect(socket.receiver("n"))
-        text = "x" * 10_000
+        text = "x" * (more_than_fits(server) // 2000)
 
         async def send() -> None:
             for n in range(2000):
@@ -283,15 +280,15 @@ async def test_max_inbound_backlog_makes_tcp_push_back(
         assert [n for n, _ in received] == list(range(2000))
 
 
-@pytest.mark.parametrize("engine", ["picows", "asgi"])
+@EVERYWHERE
 @pytest.mark.parametrize(
     ("kind", "size"),
     [("receiver", 1), ("receiver", 10), ("procedure", 1), ("procedure", 10), ("message", 1)],
 )
 async def test_a_slow_handler_makes_tcp_push_back(
-    make_server: Any, running: Running, engine: str, kind: str, size: int
+    make_server: Any, running: Running, kind: str, size: int
 ) -> None:
-    server = await make_server(max_inbound_backlog=50, ws_engine=engine)
+    server = await make_server(max_inbound_backlog=50)
     gate = asyncio.Event()
     handled: list[Any] = []
 
@@ -307,7 +304,7 @@ async def test_a_slow_handler_makes_tcp_push_back(
         (socket,) = server.clients.values()
         stream = socket.listener("message") if kind == "message" else getattr(socket, kind)("n")
         running.start(handle(stream))
-        count, text = 1000, "x" * 20_000
+        count, text = 1000, "x" * (more_than_fits(server) // 1000)
 
         async def send() -> None:
             for n in range(0, count, size):
@@ -365,11 +362,9 @@ async def test_leaving_a_slow_loop_resumes_the_reading(make_server: Any, running
         await until(lambda: quick[-1:] == ["last"])
 
 
-@pytest.mark.parametrize("engine", ["picows", "asgi"])
-async def test_max_outbound_buffer_closes_a_slow_socket(
-    make_server: Any, running: Running, engine: str
-) -> None:
-    server = await make_server(max_outbound_buffer=200_000, ws_engine=engine)
+@EVERYWHERE
+async def test_max_outbound_buffer_closes_a_slow_socket(make_server: Any, running: Running) -> None:
+    server = await make_server(max_outbound_buffer=200_000)
     closures = running.collect(server.listener("closure"))
     async with connected(server) as slow, connected(server) as quick:
         socket = server.clients[next(iter(server.clients))]
@@ -451,8 +446,8 @@ async def test_middleware_fails_closed(
     if line == "handshake":
         failing.append(True)
         for _ in range(2):
-            with pytest.raises(websockets.InvalidStatus, match="401"):
-                await websockets.connect(url(server))
+            with pytest.raises(Refused, match="401"):
+                await dial(server)
     elif line == "handshakeSC":
         async with connected(server, handshake=False) as client:
             with pytest.raises(AnswerError):
@@ -525,27 +520,26 @@ HOSTILE = [
 ]
 
 
+@EVERYWHERE
 async def test_no_peer_input_raises_out_of_the_server(
     make_server: Any, running: Running, caplog: Any
 ) -> None:
     caplog.set_level(logging.INFO)
-    for engine in ("picows", "asgi"):
-        server = await make_server(max_malformed_messages=10_000, ws_engine=engine)
-        running.procedure(server, "echo")
-        errors = running.collect(server.listener("error"))
-        async with connected(server) as other:
-            await other.call("#subscribe", {"channel": "a"})
-            async with connected(server) as client:
-                for message in HOSTILE:
-                    await client.send(message)
-                    await client.send(message.encode())
-                assert await client.call("echo", "alive") == "alive"
-            async with websockets.connect(url(server)) as ws:
-                await ws.send(b"\xff\xfe")
-                with pytest.raises(websockets.ConnectionClosed):
-                    await soon(ws.recv())
-            assert await other.call("echo", 1) == 1
-        assert errors == []
+    server = await make_server(max_malformed_messages=10_000)
+    running.procedure(server, "echo")
+    errors = running.collect(server.listener("error"))
+    async with connected(server) as other:
+        await other.call("#subscribe", {"channel": "a"})
+        async with connected(server) as client:
+            for message in HOSTILE:
+                await client.send(message)
+                await client.send(message.encode())
+            assert await client.call("echo", "alive") == "alive"
+        async with connected(server, handshake=False) as client:
+            await client.send(b"\xff\xfe")
+            await client.closed()
+        assert await other.call("echo", 1) == 1
+    assert errors == []
     assert "Traceback" not in caplog.text
     assert not [r for r in caplog.records if r.levelno >= logging.ERROR]
 
@@ -707,9 +701,9 @@ async def test_only_public_fields_of_an_error_reach_a_client(
         assert answered.value.wire == {"name": "LeakyError", "message": "Visible"}
 
 
-@pytest.mark.parametrize("engine", ["picows", "asgi"])
-async def test_close_is_graceful(make_server: Any, running: Running, engine: str) -> None:
-    server: AGServer = await make_server(AGServer(drain_timeout=5000, ws_engine=engine))
+@EVERYWHERE
+async def test_close_is_graceful(make_server: Any, running: Running) -> None:
+    server: AGServer = await make_server(AGServer(drain_timeout=5000))
     gate = asyncio.Event()
 
     async def handle(socket: AGServerSocket) -> None:
@@ -718,7 +712,6 @@ async def test_close_is_graceful(make_server: Any, running: Running, engine: str
             request.end("done")
 
     running.on_connection(server, handle)
-    port = server.source_port
     async with connected(server) as client, connected(server, handshake=False) as pending:
         packet = client.packet("slow")
         answer = client.answer(packet)
@@ -726,8 +719,8 @@ async def test_close_is_graceful(make_server: Any, running: Running, engine: str
         await until(lambda: any(s.open_requests == 1 for s in server.clients.values()))
         closing = running.start(server.close())
         await until(lambda: not server.is_ready)
-        with pytest.raises(OSError, match=r"."):
-            await websockets.connect(f"ws://127.0.0.1:{port}{server.path}")
+        with pytest.raises(UNREACHABLE):
+            await dial(server)
         assert not answer.done()
         gate.set()
         assert await soon(answer) == "done"
@@ -746,5 +739,5 @@ async def test_close_can_keep_sockets_open(make_server: Any, running: Running) -
     async with connected(server) as client:
         await server.close(keep_sockets_open=True)
         assert await client.call("echo", 1) == 1
-        with pytest.raises(OSError, match=r"."):
-            await websockets.connect(url(server))
+        with pytest.raises(UNREACHABLE):
+            await dial(server)

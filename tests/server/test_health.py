@@ -12,6 +12,8 @@ from socketcluster.brokers.simple import SimpleBroker
 from socketcluster.errors import BrokerError
 from support import soon, until
 
+pytestmark = pytest.mark.parametrize("make_server", ["picows", "asgi"], indirect=True)
+
 
 class DeafBroker(SimpleBroker):
     """A broker whose engine can be made deaf, and that counts round trips."""
@@ -62,9 +64,8 @@ async def test_many_probes_at_once_are_one_round_trip(make_server: Any) -> None:
     assert broker.checks <= 2
 
 
-@pytest.mark.parametrize("engine", ["picows", "asgi"])
-async def test_off_by_option(make_server: Any, engine: str) -> None:
-    server = await make_server(health_probes=False, ws_engine=engine)
+async def test_off_by_option(make_server: Any) -> None:
+    server = await make_server(health_probes=False)
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.source_port}") as http:
         assert (await http.get("/health/live")).status_code == 404
         assert (await http.get("/health/ready")).status_code == 404

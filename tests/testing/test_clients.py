@@ -31,7 +31,7 @@ async def test_calls_and_channels_without_a_port(running: Running) -> None:
             assert server.clients_count == 2
             assert await first.invoke("echo", {"n": 1}) == {"n": 1}
             channel = second.subscribe("news")
-            await channel.listener("subscribe").once(10)
+            await channel.listener("subscribe").once(10_000)
             heard = channel.create_consumer()
             await first.invoke_publish("news", "hello")
             assert (await soon(heard.next())).value == "hello"
@@ -180,7 +180,7 @@ async def test_a_slow_reader_is_seen_and_closed_and_others_are_not() -> None:
         heard = []
         for socket in (slow, quick):
             channel = socket.subscribe("c")
-            await channel.listener("subscribe").once(10)
+            await channel.listener("subscribe").once(10_000)
             heard.append(channel.create_consumer())
         with testing.paused(slow):
             server.exchange.transmit_publish("c", "x" * 60_000)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -199,3 +201,15 @@ async def test_a_peer_that_does_not_read_is_dropped_after_a_while() -> None:
         assert server.lost == []
         await clock.advance(0.001)
         assert server.lost == client.lost == [(1006, "")]
+
+
+async def test_what_was_at_a_lost_end_is_free() -> None:
+    client, server = await joined()
+    gone = weakref.ref(server)
+    server.connection.close(4000, "")
+    lost = server.lost
+    del server
+    await until(lambda: len(client.lost) == len(lost) == 1)
+    gc.collect()
+    assert gone() is None
+    assert client.connection.peer is not None

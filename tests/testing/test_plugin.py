@@ -18,7 +18,7 @@ async def test_it(ag_server, ag_client):
     assert server.ping_interval == 5000
     first, second = await ag_client(server), await ag_client(server)
     channel = first.subscribe("c")
-    await channel.listener("subscribe").once(10)
+    await channel.listener("subscribe").once(10_000)
     heard = channel.create_consumer()
     await second.invoke_publish("c", 1)
     assert (await heard.next()).value == 1

@@ -182,7 +182,9 @@ class MemoryConnection:
             self._drop_inbox()
             if self._timer is not None:
                 self._timer.cancel()
-            self._handler.connection_lost(self._code, self._reason)
+            handler = self._handler
+            del self._handler  # Whoever keeps the other end does not keep what was at this one.
+            handler.connection_lost(self._code, self._reason)
 
 
 async def join(
