@@ -126,6 +126,10 @@ class EngineSession:
     def publish(self, publishes: Sequence[Publish]) -> None:
         """Hand publishes to the engine; each is settled when it answers."""
         assert self.link is not None
+        if self.over.done():  # Lost in this turn of the loop, and nobody has been told yet.
+            for publish in publishes:
+                settle(publish.taken, BrokerError(f"The engine was lost: {self.over.result()}"))
+            return
         for publish in publishes:
             self.unconfirmed[publish] = None
         try:

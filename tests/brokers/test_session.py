@@ -1,0 +1,50 @@
+"""One link of a broker's engine, with an engine that is made up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+import pytest
+
+from socketcluster.brokers.link import BrokerOptions, Publish
+from socketcluster.brokers.session import EngineSession
+from socketcluster.errors import BrokerError
+from support import soon
+
+
+class SilentLink:
+    """Takes publishes and never says so."""
+
+    def publish(self, publishes: Sequence[Publish]) -> None:
+        pass
+
+    async def subscribe(self, channels: Sequence[str]) -> Mapping[str, BrokerError]:
+        return {}
+
+    async def unsubscribe(self, channels: Sequence[str]) -> None:
+        pass
+
+    async def check(self) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
+
+
+def publish() -> Publish:
+    return Publish("c", b"1", asyncio.get_running_loop().create_future())
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_no_publish_is_left_waiting_when_the_link_is_lost(when: str) -> None:
+    session = EngineSession(BrokerOptions(), "inbox", lambda *_: None, lambda _: None)
+    session.link = SilentLink()
+    waiting = publish()
+    if when == "before":
+        session.publish([waiting])
+    session.lost(BrokerError("gone"))
+    if when == "after":
+        session.publish([waiting])
+    with pytest.raises(BrokerError, match="gone"):
+        await soon(waiting.taken)
