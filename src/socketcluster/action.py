@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
+
+import msgspec
 
 from socketcluster.errors import InvalidActionError
-
-if TYPE_CHECKING:
-    from socketcluster.engines.base import UpgradeRequest
-    from socketcluster.server.socket import AGServerSocket
 
 UNCHANGED: Any = object()
 """`allow()` without data: the action's own data stands."""
 
 
-class AGAction:
+class AGAction(msgspec.Struct, eq=False):
     """An action awaiting `allow` or `block`; a middleware function decides each exactly once.
 
     Which attributes are set depends on `type`, one of the nine constants of this class:
@@ -32,24 +30,10 @@ class AGAction:
 
     `auth_token_expired_error` is set when the socket's token had expired by then.
 
+    It is a msgspec.Struct because one is made for every message that passes middleware.
+
     Source: SocketCluster documentation, "Middleware and authorization".
     """
-
-    __slots__ = (
-        "_decided",
-        "auth_token",
-        "auth_token_error",
-        "auth_token_expired_error",
-        "channel",
-        "data",
-        "outcome",
-        "procedure",
-        "receiver",
-        "request",
-        "signed_auth_token",
-        "socket",
-        "type",
-    )
 
     HANDSHAKE_WS: ClassVar = "handshakeWS"
     HANDSHAKE_SC: ClassVar = "handshakeSC"
@@ -61,27 +45,19 @@ class AGAction:
     PUBLISH_OUT: ClassVar = "publishOut"
     AUTHENTICATE: ClassVar = "authenticate"
 
-    def __init__(
-        self,
-        type: str,
-        *,
-        socket: AGServerSocket | None = None,
-        request: UpgradeRequest | None = None,
-        data: Any = None,
-    ) -> None:
-        self.type = type
-        self.socket: Any = socket
-        self.request: Any = request
-        self.data = data
-        self.outcome: str | None = None
-        self.channel: str = ""
-        self.receiver: str = ""
-        self.procedure: str = ""
-        self.signed_auth_token: Any = None
-        self.auth_token: dict[str, Any] | None = None
-        self.auth_token_error: BaseException | None = None
-        self.auth_token_expired_error: BaseException | None = None
-        self._decided: Callable[[str, Any], None] | None = None
+    type: str
+    socket: Any = None
+    request: Any = None
+    data: Any = None
+    channel: str = ""
+    receiver: str = ""
+    procedure: str = ""
+    signed_auth_token: Any = None
+    auth_token: dict[str, Any] | None = None
+    auth_token_error: BaseException | None = None
+    auth_token_expired_error: BaseException | None = None
+    outcome: str | None = None
+    _decided: Callable[[str, Any], None] | None = None
 
     def allow(self, data: Any = UNCHANGED) -> None:
         """Let the action through, with `data` instead of its own if given.

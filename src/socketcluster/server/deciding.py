@@ -83,7 +83,7 @@ class DecidingMethods:
 
     def _decide_publish(self, channel: str, payload: bytes, then: Callable[[Any], None]) -> None:
         # Decoded anew for each socket: what one function changes reaches no other.
-        action = AGAction(AGAction.PUBLISH_OUT, socket=self)  # type: ignore[arg-type]
+        action = AGAction(AGAction.PUBLISH_OUT, socket=self)
         action.channel = channel
         action.data = self.server.wire.decode_payload(payload)
         actions = [action]
