@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 NPM := $(shell command -v npm 2>/dev/null)
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --root-user-action=ignore -c constraints.txt
 
-.PHONY: run test soak bench-scaling check format autobahn autobahn-ci bench bench-quick instructions clean
+.PHONY: run test soak check format autobahn autobahn-ci bench bench-quick instructions clean
 
 run: $(VENV)/run.stamp demo-client
 	@$(BIN)/socketcluster serve --port $(PORT)
@@ -33,12 +33,12 @@ autobahn: $(VENV)/dev.stamp
 autobahn-ci: $(VENV)/dev.stamp
 	$(BIN)/python tools/run_autobahn.py --without-compression
 
-# Some twenty-five minutes; it writes bench/results.md and bench/results.svg.
-bench: $(VENV)/bench.stamp bench-servers
+# Some thirty-five minutes; it writes bench/results.md and bench/results.svg.
+bench: $(VENV)/bench.stamp bench-servers broker-servers
 	@$(BIN)/python -m bench
 
 # Less than two minutes; it prints, and writes nothing.
-bench-quick: $(VENV)/bench.stamp bench-servers
+bench-quick: $(VENV)/bench.stamp bench-servers broker-servers
 	@$(BIN)/python -m bench --quick
 
 # Record how many instructions each path of the server takes: what the tests allow from now on.
@@ -84,10 +84,6 @@ interop-clients: $(VENV)/dev.stamp
 		echo "Fetching the JavaScript clients and servers"; \
 		npm install --silent --prefix tests/interop/js --no-audit --no-fund --no-package-lock && touch tests/interop/js/node_modules/.stamp; fi
 
-# What several workers, and an engine between them, cost: the figures of docs/scaling.md.
-bench-scaling: $(VENV)/dev.stamp broker-servers
-	$(BIN)/python -m bench.scaling
-
 bench-servers:
 	@if [ -z "$(NPM)" ]; then echo "npm is missing: the benchmark compares with the original, on Node"; exit 1; fi
 	@if [ ! -f bench/js/node_modules/.stamp ] || [ bench/js/package.json -nt bench/js/node_modules/.stamp ]; then \
@@ -110,7 +106,7 @@ broker-servers:
 	@if ! { command -v redis-server && command -v nats-server; } >/dev/null 2>&1 && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
 		echo "Installing redis-server and nats-server"; \
 		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends redis-server nats-server; } >/dev/null 2>&1 \
-			|| echo "redis-server and nats-server could not be installed: the broker tests need them"; fi
+			|| echo "redis-server and nats-server could not be installed: the broker tests and the benchmark need them"; fi
 
 clean:
 	rm -rf $(VENV) .demo .autobahn tests/interop/js/node_modules bench/js/node_modules bench/build .interop

@@ -31,7 +31,8 @@ def main() -> int:
     except LoadError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
-    for table in (works_table(plan.works, results), targets_table(plan.targets, results)):
+    tables = [works_table(table, results) for table in plan.tables]
+    for table in (*tables, targets_table(plan.targets, results)):
         print("\n".join(table), end="\n\n")
     print(summary(plan.targets, results))
     print("\n".join(results.faults))

@@ -9,8 +9,9 @@ import matplotlib
 matplotlib.use("svg")
 
 from matplotlib import pyplot
+from matplotlib.axes import Axes
 
-from bench.plan import SHOWN, Plan, Point
+from bench.plan import Plan, Point, Table, Work
 from bench.report import number
 from bench.rounds import Results
 
@@ -20,28 +21,52 @@ _BAR = 0.16
 
 def draw(plan: Plan, results: Results, path: Path) -> None:
     """Draw CPU time per operation, on a logarithmic scale, with the spread over the rounds."""
-    works = [work for work in plan.works if work.unit == "µs"]
+    heights = [len(_rows(table)) for table in plan.tables]
     # Text stays text and nothing depends on the day, so that the file is small and comparable.
     with pyplot.rc_context({"svg.fonttype": "none", "svg.hashsalt": "bench"}):
-        figure, axes = pyplot.subplots(figsize=(9, 7), layout="constrained")
-        for index, contender in enumerate(SHOWN):
-            found = [results.figure(Point(contender, work.load), work.metric) for work in works]
-            places = [row + (index - 2) * _BAR for row, each in enumerate(found) if each]
-            medians = [each.median for each in found if each]
-            spread = [
-                [each.median - each.least for each in found if each],
-                [each.greatest - each.median for each in found if each],
-            ]
-            bars = axes.barh(
-                places, medians, _BAR, xerr=spread, color=_COLOURS[index], label=contender.title
-            )
-            axes.bar_label(bars, [number(value) for value in medians], padding=4, fontsize=7)
-        axes.set_xscale("log")
-        axes.set_yticks(range(len(works)), [work.title for work in works])
-        axes.invert_yaxis()
+        figure, parts = pyplot.subplots(
+            len(heights),
+            figsize=(9, 1.5 + 1.2 * sum(heights)),
+            height_ratios=heights,
+            squeeze=False,
+            layout="constrained",
+        )
+        for axes, table in zip(parts.flat, plan.tables, strict=True):
+            _draw_table(axes, table, results)
         axes.set_xlabel("server CPU per operation, µs (logarithmic; shorter is better)")
-        axes.margins(x=0.15)
-        figure.legend(loc="outside upper center", ncols=len(SHOWN), fontsize=8, frameon=False)
-        axes.spines[["top", "right"]].set_visible(False)
         figure.savefig(path, metadata={"Date": None})
         pyplot.close(figure)
+
+
+def _rows(table: Table) -> list[Work]:
+    return [work for work in table.works if work.unit == "µs"]
+
+
+def _draw_table(axes: Axes, table: Table, results: Results) -> None:
+    works = _rows(table)
+    for index, contender in enumerate(table.contenders):
+        found = [results.figure(Point(contender, work.load), work.metric) for work in works]
+        places = [row + (index - 2) * _BAR for row, each in enumerate(found) if each]
+        medians = [each.median for each in found if each]
+        spread = [
+            [each.median - each.least for each in found if each],
+            [each.greatest - each.median for each in found if each],
+        ]
+        bars = axes.barh(
+            places, medians, _BAR, xerr=spread, color=_COLOURS[index], label=contender.title
+        )
+        axes.bar_label(bars, [number(value) for value in medians], padding=4, fontsize=7)
+    axes.set_title(table.title, fontsize=10, loc="left", pad=22)
+    axes.set_xscale("log")
+    axes.set_yticks(range(len(works)), [work.title for work in works])
+    axes.invert_yaxis()
+    axes.margins(x=0.15)
+    axes.legend(
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
+        ncols=len(table.contenders),
+        fontsize=7,
+        frameon=False,
+        borderpad=0,
+    )
+    axes.spines[["top", "right"]].set_visible(False)

@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
-import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+from bench import engines
+from bench.engines import Engine, RunningEngine
+from bench.processes import accepts, family, free_port, started
 
 HERE = Path(__file__).resolve().parent
 _CORES = sorted(os.sched_getaffinity(0))
 SERVER_CORE, LOAD_CORE = _CORES[0], _CORES[min(1, len(_CORES) - 1)]
-START_SECONDS, STOP_SECONDS = 20.0, 5.0
-
-
-class StartError(Exception):
-    """A server did not start; the message has what it said."""
+BROKER_VARIABLE = "SOCKETCLUSTER_BROKER"
+"""Where servers look for the URL of the engine between them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """A server: `command(port)` starts it in `folder`; scload speaks `dialect` with it."""
+    """A server: `command(port)` starts it in `folder`; scload speaks `dialect` with it.
+
+    With an `engine` it is started twice, joined by that: publishers connect to one of the two,
+    everybody else to the other.
+    """
 
     key: str
     title: str
@@ -34,14 +35,19 @@ class Contender:
     dialect: str = "json"
     arguments: tuple[str, ...] = ()
     """More arguments for scload."""
+    engine: Engine | None = None
+    announced: str = ""
+    """What it prints once all of its processes accept connections."""
+
+
+def _serve(function: str, *options: str) -> Callable[[int], list[str]]:
+    target = f"app:{function}"
+    serve = (sys.executable, "-m", "socketcluster", "serve", target, *options)
+    return lambda port: [*serve, "--port", str(port)]
 
 
 def _ours(key: str, title: str, function: str, dialect: str = "json", *arguments: str) -> Contender:
-    def command(port: int) -> list[str]:
-        target = f"app:{function}"
-        return [sys.executable, "-m", "socketcluster", "serve", target, "--port", str(port)]
-
-    return Contender(key, title, command, HERE / "servers", dialect, arguments)
+    return Contender(key, title, _serve(function), HERE / "servers", dialect, arguments)
 
 
 PICOWS = _ours("picows", "this server", "plain")
@@ -66,6 +72,19 @@ SOCKETIO = Contender(
     HERE / "servers",
     "socketio",
 )
+WORKERS = replace(
+    PICOWS,
+    key="workers",
+    title="with two workers",
+    command=_serve("plain", "--workers", "2"),
+    announced="with 2 workers",
+)
+ZEROMQ = replace(PICOWS, key="zeromq", title="this server, ZeroMQ", engine=engines.ZEROMQ)
+REDIS = replace(PICOWS, key="redis", title="this server, Redis", engine=engines.REDIS)
+NATS = replace(PICOWS, key="nats", title="this server, NATS", engine=engines.NATS)
+SOCKETIO_REDIS = replace(
+    SOCKETIO, key="socketio-redis", title="python-socketio, Redis", engine=engines.REDIS
+)
 LIMIT = Contender(
     "limit",
     "bare C server",
@@ -76,57 +95,50 @@ LIMIT = Contender(
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A server that accepts connections."""
+    """Servers that accept connections.
 
-    pid: int
+    Attributes:
+        pids: all processes that serve, an engine's too.
+        port: where clients connect.
+        publisher_port: where publishers do.
+        engine: what joins them.
+    """
+
+    pids: list[int]
     port: int
+    publisher_port: int
+    engine: RunningEngine | None
 
 
 @contextlib.contextmanager
 def running(contender: Contender) -> Iterator[Running]:
-    """Start a server on its core; it is stopped at the end.
+    """Start a server on its core, with what belongs to it; all is stopped at the end.
 
     Raises:
-        StartError: it ended, or does not accept connections.
+        StartError: something ended, or does not accept connections.
     """
-    port = _free_port()
+    environment = dict(os.environ)
+    with contextlib.ExitStack() as stack:
+        engine = None
+        if contender.engine is not None:
+            engine = stack.enter_context(contender.engine.running(SERVER_CORE))
+            environment[BROKER_VARIABLE] = engine.url
+        ports = [free_port() for _ in range(2 if engine else 1)]
+        servers = [stack.enter_context(_started(contender, p, environment)) for p in ports]
+        pids = [pid for server in servers for pid in family(server)]
+        if engine is not None:
+            pids.append(engine.pid)
+        yield Running(pids, ports[0], ports[-1], engine)
+
+
+def _started(
+    contender: Contender, port: int, environment: dict[str, str]
+) -> contextlib.AbstractContextManager[int]:
     command = ["taskset", "-c", str(SERVER_CORE), *contender.command(port)]
-    with tempfile.TemporaryFile() as said:
-        process = subprocess.Popen(
-            command, cwd=contender.folder, stdout=said, stderr=subprocess.STDOUT
-        )
-        try:
-            if not _accepts(process, port):
-                said.seek(0)
-                words = said.read().decode(errors="replace").strip()
-                raise StartError(f"{contender.title} did not start: {words}")
-            yield Running(process.pid, port)
-        finally:
-            _stop(process)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _accepts(process: subprocess.Popen[bytes], port: int) -> bool:
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            time.sleep(0.02)
-        else:
-            return True
-    return False
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+    return started(
+        contender.title,
+        command,
+        contender.folder,
+        lambda said: contender.announced in said and accepts(port),
+        environment,
+    )

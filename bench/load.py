@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import resource
 import subprocess
+import sys
 from dataclasses import dataclass
-from pathlib import Path
 
-from bench.contenders import HERE, LOAD_CORE, Contender, StartError, running
+from bench.contenders import HERE, LOAD_CORE, Contender, Running, running
+from bench.processes import StartError
 
 Sample = dict[str, float]
-"""What scload measured, by name."""
+"""What was measured, by name."""
 
 MAX_SECONDS = 240.0
 _SPARE_FILES = 200
@@ -23,7 +24,10 @@ class LoadError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What scload does; see native/scload.c. `seconds` None is the run's own."""
+    """What scload does; see native/scload.c. `seconds` None is the run's own.
+
+    Mode "hop" is hop.py's: the sockets are the processes that receive.
+    """
 
     mode: str
     sockets: int
@@ -96,14 +100,16 @@ def measure(contender: Contender, load: Load, timing: Timing) -> Sample:
     Raises:
         LoadError: the server did not start, or failed under the load.
     """
-    scload = str(Path(HERE, "build", "scload"))
-    command = ["taskset", "-c", str(LOAD_CORE), scload]
-    command += [*load.arguments(timing.seconds, timing.warm_up), "--dialect", contender.dialect]
+    make_command = _hop if load.mode == "hop" else _scload
     try:
         with running(contender) as server:
-            command += ["--port", str(server.port), "--pid", str(server.pid), *contender.arguments]
             done = subprocess.run(
-                command, capture_output=True, text=True, timeout=MAX_SECONDS, check=False
+                ["taskset", "-c", str(LOAD_CORE), *make_command(contender, load, timing, server)],
+                cwd=HERE.parent,
+                capture_output=True,
+                text=True,
+                timeout=MAX_SECONDS,
+                check=False,
             )
     except (StartError, subprocess.TimeoutExpired) as error:
         raise LoadError(str(error)) from error
@@ -113,3 +119,18 @@ def measure(contender: Contender, load: Load, timing: Timing) -> Sample:
     if load.lockstep:
         sample["copies"] = sample["peak_kb"] * 1024 / (load.sockets * load.payload)
     return sample
+
+
+def _scload(contender: Contender, load: Load, timing: Timing, server: Running) -> list[str]:
+    command = [str(HERE / "build" / "scload"), *load.arguments(timing.seconds, timing.warm_up)]
+    command += ["--dialect", contender.dialect, "--port", str(server.port)]
+    command += ["--publisher-port", str(server.publisher_port), *contender.arguments]
+    for pid in server.pids:
+        command += ["--pid", str(pid)]
+    return command
+
+
+def _hop(contender: Contender, load: Load, timing: Timing, server: Running) -> list[str]:
+    assert server.engine is not None, f"{contender.title} has no engine"
+    numbers = (load.sockets, load.in_flight, load.payload, timing.seconds, server.engine.pid)
+    return [sys.executable, "-m", "bench.hop", server.engine.url, *map(str, numbers)]

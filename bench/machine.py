@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import resource
+import shutil
 import subprocess
 import time
 from importlib.metadata import version
@@ -21,7 +23,12 @@ _PACKAGES = (
     "msgspec",
     "websockets",
     "python-socketio",
+    "pyzmq",
+    "redis",
+    "nats-py",
 )
+
+_VERSION = re.compile(r"\d+\.\d+\.\d+")
 
 
 def description() -> str:
@@ -41,13 +48,17 @@ def _processor() -> str:
 
 
 def versions() -> str:
-    """Python, Node and the packages."""
+    """Python, Node, the packages and the engines."""
     node = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True)
     package = HERE / "js" / "node_modules" / "socketcluster-server" / "package.json"
     found = [f"{platform.python_implementation()} {platform.python_version()}"]
     found += [f"{name} {version(name)}" for name in _PACKAGES]
     found += [f"Node {node.stdout.strip().lstrip('v')}"]
     found += [f"socketcluster-server {loads(package.read_text())['version']}"]
+    for engine in ("redis-server", "nats-server"):
+        if shutil.which(engine) is not None:
+            said = subprocess.run([engine, "--version"], capture_output=True, text=True, check=True)
+            found += [f"{engine} {number.group()}" for number in _VERSION.finditer(said.stdout)][:1]
     return ", ".join(found)
 
 

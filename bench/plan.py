@@ -10,16 +10,18 @@ from bench.contenders import (
     INBOUND,
     LIMIT,
     MIN_BIN,
+    NATS,
     NPM,
     OUTBOUND,
     PICOWS,
+    REDIS,
     SOCKETIO,
+    SOCKETIO_REDIS,
+    WORKERS,
+    ZEROMQ,
     Contender,
 )
 from bench.load import Load
-
-SHOWN = (LIMIT, PICOWS, ASGI, NPM, SOCKETIO)
-"""The contenders of the table of works."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +34,21 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A row of the table of works: one figure, `metric` of a sample, for every contender."""
+    """A row of a table: one figure, `metric` of a sample, for every contender."""
 
     title: str
     load: Load
     metric: str = "cpu_us"
     unit: str = "µs"
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Works, and the contenders that do them."""
+
+    title: str
+    contenders: tuple[Contender, ...]
+    works: list[Work]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,21 +66,20 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Works and targets."""
+    """Tables and targets."""
 
-    works: list[Work]
+    tables: list[Table]
     targets: list[Target]
 
     def points(self) -> dict[Load, list[Contender]]:
         """Which servers each load is for, in order."""
         found: dict[Load, list[Contender]] = {}
-        for work in self.works:
-            found[work.load] = list(SHOWN)
-        for target in self.targets:
-            for point in filter(None, (target.of, target.to)):
-                contenders = found.setdefault(point.load, [])
-                if point.contender not in contenders:
-                    contenders.append(point.contender)
+        wanted = [Point(c, w.load) for t in self.tables for w in t.works for c in t.contenders]
+        wanted += [p for target in self.targets for p in (target.of, target.to) if p is not None]
+        for point in wanted:
+            contenders = found.setdefault(point.load, [])
+            if point.contender not in contenders:
+                contenders.append(point.contender)
         return found
 
     def most_sockets(self) -> int:
@@ -83,6 +93,13 @@ PUBLISH_1 = Load("publish", 1000)
 PUBLISH_4 = Load("publish", 1000, 4)
 PUBLISH_100 = Load("publish", 100, 16)
 CONNECT = Load("connect", 10_000, 64)
+HOP_1, HOP_50 = Load("hop", 5), Load("hop", 5, 50)
+
+ALONE = (LIMIT, PICOWS, ASGI, NPM, SOCKETIO)
+"""Servers of one process."""
+
+ACROSS = (PICOWS, ZEROMQ, REDIS, NATS, SOCKETIO_REDIS)
+"""One process, and what has an engine between two."""
 
 _MAIN: dict[Load, tuple[str, float, float]] = {
     # Load: title, target to the bare server, target to the original
@@ -97,13 +114,17 @@ _MAIN: dict[Load, tuple[str, float, float]] = {
 def full() -> Plan:
     """Everything."""
     main = _main(CONNECT)
-    return Plan(main.works, [*main.targets, *_options(), *_growth()])
+    return Plan(
+        [*main.tables, _across(PUBLISH_1, PUBLISH_4, PUBLISH_100)],
+        [*main.targets, *_options(), *_workers(), *_hops(HOP_50, HOP_1), *_growth()],
+    )
 
 
 def quick() -> Plan:
-    """The table of works with fewer connections, and what the options cost."""
+    """The tables with fewer connections or works, and what the options and workers cost."""
     main = _main(replace(CONNECT, sockets=2000))
-    return Plan(main.works, [*main.targets, *_options()])
+    targets = [*main.targets, *_options(), *_workers(), *_hops(HOP_50)]
+    return Plan([*main.tables, _across(PUBLISH_100)], targets)
 
 
 def _main(connect: Load) -> Plan:
@@ -132,7 +153,31 @@ def _main(connect: Load) -> Plan:
     targets.append(
         Target("connect and handshake", Point(ASGI, connect), connected, 2.5, "connect_us")
     )
-    return Plan(works, targets)
+    return Plan([Table("One process", ALONE, works)], targets)
+
+
+def _across(*loads: Load) -> Table:
+    works = [Work(f"{_MAIN[load][0]}, remote", load) for load in loads]
+    return Table("Across processes", ACROSS, works)
+
+
+def _workers() -> list[Target]:
+    return [_option(WORKERS, load, 1.1) for load in (RPC_1, RPC_32, PUBLISH_1, PUBLISH_4)]
+
+
+def _hops(limited: Load, *others: Load) -> list[Target]:
+    found = []
+    for contender in (ZEROMQ, REDIS, NATS):
+        for load in (limited, *others):
+            first, further = (15, 1) if load == limited else (None, None)
+            here, title = Point(contender, load), f"{load.in_flight} at a time"
+            found += [
+                Target(f"publish to one process, {title}", here, None, first, "cpu_us", "µs"),
+                Target(f"each further process, {title}", here, None, further, "more_us", "µs"),
+                Target(f"the engine's part, {title}", here, None, None, "engine_us", "µs"),
+                Target(f"the same, further, {title}", here, None, None, "engine_more_us", "µs"),
+            ]
+    return found
 
 
 def _options() -> list[Target]:

@@ -5,14 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bench.contenders import ASGI, PICOWS
-from bench.plan import SHOWN, Plan, Point, Target, Work
+from bench.plan import Plan, Point, Table, Target
 from bench.rounds import Figure, Results
 
 _METHOD = """\
 One server at a time, pinned to one core, the load generator to another, over loopback, with
 100-byte payloads. A figure is the server's CPU time per operation unless its unit says something
 else: the median of the rounds, with the least and the greatest in brackets. A ratio is taken
-within each round. The servers take turns, so that a change of the machine's speed meets all."""
+within each round. The servers take turns, so that a change of the machine's speed meets all.
+
+Across processes there are two servers with an engine between them: the publisher is connected to
+one, the subscribers to the other, and the figure is the CPU time of all three. A publish to other
+processes is measured without sockets behind them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +44,8 @@ def markdown(plan: Plan, results: Results, circumstances: Circumstances) -> str:
     parts = ["# Results of the benchmark", f"`make bench` wrote this. {_METHOD}"]
     parts.append("\n".join(circumstances.lines()))
     parts.append("![The figures as bars](results.svg)")
-    parts += ["## Works", "\n".join(works_table(plan.works, results))]
+    for table in plan.tables:
+        parts += [f"## {table.title}", "\n".join(works_table(table, results))]
     parts += ["## Targets", "\n".join(targets_table(plan.targets, results))]
     parts.append(summary(plan.targets, results))
     if results.faults:
@@ -48,12 +53,13 @@ def markdown(plan: Plan, results: Results, circumstances: Circumstances) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def works_table(works: list[Work], results: Results) -> list[str]:
+def works_table(table: Table, results: Results) -> list[str]:
     """Every server's figures."""
-    lines = ["| work | unit | " + " | ".join(c.title for c in SHOWN) + " |"]
-    lines.append("|---|---|" + "---|" * len(SHOWN))
-    for work in works:
-        cells = [_figure(results.figure(Point(c, work.load), work.metric)) for c in SHOWN]
+    shown = table.contenders
+    lines = ["| work | unit | " + " | ".join(c.title for c in shown) + " |"]
+    lines.append("|---|---|" + "---|" * len(shown))
+    for work in table.works:
+        cells = [_figure(results.figure(Point(c, work.load), work.metric)) for c in shown]
         lines.append(f"| {work.title} | {work.unit} | " + " | ".join(cells) + " |")
     return lines
 

@@ -67,7 +67,7 @@ void connection_open(struct connection *connection)
     struct sockaddr_in source = {.sin_family = AF_INET}, server = {.sin_family = AF_INET};
     source.sin_addr.s_addr = htonl(0x7f000001 + opened++ / SOCKETS_PER_ADDRESS);
     server.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    server.sin_port = htons(target.port);
+    server.sin_port = htons(connection->publishes ? target.publisher_port : target.port);
     connection->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
     if (connection->fd < 0)
         fail("socket: %s", strerror(errno));

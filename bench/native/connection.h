@@ -20,7 +20,7 @@ struct connection {
 };
 
 struct endpoint {
-    int port;
+    int port, publisher_port;
     const char *path;
     bool deflate;           // Offer permessage-deflate, without context takeover.
 };

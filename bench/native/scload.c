@@ -1,8 +1,9 @@
 // scload: a load generator for SocketCluster and Socket.IO servers; one thread, loopback only.
 //
-//   scload MODE --port P --pid PID [--dialect json|min-bin|socketio] [--sockets N]
-//          [--in-flight W] [--seconds S] [--warm-up S] [--payload BYTES] [--channels K]
-//          [--subscribers M] [--published C] [--deflate] [--lockstep]
+//   scload MODE --port P [--publisher-port P] --pid PID [--pid PID...]
+//          [--dialect json|min-bin|socketio] [--sockets N] [--in-flight W] [--seconds S]
+//          [--warm-up S] [--payload BYTES] [--channels K] [--subscribers M] [--published C]
+//          [--deflate] [--lockstep]
 //
 //   rpc       N sockets, each with W calls of "echo" in flight; an operation is a call
 //   publish   N subscribers of one channel, one publisher with W calls in flight; an operation is
@@ -15,8 +16,8 @@
 //   close     opens N sockets that subscribe to one channel, then closes all at once; an operation
 //             is a close
 //
-// Prints one line of JSON: what was done, CPU microseconds of process PID per operation, its
-// memory, and the percentiles of the time that an answer took.
+// Prints one line of JSON: what was done, CPU microseconds of the processes PID per
+// operation, their memory, and the percentiles of the time that an answer took.
 #define _GNU_SOURCE
 #include "connection.h"
 #include "dialect.h"
@@ -28,13 +29,14 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MAX_PAYLOAD = 4 << 20, OPENED_AT_ONCE = 64, STRIDE = 7919 };
+enum { MAX_PAYLOAD = 4 << 20, OPENED_AT_ONCE = 64, STRIDE = 7919, MAX_PROCESSES = 32 };
 static const double PATIENCE = 60; // Seconds that the server has for anything.
 
 static struct {
     const char *mode;
     const struct dialect *dialect;
-    int sockets, in_flight, payload, channels, subscribers, published, pid;
+    int sockets, in_flight, payload, channels, subscribers, published;
+    int pids[MAX_PROCESSES], processes;
     double seconds, warm_up;
     bool lockstep;
 } run = {.sockets = 50, .in_flight = 1, .payload = 100, .channels = 1, .subscribers = -1,
@@ -153,39 +155,54 @@ static void take_message(struct connection *connection, const uint8_t *message, 
     }
 }
 
-// What the server's process costs
+// What the server's processes cost
 
 static double cpu_seconds(void)
 {
-    clockid_t clock;
-    struct timespec time;
-    if (clock_getcpuclockid(run.pid, &clock) || clock_gettime(clock, &time))
-        fail("There is no process %d", run.pid);
-    return time.tv_sec + time.tv_nsec * 1e-9;
+    double seconds = 0;
+    for (int i = 0; i < run.processes; i++) {
+        clockid_t clock;
+        struct timespec time;
+        if (clock_getcpuclockid(run.pids[i], &clock) || clock_gettime(clock, &time))
+            fail("There is no process %d", run.pids[i]);
+        seconds += time.tv_sec + time.tv_nsec * 1e-9;
+    }
+    return seconds;
+}
+
+static FILE *open_process(int pid, const char *name, const char *mode)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/%s", pid, name);
+    FILE *file = fopen(path, mode);
+    if (!file)
+        fail("There is no process %d", pid);
+    return file;
 }
 
 static double memory_kb(const char *field)
 {
-    char path[64], line[256];
-    long value = 0;
-    snprintf(path, sizeof path, "/proc/%d/status", run.pid);
-    FILE *file = fopen(path, "r");
-    if (!file)
-        fail("There is no process %d", run.pid);
-    while (fgets(line, sizeof line, file))
-        if (!strncmp(line, field, strlen(field)))
-            sscanf(line + strlen(field), ": %ld", &value);
-    fclose(file);
-    return value;
+    char line[256];
+    double sum = 0;
+    for (int i = 0; i < run.processes; i++) {
+        long value = 0;
+        FILE *file = open_process(run.pids[i], "status", "r");
+        while (fgets(line, sizeof line, file))
+            if (!strncmp(line, field, strlen(field)))
+                sscanf(line + strlen(field), ": %ld", &value);
+        fclose(file);
+        sum += value;
+    }
+    return sum;
 }
 
 static void forget_peak_memory(void)
 {
-    char path[64];
-    snprintf(path, sizeof path, "/proc/%d/clear_refs", run.pid);
-    FILE *file = fopen(path, "w");
-    if (!file || fputs("5", file) < 0 || fclose(file))
-        fail("The peak memory of process %d cannot be reset", run.pid);
+    for (int i = 0; i < run.processes; i++) {
+        FILE *file = open_process(run.pids[i], "clear_refs", "w");
+        if (fputs("5", file) < 0 || fclose(file))
+            fail("The peak memory of process %d cannot be reset", run.pids[i]);
+    }
 }
 
 // Modes
@@ -319,20 +336,25 @@ static struct connection *make_connections(int count)
 static void read_arguments(int count, char **arguments, struct endpoint *endpoint)
 {
     enum { PORT, PID, DIALECT, SOCKETS, IN_FLIGHT, SECONDS, WARM_UP, PAYLOAD, CHANNELS,
-           SUBSCRIBERS, PUBLISHED, DEFLATE, LOCKSTEP };
+           SUBSCRIBERS, PUBLISHED, DEFLATE, LOCKSTEP, PUBLISHER_PORT };
     static const struct option options[] = {
         {"port", 1, 0, PORT}, {"pid", 1, 0, PID}, {"dialect", 1, 0, DIALECT},
         {"sockets", 1, 0, SOCKETS}, {"in-flight", 1, 0, IN_FLIGHT}, {"seconds", 1, 0, SECONDS},
         {"warm-up", 1, 0, WARM_UP}, {"payload", 1, 0, PAYLOAD}, {"channels", 1, 0, CHANNELS},
         {"subscribers", 1, 0, SUBSCRIBERS}, {"published", 1, 0, PUBLISHED},
-        {"deflate", 0, 0, DEFLATE},
-        {"lockstep", 0, 0, LOCKSTEP}, {0},
+        {"deflate", 0, 0, DEFLATE}, {"lockstep", 0, 0, LOCKSTEP},
+        {"publisher-port", 1, 0, PUBLISHER_PORT}, {0},
     };
     run.dialect = dialect_named("json");
     for (int option; (option = getopt_long(count, arguments, "", options, NULL)) != -1;) {
         switch (option) {
         case PORT: endpoint->port = atoi(optarg); break;
-        case PID: run.pid = atoi(optarg); break;
+        case PUBLISHER_PORT: endpoint->publisher_port = atoi(optarg); break;
+        case PID:
+            if (run.processes == MAX_PROCESSES)
+                fail("At most %d processes can be measured", MAX_PROCESSES);
+            run.pids[run.processes++] = atoi(optarg);
+            break;
         case DIALECT: run.dialect = dialect_named(optarg); break;
         case SOCKETS: run.sockets = atoi(optarg); break;
         case IN_FLIGHT: run.in_flight = atoi(optarg); break;
@@ -347,11 +369,14 @@ static void read_arguments(int count, char **arguments, struct endpoint *endpoin
         default: exit(2);
         }
     }
-    if (optind != count - 1 || !run.dialect || !endpoint->port || !run.pid || run.sockets < 1 ||
-        run.in_flight < 1 || run.channels < 1 || run.payload < 0 || run.payload > MAX_PAYLOAD)
+    if (optind != count - 1 || !run.dialect || !endpoint->port || !run.processes ||
+        run.sockets < 1 || run.in_flight < 1 || run.channels < 1 || run.payload < 0 ||
+        run.payload > MAX_PAYLOAD)
         fail("usage: see the top of scload.c");
     run.mode = arguments[optind];
     endpoint->path = run.dialect->path;
+    if (!endpoint->publisher_port)
+        endpoint->publisher_port = endpoint->port;
     if (run.subscribers < 0)
         run.subscribers = run.sockets;
     if (!run.published)

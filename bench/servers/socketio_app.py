@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import socketio
 
-server = socketio.AsyncServer(async_mode="asgi")
+url = os.environ.get("SOCKETCLUSTER_BROKER")
+joined = socketio.AsyncRedisManager(url) if url else None
+server = socketio.AsyncServer(async_mode="asgi", client_manager=joined)
 app = socketio.ASGIApp(server)
 
 

@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import shutil
 import sys
+from dataclasses import replace
 
 import pytest
 
 from bench import plan
-from bench.contenders import DEFLATE, LIMIT, MIN_BIN, NPM, PICOWS, Contender, StartError, running
+from bench.contenders import (
+    DEFLATE,
+    LIMIT,
+    MIN_BIN,
+    NATS,
+    NPM,
+    PICOWS,
+    REDIS,
+    WORKERS,
+    ZEROMQ,
+    Contender,
+    running,
+)
 from bench.load import Load, LoadError, Timing, allow_files, build, measure
-from bench.plan import Plan, Point, Target, Work
+from bench.plan import Plan, Point, Table, Target, Work
+from bench.processes import StartError
 from bench.report import Circumstances, markdown, summary
 from bench.rounds import Figure, Results
 from support import require
@@ -43,6 +57,8 @@ def tools() -> None:
         (LIMIT, Load("rpc", 3, 2), "operations"),
         (LIMIT, Load("publish", 3, 2), "operations"),
         (LIMIT, Load("channels", 3, 2, channels=4), "operations"),
+        (WORKERS, Load("rpc", 3, 2), "operations"),
+        (WORKERS, Load("publish", 3, 2), "operations"),
     ],
     ids=lambda value: getattr(value, "key", None) or getattr(value, "mode", None),
 )
@@ -50,6 +66,49 @@ def test_every_mode_runs(contender: Contender, load: Load, counted: str) -> None
     sample = measure(contender, load, SHORT)
     assert sample[counted] > 0
     assert sample["sockets"] == load.sockets + (load.mode in ("publish", "channels"))
+
+
+@pytest.fixture(params=[ZEROMQ, REDIS, NATS], ids=lambda contender: contender.key)
+def across(request: pytest.FixtureRequest) -> Contender:
+    """Two servers with an engine between them."""
+    contender: Contender = request.param
+    assert contender.engine is not None
+    program = contender.engine.command("", 0)[0]
+    require(shutil.which(program) is not None, program)
+    return contender
+
+
+def test_what_is_published_to_one_server_arrives_at_the_other(across: Contender) -> None:
+    sample = measure(across, Load("publish", 3, 2), SHORT)
+    assert sample["operations"] > 0
+
+
+def test_a_hop_has_the_engines_part_in_it(across: Contender) -> None:
+    sample = measure(across, Load("hop", 3, 10), SHORT)
+    assert 0 < sample["engine_us"] < sample["cpu_us"]
+    assert {"more_us", "engine_more_us"} <= sample.keys()
+
+
+def test_workers_are_measured_with_their_supervisor() -> None:
+    with running(WORKERS) as workers:
+        assert len(set(workers.pids)) == 3
+        assert workers.port == workers.publisher_port
+
+
+def test_servers_are_measured_with_their_engine(across: Contender) -> None:
+    with running(across) as servers:
+        assert len(set(servers.pids)) == 3
+        assert servers.engine is not None
+        assert servers.engine.pid in servers.pids
+        assert servers.port != servers.publisher_port
+
+
+def test_an_engine_that_is_missing_says_so() -> None:
+    assert ZEROMQ.engine is not None
+    engine = replace(ZEROMQ.engine, title="the engine", command=lambda folder, port: ["no-engine"])
+    broken = replace(PICOWS, engine=engine)
+    with pytest.raises(StartError, match=r"the engine did not start: .*no-engine"), running(broken):
+        pass
 
 
 def test_a_server_that_does_not_start_says_why() -> None:
@@ -86,8 +145,10 @@ def test_a_ratio_is_taken_in_each_round() -> None:
 @pytest.mark.parametrize(("limit", "met"), [(2.0, "yes"), (1.9, "**no**"), (None, "-")])
 def test_tables(limit: float | None, met: str) -> None:
     results = Results({ONE: [{"cpu_us": 4}], OTHER: [{"cpu_us": 2}]}, ["npm: it broke"])
-    small = Plan([Work("calls", plan.RPC_1)], [Target("calls", ONE, OTHER, limit)])
+    table = Table("One", plan.ALONE, [Work("calls", plan.RPC_1)])
+    small = Plan([table], [Target("calls", ONE, OTHER, limit)])
     text = markdown(small, results, Circumstances("a machine", "Python", 1, 3, 0.2))
+    assert "## One\n" in text
     assert "| calls | µs | 2 | 4 | failed | failed | failed |" in text
     assert f"| calls | to bare C server | 2 | {'-' if limit is None else f'≤ {limit:g}'}" in text
     assert f"| {met} |" in text

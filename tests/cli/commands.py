@@ -9,6 +9,8 @@ from asyncio.subprocess import PIPE, Process
 from dataclasses import dataclass
 from typing import Any
 
+from support import default_sigint
+
 SECONDS = 30
 
 
@@ -38,6 +40,7 @@ class Commands:
             sys.executable,
             *("-m", "socketcluster", *arguments),
             stdin=stdin,
+            preexec_fn=default_sigint,
             **{"stdout": PIPE, "stderr": PIPE, "env": self.env, **options},
         )
         self._started.append(process)
