@@ -15,7 +15,17 @@ from bench.plan import Plan, Point, Table, Work
 from bench.report import number
 from bench.rounds import Results
 
-_COLOURS = ("#9aa0a6", "#1a73e8", "#8ab4f8", "#f29900", "#d93025")
+_COLOURS = {
+    "limit": "#9aa0a6",
+    "picows": "#1a73e8",
+    "asgi": "#8ab4f8",
+    "npm": "#f29900",
+    "socketio": "#d93025",
+    "zeromq": "#188038",
+    "redis": "#5bb974",
+    "nats": "#a8dab5",
+    "socketio-redis": "#d93025",
+}
 _BAR = 0.16
 
 
@@ -26,8 +36,9 @@ def draw(plan: Plan, results: Results, path: Path) -> None:
     with pyplot.rc_context({"svg.fonttype": "none", "svg.hashsalt": "bench"}):
         figure, parts = pyplot.subplots(
             len(heights),
-            figsize=(9, 1.5 + 1.2 * sum(heights)),
+            figsize=(9, 1 + sum(heights)),
             height_ratios=heights,
+            sharex=True,
             squeeze=False,
             layout="constrained",
         )
@@ -52,9 +63,8 @@ def _draw_table(axes: Axes, table: Table, results: Results) -> None:
             [each.median - each.least for each in found if each],
             [each.greatest - each.median for each in found if each],
         ]
-        bars = axes.barh(
-            places, medians, _BAR, xerr=spread, color=_COLOURS[index], label=contender.title
-        )
+        colour = _COLOURS[contender.key]
+        bars = axes.barh(places, medians, _BAR, xerr=spread, color=colour, label=contender.title)
         axes.bar_label(bars, [number(value) for value in medians], padding=4, fontsize=7)
     axes.set_title(table.title, fontsize=10, loc="left", pad=22)
     axes.set_xscale("log")
@@ -68,5 +78,7 @@ def _draw_table(axes: Axes, table: Table, results: Results) -> None:
         fontsize=7,
         frameon=False,
         borderpad=0,
+        columnspacing=1,
+        handlelength=1,
     )
     axes.spines[["top", "right"]].set_visible(False)
