@@ -19,12 +19,12 @@ from typing import Any
 import nats.aio.client
 import nats.errors
 from nats.aio.client import Client
-from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from socketcluster.brokers.address import TLS_PARAMETERS, BrokerAddress, host_port, wrong
 from socketcluster.brokers.engine import EngineBroker
 from socketcluster.brokers.link import Link, Publish, Session
+from socketcluster.brokers.nats_parser import MessageParser, Receiver
 from socketcluster.brokers.senders import Senders
 from socketcluster.errors import BrokerError
 
@@ -48,11 +48,14 @@ class NatsLink:
 
     def __init__(self, session: Session, prefix: str, senders: Senders) -> None:
         self.client = Client()
+        self._receivers = MessageParser.of(self.client).receivers
         self._session = session
         self._prefix = prefix
         self._senders = senders
-        self._marker = f"{prefix}$link."
-        self._reply = f"{self._marker}{senders.process}.{senders.new_link(senders.process)}"
+        marker = f"{prefix}$link."
+        self._marker = marker.encode()
+        self._reply = f"{marker}{senders.process}.{senders.new_link(senders.process)}"
+        self._last_reply = b""
         self._subscriptions: dict[str, Subscription] = {}
         self._outgoing: asyncio.Queue[Sequence[Publish]] = asyncio.Queue()
         self._refused_publishes: dict[str, deque[BrokerError]] = defaultdict(deque)
@@ -126,9 +129,8 @@ class NatsLink:
         try:
             for channel, subject in subjects.items():
                 if channel not in self._subscriptions:
-                    self._subscriptions[channel] = await self.client.subscribe(
-                        subject, cb=self._receiver(channel)
-                    )
+                    self._receivers[subject.encode()] = self._receiver(channel)
+                    self._subscriptions[channel] = await self.client.subscribe(subject)
             await self.client.flush(NEVER)
         except nats.errors.Error as error:
             raise _translated(error) from error
@@ -136,20 +138,26 @@ class NatsLink:
         for channel, subject in subjects.items():
             if (violation := self._refused_subscriptions.pop(subject, None)) is not None:
                 refused[channel] = violation
-                del self._subscriptions[channel]
+                del self._subscriptions[channel], self._receivers[subject.encode()]
         return refused
 
-    def _receiver(self, channel: str) -> Any:
-        async def receive(message: Msg) -> None:
-            if not self._is_late(message.reply):
-                self._session.message(channel, message.data)
+    def _receiver(self, channel: str) -> Receiver:
+        def receive(reply: bytes, payload: bytes) -> None:
+            if reply != self._last_reply:
+                if self._is_late(reply):
+                    return
+                self._last_reply = reply
+            try:
+                self._session.message(channel, payload)
+            except Exception as error:
+                self._session.failed(_translated(error))
 
         return receive
 
-    def _is_late(self, reply: str) -> bool:
+    def _is_late(self, reply: bytes) -> bool:
         if not reply.startswith(self._marker):
             return False  # Published by something else.
-        process, _, link = reply.removeprefix(self._marker).partition(".")
+        process, _, link = reply.decode().removeprefix(self._marker.decode()).partition(".")
         return link.isdecimal() and self._senders.is_late(process, int(link))
 
     async def unsubscribe(self, channels: Sequence[str]) -> None:
@@ -158,6 +166,7 @@ class NatsLink:
             for channel in channels:
                 subscription = self._subscriptions.pop(channel, None)
                 if subscription is not None:
+                    del self._receivers[(self._prefix + subject_of(channel)).encode()]
                     await subscription.unsubscribe()
             await self.client.flush(NEVER)
         except nats.errors.Error as error:
