@@ -14,7 +14,8 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { EVENTS = 512, READ_SIZE = 1 << 20, SOCKETS_PER_ADDRESS = 20000 };
+enum { EVENTS = 512, READ_SIZE = 1 << 20, SOCKETS_PER_ADDRESS = 20000,
+       FIRST_SOURCE = 0x7f010001 }; // 127.1.0.1
 enum { OPCODE_TEXT = 1, OPCODE_BINARY = 2, OPCODE_CLOSE = 8, OPCODE_PING = 9 };
 
 static int poll_set;
@@ -58,14 +59,15 @@ void loop_start(const struct endpoint *endpoint, message_handler *message, upgra
     read_buffer = malloc(read_capacity);
 }
 
-// Each source address has some 28,000 ports; a reset instead of a close leaves none behind.
+// Each source address has some 28,000 ports; these are no other program's, and a reset instead
+// of a close leaves none behind.
 void connection_open(struct connection *connection)
 {
     static int opened;
     int one = 1;
     struct linger reset = {1, 0};
     struct sockaddr_in source = {.sin_family = AF_INET}, server = {.sin_family = AF_INET};
-    source.sin_addr.s_addr = htonl(0x7f000001 + opened++ / SOCKETS_PER_ADDRESS);
+    source.sin_addr.s_addr = htonl(FIRST_SOURCE + opened++ / SOCKETS_PER_ADDRESS);
     server.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     server.sin_port = htons(connection->publishes ? target.publisher_port : target.port);
     connection->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
