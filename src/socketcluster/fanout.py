@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from socketcluster.protocol.wire import DroppableFrame
-from socketcluster.writer import Flusher
+from socketcluster.writer import Flusher, report_unwritable
 
 
 class Run:
@@ -93,4 +93,7 @@ class FanOut:
         self.subscribers = self._run = None
         # A subscriber whose buffer is full closes, and leaves, while this goes on.
         for subscriber in list(subscribers):
-            subscriber.publish(run, at_end_of_turn)
+            try:
+                subscriber.publish(run, at_end_of_turn)
+            except Exception as error:
+                report_unwritable(error)

@@ -40,10 +40,15 @@ class Flusher:
         for flushable in waiting:
             try:
                 flushable.flush()
-            except Exception as error:  # Of one connection, and no business of the others.
-                asyncio.get_running_loop().call_exception_handler(
-                    {"message": "A connection could not be written to", "exception": error}
-                )
+            except Exception as error:
+                report_unwritable(error)
+
+
+def report_unwritable(error: Exception) -> None:
+    """A write failed: a matter of one connection, and no business of the others."""
+    asyncio.get_running_loop().call_exception_handler(
+        {"message": "A connection could not be written to", "exception": error}
+    )
 
 
 class FrameWriter:

@@ -205,7 +205,7 @@ class StreamMethods(ReceiverMethods, ProcedureMethods):
 
     def close_output(self) -> None:
         """Send what was sent so far, and nothing after it."""
-        self.outbound.flush()
+        self.outbound.flush_now()
         self.outbound.close()
 
     def kill_output(self) -> None:

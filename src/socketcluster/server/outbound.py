@@ -81,6 +81,8 @@ class Outbound(FrameWriter):
 
     def send(self, packet: Any) -> None:
         """See `FrameWriter.send`."""
+        if self._fan_out.subscribers is not None:
+            self.settle()
         if self._held is None:
             super().send(packet)
         else:
@@ -89,6 +91,8 @@ class Outbound(FrameWriter):
 
     def answer(self, rid: int | float, data: Any) -> None:
         """Send an answer with data."""
+        if self._fan_out.subscribers is not None:
+            self.settle()
         if self._held is None and self.batch is None:
             self.append(self._wire.answer_frame(rid, data))
         else:
@@ -103,6 +107,7 @@ class Outbound(FrameWriter):
     def send_message(self, message: str | bytes) -> None:
         """See `FrameWriter.send_message`."""
         frame = frame_of(message)
+        self.settle()
         if self._held is None:
             self.append(frame)
         else:
@@ -153,24 +158,20 @@ class Outbound(FrameWriter):
         if fan_out.subscribers is not None and self in fan_out.subscribers:
             fan_out.settle()
 
-    def append(self, frame: bytes) -> None:
-        """See `FrameWriter.append`."""
-        # Written out, for every answer passes here.
-        if self._fan_out.subscribers is not None:
-            self.settle()
-        if self.closed:
-            return
-        if not self._scheduled:
-            self._schedule()
-        self._frames.append(frame)
-        self._room -= len(frame)
-        if self._room < 0:
-            self._make_room()
-
     def start_batch(self) -> None:
         """See `FrameWriter.start_batch`."""
         self.settle()
         super().start_batch()
+
+    def flush_batch(self) -> None:
+        """See `FrameWriter.flush_batch`."""
+        self.settle()
+        super().flush_batch()
+
+    def cancel_batch(self) -> None:
+        """See `FrameWriter.cancel_batch`."""
+        self.settle()
+        super().cancel_batch()
 
     def _wait(self, held: Turnstile[Waiting], item: Any, size: int, counted: bool) -> None:
         if self.closed:
@@ -201,15 +202,19 @@ class Outbound(FrameWriter):
 
     def flush(self) -> None:
         """See `FrameWriter.flush`."""
-        if self.closed:
-            return
-        if self._fan_out.subscribers is not None:
-            self.settle()
-        if self._droppable and self._connection.get_write_buffer_size() > _HIGH_WATER:
+        if self._droppable and not self.closed and self._connection.get_write_buffer_size() > _HIGH_WATER:
             # What is with the transport cannot be dropped any more: wait until it has taken
             # what it has, so that the oldest publishes are here to be dropped.
             self._room = self._limit - self.get_buffer_size()
             asyncio.get_running_loop().call_later(_RETRY_SECONDS, self.flush)
+        else:
+            self.flush_now()
+
+    def flush_now(self) -> None:
+        """`flush`, also to a transport that has enough to write: nothing can be dropped then."""
+        if self._fan_out.subscribers is not None:
+            self.settle()
+        if self.closed:
             return
         self._droppable = False
         self.sent = self.prepared - self._held_count
@@ -222,7 +227,9 @@ class Outbound(FrameWriter):
     def close(self) -> None:
         """See `FrameWriter.close`."""
         super().close()
-        self._held = None
+        if self._held is not None:
+            self._held.clear()
+            self._held = None
         self._held_count = 0
         self.sent = self.prepared
 
@@ -243,14 +250,15 @@ class Outbound(FrameWriter):
         held = self._held
         if self.closed or held is None:
             return
+        self._held_bytes -= size
+        self._held_count -= counted
+        self._room += size
+        if not self._scheduled:
+            self._schedule()
         try:
             if item is not None:
                 self._leave(item)
         finally:
-            self._held_bytes -= size
-            self._held_count -= counted
-            if not self._scheduled:
-                self._schedule()
             held.next()
 
     def _caught_up(self) -> None:

@@ -163,7 +163,7 @@ class AGServerSocket(
         """Close after what was sent, with one reason for the events and one for the client."""
         if self.state != states.CLOSED:
             self.outbound.flush_batch()
-            self.outbound.flush()
+            self.outbound.flush_now()
             self.closed(code, reason)
             self.connection.close(code, told)
 
