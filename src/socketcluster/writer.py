@@ -131,10 +131,14 @@ class FrameWriter:
     def _hold(self, queue: Any, item: Any, size: int) -> None:
         if self.closed:
             return
-        self._held_bytes += size
+        self._count_held(size)
         queue.append((item, size))
         if self.get_buffer_size() > self._limit:
             self._on_overflow()
+
+    def _count_held(self, size: int) -> None:
+        self._held_bytes += size
+        self._room -= size
 
     def _make_room(self) -> None:
         self._on_overflow()
@@ -177,5 +181,5 @@ class FrameWriter:
 
     def _take_batch(self) -> list[tuple[Any, int]]:
         batch, self.batch = self.batch or [], None
-        self._held_bytes -= sum(size for _, size in batch)
+        self._count_held(-sum(size for _, size in batch))
         return batch

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import datetime
 import os
+import socket
 import ssl
 import tracemalloc
 from collections.abc import AsyncIterator
@@ -36,12 +37,16 @@ from socketcluster.engines.base import (
 )
 from socketcluster.engines.deflate import DeflateCache, negotiate
 from socketcluster.engines.messages import Assembler, Violation
+from socketcluster.engines.picows import open_connection
 from socketcluster.engines.registry import resolve_engine
 from socketcluster.errors import InvalidOptionsError
 from socketcluster.testing.echo import EchoEndpoint, EchoHandler
 from support import connected, soon, until
 
 ENGINES = ("picows", "asgi")
+
+
+FRAME_ABC = Frame(Opcode.TEXT, b"abc").serialize(mask=True)
 
 
 async def no_app(scope: Any, receive: Any, send: Any) -> None:
@@ -252,6 +257,36 @@ async def test_frames_right_behind_the_request_are_not_lost() -> None:
     await writer.wait_closed()
     for listener in site.listeners:
         await listener.close()
+
+
+async def test_frames_do_not_overtake_the_answer_to_the_request() -> None:
+    here, there = socket.socketpair()
+    here.setblocking(False)
+
+    class Transport(asyncio.Transport):
+        """Has the answer still to write."""
+
+        def __init__(self) -> None:
+            super().__init__({"socket": here})
+            self.waiting = b"answer "
+
+        def set_protocol(self, protocol: Any) -> None:
+            pass
+
+        def get_write_buffer_size(self) -> int:
+            return len(self.waiting)
+
+        def write(self, data: Any) -> None:
+            self.waiting += data
+
+    transport = Transport()
+    open_connection(transport, EchoHandler(), Endpoint(), None, set(), FRAME_ABC)
+    assert transport.waiting == b"answer \x81\x03abc"
+    transport.waiting = b""
+    open_connection(transport, EchoHandler(), Endpoint(), None, set(), FRAME_ABC)
+    assert there.recv(100) == b"\x81\x03abc"
+    here.close()
+    there.close()
 
 
 @pytest.mark.parametrize(

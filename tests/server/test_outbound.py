@@ -72,6 +72,16 @@ async def test_order_in_a_batch(make_server: Any) -> None:
         assert await told(client, 5) == [1, 2, 3, 4, 5]
 
 
+async def test_a_batch_of_more_than_half_the_limit_is_sent(make_server: Any) -> None:
+    server = await make_server(max_outbound_buffer=200_000)
+    async with subscribed(server) as (client, socket):
+        socket.start_batch()
+        socket.transmit("t", "x" * 150_000)
+        socket.flush_batch()
+        assert await told(client, 1) == ["x" * 150_000]
+        assert socket.state == "open"
+
+
 async def test_a_cancelled_batch_drops_what_was_published_during_it(make_server: Any) -> None:
     server = await make_server()
     async with subscribed(server) as (client, socket):

@@ -184,7 +184,8 @@ class PicowsConnection(WSListener):
         self._transport = transport
         encrypted = transport.get_extra_info("sslcontext") is not None
         self._fileno = -1 if encrypted else transport.get_extra_info("socket").fileno()
-        self._backed_up = False
+        # The answer to the request may still be with the transport.
+        self._backed_up = transport.get_write_buffer_size() > 0
         self._handler = handler
         self._endpoint = endpoint
         self._deflate = deflate

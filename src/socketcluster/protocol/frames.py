@@ -67,9 +67,10 @@ _joined: tuple[Sequence[bytes], bytes] = ((), b"")
 def join(frames: Sequence[bytes]) -> bytes:
     """Frames in one. What goes to many connections comes as the same list: joined once."""
     global _joined
-    if frames is not _joined[0]:
-        _joined = (frames, b"".join(frames))
-    return _joined[1]
+    joined = _joined
+    if frames is not joined[0]:
+        _joined = joined = (frames, b"".join(frames))
+    return joined[1]
 
 
 def payload_start(frame: bytes) -> int:

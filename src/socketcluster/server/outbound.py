@@ -176,10 +176,10 @@ class Outbound(FrameWriter):
     def _wait(self, held: Turnstile[Waiting], item: Any, size: int, counted: bool) -> None:
         if self.closed:
             return
-        self._held_count += counted
-        self._held_bytes += size
         if not self._scheduled:
             self._schedule()
+        self._held_count += counted
+        self._count_held(size)
         held.put((item, size, counted))
         if self.get_buffer_size() > self._limit:
             self._on_overflow()
@@ -202,7 +202,11 @@ class Outbound(FrameWriter):
 
     def flush(self) -> None:
         """See `FrameWriter.flush`."""
-        if self._droppable and not self.closed and self._connection.get_write_buffer_size() > _HIGH_WATER:
+        if (
+            self._droppable
+            and not self.closed
+            and self._connection.get_write_buffer_size() > _HIGH_WATER
+        ):
             # What is with the transport cannot be dropped any more: wait until it has taken
             # what it has, so that the oldest publishes are here to be dropped.
             self._room = self._limit - self.get_buffer_size()
@@ -250,9 +254,8 @@ class Outbound(FrameWriter):
         held = self._held
         if self.closed or held is None:
             return
-        self._held_bytes -= size
         self._held_count -= counted
-        self._room += size
+        self._count_held(-size)
         if not self._scheduled:
             self._schedule()
         try:
@@ -270,6 +273,6 @@ class Outbound(FrameWriter):
         elif self.batch is not None:
             kept, size = self._wire.batch_item(item)
             self.batch.append((kept, size))
-            self._held_bytes += size
+            self._count_held(size)
         else:
             self.append(self._wire.frame(item))
