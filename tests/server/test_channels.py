@@ -389,3 +389,49 @@ async def test_a_large_batch_of_publishes_stalls_nobody(make_server: Any, runnin
         await other.call("echo", 1)
         assert len(published) - before < 1500
         await until(lambda: len(published) == 3000)
+
+
+async def test_an_unsubscription_that_hangs_holds_up_nothing(
+    make_server: Any, running: Running
+) -> None:
+    broker = SlowBroker()
+    server = await make_server(broker_engine=broker)
+    closed = running.collect(server.listener("closure"))
+    async with connected(server) as client:
+        for channel in ("a", "b"):
+            packet = client.packet("#subscribe", {"channel": channel})
+            answer = client.answer(packet)
+            await client.send(packet)
+            await broker.settle("subscribe")
+            await soon(answer)
+        (socket,) = server.clients.values()
+        ended = asyncio.create_task(socket.listener("end").once())
+        await asyncio.sleep(0)
+    await soon(ended)
+    await until(lambda: len(closed) == 1)
+    assert [(kind, name) for kind, name, _ in broker.operations] == [
+        ("unsubscribe", "a"),
+        ("unsubscribe", "b"),
+    ]
+    assert socket.subscriptions() == []
+    await soon(server.close())
+
+
+@pytest.mark.parametrize(
+    "data", ["1e999", "NaN", "-Infinity", '"\\ud800"', "[" * 5000 + "]" * 5000, "{", '{"a":1e999}']
+)
+async def test_what_could_not_be_delivered_is_not_acknowledged(
+    make_server: Any, data: str
+) -> None:
+    server = await make_server()
+    async with connected(server) as reader, connected(server) as client:
+        await reader.call("#subscribe", {"channel": "a"})
+        packet = client.packet("#publish")
+        answer = client.answer(packet)
+        await client.send(
+            f'{{"event":"#publish","data":{{"channel":"a","data":{data}}},"cid":{packet["cid"]}}}'
+        )
+        await client.call("#publish", {"channel": "a", "data": "next"})
+        assert (await reader.event())["data"]["data"] == "next"
+        if answer.done():
+            assert isinstance(answer.exception(), AnswerError)

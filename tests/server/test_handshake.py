@@ -254,6 +254,39 @@ async def test_sub_protocol(make_server: Any) -> None:
         assert client.ws.subprotocol == "a"
 
 
+@pytest.mark.parametrize("middleware", [False, True])
+@pytest.mark.parametrize("engine", ["picows", "asgi"])
+async def test_a_choice_that_fails_is_this_sides_fault(
+    make_server: Any, running: Running, engine: str, middleware: bool
+) -> None:
+    def choose(offered: Any, request: Any) -> str:
+        raise KeyError("secret")
+
+    at_work: list[Any] = []
+
+    async def admit(stream: Any) -> None:
+        at_work.append(stream)
+        try:
+            async for action in stream:
+                action.allow()
+        finally:
+            at_work.remove(stream)
+
+    server = AGServer(handle_protocols=choose, ws_engine=engine)
+    if middleware:
+        server.set_middleware("handshake", admit)
+    await make_server(server)
+    errors = running.collect(server.listener("error"))
+    with pytest.raises(Refused) as refused:
+        await dial(server, subprotocols=["a"])
+    assert (refused.value.status, refused.value.body) == (500, b"Internal Server Error")
+    await until(lambda: len(errors) == 1)
+    assert isinstance(errors[0].error, KeyError)
+    await until(lambda: not at_work)
+    async with connected(server):
+        assert server.clients_count == 1
+
+
 async def test_request_is_exposed(make_server: Any) -> None:
     server = await make_server()
     headers = {"X-Forwarded-For": "10.1.2.3, 10.9.9.9", "X-Mine": "yes"}

@@ -57,7 +57,13 @@ class ServerEndpoint:
             line = await admit(server, request)
         finally:
             self._opening -= 1
-        return Accepted(SocketHandler(server, request, line), self._subprotocol(request))
+        try:
+            subprotocol = self._subprotocol(request)
+        except UpgradeRefusedError:
+            if line is not None:
+                line.kill()
+            raise
+        return Accepted(SocketHandler(server, request, line), subprotocol)
 
     def _check_room(self) -> None:
         server = self._server
@@ -69,5 +75,9 @@ class ServerEndpoint:
         choose = self._server.options.handle_protocols
         if choose is None:
             return offered[0] if offered else None
-        chosen = choose(set(offered), request) if offered else None
+        try:
+            chosen = choose(set(offered), request) if offered else None
+        except Exception as error:
+            self._server.report_fault(error)
+            raise UpgradeRefusedError(500, "Internal Server Error") from error
         return chosen if chosen in offered else None
