@@ -420,9 +420,7 @@ async def test_an_unsubscription_that_hangs_holds_up_nothing(
 @pytest.mark.parametrize(
     "data", ["1e999", "NaN", "-Infinity", '"\\ud800"', "[" * 5000 + "]" * 5000, "{", '{"a":1e999}']
 )
-async def test_what_could_not_be_delivered_is_not_acknowledged(
-    make_server: Any, data: str
-) -> None:
+async def test_what_could_not_be_delivered_is_not_acknowledged(make_server: Any, data: str) -> None:
     server = await make_server()
     async with connected(server) as reader, connected(server) as client:
         await reader.call("#subscribe", {"channel": "a"})

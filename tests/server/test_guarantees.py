@@ -733,6 +733,31 @@ async def test_close_is_graceful(make_server: Any, running: Running) -> None:
         assert isinstance(again, Client)
 
 
+async def test_close_refuses_an_upgrade_that_is_under_way(
+    make_server: Any, running: Running
+) -> None:
+    asked, decide = asyncio.Event(), asyncio.Event()
+
+    async def admit(stream: Any) -> None:
+        async for action in stream:
+            asked.set()
+            await decide.wait()
+            action.allow()
+
+    server = AGServer(drain_timeout=100)
+    server.set_middleware("handshake", admit)
+    await make_server(server)
+    dialing = asyncio.create_task(dial(server))
+    await soon(asked.wait())
+    closing = running.start(server.close())
+    await until(lambda: not server.is_ready)
+    decide.set()
+    with pytest.raises(Refused) as refused:
+        await soon(dialing)
+    assert (refused.value.status, refused.value.body) == (503, b"The server is closing")
+    await soon(closing)
+
+
 async def test_close_can_keep_sockets_open(make_server: Any, running: Running) -> None:
     server = await make_server()
     running.procedure(server, "echo")

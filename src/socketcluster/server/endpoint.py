@@ -49,8 +49,7 @@ class ServerEndpoint:
     async def open(self, request: UpgradeRequest) -> Accepted:
         """See `Endpoint.open`: limits, HANDSHAKE_WS middleware, origin, sub-protocol."""
         server = self._server
-        if not await server.running.accepting():
-            raise UpgradeRefusedError(503, "The server is closing")
+        await self._check_accepting()
         self._check_room()
         self._opening += 1
         try:
@@ -58,12 +57,17 @@ class ServerEndpoint:
         finally:
             self._opening -= 1
         try:
+            await self._check_accepting()
             subprotocol = self._subprotocol(request)
-        except UpgradeRefusedError:
+        except BaseException:
             if line is not None:
                 line.kill()
             raise
         return Accepted(SocketHandler(server, request, line), subprotocol)
+
+    async def _check_accepting(self) -> None:
+        if not await self._server.running.accepting():
+            raise UpgradeRefusedError(503, "The server is closing")
 
     def _check_room(self) -> None:
         server = self._server
