@@ -259,6 +259,34 @@ async def test_frames_right_behind_the_request_are_not_lost() -> None:
         await listener.close()
 
 
+@pytest.mark.parametrize("where", ["open_now", "open"])
+async def test_an_endpoint_that_fails_answers_500(where: str) -> None:
+    site = Site("picows")
+    faults: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
+
+    class Failing(Endpoint):
+        def open_now(self, request: UpgradeRequest) -> Accepted | None:
+            if where == "open_now":
+                raise KeyError("secret")
+            return None
+
+        async def open(self, request: UpgradeRequest) -> Accepted:
+            raise KeyError("secret")
+
+    await site.listen(Failing())
+    reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
+    writer.write(REQUEST)
+    answer = await soon(reader.read())
+    assert answer.startswith(b"HTTP/1.1 500 ")
+    assert b"secret" not in answer
+    assert [type(context["exception"]) for context in faults] == [KeyError]
+    writer.close()
+    await writer.wait_closed()
+    for listener in site.listeners:
+        await listener.close()
+
+
 async def test_frames_do_not_overtake_the_answer_to_the_request() -> None:
     here, there = socket.socketpair()
     here.setblocking(False)

@@ -87,16 +87,18 @@ async def test_a_refusal_is_an_error_with_its_status() -> None:
     assert "HTTP 503: The server is closing" in str(late.value.__cause__)
 
 
-async def test_a_fault_of_the_endpoint_is_reported_and_answered_with_500() -> None:
-    def choose(offered: Any, request: Any) -> str:
+async def test_a_fault_of_the_endpoint_is_reported_and_answered_with_500(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def admit(server: Any, request: Any) -> None:
         raise KeyError("oops")
 
+    monkeypatch.setattr("socketcluster.server.endpoint.admit", admit)
     faults: list[Any] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
-    async with AGServer(handle_protocols=choose) as server:
-        headers = {"Sec-WebSocket-Protocol": "a"}
+    async with AGServer() as server:
         with pytest.raises(BadConnectionError) as failed:
-            async with testing.connect(server, ws_options={"headers": headers}):
+            async with testing.connect(server):
                 pytest.fail("Connected")
         assert "HTTP 500" in str(failed.value.__cause__)
         assert len(faults) == 1

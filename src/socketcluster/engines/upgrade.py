@@ -161,6 +161,9 @@ class _Upgrading(asyncio.Protocol):
         except UpgradeRefusedError as refusal:
             self._refuse(refusal.status, refusal.message)
             return
+        except Exception as error:
+            self._failed(error)
+            return
         if accepted is not None:
             self._accept(accepted)
         else:
@@ -187,10 +190,7 @@ class _Upgrading(asyncio.Protocol):
             self._refuse(refusal.status, refusal.message)
             return
         except Exception as error:
-            self._refuse(500, "Internal Server Error")
-            asyncio.get_running_loop().call_exception_handler(
-                {"message": "The endpoint failed to decide on an upgrade", "exception": error}
-            )
+            self._failed(error)
             return
         self._task = None
         if self._transport.is_closing():
@@ -224,6 +224,12 @@ class _Upgrading(asyncio.Protocol):
         )
         if len(self._early) > MAX_EARLY_DATA:
             self._transport.resume_reading()
+
+    def _failed(self, error: Exception) -> None:
+        self._refuse(500, "Internal Server Error")
+        asyncio.get_running_loop().call_exception_handler(
+            {"message": "The endpoint failed to decide on an upgrade", "exception": error}
+        )
 
     def _refuse(self, status: int, message: str) -> None:
         self._transport.write(refusal(status, message))
