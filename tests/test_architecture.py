@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -97,3 +98,13 @@ def test_module(path: Path) -> None:
         side_by_side = "." not in own + target and level(target) == level(own)
         assert level(own) >= 0
         assert same_folder or side_by_side or level(target) < level(own), imported
+
+
+def test_private_names_of_picows_are_in_one_file_and_its_version_is_pinned() -> None:
+    users = [
+        name_of(p) for p in MODULES if "picows.picows" in runtime_imports(ast.parse(p.read_text()))
+    ]
+    assert users == ["engines.picows"]
+    project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())
+    (wanted,) = (d for d in project["project"]["dependencies"] if d.startswith("picows"))
+    assert wanted.startswith("picows==")

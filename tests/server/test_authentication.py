@@ -440,3 +440,15 @@ async def test_custom_engine_receives_the_socket(make_server: Any, is_async: boo
             await client.call("#authenticate", "other")
         assert refused.value.wire["name"] == "AuthTokenError"
         assert set(sockets) == {socket}
+
+
+async def test_a_short_key_is_told_once(make_server: Any, caplog: Any) -> None:
+    server = await make_server(auth_key="k")
+    async with connected(server) as client:
+        (socket,) = server.clients.values()
+        for _ in range(2):
+            await socket.set_auth_token({})
+            assert (await client.event())["event"] == "#setAuthToken"
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert "1 bytes long" in record.getMessage()
