@@ -421,3 +421,22 @@ async def test_entering_a_client_that_cannot_connect(make_client: Any) -> None:
         assert raised.value.code == 1006
         assert isinstance(raised.value.__cause__, SocketProtocolError)
         assert not client.pending_reconnect
+
+
+async def test_answers_to_what_was_not_sent_yet(make_client: Any) -> None:
+    async def handle(peer: Peer) -> None:
+        packet = await peer.call("#handshake")
+        for rid in range(1, 10):
+            if rid != packet["cid"]:
+                await peer.send({"rid": rid, "data": "made up"})
+        await peer.send({"rid": packet["cid"], "data": {"id": "fake", "pingTimeout": 20000}})
+        assert (await peer.receive()) == {"event": "note", "data": 1}
+        call = await peer.receive()
+        await peer.send({"rid": call["cid"], "data": "true"})
+
+    async with fake_server(handle) as port:
+        client = make_client(port)
+        found = record(client)
+        client.transmit("note", 1)
+        assert await soon(client.invoke("ask")) == "true"
+        assert names(found) == ["connect"]

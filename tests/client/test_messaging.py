@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import ExitStack
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from client.fakes import Peer, fake_server
-from socketcluster import AGServer
+from interop.servers import npm_server
+from socketcluster import AGClientSocket, AGServer
 from socketcluster.codecs.minbin import MinBinCodec
 from socketcluster.errors import (
     BadConnectionError,
     InvalidActionError,
     InvalidArgumentsError,
+    ResourceLimitError,
     SocketClusterError,
     TimeoutError,
     UnknownProcedureError,
 )
-from support import Running, record, soon, until, until_full
+from support import Running, names, record, soon, until, until_full
 
 
 async def connected(server: AGServer, make_client: Any, **options: Any) -> tuple[Any, Any]:
@@ -289,7 +292,7 @@ async def test_a_slow_consumer_stops_the_reading_and_loses_nothing(
 
     async def handle(peer: Peer) -> None:
         nonlocal sent
-        await peer.handshake(pingTimeout=50)
+        await peer.handshake(pingTimeout=250)
         packet = await peer.call("#subscribe")
         await peer.send({"rid": packet["cid"]})
         await peer.call("go")
@@ -314,7 +317,7 @@ async def test_a_slow_consumer_stops_the_reading_and_loses_nothing(
         client.transmit("go")
         await until(lambda: consumer.get_backpressure() > 10)
         # Longer than the ping timeout: pings that are not read are not missed.
-        await asyncio.sleep(0.15)
+        await asyncio.sleep(0.4)
         assert client.state == "open"
         assert not ended.is_set()
         assert client.get_backpressure() == consumer.get_backpressure() < 200
@@ -340,6 +343,77 @@ async def test_what_was_received_before_the_end_is_not_lost(
         await until(lambda: consumer.get_backpressure() > 5)
         assert [(await consumer.next(4000)).value for _ in range(100)] == list(range(100))
         assert (await closed.next(4000)).value.code == 4600
+
+
+async def test_a_loop_that_is_behind_can_call_the_server(
+    make_server: Any, make_client: Any, running: Running
+) -> None:
+    server = await make_server()
+    running.procedure(server, "echo")
+    client = make_client(server, max_inbound_backlog=10)
+    channel = client.subscribe("c")
+    consumer = channel.create_consumer()
+    await channel.listener("subscribe").once(4000)
+    for number in range(60):
+        server.exchange.transmit_publish("c", number)
+    await until(lambda: consumer.get_backpressure() > 10)
+    for number in range(60):
+        value = (await consumer.next(4000)).value
+        assert await client.invoke("echo", value) == number
+
+
+async def test_calls_do_not_fill_the_memory(make_client: Any) -> None:
+    async def handle(peer: Peer) -> None:
+        await peer.handshake()
+        call = await peer.call("ask")
+        for number in range(2000):
+            await peer.send({"event": "n", "data": [number, "x" * 4000]})
+        await peer.send({"rid": call["cid"], "data": "late"})
+
+    async with fake_server(handle) as port:
+        client = make_client(port, max_inbound_backlog=10)
+        found = record(client)
+        consumer = client.receiver("n").create_consumer()
+        asking = asyncio.ensure_future(client.invoke("ask"))
+        await until(lambda: "error" in names(found))
+        ((_, event),) = [entry for entry in found if entry[0] == "error"]
+        assert isinstance(event.error, ResourceLimitError)
+        assert "max_inbound_backlog" in str(event.error)
+        assert 100 <= consumer.get_backpressure() < 200
+        for number in range(2000):
+            assert (await consumer.next(4000)).value[0] == number
+        assert await soon(asking) == "late"
+        assert set(names(found)) == {"connect", "error"}
+
+
+@pytest.mark.parametrize("disabled", [False, True])
+@pytest.mark.parametrize("kind", ["ours", "npm 20"])
+async def test_a_client_that_does_not_read_is_not_taken_for_lost(
+    make_server: Any, make_client: Any, kind: str, disabled: bool
+) -> None:
+    settings = {"pingInterval": 50, "pingTimeout": 400}
+    with ExitStack() as stack:
+        if kind == "ours":
+            port = (await make_server(ping_interval=50, ping_timeout=400)).source_port
+        else:
+            port = stack.enter_context(npm_server("server20", settings))
+        client = make_client(port, max_inbound_backlog=5, ping_timeout_disabled=disabled)
+        found = record(client)
+        channel = client.subscribe("c")
+        consumer = channel.create_consumer()
+        await channel.listener("subscribe").once(4000)
+        async with AGClientSocket(hostname="127.0.0.1", port=port, auto_connect=False) as other:
+            for number in range(20):
+                await other.invoke_publish("c", number)
+            await until(lambda: consumer.get_backpressure() > 5)
+            # Twice as long as the server waits for pongs.
+            await asyncio.sleep(0.8)
+            assert [(await consumer.next(4000)).value for _ in range(20)] == list(range(20))
+            await other.invoke_publish("c", "more")
+            assert (await consumer.next(4000)).value == "more"
+            # Nor is it later.
+            await asyncio.sleep(0.8)
+            assert not {"disconnect", "error"} & set(names(found))
 
 
 async def test_a_server_that_does_not_read(make_client: Any) -> None:

@@ -66,6 +66,7 @@ def receive(socket: AGClientSocket, message: bytes) -> None:
         return
     for packet in decoded if isinstance(decoded, list) else [decoded]:
         _dispatch(socket, packet, message)
+    socket.reading.received()
 
 
 def _dispatch(socket: AGClientSocket, packet: Packet | PublishPacket, message: bytes) -> None:
@@ -73,6 +74,8 @@ def _dispatch(socket: AGClientSocket, packet: Packet | PublishPacket, message: b
     if event is None:
         assert isinstance(packet, Packet)
         if packet.rid is not None:
+            if packet.rid in socket.outbox:  # Which cannot be: it was not sent yet.
+                return
             error = None if packet.error is None else hydrate_error(packet.error)
             socket.calls.answer(packet.rid, error, packet.data)
         elif socket.get_listener_consumer_count("raw"):

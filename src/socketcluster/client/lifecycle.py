@@ -144,8 +144,7 @@ class Lifecycle:
         )
         socket.emit("connect", event)
         socket.send_waiting()
-        if socket.is_backlogged:
-            self.read(False)
+        socket.reading.update()
 
     def link_received(self, message: bytes, is_ping: bool) -> None:
         """See `LinkOwner`."""
@@ -182,11 +181,3 @@ class Lifecycle:
 
     def _give_up(self, failure: str, code: int, reason: str | None) -> None:
         self._socket.calls.abort(failure, code, reason)
-
-    def read(self, wanted: bool) -> None:
-        """Read from the connection, or stop until the consumers have caught up."""
-        if self.link is not None:
-            if wanted:
-                self.link.resume_reading()
-            else:
-                self.link.pause_reading()

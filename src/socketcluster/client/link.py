@@ -89,6 +89,7 @@ class Link:
 
     Attributes:
         writer: what is still to be written; None until the WebSocket is open.
+        reading: whether it is read from.
         gone: done when nothing is left of the connection.
     """
 
@@ -101,9 +102,9 @@ class Link:
         "_ping_timeout",
         "_ping_timer",
         "_pong",
-        "_reading",
         "_task",
         "gone",
+        "reading",
         "state",
         "writer",
     )
@@ -116,7 +117,7 @@ class Link:
         self._ping_timeout = owner.options.milliseconds("connect_timeout") / 1000
         self._ping_timer: asyncio.TimerHandle | None = None
         self._last_ping = 0.0
-        self._reading = True
+        self.reading = True
         self._connection: Connection | None = None
         self.state: str = CONNECTING
         self.writer: ClientWriter | None = None
@@ -233,12 +234,19 @@ class Link:
             self._ping_timer.cancel()
         self._ping_timer = asyncio.get_running_loop().call_at(when, self._ping_due)
 
+    def _tell_alive(self) -> None:
+        # Pings are not read now: the server hears in time of what it asks for.
+        self._answer_ping()
+        self._arm_ping_timer(asyncio.get_running_loop().time() + self._ping_timeout / 3)
+
     def _ping_due(self) -> None:
         # One timer runs out at the earliest moment possible, rather than one per ping.
         due = self._last_ping + self._ping_timeout
         self._ping_timer = None
-        if not self._reading:
-            self._heard_ping()  # There may be one; it is not read.
+        if not self.reading:
+            self._tell_alive()
+        elif self._owner.options.ping_timeout_disabled:
+            return
         elif asyncio.get_running_loop().time() >= due:
             self.close(CLOSE_PING_TIMEOUT)
         else:
@@ -273,18 +281,17 @@ class Link:
             self._task.cancel()
         self._owner.link_closed(code, reason, opened, cause)
 
-    def pause_reading(self) -> None:
-        """Read no more from the server until `resume_reading`."""
-        if self._connection is not None and self.state != CLOSED:
-            self._reading = False
-            self._connection.pause_reading()
-
-    def resume_reading(self) -> None:
-        """Undo `pause_reading`."""
-        if self._connection is not None and self.state != CLOSED and not self._reading:
-            self._reading = True
+    def read(self, wanted: bool) -> None:
+        """Read from the server, or do not for now."""
+        if self._connection is None or self.state == CLOSED or wanted == self.reading:
+            return
+        self.reading = wanted
+        if wanted:
             self._heard_ping()
             self._connection.resume_reading()
+        else:
+            self._connection.pause_reading()
+            self._tell_alive()
 
     def get_bytes_received(self) -> int:
         """Payload bytes received so far."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from socketcluster.batching import Batching
 from socketcluster.calling import PendingCalls
 from socketcluster.client.outbox import Outbox
+from socketcluster.client.reading import Reading
 from socketcluster.client.writer import ClientWriter
 from socketcluster.errors import BadConnectionError, TimeoutError
 from socketcluster.protocol.session import Settle
@@ -34,6 +35,7 @@ class ClientMessagingMethods:
     wire: Wire
     calls: PendingCalls
     outbox: Outbox
+    reading: Reading
 
     @property
     def link(self) -> Link | None: ...
@@ -114,6 +116,7 @@ class ClientMessagingMethods:
             self.outbox.add(cid, packet)
         else:
             writer.send(packet)
+            self.reading.update()
 
     def _connected(self) -> ClientWriter | None:
         """What writes to the connection that is open; without one it connects."""

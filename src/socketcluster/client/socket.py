@@ -24,17 +24,14 @@ from socketcluster.client.listening import ClientListeners
 from socketcluster.client.messaging import ClientBatchMethods, ClientMessagingMethods
 from socketcluster.client.options import ClientOptions
 from socketcluster.client.outbox import Outbox
+from socketcluster.client.reading import Reading
 from socketcluster.client.subscriptions import SubscriptionMethods, Subscriptions
 from socketcluster.codecs.json import JSONCodec
-from socketcluster.errors import (
-    BadConnectionError,
-)
-from socketcluster.events import (
-    ErrorEvent,
-)
+from socketcluster.errors import BadConnectionError
+from socketcluster.events import ErrorEvent
 from socketcluster.protocol import state as states
 from socketcluster.protocol.wire import Wire
-from socketcluster.streams import Gauge, ProcedureMethods, ReceiverMethods, StreamDemux, StreamItem
+from socketcluster.streams import ProcedureMethods, ReceiverMethods, StreamDemux, StreamItem
 
 logger = logging.getLogger("socketcluster.client")
 
@@ -92,12 +89,11 @@ class AGClientSocket(
         self.calls = PendingCalls()
         self.auth = ClientAuth(self, self.options.auth_engine)
         self.subscribed = Subscriptions(self)
-        gauge = Gauge(self.options.max_inbound_backlog, self._backlog_changed)
-        self.receivers = StreamDemux[Any](gauge)
-        self.procedures = StreamDemux[Any](gauge)
-        self._channel_outputs = StreamDemux[Any](gauge)
+        self.reading = Reading(self, self.options.max_inbound_backlog)
+        self.receivers = StreamDemux[Any](self.reading.gauge)
+        self.procedures = StreamDemux[Any](self.reading.gauge)
+        self._channel_outputs = StreamDemux[Any](self.reading.gauge)
         self._channel_listeners = StreamDemux[Any]()
-        self.is_backlogged = False
         self.lifecycle = Lifecycle(self)
         self.is_batching = False
         self._batching: Batching | None = None
@@ -255,6 +251,11 @@ class AGClientSocket(
 
     # For the parts
 
+    def get_streams_backpressure(self) -> int:
+        """The highest backpressure of what the server fills: receivers, procedures, channels."""
+        filled = (self.receivers, self.procedures, self._channel_outputs)
+        return max(demux.get_backpressure_all() for demux in filled)
+
     @property
     def _receiver_demux(self) -> StreamDemux[Any]:
         return self.receivers
@@ -282,7 +283,3 @@ class AGClientSocket(
             text = f"{type(error).__name__}: {error}"
             logger.warning("%s", "".join(c if c.isprintable() else " " for c in text))
         self.emit("error", ErrorEvent(error))
-
-    def _backlog_changed(self, full: bool) -> None:
-        self.is_backlogged = full
-        self.lifecycle.read(not full)

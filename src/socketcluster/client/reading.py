@@ -1,0 +1,61 @@
+"""Whether a client reads from its connection: not while a loop over its streams is far behind.
+
+Then TCP slows the server down. But the answer to a call comes after what the loop has not come
+to: while a call waits for one, the client reads on for a while, or a loop that calls the server
+would wait for itself.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from socketcluster.errors import ResourceLimitError
+from socketcluster.streams import Gauge
+
+if TYPE_CHECKING:
+    from socketcluster.client.socket import AGClientSocket
+
+_AHEAD = 10
+"""How many times `max_inbound_backlog` a loop may be behind while an answer is waited for."""
+
+
+class Reading:
+    """Pauses and resumes the reading of one client.
+
+    Attributes:
+        gauge: watches the backpressure of the client's streams.
+    """
+
+    __slots__ = ("_behind", "_socket", "gauge")
+
+    def __init__(self, socket: AGClientSocket, limit: int) -> None:
+        self._socket = socket
+        self._behind = False
+        self.gauge = Gauge(limit, self._changed)
+
+    def _changed(self, behind: bool) -> None:
+        self._behind = behind
+        self.update()
+
+    def received(self) -> None:
+        """What came in is with the consumers now."""
+        if self._behind:
+            self.update()
+
+    def update(self) -> None:
+        """Read from the present connection if that is right now, or stop."""
+        link = self._socket.link
+        if link is None:
+            return
+        if not self._behind or not self._socket.calls:
+            link.read(not self._behind)
+            return
+        longest = self.gauge.limit * _AHEAD
+        has_room = self._socket.get_streams_backpressure() < longest
+        if link.reading and not has_room:
+            message = (
+                f"A loop is {longest} messages behind: until it has caught up no answers are "
+                "read (see the max_inbound_backlog option)"
+            )
+            self._socket.emit_error(ResourceLimitError(message))
+        link.read(has_room)
