@@ -14,9 +14,10 @@ from socketcluster.errors import (
     AuthTokenInvalidError,
     BadConnectionError,
     InvalidMessageError,
+    ResourceLimitError,
     TimeoutError,
 )
-from support import Running, names, record, soon, until
+from support import Running, names, record, soon, until, until_full
 
 
 class SlowStore(MemoryTokenStore):
@@ -122,6 +123,33 @@ async def test_saving_and_removing_do_not_overtake_each_other(
     event = (await connected.next(4000)).value
     assert store.done == ["load", "save", "remove", "load"]
     assert event.auth_token is None
+
+
+async def test_a_token_is_saved_before_a_block_ends(
+    make_server: Any, make_client: Any, running: Running
+) -> None:
+    server = await with_login(make_server, running)
+    store = SlowStore()
+    async with make_client(server, auth_engine=store) as client:
+        await client.invoke("login", "bob")
+        await until(lambda: client.auth_state == "authenticated")
+        asyncio.get_running_loop().call_later(0.05, store.go.set)
+    assert store.done == ["load", "save"]
+
+
+async def test_a_logout_counts_when_the_server_cannot_be_told(
+    make_server: Any, make_client: Any, running: Running
+) -> None:
+    server = await with_login(make_server, running)
+    client = make_client(server, max_outbound_buffer=200)
+    await client.listener("connect").once(4000)
+    await client.invoke("login", "bob")
+    await until(lambda: client.auth_state == "authenticated")
+    until_full(lambda: client.transmit("note"))
+    with pytest.raises(ResourceLimitError):
+        await client.deauthenticate()
+    assert client.auth_state == "unauthenticated"
+    assert await client.auth.load() is None
 
 
 async def test_a_store_that_hangs_does_not_outlive_the_attempt(

@@ -63,6 +63,35 @@ async def test_an_exception_in_a_block_disconnects(make_server: Any) -> None:
     assert client.state == "closed"
 
 
+@pytest.mark.parametrize("turns", range(4))
+async def test_a_connection_that_is_lost_at_once_fails_the_entry(
+    make_client: Any, turns: int
+) -> None:
+    async def leave(peer: Peer) -> None:
+        await peer.handshake()
+
+    async with fake_server(leave) as port:
+        client = make_client(port, auto_connect=False)
+        emit = client.emit
+
+        def leave_after(turns: int) -> None:
+            if turns:
+                asyncio.get_running_loop().call_soon(leave_after, turns - 1)
+            else:
+                client.disconnect(4700, "enough")
+
+        def emit_and_leave(name: str, event: Any = None) -> None:
+            emit(name, event)
+            if name == "connect":
+                asyncio.get_running_loop().call_soon(leave_after, turns)
+
+        client.emit = emit_and_leave
+        entering = asyncio.ensure_future(client.__aenter__())
+        await soon(asyncio.wait([entering]))
+        assert isinstance(entering.exception(), BadConnectionError | None)
+        await until(lambda: client.state == "closed")
+
+
 async def test_cancelling_the_entry_gives_up(make_client: Any) -> None:
     async def silent(peer: Peer) -> None:
         await peer.receive()
@@ -346,6 +375,20 @@ async def test_a_full_outbox_is_sent_whole(make_client: Any) -> None:
 
 
 # Options given to connect()
+
+
+async def test_connect_with_other_limits(make_client: Any) -> None:
+    async def handle(peer: Peer) -> None:
+        await peer.handshake()
+
+    async with fake_server(handle) as port:
+        client = make_client(port, max_inbound_backlog=5, batch_interval=1000)
+        client.start_batching()
+        await client.listener("connect").once(4000)
+        client.connect(max_inbound_backlog=7, batch_interval=2000)
+        await client.listener("connect").once(4000)
+        assert client.reading.gauge.limit == 7
+        assert client._batching._interval == 2
 
 
 async def test_connect_goes_elsewhere(make_server: Any, make_client: Any) -> None:

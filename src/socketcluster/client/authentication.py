@@ -62,10 +62,14 @@ class ClientAuth:
         self.given_up = False
         self._last_operation: asyncio.Task[None] | None = None
 
+    async def settled(self, seconds: float | None = None) -> None:
+        """Wait until all saving and removing is done, or so long."""
+        if self._last_operation is not None:
+            await asyncio.wait([self._last_operation], timeout=seconds)
+
     async def load(self) -> str | None:
         """The token kept from before, after all saving and removing is done."""
-        if self._last_operation is not None:
-            await asyncio.wait([self._last_operation])
+        await self.settled()
         self.given_up = False
         token = self.store.load_token(self._socket.auth_token_name)
         return await token if inspect.isawaitable(token) else token
@@ -226,7 +230,13 @@ class ClientAuthMethods:
         return await self.auth.authenticate(signed_auth_token)
 
     async def deauthenticate(self) -> None:
-        """Give up the token, here and on the server. It does not wait for the server."""
-        if self.state != CLOSED:
-            self.transmit("#removeAuthToken")
-        self.auth.taken()
+        """Give up the token, here and on the server. It does not wait for the server.
+
+        Raises:
+            ResourceLimitError: the server cannot be told, for want of room; here it is given up.
+        """
+        try:
+            if self.state != CLOSED:
+                self.transmit("#removeAuthToken")
+        finally:
+            self.auth.taken()

@@ -178,6 +178,8 @@ class AGClientSocket(
             self.disconnect(1000, reason)
             self._configure(changed)
             self.lifecycle.configure(changed)
+            self.reading.gauge.limit = changed.max_inbound_backlog
+            self._batching = None
             if "auth_engine" in options:
                 self.auth.store = changed.auth_engine or MemoryTokenStore()
         self.lifecycle.connect()
@@ -198,9 +200,10 @@ class AGClientSocket(
         self.connect()
 
     async def wait_closed(self) -> None:
-        """Wait until nothing is left of connections that were closed. Cancelling stops the
-        waiting only."""
+        """Wait until nothing is left of connections that were closed, and the token store is done,
+        the latter for at most `ack_timeout`. Cancelling stops the waiting only."""
         await self.lifecycle.wait_closed()
+        await self.auth.settled(self.options.milliseconds("ack_timeout") / 1000)
 
     async def __aenter__(self) -> Self:
         """Connect, and wait for the first attempt.
@@ -220,7 +223,7 @@ class AGClientSocket(
                 await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             if self.state == states.OPEN:
                 return self
-            end = waiting[1].result().value
+            end = (await waiting[1]).value
             assert end is not None
             cause = (await errors.next()).value if errors.get_backpressure() else None
             raise BadConnectionError(
