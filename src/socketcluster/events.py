@@ -191,16 +191,16 @@ class EndEvent:
 
 @dataclass(frozen=True, slots=True)
 class SubscribeEvent:
-    """'subscribe' of a socket, and of a client's channel. `subscription_options` is what the
-    client sent beside the name."""
+    """'subscribe' of a socket, an exchange or a channel. `subscription_options` is what the
+    client sent beside the name; an exchange's is empty."""
 
     channel: str
-    subscription_options: dict[str, Any]
+    subscription_options: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class UnsubscribeEvent:
-    """'unsubscribe' of a socket, and of a client's channel."""
+    """'unsubscribe' of a socket, an exchange or a channel."""
 
     channel: str
 
@@ -265,30 +265,6 @@ class BrokerGapEvent:
 
 
 @dataclass(frozen=True, slots=True)
-class ChannelSubscribeEvent:
-    """'subscribe' of an exchange or of a channel."""
-
-    channel: str
-    subscription_options: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class ChannelUnsubscribeEvent:
-    """'unsubscribe' of an exchange or of a channel."""
-
-    channel: str
-
-
-@dataclass(frozen=True, slots=True)
-class ChannelSubscribeFailEvent:
-    """'subscribeFail' of an exchange or of a channel: the broker refused; it may be tried again."""
-
-    channel: str
-    error: BaseException
-    subscription_options: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
 class ConnectingEvent:
     """'connecting' of a client: it begins to connect, for the first time or again."""
 
@@ -310,11 +286,12 @@ class SubscribeRequestEvent:
 
 @dataclass(frozen=True, slots=True)
 class SubscribeFailEvent:
-    """'subscribeFail' of a client and of its channel: the server refused."""
+    """'subscribeFail' of a client, an exchange or a channel: the server, or the
+    exchange's broker, refused; it may be tried again."""
 
     channel: str
     error: BaseException
-    subscription_options: dict[str, Any]
+    subscription_options: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,11 @@ from socketcluster.brokers.base import Broker
 from socketcluster.channel import AGChannel, ChannelMethods
 from socketcluster.channel_index import ChannelEntry, ChannelIndex
 from socketcluster.events import (
-    ChannelSubscribeEvent,
-    ChannelSubscribeFailEvent,
-    ChannelUnsubscribeEvent,
     ErrorEvent,
     ReadyEvent,
+    SubscribeEvent,
+    SubscribeFailEvent,
+    UnsubscribeEvent,
 )
 from socketcluster.fanout import FanOut, Subscriber
 from socketcluster.protocol.state import PENDING, SUBSCRIBED, UNSUBSCRIBED
@@ -155,9 +155,9 @@ class AGExchange(ChannelMethods, AsyncStreamEmitter):
 
     def _subscribed(self, channel: str, error: BaseException | None) -> None:
         if error is None:
-            self._emit_channel("subscribe", ChannelSubscribeEvent(channel))
+            self._emit_channel("subscribe", SubscribeEvent(channel))
             return
-        self._emit_channel("subscribeFail", ChannelSubscribeFailEvent(channel, error))
+        self._emit_channel("subscribeFail", SubscribeFailEvent(channel, error))
 
     def unsubscribe(self, channel: str) -> None:
         """Unsubscribe the server itself; its sockets are not touched."""
@@ -168,12 +168,12 @@ class AGExchange(ChannelMethods, AsyncStreamEmitter):
         known.watched = False
         self._index.release(channel, known)
         if was_subscribed:
-            self._emit_channel("unsubscribe", ChannelUnsubscribeEvent(channel))
+            self._emit_channel("unsubscribe", UnsubscribeEvent(channel))
 
     def _emit_channel(
         self,
         name: str,
-        event: ChannelSubscribeEvent | ChannelUnsubscribeEvent | ChannelSubscribeFailEvent,
+        event: SubscribeEvent | UnsubscribeEvent | SubscribeFailEvent,
     ) -> None:
         self._channel_listeners.write(f"{event.channel}/{name}", event)
         self.emit(name, event)

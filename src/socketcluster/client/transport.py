@@ -186,7 +186,9 @@ def said(error: BaseException) -> str:
         return "the server chose an extension that was not offered"
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate does not verify: {error.verify_message}"
-    if isinstance(error, socket.gaierror | ssl.SSLError) or not isinstance(error, OSError):
+    if isinstance(error, socket.gaierror):
+        return error.strerror or str(error)
+    if isinstance(error, ssl.SSLError) or not isinstance(error, OSError):
         return str(error) or repr(error)
     return os.strerror(error.errno) if error.errno else str(error) or repr(error)
 
