@@ -351,6 +351,9 @@ async def test_a_loop_that_is_behind_can_call_the_server(
     server = await make_server()
     running.procedure(server, "echo")
     client = make_client(server, max_inbound_backlog=10)
+    await client.listener("connect").once(4000)
+    (there,) = server.clients.values()
+    received = running.collect(there.listener("message"))
     channel = client.subscribe("c")
     consumer = channel.create_consumer()
     await channel.listener("subscribe").once(4000)
@@ -360,6 +363,8 @@ async def test_a_loop_that_is_behind_can_call_the_server(
     for number in range(60):
         value = (await consumer.next(4000)).value
         assert await client.invoke("echo", value) == number
+    # It is not told with every call that the client is alive.
+    assert [event.message for event in received].count("") <= 1
 
 
 async def test_calls_do_not_fill_the_memory(make_client: Any) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -97,6 +98,7 @@ class Link:
         "_connection",
         "_connector",
         "_last_ping",
+        "_last_pong",
         "_owner",
         "_ping",
         "_ping_timeout",
@@ -117,6 +119,7 @@ class Link:
         self._ping_timeout = owner.options.milliseconds("connect_timeout") / 1000
         self._ping_timer: asyncio.TimerHandle | None = None
         self._last_ping = 0.0
+        self._last_pong = -math.inf
         self.reading = True
         self._connection: Connection | None = None
         self.state: str = CONNECTING
@@ -225,6 +228,7 @@ class Link:
 
     def _answer_ping(self) -> None:
         assert self.writer is not None
+        self._last_pong = asyncio.get_running_loop().time()
         # With a full buffer there is no need to tell the server that this side is alive.
         with contextlib.suppress(ResourceLimitError):
             self.writer.send_message(self._pong.decode())
@@ -235,9 +239,8 @@ class Link:
         self._ping_timer = asyncio.get_running_loop().call_at(when, self._ping_due)
 
     def _tell_alive(self) -> None:
-        # Pings are not read now: the server hears in time of what it asks for.
         self._answer_ping()
-        self._arm_ping_timer(asyncio.get_running_loop().time() + self._ping_timeout / 3)
+        self._arm_ping_timer(self._last_pong + self._ping_timeout / 3)
 
     def _ping_due(self) -> None:
         # One timer runs out at the earliest moment possible, rather than one per ping.
@@ -291,7 +294,12 @@ class Link:
             self._connection.resume_reading()
         else:
             self._connection.pause_reading()
-            self._tell_alive()
+            # Pings are not read now: the server hears in time what it asks for.
+            due = self._last_pong + self._ping_timeout / 3
+            if due > asyncio.get_running_loop().time():
+                self._arm_ping_timer(due)
+            else:
+                self._tell_alive()
 
     def get_bytes_received(self) -> int:
         """Payload bytes received so far."""
