@@ -50,7 +50,7 @@ def tools() -> None:
         (PICOWS, Load("channels", 3, 2, channels=4), "operations"),
         (PICOWS, Load("connect", 20, 4), "connect_per_s"),
         (PICOWS, Load("idle", 3), "connect_per_s"),
-        (PICOWS, Load("close", 20), "seconds"),
+        (PICOWS, Load("close", 500), "seconds"),
         (MIN_BIN, Load("rpc", 3, 2), "operations"),
         (MIN_BIN, Load("publish", 3, 2), "operations"),
         (DEFLATE, Load("publish", 3, payload=2048), "operations"),
