@@ -276,7 +276,7 @@ class PicowsClientConnection(WSListener):
         if self._closing:
             return 0
         if self._deflate is not None:
-            frames = self._deflate.compress(list(frames))
+            frames = self._deflate.compress(frames)
         send = self._transport.send
         for frame in frames:
             first = frame[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 
 from websockets.exceptions import InvalidHeaderFormat, NegotiationError, PayloadTooBig
 from websockets.exceptions import ProtocolError as WebSocketProtocolError
@@ -32,11 +33,24 @@ class InflateError(Exception):
 class DeflateCache:
     """Compressed forms of the last frames, so that what goes to many is compressed once."""
 
-    __slots__ = ("_frames",)
+    __slots__ = ("_frames", "_last")
 
     def __init__(self) -> None:
+        self._last: tuple[Sequence[bytes], int | None, list[bytes]] = ((), None, [])
         # Keyed by identity; the frame is held too, so that no other can take its id.
         self._frames: OrderedDict[tuple[int, int | None], tuple[bytes, bytes]] = OrderedDict()
+
+    def last(self, frames: Sequence[bytes], window: int | None) -> list[bytes] | None:
+        """The compressed forms of this very list, if it was the last one: what a loop turn sends
+        to many connections comes as the same list."""
+        known, of_window, compressed = self._last
+        return compressed if frames is known and window == of_window else None
+
+    def put_last(
+        self, frames: Sequence[bytes], window: int | None, compressed: list[bytes]
+    ) -> None:
+        """Remember the compressed forms of a list."""
+        self._last = (frames, window, compressed)
 
     def get(self, frame: bytes, window: int | None) -> bytes | None:
         """The compressed form of this very object."""
@@ -60,10 +74,18 @@ class Deflate:
         self._threshold = threshold
         self._cache = cache
 
-    def compress(self, frames: list[bytes]) -> list[bytes]:
-        """Finished frames with those of at least the threshold compressed."""
+    def compress(self, frames: Sequence[bytes]) -> Sequence[bytes]:
+        """Finished frames with those of at least the threshold compressed. They may not be
+        changed after it."""
+        alone = self._extension.local_no_context_takeover
+        window = self._extension.local_max_window_bits
+        if alone and (known := self._cache.last(frames, window)) is not None:
+            return known
         threshold = self._threshold
-        return [self._compress(frame) if len(frame) >= threshold else frame for frame in frames]
+        compressed = [self._compress(f) if len(f) >= threshold else f for f in frames]
+        if alone:
+            self._cache.put_last(frames, window, compressed)
+        return compressed
 
     def _compress(self, frame: bytes) -> bytes:
         is_text, payload = frame_payload(frame)

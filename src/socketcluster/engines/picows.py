@@ -331,7 +331,7 @@ class PicowsConnection(WSListener):
         if self._closing:
             return 0
         if self._deflate is not None:
-            frames = self._deflate.compress(list(frames))
+            frames = self._deflate.compress(frames)
         data = frames[0] if len(frames) == 1 else join(frames)
         transport = self._transport
         if self._fileno < 0 or (self._backed_up and transport.get_write_buffer_size()):
