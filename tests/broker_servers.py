@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import shutil
 import signal
 import socket
@@ -12,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from support import require
@@ -31,13 +32,16 @@ proxy.stop()
 
 def free_ports(count: int) -> list[int]:
     """Ports that nobody uses at the moment, below those that the system gives to clients."""
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    ports: list[int] = []
     with ExitStack() as stack:
-        ports = []
-        for _ in range(count):
-            found = stack.enter_context(socket.socket())
-            found.bind(("127.0.0.1", 0))
-            ports.append(found.getsockname()[1])
-        return ports
+        while len(ports) < count:
+            port = random.randrange(20_000, first)
+            probe = stack.enter_context(socket.socket())
+            with suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                ports.append(port)
+    return ports
 
 
 class Node:
