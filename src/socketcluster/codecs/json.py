@@ -84,10 +84,10 @@ class JSONCodec:
         """
         if _STARTS_LIKE_JSON(data):
             return self.decode(data)
-        value = self.decode(b"[" + data + b"]")
-        if len(value) != 1:
-            raise InvalidMessageError("The message is not one JSON value")
-        return value[0]
+        try:
+            return self._decode(data)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise InvalidMessageError(f"The message is not valid JSON: {error}") from error
 
 
 def may_be_deep(message: bytes) -> bool:

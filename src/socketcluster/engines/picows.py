@@ -52,8 +52,7 @@ FAIL_SECONDS = 0.1
 
 _LARGE_READ = 64 * 1024
 _READ_BUFFER = 2048
-"""Bytes that a parser reads at once, at first: the least that picows takes; it doubles them as it
-needs to."""
+"""Bytes that a parser reads at once, at first: the least that picows takes."""
 _REQUEST = (
     b"GET / HTTP/1.1\r\nHost: socketcluster\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
@@ -82,6 +81,7 @@ def open_connection(
 ) -> None:
     """Join an upgraded transport to its handler; `received` is what followed the request."""
     connection = PicowsConnection(transport, handler, endpoint, deflate, connections)
+    transport.set_protocol(_NOBODY)  # uvloop keeps the last protocol that was no buffered one.
     connection.begin()
     handler.connection_made(connection)
     if received:
@@ -148,6 +148,7 @@ class _Transport:
 
 
 _QUIET = _Quiet()
+_NOBODY = asyncio.Protocol()
 _TEXT = WSMsgType.TEXT
 # picows answers our own request, which nobody reads: one answer does for all.
 _RESPONSE = WSUpgradeResponse.create_101_response()

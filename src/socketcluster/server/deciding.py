@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from socketcluster.action import AGAction
+from socketcluster.action import UNCHANGED, AGAction
 from socketcluster.middleware import (
     MIDDLEWARE_HANDSHAKE,
     MIDDLEWARE_OUTBOUND,
@@ -17,6 +17,9 @@ from socketcluster.server.decision import Decision, Proceed
 if TYPE_CHECKING:
     from socketcluster.server.inbound import Inbound
     from socketcluster.server.server import AGServer
+
+
+_UNCHANGEABLE = (str, bytes, int, float, bool, type(None))
 
 
 class DecidingMethods:
@@ -85,12 +88,16 @@ class DecidingMethods:
         # Decoded anew for each socket: what one function changes reaches no other.
         action = AGAction(AGAction.PUBLISH_OUT, socket=self)
         action.channel = channel
-        action.data = self.server.wire.decode_payload(payload)
+        action.data = original = self.server.wire.decode_payload(payload)
         actions = [action]
         del action
 
         def proceed(error: BaseException | None, data: Any) -> None:
-            packet = {"event": "#publish", "data": {"channel": channel, "data": data}}
-            then(packet if error is None else None)
+            if error is not None:
+                then(None)
+            elif data is original and type(data) in _UNCHANGEABLE:
+                then(UNCHANGED)
+            else:  # Of what can be changed in place nobody knows whether it was.
+                then({"event": "#publish", "data": {"channel": channel, "data": data}})
 
         self.put_before(MIDDLEWARE_OUTBOUND, actions, proceed)

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from socketcluster.action import UNCHANGED
 from socketcluster.engines.base import Connection
 from socketcluster.fanout import FanOut, Run
 from socketcluster.middleware import MIDDLEWARE_OUTBOUND
@@ -21,17 +22,18 @@ _RETRY_SECONDS = 0.02
 
 Decide = Callable[[str, bytes, Callable[[Any], None]], None]
 """(channel, payload, then): `then` is called with the '#publish' packet that outbound middleware
-lets through, or None."""
+lets through, UNCHANGED if that is the publish as it is, or None."""
 
 
 class _Held:
     """A publish that waits for outbound middleware."""
 
-    __slots__ = ("channel", "payload")
+    __slots__ = ("channel", "frame", "payload")
 
-    def __init__(self, channel: str, payload: bytes) -> None:
+    def __init__(self, channel: str, payload: bytes, frame: bytes) -> None:
         self.channel = channel
         self.payload = payload
+        self.frame = frame
 
 
 Waiting = tuple[Any, int, bool]
@@ -142,7 +144,7 @@ class Outbound(FrameWriter):
                 self._make_room()
 
     def _publish_anew(self, run: Run) -> None:
-        for payload in run.payloads:
+        for payload, frame in zip(run.payloads, run.frames, strict=True):
             if self.closed:
                 return
             if MIDDLEWARE_OUTBOUND not in self._middleware:
@@ -150,7 +152,7 @@ class Outbound(FrameWriter):
                 continue
             if self._held is None:
                 self._held = Turnstile(self._let_through, self._caught_up)
-            self._wait(self._held, _Held(run.channel, payload), len(payload), True)
+            self._wait(self._held, _Held(run.channel, payload, frame), len(payload), True)
 
     def settle(self) -> None:
         """Take what was published to this socket in this turn: it comes before what follows."""
@@ -241,13 +243,14 @@ class Outbound(FrameWriter):
 
     def _let_through(self, waiting: Waiting) -> None:
         item = waiting[0]
-        if type(item) is not _Held:
+        if type(item) is not _Held or MIDDLEWARE_OUTBOUND not in self._middleware:
             self._through(waiting, item)
             return
-        if MIDDLEWARE_OUTBOUND in self._middleware:
-            self.decide(item.channel, item.payload, lambda packet: self._through(waiting, packet))
-        else:  # The middleware was removed while this waited.
-            self._through(waiting, self._wire.publish_packet(item.channel, item.payload))
+        self.decide(
+            item.channel,
+            item.payload,
+            lambda packet: self._through(waiting, item if packet is UNCHANGED else packet),
+        )
 
     def _through(self, waiting: Waiting, item: Any) -> None:
         _, size, counted = waiting
@@ -268,6 +271,11 @@ class Outbound(FrameWriter):
         self._held = None
 
     def _leave(self, item: Any) -> None:
+        if type(item) is _Held:
+            if self.batch is None:
+                self.append(item.frame)  # What all subscribers get.
+                return
+            item = self._wire.publish_packet(item.channel, item.payload)
         if type(item) is bytes:
             self.append(item)
         elif self.batch is not None:
