@@ -115,8 +115,8 @@ class AGRequest:
         try:
             if not self.sent:
                 self._responder.request_dropped(self.id)
-        except Exception:  # Half made, or its loop is closed: there is nobody to answer.
-            pass
+        except (AttributeError, RuntimeError):
+            pass  # Half made, or its loop is closed: there is nobody to answer.
 
     def __repr__(self) -> str:
         return f"<AGRequest {self.procedure!r} id={self.id}{' sent' if self.sent else ''}>"
