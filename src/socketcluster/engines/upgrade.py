@@ -12,8 +12,9 @@ import binascii
 import hashlib
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import unquote
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -39,114 +40,112 @@ Open = Callable[
 """(transport, handler, endpoint, deflate, connections, bytes after the request)"""
 
 
+@dataclass(frozen=True, slots=True)
+class _Site:
+    """What all connections of one listener share."""
+
+    endpoint: Endpoint
+    connections: set[Any]
+    open_connection: Open
+    cache: DeflateCache
+
+
 def upgrading_protocol(
     endpoint: Endpoint, connections: set[Any], open_connection: Open
 ) -> type[asyncio.Protocol]:
     """uvicorn's HTTP protocol with the endpoint's upgrades taken out."""
-    cache = DeflateCache()
-    path = endpoint.path.rstrip("/")
+    site = _Site(endpoint, connections, open_connection, DeflateCache())
+    return type("UpgradingProtocol", (UpgradingProtocol,), {"site": site})
 
-    class UpgradingProtocol(HttpToolsProtocol):
-        """HTTP/1.1 by uvicorn, and WebSocket at one path by us."""
 
-        _data = b""
-        _head = 0
-        _upgraded = False
-        _too_slow: asyncio.TimerHandle | None = None
+class UpgradingProtocol(HttpToolsProtocol):
+    """HTTP/1.1 by uvicorn, and WebSocket at one path by us; uvicorn makes one per connection."""
 
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            super().connection_made(transport)
+    site: ClassVar[_Site]
+
+    _data = b""
+    _head = 0
+    _upgraded = False
+    _too_slow: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._await_head()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._head_came()
+        super().connection_lost(error)
+
+    def _await_head(self) -> None:
+        if self._too_slow is None:
+            self._too_slow = self.loop.call_later(HEAD_SECONDS, self.transport.abort)
+
+    def _head_came(self) -> None:
+        if self._too_slow is not None:
+            self._too_slow.cancel()
+            self._too_slow = None
+
+    def data_received(self, data: bytes) -> None:
+        if self.cycle is not None and self.cycle.response_complete:
             self._await_head()
+        self._data = data
+        self._head += len(data)
+        if self._head > MAX_REQUEST_HEAD:
+            self.send_400_response("Request head too large")
+            return
+        super().data_received(data)
+        self._data = b""
+        if self._upgraded:
+            # Nobody needs it any more, and it refers to itself by its parser: without this
+            # the garbage collector would have to find it.
+            self.__dict__.clear()
 
-        def connection_lost(self, error: Exception | None) -> None:
-            self._head_came()
-            super().connection_lost(error)
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        self._head_came()
+        self._head = 0
 
-        def _await_head(self) -> None:
-            if self._too_slow is None:
-                self._too_slow = self.loop.call_later(HEAD_SECONDS, self.transport.abort)
+    def on_body(self, body: bytes) -> None:
+        self._head = 0
+        super().on_body(body)
 
-        def _head_came(self) -> None:
-            if self._too_slow is not None:
-                self._too_slow.cancel()
-                self._too_slow = None
-
-        def data_received(self, data: bytes) -> None:
-            if self.cycle is not None and self.cycle.response_complete:
-                self._await_head()
-            self._data = data
-            self._head += len(data)
-            if self._head > MAX_REQUEST_HEAD:
-                self.send_400_response("Request head too large")
-                return
-            super().data_received(data)
-            self._data = b""
-            if self._upgraded:
-                # Nobody needs it any more, and it refers to itself by its parser: without this
-                # the garbage collector would have to find it.
-                self.__dict__.clear()
-
-        def on_headers_complete(self) -> None:
-            super().on_headers_complete()
-            self._head_came()
-            self._head = 0
-
-        def on_body(self, body: bytes) -> None:
-            self._head = 0
-            super().on_body(body)
-
-        def handle_websocket_upgrade(self) -> None:
-            raw_path, _, query = self.url.partition(b"?")
-            decoded = unquote(raw_path.decode("latin-1"))
-            if decoded.rstrip("/") != path:
-                super().handle_websocket_upgrade()
-                return
-            # Called while the parser's HttpParserUpgrade is handled: it says where HTTP ended.
-            upgrade = sys.exc_info()[1]
-            end = upgrade.args[0] if upgrade is not None and upgrade.args else len(self._data)
-            scope = {
-                **self.scope,
-                "type": "websocket",
-                "scheme": "wss" if self.scheme == "https" else "ws",
-                "path": decoded,
-                "raw_path": raw_path,
-                "query_string": query,
-                "subprotocols": _listed(self.headers, b"sec-websocket-protocol"),
-                "extensions": {},
-            }
-            self._upgraded = True
-            self.connections.discard(self)
-            self._unset_keepalive_if_required()
-            upgrading = _Upgrading(
-                self.transport, endpoint, scope, connections, open_connection, cache
-            )
-            self.transport.set_protocol(upgrading)
-            upgrading.start(self._data[end:])
-
-    return UpgradingProtocol
+    def handle_websocket_upgrade(self) -> None:
+        raw_path, _, query = self.url.partition(b"?")
+        decoded = unquote(raw_path.decode("latin-1"))
+        if decoded.rstrip("/") != self.site.endpoint.path.rstrip("/"):
+            super().handle_websocket_upgrade()
+            return
+        # Called while the parser's HttpParserUpgrade is handled: it says where HTTP ended.
+        upgrade = sys.exc_info()[1]
+        end = upgrade.args[0] if upgrade is not None and upgrade.args else len(self._data)
+        scope = {
+            **self.scope,
+            "type": "websocket",
+            "scheme": "wss" if self.scheme == "https" else "ws",
+            "path": decoded,
+            "raw_path": raw_path,
+            "query_string": query,
+            "subprotocols": _listed(self.headers, b"sec-websocket-protocol"),
+            "extensions": {},
+        }
+        self._upgraded = True
+        self.connections.discard(self)
+        self._unset_keepalive_if_required()
+        upgrading = _Upgrading(self.transport, scope, self.site)
+        self.transport.set_protocol(upgrading)
+        upgrading.start(self._data[end:])
 
 
 class _Upgrading(asyncio.Protocol):
     """A connection while the endpoint decides: it keeps what the client sends already."""
 
-    def __init__(
-        self,
-        transport: asyncio.Transport,
-        endpoint: Endpoint,
-        scope: dict[str, Any],
-        connections: set[Any],
-        open_connection: Open,
-        cache: DeflateCache,
-    ) -> None:
+    def __init__(self, transport: asyncio.Transport, scope: dict[str, Any], site: _Site) -> None:
         self._transport = transport
-        self._endpoint = endpoint
         self._scope = scope
-        self._connections = connections
-        self._open_connection = open_connection
-        self._cache = cache
+        self._site = site
         self._early = bytearray()
         self._task: asyncio.Task[None] | None = None
-        connections.add(self)
+        site.connections.add(self)
 
     def start(self, early: bytes) -> None:
         """Check the request and ask the endpoint."""
@@ -157,7 +156,7 @@ class _Upgrading(asyncio.Protocol):
             return
         request = UpgradeRequest(self._scope)
         try:
-            accepted = self._endpoint.open_now(request)
+            accepted = self._site.endpoint.open_now(request)
         except UpgradeRefusedError as refusal:
             self._refuse(refusal.status, refusal.message)
             return
@@ -175,7 +174,7 @@ class _Upgrading(asyncio.Protocol):
             self._transport.pause_reading()
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._connections.discard(self)
+        self._site.connections.discard(self)
         if self._task is not None:
             self._task.cancel()
 
@@ -185,7 +184,7 @@ class _Upgrading(asyncio.Protocol):
 
     async def _decide(self, request: UpgradeRequest) -> None:
         try:
-            accepted = await self._endpoint.open(request)
+            accepted = await self._site.endpoint.open(request)
         except UpgradeRefusedError as refusal:
             self._refuse(refusal.status, refusal.message)
             return
@@ -199,27 +198,28 @@ class _Upgrading(asyncio.Protocol):
             self._accept(accepted)
 
     def _accept(self, accepted: Accepted) -> None:
+        site = self._site
         headers = dict(self._scope["headers"])
         deflate = None
         answer = _answer(headers[b"sec-websocket-key"])
         if accepted.subprotocol is not None:
             answer += b"Sec-WebSocket-Protocol: " + accepted.subprotocol.encode() + b"\r\n"
-        if self._endpoint.deflate is not None:
+        if site.endpoint.deflate is not None:
             offer = b", ".join(
                 v for n, v in self._scope["headers"] if n == b"sec-websocket-extensions"
             )
-            agreed = negotiate(offer.decode("latin-1") or None, self._endpoint.deflate, self._cache)
+            agreed = negotiate(offer.decode("latin-1") or None, site.endpoint.deflate, site.cache)
             if agreed is not None:
                 header, deflate = agreed
                 answer += b"Sec-WebSocket-Extensions: " + header.encode() + b"\r\n"
         self._transport.write(answer + b"\r\n")
-        self._connections.discard(self)
-        self._open_connection(
+        site.connections.discard(self)
+        site.open_connection(
             self._transport,
             accepted.handler,
-            self._endpoint,
+            site.endpoint,
             deflate,
-            self._connections,
+            site.connections,
             bytes(self._early),
         )
         if len(self._early) > MAX_EARLY_DATA:
