@@ -24,7 +24,7 @@ from nats.aio.subscription import Subscription
 from socketcluster.brokers.address import TLS_PARAMETERS, BrokerAddress, host_port, wrong
 from socketcluster.brokers.engine import EngineBroker
 from socketcluster.brokers.link import Link, Publish, Session
-from socketcluster.brokers.nats_parser import MessageParser, Receiver
+from socketcluster.brokers.nats_parser import MessageParser, Receiver, answered
 from socketcluster.brokers.senders import Senders
 from socketcluster.errors import BrokerError
 
@@ -108,7 +108,7 @@ class NatsLink:
     async def _confirm(self, sent: list[tuple[Publish, str]]) -> None:
         """A pong follows what the server has taken, and what it had to say about it."""
         try:
-            await self.client.flush(NEVER)
+            await answered(self.client, NEVER)
         except nats.errors.Error as error:
             self._session.lost(_translated(error))
             return
@@ -131,7 +131,7 @@ class NatsLink:
                 if channel not in self._subscriptions:
                     self._receivers[subject.encode()] = self._receiver(channel)
                     self._subscriptions[channel] = await self.client.subscribe(subject)
-            await self.client.flush(NEVER)
+            await answered(self.client, NEVER)
         except nats.errors.Error as error:
             raise _translated(error) from error
         refused: dict[str, BrokerError] = {}
@@ -168,7 +168,7 @@ class NatsLink:
                 if subscription is not None:
                     del self._receivers[(self._prefix + subject_of(channel)).encode()]
                     await subscription.unsubscribe()
-            await self.client.flush(NEVER)
+            await answered(self.client, NEVER)
         except nats.errors.Error as error:
             raise _translated(error) from error
 

@@ -75,3 +75,16 @@ class MessageParser(Parser):
             if receive is not None:
                 receive(reply, data[first:last])
         self._rest = data[start:]
+
+
+async def answered(client: Client, seconds: int) -> None:
+    """Wait until the server has dealt with all that the client was given so far.
+
+    `Client.flush` alone does not: it writes its PING to the socket at once, which overtakes what
+    nats-py has still to write, and the PONG would confirm a publish that nobody has seen.
+
+    Raises:
+        Error: of nats-py; the connection is lost or there was no answer.
+    """
+    await client._flush_pending(force_flush=True)
+    await client.flush(seconds)

@@ -1,0 +1,34 @@
+"""What confirms a publish to NATS comes after it."""
+
+from __future__ import annotations
+
+import asyncio
+
+from nats.aio.client import Client
+
+from socketcluster.brokers.nats_parser import answered
+from support import soon
+
+
+async def test_a_ping_does_not_overtake_what_it_asks_about() -> None:
+    lines: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b'INFO {"max_payload":1048576}\r\n')
+        while line := await reader.readline():
+            lines.append(line)
+            if line == b"PING\r\n":
+                writer.write(b"PONG\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    client = Client()
+    await soon(client.connect(f"nats://127.0.0.1:{port}", allow_reconnect=False))
+    async with asyncio.timeout(5):  # In one task: another turn of the loop would hide it.
+        await client.publish("a", b"1")
+        await answered(client, 5)
+    assert lines[-3:] == [b"PUB a  1\r\n", b"1\r\n", b"PING\r\n"]
+    await client.close()
+    server.close()
+    await server.wait_closed()
