@@ -16,7 +16,7 @@ test: $(VENV)/dev.stamp demo-client interop-clients chromium broker-servers valg
 
 # The faults and the spread over nodes at full length: 1,000 clients, engines stopped for 20 s.
 soak: $(VENV)/dev.stamp broker-servers
-	SOAK=1 $(BIN)/python -m pytest -n 2 --dist loadgroup tests/faults
+	SOAK=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --timeout 1800 tests/faults
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff check src tests examples tools bench

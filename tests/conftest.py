@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
@@ -14,6 +15,13 @@ from support import Running
 
 MakeServer = Callable[..., Awaitable[AGServer]]
 MakeClient = Callable[..., AGClientSocket]
+
+
+def pytest_sessionstart() -> None:
+    """Let Ctrl-C end the processes that tests start even where it is ignored, as a shell has it
+    for what runs in the background: what this process handles, those begin with the default of."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import signal
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
@@ -26,12 +25,6 @@ def require(available: bool, what: str) -> None:
         if os.environ.get("CI"):
             pytest.fail(f"Missing: {what}")
         pytest.skip(f"Missing: {what}")
-
-
-def default_sigint() -> None:
-    """For `preexec_fn`: Ctrl-C ends the process even if the tests run where it is ignored, as a
-    shell has it for what runs in the background."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 async def soon(awaitable: Any) -> Any:

@@ -78,9 +78,10 @@ async def test_on_both_sides_of_a_fork(make_server: Any) -> None:
             await client.call("#subscribe", {"channel": "a"})
             await asyncio.to_thread(publisher.publish, "a", "parent")
             child = multiprocessing.get_context("fork").Process(
-                target=_in_a_child, args=(publisher,)
+                target=_in_a_child, args=(publisher,), daemon=True
             )
-            child.start()
+            with publisher._lock:  # As if another thread were about to use it.
+                child.start()
             await asyncio.to_thread(child.join, 20)
             assert child.exitcode == 0
             await asyncio.to_thread(publisher.publish, "a", "parent again")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import weakref
 from collections.abc import Coroutine
 from concurrent.futures import TimeoutError as WaitTimeoutError
 from types import TracebackType
@@ -100,6 +101,7 @@ class Publisher:
         _broker(url)
         self._lock = threading.Lock()
         self._running: _Running | None = None
+        _publishers.add(self)
 
     def publish(self, channel: str, data: Any, timeout: float = 10.0) -> None:
         """Publish, and return when the engine has taken it, within `timeout` seconds.
@@ -134,6 +136,19 @@ class Publisher:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+_publishers: weakref.WeakSet[Publisher] = weakref.WeakSet()
+
+
+def _forked() -> None:
+    # The thread that held a lock is not in the child.
+    for publisher in _publishers:
+        publisher._lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):  # Windows has no fork.
+    os.register_at_fork(after_in_child=_forked)
 
 
 class _Running:

@@ -9,8 +9,6 @@ from asyncio.subprocess import PIPE, Process
 from dataclasses import dataclass
 from typing import Any
 
-from support import default_sigint
-
 SECONDS = 30
 
 
@@ -40,7 +38,6 @@ class Commands:
             sys.executable,
             *("-m", "socketcluster", *arguments),
             stdin=stdin,
-            preexec_fn=default_sigint,
             **{"stdout": PIPE, "stderr": PIPE, "env": self.env, **options},
         )
         self._started.append(process)

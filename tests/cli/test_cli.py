@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import websockets
 
-from support import default_sigint, soon
+from support import soon
 
 Start = Callable[..., Awaitable[asyncio.subprocess.Process]]
 
@@ -82,7 +82,6 @@ async def _run(tmp_path: Path, *arguments: str, **options: Any) -> asyncio.subpr
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        preexec_fn=default_sigint,
         **options,
     )
 

@@ -18,6 +18,8 @@ import pytest
 import websockets
 
 from broker_servers import environment
+from socketcluster.cli.settings import Settings
+from socketcluster.cli.supervisor import Worker
 from support import Client, soon
 
 SERVER = """
@@ -159,6 +161,54 @@ async def test_workers_end_with_their_supervisor(start: Start) -> None:
         process.kill()
         for client in clients.values():
             assert (await client.closed())[0] == 1001
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_a_worker_may_be_stopped_while_it_is_being_started(
+    restarted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.py").write_text(SERVER)
+    monkeypatch.chdir(tmp_path)
+    create = asyncio.create_subprocess_exec
+    starts: list[asyncio.subprocess.Process] = []
+
+    async def create_slowly(*command: Any, **options: Any) -> asyncio.subprocess.Process:
+        process = await create(*command, **options)
+        starts.append(process)
+        if len(starts) == 1 + restarted:
+            worker.stop(signal.SIGTERM)
+        return process
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", create_slowly)
+    worker = Worker(1, Settings("mine:server", port=0, reuse_port=True), environment())
+    running = asyncio.create_task(worker.run())
+    if restarted:
+        await soon(worker.ready.wait())
+        starts[0].kill()
+    try:
+        await soon(running)
+    finally:
+        if starts[-1].returncode is None:
+            starts[-1].kill()
+            await starts[-1].wait()
+    assert len(starts) == 1 + restarted
+    assert worker.exit_status == -signal.SIGTERM
+
+
+async def test_stopping_does_not_wait_for_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("socketcluster.cli.supervisor.FIRST_BACK_OFF_SECONDS", 3600.0)
+    (tmp_path / "mine.py").write_text("import os\nos._exit(3)")
+    monkeypatch.chdir(tmp_path)
+    worker = Worker(1, Settings("mine:server", port=0, reuse_port=True), environment())
+    worker.ready.set()
+    ended = asyncio.Event()
+    monkeypatch.setattr("builtins.print", lambda *args, **options: ended.set())
+    running = asyncio.create_task(worker.run())
+    await soon(ended.wait())
+    worker.stop(signal.SIGTERM)
+    await soon(running)
 
 
 async def test_a_unix_socket_is_inherited(start: Start, tmp_path: Path) -> None:

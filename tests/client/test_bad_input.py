@@ -148,17 +148,18 @@ async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 
 
 async def test_silence_times_out_and_leaves_nothing_open(make_client: Any) -> None:
-    ended = 0
+    begun = ended = 0
 
     async def counting(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal ended
+        nonlocal begun, ended
+        begun += 1
         while await reader.read(1000):
             pass
         ended += 1
 
     async with tcp_server(counting) as port:
         client, errors = await failing(make_client, port, connect_timeout=30)
-        await until(lambda: ended >= 3)
+        await until(lambda: 0 < begun == ended)
         await soon(client.wait_closed())
     assert len(errors) >= 3
     assert {error.code for error in errors if isinstance(error, SocketProtocolError)} == {4007}

@@ -47,17 +47,18 @@ class Worker:
         self._settings = settings
         self._environment = environment
         self._process: asyncio.subprocess.Process | None = None
-        self._stopping = False
+        self._signal: int | None = None
+        self._stopped = asyncio.Event()
 
     async def run(self) -> None:
         """Keep it running; returns when it was stopped, or ended before it was ever ready."""
         back_off = FIRST_BACK_OFF_SECONDS
         loop = asyncio.get_running_loop()
-        while not self._stopping:
+        while not self._stopped.is_set():
             started_at = loop.time()
             status = await self._run_once()
             self.exit_status = status
-            if self._stopping or not self.ready.is_set():
+            if self._stopped.is_set() or not self.ready.is_set():
                 return
             if loop.time() - started_at >= STEADY_SECONDS:
                 back_off = FIRST_BACK_OFF_SECONDS
@@ -67,7 +68,8 @@ class Worker:
                 file=sys.stderr,
                 flush=True,
             )
-            await asyncio.sleep(back_off)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopped.wait(), back_off)
             back_off = min(back_off * 2, LONGEST_BACK_OFF_SECONDS)
 
     async def _run_once(self) -> int:
@@ -85,6 +87,7 @@ class Worker:
                 start_new_session=True,  # Ctrl-C is for the supervisor, which passes it on.
             )
             theirs.close()
+            self._send_signal()  # It may have been stopped while it was being started.
             ours.setblocking(False)
             if await asyncio.get_running_loop().sock_recv(ours, 1):
                 self.ready.set()
@@ -92,10 +95,15 @@ class Worker:
 
     def stop(self, number: int) -> None:
         """Send it a signal, and do not start it again."""
-        self._stopping = True
-        if self._process is not None and self._process.returncode is None:
+        self._signal = number
+        self._stopped.set()
+        self._send_signal()
+
+    def _send_signal(self) -> None:
+        process = self._process
+        if self._signal is not None and process is not None and process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
-                self._process.send_signal(number)
+                process.send_signal(self._signal)
 
 
 class Supervisor:
