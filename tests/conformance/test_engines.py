@@ -26,7 +26,7 @@ from starlette.routing import Route, WebSocketRoute
 from websockets.frames import Close, Frame, Opcode
 
 from socketcluster import AGServer
-from socketcluster.engines import upgrade
+from socketcluster.engines import opening
 from socketcluster.engines.asgi import serve_websocket
 from socketcluster.engines.base import (
     Accepted,
@@ -241,12 +241,27 @@ async def test_connection_header_of_firefox_is_accepted(site: Site) -> None:
     assert site.endpoint.handlers[0].lost[0][0] in (1005, 1006)
 
 
-async def test_frames_right_behind_the_request_are_not_lost() -> None:
+async def send_request(site: Site, writer: asyncio.StreamWriter, data: bytes, how: str) -> None:
+    """Send a request that is the first thing of a connection: in one piece or in two."""
+    connections = site.listeners[0]._server.server_state.connections
+    if how == "in two pieces":
+        writer.write(data[:20])
+        await until(lambda: any(isinstance(c, opening.UpgradingProtocol) for c in connections))
+        data = data[20:]
+    writer.write(data)
+
+
+HOW = pytest.mark.parametrize("how", ["whole", "in two pieces"])
+
+
+@HOW
+async def test_frames_right_behind_the_request_are_not_lost(how: str) -> None:
     site = Site("picows")
     await site.listen()
     site.endpoint.gate = asyncio.Event()
     reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
-    writer.write(REQUEST + Frame(Opcode.TEXT, b"first").serialize(mask=True))
+    first = REQUEST + Frame(Opcode.TEXT, b"first").serialize(mask=True)
+    await send_request(site, writer, first, how)
     await until(lambda: len(site.endpoint.requests) == 1)
     writer.write(Frame(Opcode.TEXT, b"second").serialize(mask=True))
     await asyncio.sleep(0)
@@ -257,6 +272,41 @@ async def test_frames_right_behind_the_request_are_not_lost() -> None:
     await writer.wait_closed()
     for listener in site.listeners:
         await listener.close()
+
+
+async def test_a_request_in_pieces_is_seen_as_a_whole_one() -> None:
+    site = Site("picows")
+    await site.listen()
+    scopes = []
+    for how in ("whole", "in two pieces"):
+        reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
+        request = REQUEST.replace(b"/ws/", b"/%77s/?a=%20b").replace(
+            b"Host: a\r\n", b"Host: a\r\nX-A: 1\r\nx-a: 2\r\nSec-WebSocket-Protocol: x, y\r\n"
+        )
+        await send_request(site, writer, request, how)
+        await soon(reader.readuntil(b"\r\n\r\n"))
+        scopes.append(site.endpoint.requests[-1].scope)
+        assert scopes[-1]["client"] == writer.get_extra_info("sockname")
+        writer.close()
+        await writer.wait_closed()
+    whole, in_pieces = scopes
+    assert (whole["path"], whole["query_string"]) == ("/ws/", b"a=%20b")
+    assert whole["subprotocols"] == ["x", "y"]
+    assert {**whole, "client": None} == {**in_pieces, "client": None}
+    for listener in site.listeners:
+        await listener.close()
+
+
+async def test_closing_does_not_wait_for_one_who_says_nothing() -> None:
+    site = Site("picows")
+    await site.listen()
+    reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
+    connections = site.listeners[0]._server.server_state.connections
+    await until(lambda: len(connections) == 1)
+    await soon(site.listeners[0].close())
+    assert await soon(reader.read()) == b""
+    assert connections == set()
+    writer.close()
 
 
 @pytest.mark.parametrize("where", ["open_now", "open"])
@@ -323,15 +373,20 @@ async def test_frames_do_not_overtake_the_answer_to_the_request() -> None:
         (b"Version: 13", b"Version: 8", b"426"),
         (b"Host: a\r\n", b"", b"400"),
         (b"AAAA==", b"AAAA", b"400"),
+        (b"GET", b"POST", b"400"),
+        (b"HTTP/1.1", b"HTTP/1.0", b"400"),
         (b"Sec-WebSocket-Key", b"X", b"400"),
         (b"Host: a\r\n", b"Host: a\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n", b"400"),
     ],
 )
-async def test_faulty_upgrade_requests_are_refused(old: bytes, new: bytes, status: bytes) -> None:
+@HOW
+async def test_faulty_upgrade_requests_are_refused(
+    how: str, old: bytes, new: bytes, status: bytes
+) -> None:
     site = Site("picows")
     await site.listen()
     reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
-    writer.write(REQUEST.replace(old, new))
+    await send_request(site, writer, REQUEST.replace(old, new), how)
     assert (await soon(reader.readline())).split()[1] == status
     await soon(reader.read())
     writer.close()
@@ -665,18 +720,25 @@ async def test_fragments_hold_no_more_than_their_message(deflate: bool) -> None:
         assembler.add(0, False, False, b"x")
 
 
-@pytest.mark.parametrize("before", [b"", b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"])
+@pytest.mark.parametrize(
+    ("before", "half"),
+    [
+        (b"", b""),
+        (b"", b"GET / HTTP/1.1\r\nHost:"),
+        (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", b"GET / HTTP/1.1\r\nHost:"),
+    ],
+)
 async def test_a_request_that_does_not_come_is_not_waited_for(
-    monkeypatch: pytest.MonkeyPatch, before: bytes
+    monkeypatch: pytest.MonkeyPatch, before: bytes, half: bytes
 ) -> None:
-    monkeypatch.setattr(upgrade, "HEAD_SECONDS", 0.2)
+    monkeypatch.setattr(opening, "HEAD_SECONDS", 0.2)
     site = Site("picows")
     await site.listen()
     reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
     writer.write(before)
     if before:
         await soon(reader.readuntil(b"0\r\n\r\n"))
-    writer.write(b"GET / HTTP/1.1\r\nHost:")
+    writer.write(half)
     with contextlib.suppress(ConnectionResetError):
         assert await asyncio.wait_for(reader.read(), 3) == b""
     writer.close()

@@ -23,8 +23,8 @@ from uvicorn.server import ServerState
 
 from socketcluster import AGServer, AGServerSocket
 from socketcluster.engines.base import ASGIApp, Endpoint, ListenAddress
+from socketcluster.engines.opening import opening_protocol
 from socketcluster.engines.picows import open_connection
-from socketcluster.engines.upgrade import upgrading_protocol
 
 SIDE_BY_SIDE = 20
 """Clients that do the same in each round, so that the loop's own turns hardly count."""
@@ -141,7 +141,7 @@ class MemoryEngine:
 
     async def listen(self, endpoint: Endpoint, app: ASGIApp, address: ListenAddress) -> Any:
         """See `Engine.listen`."""
-        protocol = upgrading_protocol(endpoint, set(), open_connection)
+        protocol = opening_protocol(endpoint, set(), open_connection)
         config = Config(
             app,
             interface="asgi3",

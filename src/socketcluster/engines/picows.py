@@ -1,10 +1,8 @@
 """The fast path: picows parses frames, on connections that uvicorn accepted.
 
-Every private name of picows is here. picows gets a request that was checked already and a
-transport of ours; what it writes itself (a response, a close frame) ends here, and what it
-leaves unchecked is checked in `messages.py`.
+The parser is made in `picows_parser.py`; what it leaves unchecked is checked in `messages.py`.
 
-Source: RFC 6455; picows 2.3.1, to which the package is pinned.
+Source: RFC 6455.
 """
 
 from __future__ import annotations
@@ -14,14 +12,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from picows import (
-    WSAutoPingStrategy,
-    WSListener,
-    WSMsgType,
-    WSUpgradeResponse,
-    WSUpgradeResponseWithListener,
-)
-from picows.picows import WSProtocol  # type: ignore[attr-defined]
+from picows import WSMsgType
 
 from socketcluster.engines.base import (
     ASGIApp,
@@ -40,7 +31,8 @@ from socketcluster.engines.messages import (
     close_code,
     is_text,
 )
-from socketcluster.engines.upgrade import upgrading_protocol
+from socketcluster.engines.opening import opening_protocol
+from socketcluster.engines.picows_parser import Owner, feed, new_parser
 from socketcluster.engines.uvicorn_host import UvicornListener
 from socketcluster.protocol.frames import close_frame, cut_reason, join, pong_frame
 
@@ -51,12 +43,6 @@ FAIL_SECONDS = 0.1
 """How long a peer that broke the protocol may take to read why it is closed."""
 
 _LARGE_READ = 64 * 1024
-_READ_BUFFER = 2048
-"""Bytes that a parser reads at once, at first: the least that picows takes."""
-_REQUEST = (
-    b"GET / HTTP/1.1\r\nHost: socketcluster\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
-)
 
 
 class PicowsEngine:
@@ -65,7 +51,7 @@ class PicowsEngine:
     async def listen(self, endpoint: Endpoint, app: ASGIApp, address: ListenAddress) -> Listener:
         """See `Engine.listen`."""
         connections: set[Any] = set()
-        protocol = upgrading_protocol(endpoint, connections, open_connection)
+        protocol = opening_protocol(endpoint, connections, open_connection)
         listener = UvicornListener(endpoint, app, address, protocol, connections)
         await listener.start()
         return listener
@@ -88,73 +74,11 @@ def open_connection(
         connection.feed(received)
 
 
-class _Quiet:
-    """A logger that does not log: what a client does is not worth a line."""
-
-    def isEnabledFor(self, level: int) -> bool:
-        return False
-
-    def _nothing(self, *args: Any, **kwargs: Any) -> None:
-        pass
-
-    log = debug = info = warning = error = exception = _nothing
-
-
-class _Socket:
-    """The socket as picows sees it: it sets TCP options, which a Unix socket has not."""
-
-    __slots__ = ("_fileno",)
-
-    def __init__(self, fileno: int) -> None:
-        self._fileno = fileno
-
-    def fileno(self) -> int:
-        return self._fileno
-
-    def setsockopt(self, *args: Any) -> None:
-        pass
-
-    def getsockopt(self, *args: Any) -> int:
-        return 0
-
-
-class _Transport:
-    """The transport as picows sees it: what it writes and closes, the connection decides on."""
-
-    __slots__ = ("_connection", "_transport")
-
-    def __init__(self, connection: PicowsConnection, transport: asyncio.Transport) -> None:
-        self._connection = connection
-        self._transport = transport
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        if name == "socket":
-            return _Socket(self._transport.get_extra_info("socket").fileno())
-        return self._transport.get_extra_info(name, default)
-
-    def get_write_buffer_size(self) -> int:
-        return 1  # So that it does not write to the socket behind our back.
-
-    def write(self, data: bytes) -> None:
-        # Its answer to our request, or the close frame for what the peer did wrong.
-        if data[0] == 0x80 | CLOSE:
-            self._connection.parser_failed(int.from_bytes(data[2:4], "big"))
-
-    def close(self) -> None:
-        pass
-
-    def abort(self) -> None:
-        pass
-
-
-_QUIET = _Quiet()
 _NOBODY = asyncio.Protocol()
 _TEXT = WSMsgType.TEXT
-# picows answers our own request, which nobody reads: one answer does for all.
-_RESPONSE = WSUpgradeResponse.create_101_response()
 
 
-class PicowsConnection(WSListener):
+class PicowsConnection(Owner):
     """One WebSocket: a picows parser in front, the bare transport behind."""
 
     __slots__ = (
@@ -204,41 +128,12 @@ class PicowsConnection(WSListener):
 
     def begin(self) -> None:
         """Read from the transport, with a new parser."""
-        parser = WSProtocol(
-            None,
-            None,
-            False,
-            self._listener,
-            _QUIET,
-            True,
-            None,
-            False,
-            None,
-            None,
-            WSAutoPingStrategy.PING_WHEN_IDLE,
-            False,
-            self._endpoint.max_payload,
-            None,
-            _READ_BUFFER,
-        )
-        parser.connection_made(_Transport(self, self._transport))
-        self._parser = parser
-        self.feed(_REQUEST)
-        self._transport.set_protocol(parser)
-
-    def _listener(self, request: Any) -> WSUpgradeResponseWithListener:
-        return WSUpgradeResponseWithListener(_RESPONSE, self)
+        self._parser = new_parser(self, self._transport, self._endpoint.max_payload)
+        self._transport.set_protocol(self._parser)
 
     def feed(self, data: bytes) -> None:
         """Parse bytes that did not come through the transport."""
-        view = memoryview(data)
-        while view:
-            buffer = self._parser.get_buffer(-1)
-            size = min(len(buffer), len(view))
-            buffer[:size] = view[:size]
-            del buffer
-            self._parser.buffer_updated(size)
-            view = view[size:]
+        feed(self._parser, data)
 
     def on_ws_connected(self, transport: Any) -> None:
         transport.request.headers.clear()  # Our own request's, kept for nobody.

@@ -1,8 +1,5 @@
-"""The upgrade of an HTTP/1.1 connection of uvicorn's to a WebSocket of ours.
-
-The private names of uvicorn's HTTP protocol are here. The request is checked once, here
-(RFC 6455, section 4.2.1); WebSocket paths other than the endpoint's stay with uvicorn.
-"""
+"""The upgrade of a connection to a WebSocket: the request is checked (RFC 6455, section 4.2.1),
+the endpoint asked, the answer written."""
 
 from __future__ import annotations
 
@@ -10,14 +7,10 @@ import asyncio
 import base64
 import binascii
 import hashlib
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, ClassVar
-from urllib.parse import unquote
-
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from typing import Any
 
 from socketcluster.engines.base import (
     Accepted,
@@ -28,10 +21,7 @@ from socketcluster.engines.base import (
 )
 from socketcluster.engines.deflate import Deflate, DeflateCache, negotiate
 
-MAX_REQUEST_HEAD = 64 * 1024
 MAX_EARLY_DATA = 64 * 1024
-HEAD_SECONDS = 10.0
-"""How long a client may take to send the head of a request; uvicorn waits for ever."""
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 Open = Callable[
@@ -41,7 +31,7 @@ Open = Callable[
 
 
 @dataclass(frozen=True, slots=True)
-class _Site:
+class Site:
     """What all connections of one listener share."""
 
     endpoint: Endpoint
@@ -50,96 +40,10 @@ class _Site:
     cache: DeflateCache
 
 
-def upgrading_protocol(
-    endpoint: Endpoint, connections: set[Any], open_connection: Open
-) -> type[asyncio.Protocol]:
-    """uvicorn's HTTP protocol with the endpoint's upgrades taken out."""
-    site = _Site(endpoint, connections, open_connection, DeflateCache())
-    return type("UpgradingProtocol", (UpgradingProtocol,), {"site": site})
-
-
-class UpgradingProtocol(HttpToolsProtocol):
-    """HTTP/1.1 by uvicorn, and WebSocket at one path by us; uvicorn makes one per connection."""
-
-    site: ClassVar[_Site]
-
-    _data = b""
-    _head = 0
-    _upgraded = False
-    _too_slow: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self._await_head()
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self._head_came()
-        super().connection_lost(error)
-
-    def _await_head(self) -> None:
-        if self._too_slow is None:
-            self._too_slow = self.loop.call_later(HEAD_SECONDS, self.transport.abort)
-
-    def _head_came(self) -> None:
-        if self._too_slow is not None:
-            self._too_slow.cancel()
-            self._too_slow = None
-
-    def data_received(self, data: bytes) -> None:
-        if self.cycle is not None and self.cycle.response_complete:
-            self._await_head()
-        self._data = data
-        self._head += len(data)
-        if self._head > MAX_REQUEST_HEAD:
-            self.send_400_response("Request head too large")
-            return
-        super().data_received(data)
-        self._data = b""
-        if self._upgraded:
-            # Nobody needs it any more, and it refers to itself by its parser: without this
-            # the garbage collector would have to find it.
-            self.__dict__.clear()
-
-    def on_headers_complete(self) -> None:
-        super().on_headers_complete()
-        self._head_came()
-        self._head = 0
-
-    def on_body(self, body: bytes) -> None:
-        self._head = 0
-        super().on_body(body)
-
-    def handle_websocket_upgrade(self) -> None:
-        raw_path, _, query = self.url.partition(b"?")
-        decoded = unquote(raw_path.decode("latin-1"))
-        if decoded.rstrip("/") != self.site.endpoint.path.rstrip("/"):
-            super().handle_websocket_upgrade()
-            return
-        # Called while the parser's HttpParserUpgrade is handled: it says where HTTP ended.
-        upgrade = sys.exc_info()[1]
-        end = upgrade.args[0] if upgrade is not None and upgrade.args else len(self._data)
-        scope = {
-            **self.scope,
-            "type": "websocket",
-            "scheme": "wss" if self.scheme == "https" else "ws",
-            "path": decoded,
-            "raw_path": raw_path,
-            "query_string": query,
-            "subprotocols": _listed(self.headers, b"sec-websocket-protocol"),
-            "extensions": {},
-        }
-        self._upgraded = True
-        self.connections.discard(self)
-        self._unset_keepalive_if_required()
-        upgrading = _Upgrading(self.transport, scope, self.site)
-        self.transport.set_protocol(upgrading)
-        upgrading.start(self._data[end:])
-
-
-class _Upgrading(asyncio.Protocol):
+class Upgrading(asyncio.Protocol):
     """A connection while the endpoint decides: it keeps what the client sends already."""
 
-    def __init__(self, transport: asyncio.Transport, scope: dict[str, Any], site: _Site) -> None:
+    def __init__(self, transport: asyncio.Transport, scope: dict[str, Any], site: Site) -> None:
         self._transport = transport
         self._scope = scope
         self._site = site
@@ -280,8 +184,3 @@ def _answer(key: bytes) -> bytes:
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         b"Sec-WebSocket-Accept: " + accept + b"\r\n"
     )
-
-
-def _listed(headers: list[tuple[bytes, bytes]], name: bytes) -> list[str]:
-    values = ",".join(value.decode("latin-1") for n, value in headers if n == name)
-    return [item.strip() for item in values.split(",") if item.strip()]

@@ -1,4 +1,4 @@
-"""uvicorn as the HTTP server in a running loop; its private names are here and in upgrade.py."""
+"""uvicorn as the HTTP server in a running loop; its private names are here and in opening.py."""
 
 from __future__ import annotations
 

@@ -1,0 +1,237 @@
+"""What a new connection is: an upgrade at the endpoint's path, which is ours, or HTTP, which is
+uvicorn's. The private names of uvicorn's HTTP protocol are here.
+
+Most often the first bytes of a connection are one whole upgrade request. It is read by the same
+parser that uvicorn has, but without the objects that uvicorn keeps for a connection that stays
+HTTP: a third of what a connection costs up to there. All else goes on as uvicorn's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Any, ClassVar
+from urllib.parse import unquote
+
+import httptools
+from uvicorn import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
+from uvicorn.server import ServerState
+
+from socketcluster.engines.base import Endpoint
+from socketcluster.engines.deflate import DeflateCache
+from socketcluster.engines.upgrade import Open, Site, Upgrading
+
+MAX_REQUEST_HEAD = 64 * 1024
+HEAD_SECONDS = 10.0
+"""How long a client may take to send the head of a request; uvicorn waits for ever."""
+_BODY = {b"content-length", b"transfer-encoding"}
+
+Headers = list[tuple[bytes, bytes]]
+
+
+def opening_protocol(
+    endpoint: Endpoint, connections: set[Any], open_connection: Open
+) -> type[asyncio.Protocol]:
+    """The class that uvicorn makes one of for each connection."""
+    site = Site(endpoint, connections, open_connection, DeflateCache())
+    http = type("UpgradingProtocol", (UpgradingProtocol,), {"site": site})
+    return type("OpeningProtocol", (OpeningProtocol,), {"site": site, "http": http})
+
+
+class OpeningProtocol(asyncio.Protocol):
+    """A connection until its first bytes."""
+
+    site: ClassVar[Site]
+    http: ClassVar[type[UpgradingProtocol]]
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        self._config = config
+        self._server_state = server_state
+        self._app_state = app_state
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self.transport = transport
+        self._server_state.connections.add(self)  # type: ignore[arg-type]
+        loop = asyncio.get_running_loop()
+        self._too_slow = loop.call_later(HEAD_SECONDS, transport.abort)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._done()
+
+    def shutdown(self) -> None:
+        """What uvicorn calls when the server closes."""
+        self.transport.close()
+
+    def _done(self) -> None:
+        self._too_slow.cancel()
+        self._server_state.connections.discard(self)
+
+    def data_received(self, data: bytes) -> None:
+        self._done()
+        transport = self.transport
+        upgrade = _upgrade_in(data)
+        if upgrade is None or not _is_at(self.site.endpoint, upgrade[0]):
+            http = self.http(self._config, self._server_state, self._app_state)
+            http.connection_made(transport)
+            transport.set_protocol(http)
+            http.data_received(data)
+            return
+        url, headers, end = upgrade
+        scope = {
+            "asgi": {"version": self._config.asgi_version, "spec_version": "2.3"},
+            "http_version": "1.1",
+            "method": "GET",
+            "server": get_local_addr(transport),
+            "client": get_remote_addr(transport),
+            "root_path": self._config.root_path,
+            "headers": headers,
+            "state": self._app_state.copy(),
+        }
+        _upgrade(transport, scope, is_ssl(transport), url, data[end:], self.site)
+
+
+class UpgradingProtocol(HttpToolsProtocol):
+    """HTTP/1.1 by uvicorn, with the endpoint's upgrades taken out."""
+
+    site: ClassVar[Site]
+
+    _data = b""
+    _head = 0
+    _upgraded = False
+    _too_slow: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._await_head()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._head_came()
+        super().connection_lost(error)
+
+    def _await_head(self) -> None:
+        if self._too_slow is None:
+            self._too_slow = self.loop.call_later(HEAD_SECONDS, self.transport.abort)
+
+    def _head_came(self) -> None:
+        if self._too_slow is not None:
+            self._too_slow.cancel()
+            self._too_slow = None
+
+    def data_received(self, data: bytes) -> None:
+        if self.cycle is not None and self.cycle.response_complete:
+            self._await_head()
+        self._data = data
+        self._head += len(data)
+        if self._head > MAX_REQUEST_HEAD:
+            self.send_400_response("Request head too large")
+            return
+        super().data_received(data)
+        self._data = b""
+        if self._upgraded:
+            # Nobody needs it any more, and it refers to itself by its parser: without this
+            # the garbage collector would have to find it.
+            self.__dict__.clear()
+
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        self._head_came()
+        self._head = 0
+
+    def on_body(self, body: bytes) -> None:
+        self._head = 0
+        super().on_body(body)
+
+    def handle_websocket_upgrade(self) -> None:
+        if not _is_at(self.site.endpoint, self.url):
+            super().handle_websocket_upgrade()
+            return
+        # Called while the parser's HttpParserUpgrade is handled: it says where HTTP ended.
+        upgrade = sys.exc_info()[1]
+        end = upgrade.args[0] if upgrade is not None and upgrade.args else len(self._data)
+        self._upgraded = True
+        self.connections.discard(self)
+        self._unset_keepalive_if_required()
+        is_secure = self.scheme == "https"
+        _upgrade(self.transport, self.scope, is_secure, self.url, self._data[end:], self.site)
+
+
+class _Head:
+    """The head of a request, as the parser reports it."""
+
+    __slots__ = ("headers", "url")
+
+    def __init__(self) -> None:
+        self.url = b""
+        self.headers: Headers = []
+
+    def on_url(self, url: bytes) -> None:
+        self.url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name.lower(), value))
+
+
+def _upgrade_in(data: bytes) -> tuple[bytes, Headers, int] | None:
+    """(URL, headers, length) of the upgrade request that bytes begin with, if it is a whole and
+    simple one."""
+    head = _Head()
+    parser = httptools.HttpRequestParser(head)
+    try:
+        parser.feed_data(data)
+    except httptools.HttpParserUpgrade as upgrade:
+        end: int = upgrade.args[0]
+    except httptools.HttpParserError:
+        return None
+    else:
+        return None
+    if parser.get_method() != b"GET" or parser.get_http_version() != "1.1":
+        return None
+    headers = dict(head.headers)
+    if headers.get(b"upgrade", b"").lower() != b"websocket" or not _BODY.isdisjoint(headers):
+        return None
+    return (head.url, head.headers, end) if end <= MAX_REQUEST_HEAD else None
+
+
+def _is_at(endpoint: Endpoint, url: bytes) -> bool:
+    return _path_of(url).rstrip("/") == endpoint.path.rstrip("/")
+
+
+def _path_of(url: bytes) -> str:
+    return unquote(url.partition(b"?")[0].decode("latin-1"))
+
+
+def _upgrade(
+    transport: asyncio.Transport,
+    scope: Any,
+    is_secure: bool,
+    url: bytes,
+    early: bytes,
+    site: Site,
+) -> None:
+    raw_path, _, query = url.partition(b"?")
+    scope = {
+        **scope,
+        "type": "websocket",
+        "scheme": "wss" if is_secure else "ws",
+        "path": _path_of(url),
+        "raw_path": raw_path,
+        "query_string": query,
+        "subprotocols": _listed(scope["headers"], b"sec-websocket-protocol"),
+        "extensions": {},
+    }
+    upgrading = Upgrading(transport, scope, site)
+    transport.set_protocol(upgrading)
+    upgrading.start(early)
+
+
+def _listed(headers: Headers, name: bytes) -> list[str]:
+    values = ",".join(value.decode("latin-1") for n, value in headers if n == name)
+    return [item.strip() for item in values.split(",") if item.strip()]
