@@ -87,22 +87,18 @@ class FrameReceiver:
     """The frames of one connection, checked, as messages for its handler.
 
     Attributes:
+        assembler: None between messages, unless some may be compressed.
         bytes_received: payload bytes of data frames so far.
     """
 
-    __slots__ = ("_assembler", "_deflate", "_handler", "_limit", "bytes_received")
+    __slots__ = ("_deflate", "_handler", "_limit", "assembler", "bytes_received")
 
     def __init__(self, handler: ConnectionHandler, limit: int, deflate: Deflate | None) -> None:
         self._handler = handler
         self._limit = limit
         self._deflate = deflate
-        self._assembler: Assembler | None = None
+        self.assembler: Assembler | None = None
         self.bytes_received = 0
-
-    @property
-    def between_messages(self) -> bool:
-        """Whether no message is incomplete, and none can be compressed."""
-        return self._assembler is None
 
     def receive(self, opcode: int, frame: Any, payload: bytes) -> bool:
         """A frame of picows; False if it is a control frame, which the connection deals with.
@@ -114,14 +110,14 @@ class FrameReceiver:
             raise Violation(1002, "Reserved bits are set")
         if opcode >= CLOSE:
             return False
-        if self._assembler is None:
-            self._assembler = Assembler(self._limit, self._deflate)
+        if self.assembler is None:
+            self.assembler = Assembler(self._limit, self._deflate)
         self.bytes_received += len(payload)
-        message = self._assembler.add(opcode, frame.fin, frame.rsv1, payload)
+        message = self.assembler.add(opcode, frame.fin, frame.rsv1, payload)
         if message is None:
             return True
         if self._deflate is None:
-            self._assembler = None
+            self.assembler = None
         kind, data = message
         if kind == BINARY:
             self._handler.binary_received(data)

@@ -150,16 +150,17 @@ class PicowsConnection(Owner):
     def on_ws_frame(self, transport: Any, frame: Any) -> None:
         payload = frame.get_payload_as_bytes()
         kind = frame.msg_type
+        frames = self._frames
         if (
             kind is _TEXT
             and frame.fin
             and not self._closing
-            and self._frames.between_messages
+            and frames.assembler is None
             and not (frame.rsv1 or frame.rsv2 or frame.rsv3)
             and (payload.isascii() or is_text(payload))
         ):
             # The common case, written out: a whole text message.
-            self._frames.bytes_received += len(payload)
+            frames.bytes_received += len(payload)
             self._handler.text_received(payload)
         else:
             self._other_frame(int(kind), frame, payload)

@@ -5,6 +5,7 @@ Source: RFC 6455, section 5.2 (framing) and 5.5 (control frames).
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 
 _TEXT = 0x81
@@ -14,6 +15,7 @@ _PONG = 0x8A
 MAX_REASON_BYTES = 123
 
 
+_head = struct.Struct(">BBH").pack
 _SHORT = [bytes((_TEXT, size)) for size in range(126)]
 
 
@@ -22,7 +24,7 @@ def _frame(first: int, payload: bytes) -> bytes:
     if size < 126:
         return bytes((first, size)) + payload
     if size < 65536:
-        return bytes((first, 126, size >> 8, size & 255)) + payload
+        return _head(first, 126, size) + payload
     return bytes((first, 127)) + size.to_bytes(8, "big") + payload
 
 

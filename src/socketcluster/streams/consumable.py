@@ -122,6 +122,7 @@ class Inbox:
         "_items",
         "_killed",
         "_limit",
+        "_loop",
         "_waiter",
         "id",
         "on_removed",
@@ -142,6 +143,7 @@ class Inbox:
         self.timeout = seconds(timeout)
         self.on_removed = on_removed
         self._items = _EMPTY
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._held: Tracked | None = None
         self._killed: _End | None = None
@@ -212,7 +214,11 @@ class Inbox:
         """What is done when there is something to take."""
         if self._waiter is not None and not self._waiter.done():
             raise RuntimeError("Two tasks wait for the same consumer; give each its own")
-        return asyncio.get_running_loop().create_future()
+        loop = self._loop
+        if loop is None or not loop.is_running():
+            # Asked for each time it would take a system call, getpid(), before Python 3.12.
+            loop = self._loop = asyncio.get_running_loop()
+        return loop.create_future()
 
     async def take(self, timeout: float | None) -> tuple[Any, bool]:
         """(value, done) of the next item. Cancelling a wait loses nothing."""
