@@ -297,6 +297,41 @@ async def test_a_request_in_pieces_is_seen_as_a_whole_one() -> None:
         await listener.close()
 
 
+def test_a_condensed_request_says_the_same() -> None:
+    def make() -> dict[str, Any]:
+        headers = [
+            (b"host", b"a"),
+            (b"X-A", b"1"),
+            (b"x-a", b"2"),
+            (b"x-forwarded-for", b"9.9.9.9"),
+        ]
+        return {
+            **{"path": "/a b/", "raw_path": b"/a%20b/", "query_string": b"c=d"},
+            **{"client": ("1.2.3.4", 5), "subprotocols": ["x"], "headers": headers},
+        }
+
+    def told(request: UpgradeRequest) -> list[Any]:
+        return [
+            *(request.url, request.path, request.remote_address, request.remote_port),
+            *(request.remote_family, request.forwarded_for_address, request.subprotocols),
+            *(request.header("x-a"), request.header("y"), request.headers, request.scope),
+        ]
+
+    whole, condensed = UpgradeRequest(make()), UpgradeRequest(make(), make)
+    condensed.condense()
+    assert condensed.header("x-a") == "1, 2"
+    assert told(condensed) == told(whole)
+    assert (whole.header("x-a"), whole.headers["x-a"]) == ("1, 2", "1, 2")
+    # What somebody has may have been changed.
+    condensed.scope["mine"] = 1
+    condensed.condense()
+    assert condensed.scope["mine"] == 1
+    seen = UpgradeRequest(make(), make)
+    seen.scope["mine"] = 1
+    seen.condense()
+    assert seen.scope["mine"] == 1
+
+
 async def test_closing_does_not_wait_for_one_who_says_nothing() -> None:
     site = Site("picows")
     await site.listen()

@@ -50,33 +50,54 @@ class DeflateOptions:
 class UpgradeRequest:
     """The HTTP request that opened a WebSocket; `socket.request` and `action.request`.
 
-    Attributes:
-        scope: the ASGI scope (built by the picows engine too).
+    All is read from its ASGI scope when it is asked for, as most sockets never are.
 
-    All else is read from it when it is asked for, as most sockets never are.
+    Args:
+        scope: the ASGI scope.
+        again: makes the same scope once more, from less memory than it takes.
 
     Source: ASGI specification, HTTP & WebSocket.
     """
 
-    __slots__ = ("_headers", "_state", "scope")
+    __slots__ = ("_again", "_headers", "_scope", "_state")
 
-    def __init__(self, scope: ASGIScope) -> None:
-        self.scope = scope
+    def __init__(self, scope: ASGIScope, again: Callable[[], ASGIScope] | None = None) -> None:
+        self._scope: ASGIScope | None = scope
+        self._again = again
         self._headers: dict[str, str] | None = None
         self._state: dict[str, Any] | None = None
 
     @property
+    def scope(self) -> ASGIScope:
+        """The ASGI scope (built by the picows engine too)."""
+        self._scope = self._read()
+        self._again = None  # Whoever has it may change it: it is kept from now on.
+        return self._scope
+
+    def condense(self) -> None:
+        """Keep only what the scope can be made from again, unless somebody has asked for it."""
+        if self._again is not None:
+            self._scope = self._headers = None
+
+    def _read(self) -> ASGIScope:
+        if self._scope is not None:
+            return self._scope
+        assert self._again is not None
+        return self._again()
+
+    @property
     def url(self) -> str:
         """The path, as it was sent, with the query string."""
-        raw_path = self.scope.get("raw_path")
-        target = raw_path.decode("latin-1") if raw_path else self.path
-        query = self.scope.get("query_string", b"").decode("latin-1")
+        scope = self._read()
+        raw_path = scope.get("raw_path")
+        target = raw_path.decode("latin-1") if raw_path else scope["path"]
+        query = scope.get("query_string", b"").decode("latin-1")
         return f"{target}?{query}" if query else target
 
     @property
     def path(self) -> str:
         """The path, decoded."""
-        path: str = self.scope["path"]
+        path: str = self._read()["path"]
         return path
 
     @property
@@ -84,11 +105,19 @@ class UpgradeRequest:
         """The headers by lower-case names; several values of one name are joined by ", "."""
         if self._headers is None:
             headers: dict[str, str] = {}
-            for raw_name, raw_value in self.scope["headers"]:
+            for raw_name, raw_value in self._read()["headers"]:
                 name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
                 headers[name] = f"{headers[name]}, {value}" if name in headers else value
             self._headers = headers
         return self._headers
+
+    def header(self, name: str) -> str | None:
+        """One header by its lower-case name, as `headers` has it, or None."""
+        if self._headers is not None:
+            return self._headers.get(name)
+        raw = name.encode("latin-1")
+        found = [v.decode("latin-1") for n, v in self._read()["headers"] if n.lower() == raw]
+        return ", ".join(found) if found else None
 
     @property
     def state(self) -> dict[str, Any]:
@@ -116,19 +145,19 @@ class UpgradeRequest:
         return "IPv6" if ":" in address else "IPv4"
 
     def _client(self) -> tuple[str | None, int | None]:
-        client: tuple[str | None, int | None] | None = self.scope.get("client")
+        client: tuple[str | None, int | None] | None = self._read().get("client")
         return client or (None, None)
 
     @property
     def forwarded_for_address(self) -> str | None:
         """The first address of X-Forwarded-For, if that header is there. A client can forge it."""
-        forwarded = self.headers.get("x-forwarded-for", "").split(",")[0].strip()
+        forwarded = (self.header("x-forwarded-for") or "").split(",")[0].strip()
         return forwarded or None
 
     @property
     def subprotocols(self) -> Sequence[str]:
         """The sub-protocols that the client offers."""
-        return list(self.scope.get("subprotocols") or ())
+        return list(self._read().get("subprotocols") or ())
 
 
 class Connection(Protocol):

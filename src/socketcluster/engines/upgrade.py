@@ -14,6 +14,7 @@ from typing import Any
 
 from socketcluster.engines.base import (
     Accepted,
+    ASGIScope,
     ConnectionHandler,
     Endpoint,
     UpgradeRefusedError,
@@ -43,9 +44,16 @@ class Site:
 class Upgrading(asyncio.Protocol):
     """A connection while the endpoint decides: it keeps what the client sends already."""
 
-    def __init__(self, transport: asyncio.Transport, scope: dict[str, Any], site: Site) -> None:
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        scope: ASGIScope,
+        site: Site,
+        again: Callable[[], ASGIScope] | None,
+    ) -> None:
         self._transport = transport
         self._scope = scope
+        self._request = UpgradeRequest(scope, again)
         self._site = site
         self._early = bytearray()
         self._task: asyncio.Task[None] | None = None
@@ -58,9 +66,8 @@ class Upgrading(asyncio.Protocol):
         if fault is not None:
             self._refuse(*fault)
             return
-        request = UpgradeRequest(self._scope)
         try:
-            accepted = self._site.endpoint.open_now(request)
+            accepted = self._site.endpoint.open_now(self._request)
         except UpgradeRefusedError as refusal:
             self._refuse(refusal.status, refusal.message)
             return
@@ -70,7 +77,7 @@ class Upgrading(asyncio.Protocol):
         if accepted is not None:
             self._accept(accepted)
         else:
-            self._task = asyncio.ensure_future(self._decide(request))
+            self._task = asyncio.ensure_future(self._decide())
 
     def data_received(self, data: bytes) -> None:
         self._early += data
@@ -86,9 +93,9 @@ class Upgrading(asyncio.Protocol):
         """Drop the connection."""
         self._transport.abort()
 
-    async def _decide(self, request: UpgradeRequest) -> None:
+    async def _decide(self) -> None:
         try:
-            accepted = await self._site.endpoint.open(request)
+            accepted = await self._site.endpoint.open(self._request)
         except UpgradeRefusedError as refusal:
             self._refuse(refusal.status, refusal.message)
             return
@@ -118,6 +125,7 @@ class Upgrading(asyncio.Protocol):
                 answer += b"Sec-WebSocket-Extensions: " + header.encode() + b"\r\n"
         self._transport.write(answer + b"\r\n")
         site.connections.discard(self)
+        self._request.condense()
         site.open_connection(
             self._transport,
             accepted.handler,
@@ -154,7 +162,7 @@ def refusal(status: int, message: str) -> bytes:
     ).encode() + body
 
 
-def request_fault(scope: dict[str, Any]) -> tuple[int, str] | None:
+def request_fault(scope: ASGIScope) -> tuple[int, str] | None:
     """(status, text) if a request is no valid opening handshake."""
     headers: dict[bytes, list[bytes]] = {}
     for name, value in scope["headers"]:

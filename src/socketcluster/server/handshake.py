@@ -84,7 +84,7 @@ def check_origin(server: AGServer, request: UpgradeRequest) -> None:
     """
     if "*:*" in server.origin_patterns:
         return
-    origin = request.headers.get("origin")
+    origin = request.header("origin")
     if not origin_allowed(origin, server.origin_patterns):
         shown = "*" if origin in (None, "null") else origin
         error = ServerProtocolError(

@@ -170,11 +170,6 @@ class Inbox:
             self._full = True
             self._gauge.filled()
 
-    def _wake(self) -> None:
-        waiter = self._waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
-
     def end(self, value: Any) -> None:
         """Add the end."""
         self.put(_End(value))
@@ -183,7 +178,9 @@ class Inbox:
         """Drop everything; the end is all there is."""
         self.clear()
         self._killed = _End(value)
-        self._wake()
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
     @property
     def killed(self) -> bool:
