@@ -8,6 +8,7 @@ Source: NATS documentation, "Client protocol" (MSG, HMSG); nats-py.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from nats.aio.client import Client
@@ -81,10 +82,18 @@ async def answered(client: Client, seconds: int) -> None:
     """Wait until the server has dealt with all that the client was given so far.
 
     `Client.flush` alone does not: it writes its PING to the socket at once, which overtakes what
-    nats-py has still to write, and the PONG would confirm a publish that nobody has seen.
+    nats-py has still to write, and the PONG would confirm a publish that nobody has seen. nats-py's
+    own way to wait for that, `_flush_pending`, swallows a cancellation.
+
+    It may wait for ever once the connection is lost: then the caller is to cancel it.
 
     Raises:
         Error: of nats-py; the connection is lost or there was no answer.
     """
-    await client._flush_pending(force_flush=True)
+    flusher = client._flusher_task
+    if flusher is not None and not flusher.done():
+        assert client._flush_queue is not None
+        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        await client._flush_queue.put(written)
+        await written
     await client.flush(seconds)
