@@ -23,6 +23,7 @@ logger = logging.getLogger("socketcluster.brokers")
 
 FIRST_BACK_OFF_SECONDS = 0.1
 LONGEST_BACK_OFF_SECONDS = 5.0
+CANCEL_AGAIN_SECONDS = 2.0
 
 Wish = tuple[bool, "asyncio.Future[None]"]
 
@@ -87,10 +88,12 @@ class EngineBroker:
         """Connect, once; if that fails try on in the background.
 
         Raises:
-            BrokerError: that failed and the broker is required.
+            BrokerError: that failed and the broker is required, or it was closed meanwhile.
         """
         first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._runner = asyncio.ensure_future(self._run(first))
+        closed = BrokerError("The broker was closed before it was connected")
+        self._runner.add_done_callback(lambda _: settle(first, closed))
         await first
         if self._options.required and self.away is not None:
             await self.close()
@@ -105,7 +108,8 @@ class EngineBroker:
                 waiting = [publish.taken for publish in self._session.unconfirmed]
                 await asyncio.wait(waiting, timeout=self._options.heartbeat_timeout)
             runner.cancel()
-            await asyncio.wait([runner])
+            while not (await asyncio.wait([runner], timeout=CANCEL_AGAIN_SECONDS))[0]:
+                runner.cancel()  # A library of an engine has swallowed it.
         if self._fulfilling:
             await asyncio.wait(self._fulfilling)
 
