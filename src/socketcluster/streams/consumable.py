@@ -113,18 +113,19 @@ _EMPTY: deque[Any] = deque()
 
 class Inbox:
     """What one consumer has not yet taken. The stream holds this, never the consumer itself, so
-    that a consumer which nobody holds any more can take itself off the stream."""
+    that a consumer which nobody holds any more can take itself off the stream. `items` and `limit`
+    are for a demux, which adds to what is there already without a call."""
 
     __slots__ = (
         "_full",
         "_gauge",
         "_held",
-        "_items",
         "_killed",
-        "_limit",
         "_loop",
         "_waiter",
         "id",
+        "items",
+        "limit",
         "on_removed",
         "timeout",
     )
@@ -138,28 +139,28 @@ class Inbox:
     ) -> None:
         self.id = id
         self._gauge = gauge
-        self._limit = sys.maxsize if gauge is None else gauge.limit
+        self.limit = sys.maxsize if gauge is None else gauge.limit
         self._full = False
         self.timeout = seconds(timeout)
         self.on_removed = on_removed
-        self._items = _EMPTY
+        self.items = _EMPTY
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._held: Tracked | None = None
         self._killed: _End | None = None
 
     def __len__(self) -> int:
-        return len(self._items)
+        return len(self.items)
 
     def put(self, item: Any) -> None:
         """Add a value."""
         if type(item) is Tracked:
             item.hold()
-        items = self._items
+        items = self.items
         if items is _EMPTY:
-            items = self._items = deque()
+            items = self.items = deque()
         items.append(item)
-        if len(items) > self._limit:
+        if len(items) > self.limit:
             self._filled()
         waiter = self._waiter
         if waiter is not None and not waiter.done():
@@ -189,7 +190,7 @@ class Inbox:
 
     def clear(self) -> None:
         """Drop everything."""
-        items, self._items = self._items, _EMPTY
+        items, self.items = self.items, _EMPTY
         if self._full:
             self._drained()
         for item in items:
@@ -221,13 +222,13 @@ class Inbox:
         """(value, done) of the next item. Cancelling a wait loses nothing."""
         if self._held is not None:
             self.settle()
-        while not self._items and self._killed is None:
+        while not self.items and self._killed is None:
             await self._wait(timeout)
         if self._killed is not None:
             end, self._killed = self._killed, None
             return end.value, True
-        item = self._items.popleft()
-        if self._full and len(self._items) <= self._limit // 2:
+        item = self.items.popleft()
+        if self._full and len(self.items) <= self.limit // 2:
             self._drained()
         kind = type(item)
         if kind is _End:
@@ -297,7 +298,7 @@ class Consumer(Generic[T]):
         inbox = self._inbox
         if not (self._removed or inbox._held or inbox._killed or inbox._full):
             # The common case in one coroutine rather than three.
-            items = inbox._items
+            items = inbox.items
             if not items and inbox.timeout is None:
                 inbox._waiter = inbox.new_waiter()
                 try:
@@ -307,7 +308,7 @@ class Consumer(Generic[T]):
                     self.return_()
                     raise
                 inbox._waiter = None
-                items = inbox._items
+                items = inbox.items
             if items and type(items[0]) not in _MARKS and not inbox._full:
                 return items.popleft()  # type: ignore[no-any-return]
         value, done = await self._take(inbox.timeout)

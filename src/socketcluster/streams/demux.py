@@ -40,7 +40,11 @@ class StreamDemux(Generic[T]):
         if stream is None:
             return False
         for inbox in stream.inboxes.values():
-            inbox.put(value)
+            items = inbox.items
+            if items and len(items) < inbox.limit:
+                items.append(value)  # `put`, where its consumer was woken already.
+            else:
+                inbox.put(value)
         return True
 
     def write_tracked(self, name: str, value: T, done: Callable[[], None]) -> bool:
