@@ -40,11 +40,12 @@ class MiddlewareStream:
     Cancelling a wait loses no action.
     """
 
-    __slots__ = ("_closed", "_queue", "_waiter", "type")
+    __slots__ = ("_closed", "_loop", "_queue", "_waiter", "type")
 
     def __init__(self, type: str) -> None:
         self.type = type
         self._queue: deque[AGAction] = deque()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._closed = False
 
@@ -55,7 +56,9 @@ class MiddlewareStream:
         while not self._queue:
             if self._closed:
                 raise StopAsyncIteration
-            self._waiter = asyncio.get_running_loop().create_future()
+            if self._loop is None:  # Asked for each time it would take a system call.
+                self._loop = asyncio.get_running_loop()
+            self._waiter = self._loop.create_future()
             try:
                 await self._waiter
             finally:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from socketcluster.action import UNCHANGED
@@ -55,6 +56,7 @@ class Outbound(FrameWriter):
         "_held",
         "_held_count",
         "_middleware",
+        "_turnstile",
         "decide",
         "prepared",
         "sent",
@@ -77,6 +79,7 @@ class Outbound(FrameWriter):
         self._middleware = middleware
         self.decide = decide
         self._held: Turnstile[Waiting] | None = None
+        self._turnstile: Turnstile[Waiting] | None = None  # Made for the first, then used again.
         self._held_count = 0
         self.prepared = 0
         self.sent = 0
@@ -151,7 +154,9 @@ class Outbound(FrameWriter):
                 self.send(self._wire.publish_packet(run.channel, payload))
                 continue
             if self._held is None:
-                self._held = Turnstile(self._let_through, self._caught_up)
+                if self._turnstile is None:
+                    self._turnstile = Turnstile(self._let_through, self._caught_up)
+                self._held = self._turnstile
             self._wait(self._held, _Held(run.channel, payload, frame), len(payload), True)
 
     def settle(self) -> None:
@@ -183,7 +188,7 @@ class Outbound(FrameWriter):
         self._held_count += counted
         self._count_held(size)
         held.put((item, size, counted))
-        if self.get_buffer_size() > self._limit:
+        if self._room < 0 and self.get_buffer_size() > self._limit:
             self._on_overflow()
 
     def _hold(self, queue: Any, item: Any, size: int) -> None:
@@ -236,6 +241,7 @@ class Outbound(FrameWriter):
         if self._held is not None:
             self._held.clear()
             self._held = None
+        self._turnstile = None
         self._held_count = 0
         self.sent = self.prepared
 
@@ -246,11 +252,10 @@ class Outbound(FrameWriter):
         if type(item) is not _Held or MIDDLEWARE_OUTBOUND not in self._middleware:
             self._through(waiting, item)
             return
-        self.decide(
-            item.channel,
-            item.payload,
-            lambda packet: self._through(waiting, item if packet is UNCHANGED else packet),
-        )
+        self.decide(item.channel, item.payload, partial(self._decided, waiting))
+
+    def _decided(self, waiting: Waiting, packet: Any) -> None:
+        self._through(waiting, waiting[0] if packet is UNCHANGED else packet)
 
     def _through(self, waiting: Waiting, item: Any) -> None:
         _, size, counted = waiting
