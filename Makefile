@@ -33,7 +33,7 @@ autobahn: $(VENV)/dev.stamp
 autobahn-ci: $(VENV)/dev.stamp
 	$(BIN)/python tools/run_autobahn.py --without-compression
 
-# Some thirty-five minutes; it writes bench/results.md and bench/results.svg.
+# Some twenty minutes; it writes bench/results.md and bench/results.svg.
 bench: $(VENV)/bench.stamp bench-servers broker-servers
 	@$(BIN)/python -m bench
 

@@ -17,7 +17,7 @@ def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one short round; nothing is written")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=3.0, help="per figure and round")
     arguments = parser.parse_args()
     plan = plans.quick() if arguments.quick else plans.full()

@@ -6,8 +6,6 @@ import logging
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-import msgspec
-
 from socketcluster.errors import (
     InvalidActionError,
     InvalidArgumentsError,
@@ -29,7 +27,7 @@ class Responder(Protocol):
         """Nobody holds a request that was not answered. Called by its finalizer."""
 
 
-class AGRequest(msgspec.Struct, eq=False, weakref=True):
+class AGRequest:
     """A call by a client, as `socket.procedure(name)` yields it.
 
     `with request:` answers with what the block raises and goes on after it: an error of this
@@ -42,20 +40,27 @@ class AGRequest(msgspec.Struct, eq=False, weakref=True):
         id: the caller's number for it, `cid` on the wire.
         procedure: the name called.
         data: the argument.
-        responder: who carries the answer, if not the socket.
         sent: whether it was answered.
-
-    It is a msgspec.Struct because one is made for every call.
 
     Source: SocketCluster protocol, "RPC"; npm ag-request.
     """
 
-    socket: Any
-    id: int | float
-    procedure: str
-    data: Any = None
-    responder: Responder | None = None
-    sent: bool = False
+    __slots__ = ("_responder", "data", "id", "procedure", "sent", "socket")
+
+    def __init__(
+        self,
+        socket: Any,
+        id: int | float,
+        procedure: str,
+        data: Any = None,
+        responder: Responder | None = None,
+    ) -> None:
+        self._responder: Responder = socket if responder is None else responder
+        self.socket = socket
+        self.id = id
+        self.procedure = procedure
+        self.data = data
+        self.sent = False
 
     def end(self, data: Any = None) -> None:
         """Answer with a result. On a closed socket it only warns.
@@ -66,7 +71,7 @@ class AGRequest(msgspec.Struct, eq=False, weakref=True):
         """
         if self.sent:
             raise self._sent_already()
-        (self.responder or self.socket).respond(self.id, data, None)
+        self._responder.respond(self.id, data, None)
         self.sent = True
 
     def error(self, error: BaseException | str) -> None:
@@ -82,7 +87,7 @@ class AGRequest(msgspec.Struct, eq=False, weakref=True):
             raise InvalidArgumentsError(
                 f"request.error() takes an exception or a text, not {type(error).__name__}"
             )
-        (self.responder or self.socket).respond(self.id, None, error)
+        self._responder.respond(self.id, None, error)
         self.sent = True
 
     def _sent_already(self) -> InvalidActionError:
@@ -109,7 +114,7 @@ class AGRequest(msgspec.Struct, eq=False, weakref=True):
     def __del__(self) -> None:
         try:
             if not self.sent:
-                (self.responder or self.socket).request_dropped(self.id)
+                self._responder.request_dropped(self.id)
         except (AttributeError, RuntimeError):
             pass  # Half made, or its loop is closed: there is nobody to answer.
 

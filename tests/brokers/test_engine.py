@@ -7,8 +7,10 @@ import asyncio
 import pytest
 
 from socketcluster.brokers import engine
+from socketcluster.brokers.address import parse_address
 from socketcluster.brokers.engine import EngineBroker
 from socketcluster.brokers.link import BrokerOptions, Link, Session
+from socketcluster.brokers.redis_cluster import SLOTS, Address, ClusterBroker
 from socketcluster.errors import BrokerError
 from support import soon
 
@@ -45,3 +47,23 @@ async def test_it_can_be_closed_while_it_connects(
     await soon(broker.close())
     with pytest.raises(BrokerError, match="closed before it was connected"):
         await soon(starting)
+
+
+async def test_a_cluster_can_be_closed_while_it_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, go = asyncio.Event(), asyncio.Event()
+
+    async def ask(self: ClusterBroker) -> list[Address | None]:
+        asked.set()
+        await go.wait()
+        return [("127.0.0.1", 1)] * SLOTS
+
+    monkeypatch.setattr(ClusterBroker, "_ask", ask)
+    broker = ClusterBroker(parse_address("redis+cluster://127.0.0.1:1"))
+    starting = asyncio.create_task(broker.start())
+    await soon(asked.wait())
+    await soon(broker.close())
+    go.set()
+    with pytest.raises(BrokerError, match="closed before it was connected"):
+        await soon(starting)
+    assert not broker._servers
+    assert broker._watcher is None

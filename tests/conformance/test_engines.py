@@ -39,6 +39,8 @@ from socketcluster.engines.deflate import DeflateCache, negotiate
 from socketcluster.engines.messages import Assembler, Violation
 from socketcluster.engines.picows import open_connection
 from socketcluster.engines.registry import resolve_engine
+from socketcluster.engines.upgrade import Site as UpgradeSite
+from socketcluster.engines.upgrade import Upgrading
 from socketcluster.errors import InvalidOptionsError
 from socketcluster.testing.echo import EchoEndpoint, EchoHandler
 from support import connected, soon, until
@@ -330,6 +332,108 @@ def test_a_condensed_request_says_the_same() -> None:
     seen.scope["mine"] = 1
     seen.condense()
     assert seen.scope["mine"] == 1
+
+
+@HOW
+async def test_a_request_before_the_upgrade_is_not_part_of_it(how: str) -> None:
+    site = Site("picows")
+    await site.listen()
+    _, writer = await asyncio.open_connection("127.0.0.1", site.port)
+    first = b"GET /ws/?first HTTP/1.1\r\nX-First: 1\r\n\r\n"
+    await send_request(site, writer, first + REQUEST, how)
+    await until(lambda: len(site.endpoint.requests) == 1)
+    assert site.endpoint.requests[0].url == "/ws/"
+    assert site.endpoint.requests[0].header("x-first") is None
+    writer.close()
+    for listener in site.listeners:
+        await listener.close()
+
+
+async def test_several_connection_headers_mean_the_same_in_pieces() -> None:
+    site = Site("picows")
+    await site.listen()
+    answers = []
+    for how in ("whole", "in two pieces"):
+        reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
+        request = REQUEST.replace(b"keep-alive, Upgrade", b"Upgrade\r\nConnection: keep-alive")
+        await send_request(site, writer, request, how)
+        answers.append((await soon(reader.readline())).split()[1])
+        writer.close()
+    assert answers[0] == answers[1] != b"101"
+    for listener in site.listeners:
+        await listener.close()
+
+
+async def test_the_time_for_a_head_begins_with_the_connection() -> None:
+    site = Site("picows")
+    await site.listen()
+    connections = site.listeners[0]._server.server_state.connections
+    _, writer = await asyncio.open_connection("127.0.0.1", site.port)
+    await until(lambda: len(connections) == 1)
+    (connection,) = connections
+    until_when = connection._too_slow.when()
+    await send_request(site, writer, REQUEST[:30], "in two pieces")
+    (connection,) = connections
+    assert isinstance(connection, opening.UpgradingProtocol)
+    assert connection.too_slow is not None
+    assert connection.too_slow.when() == until_when
+    writer.close()
+    for listener in site.listeners:
+        await listener.close()
+
+
+async def test_what_follows_a_request_may_fill_its_handler() -> None:
+    paused: list[str] = []
+
+    class Full(EchoHandler):
+        def text_received(self, data: bytes) -> None:
+            self.connection.pause_reading()
+
+    class Transport(asyncio.Transport):
+        def __init__(self) -> None:
+            super().__init__({"socket": here})
+
+        def set_protocol(self, protocol: Any) -> None:
+            pass
+
+        def get_write_buffer_size(self) -> int:
+            return 0
+
+        def write(self, data: Any) -> None:
+            pass
+
+        def is_closing(self) -> bool:
+            return False
+
+        def pause_reading(self) -> None:
+            paused.append("paused")
+
+        def resume_reading(self) -> None:
+            paused.append("resumed")
+
+    class Taking(Endpoint):
+        def open_now(self, request: UpgradeRequest) -> Accepted | None:
+            return Accepted(Full())
+
+    here, there = socket.socketpair()
+    upgrading = Upgrading(
+        Transport(),
+        {
+            **{"method": "GET", "http_version": "1.1"},
+            "headers": [
+                (b"host", b"a"),
+                (b"sec-websocket-version", b"13"),
+                (b"sec-websocket-key", b"AAAAAAAAAAAAAAAAAAAAAA=="),
+            ],
+        },
+        UpgradeSite(Taking(), set(), open_connection, DeflateCache()),
+        None,
+    )
+    upgrading.start(FRAME_ABC * 20_000)
+    assert paused[0] == "resumed"
+    assert set(paused[1:]) == {"paused"}
+    here.close()
+    there.close()
 
 
 async def test_closing_does_not_wait_for_one_who_says_nothing() -> None:

@@ -24,6 +24,7 @@ logger = logging.getLogger("socketcluster.brokers")
 FIRST_BACK_OFF_SECONDS = 0.1
 LONGEST_BACK_OFF_SECONDS = 5.0
 CANCEL_AGAIN_SECONDS = 2.0
+CANCEL_TIMES = 5
 
 Wish = tuple[bool, "asyncio.Future[None]"]
 
@@ -39,6 +40,11 @@ class Away:
 def new_inbox() -> str:
     """A channel of one broker alone, for its heartbeats."""
     return f"$inbox.{secrets.token_hex(12)}"
+
+
+def closed_early() -> BrokerError:
+    """What `start` raises when `close` was called meanwhile."""
+    return BrokerError("The broker was closed before it was connected")
 
 
 class EngineBroker:
@@ -92,8 +98,7 @@ class EngineBroker:
         """
         first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._runner = asyncio.ensure_future(self._run(first))
-        closed = BrokerError("The broker was closed before it was connected")
-        self._runner.add_done_callback(lambda _: settle(first, closed))
+        self._runner.add_done_callback(lambda _: settle(first, closed_early()))
         await first
         if self._options.required and self.away is not None:
             await self.close()
@@ -107,9 +112,12 @@ class EngineBroker:
             if self._session is not None and self._session.unconfirmed:
                 waiting = [publish.taken for publish in self._session.unconfirmed]
                 await asyncio.wait(waiting, timeout=self._options.heartbeat_timeout)
-            runner.cancel()
-            while not (await asyncio.wait([runner], timeout=CANCEL_AGAIN_SECONDS))[0]:
-                runner.cancel()  # A library of an engine has swallowed it.
+            for _ in range(CANCEL_TIMES):
+                runner.cancel()  # Again, as a library of an engine may swallow it.
+                if (await asyncio.wait([runner], timeout=CANCEL_AGAIN_SECONDS))[0]:
+                    break
+            else:
+                logger.warning("%s: what connects to it does not end", self.name)
         if self._fulfilling:
             await asyncio.wait(self._fulfilling)
 

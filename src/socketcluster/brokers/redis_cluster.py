@@ -18,7 +18,7 @@ from typing import NoReturn
 
 from socketcluster.brokers.address import TLS_PARAMETERS, BrokerAddress, host_port, wrong
 from socketcluster.brokers.base import BrokerListener
-from socketcluster.brokers.engine import Away, EngineBroker, new_inbox
+from socketcluster.brokers.engine import Away, EngineBroker, closed_early, new_inbox
 from socketcluster.brokers.link import Session
 from socketcluster.brokers.redis import PORT, SHARDED, RedisConnector
 from socketcluster.brokers.redis_connection import RedisAccount, connect
@@ -48,6 +48,7 @@ class ClusterBroker:
         self._servers: dict[Address, EngineBroker] = {}
         self._watcher: asyncio.Task[None] | None = None
         self._look = asyncio.Event()
+        self._closed = False
 
     def attach(self, listener: BrokerListener) -> None:
         """See `Broker.attach`."""
@@ -62,10 +63,15 @@ class ClusterBroker:
     async def start(self) -> None:
         """Learn who owns what, and connect to all. See `EngineBroker.start`."""
         loop = asyncio.get_running_loop()
+        self._closed = False
         try:
             async with asyncio.timeout(self._options.connect_timeout):
-                await self._refresh(await self._ask())
+                owners = await self._ask()
+                if not self._closed:
+                    await self._refresh(owners)
         except (BrokerError, TimeoutError) as caught:
+            if self._closed:
+                raise closed_early() from None
             error = BrokerError(str(caught) or "There was no answer in time")
             if self._options.required:
                 raise BrokerError(f"Cannot reach {self.name}: {error}") from caught
@@ -73,6 +79,9 @@ class ClusterBroker:
             logger.warning("%s is away, trying again: %s", self.name, error)
             if self._listener is not None:
                 self._listener.engine_lost(error)
+        if self._closed:
+            await self.close()
+            raise closed_early()
         if self._options.required and not self.ready:
             away = [s.away for s in self._servers.values() if s.away is not None]
             await self.close()
@@ -82,6 +91,7 @@ class ClusterBroker:
 
     async def close(self) -> None:
         """See `Broker.close`."""
+        self._closed = True
         watcher, self._watcher = self._watcher, None
         if watcher is not None:
             watcher.cancel()

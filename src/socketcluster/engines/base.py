@@ -59,11 +59,12 @@ class UpgradeRequest:
     Source: ASGI specification, HTTP & WebSocket.
     """
 
-    __slots__ = ("_again", "_headers", "_scope", "_state")
+    __slots__ = ("_again", "_client", "_headers", "_scope", "_state")
 
     def __init__(self, scope: ASGIScope, again: Callable[[], ASGIScope] | None = None) -> None:
         self._scope: ASGIScope | None = scope
         self._again = again
+        self._client: tuple[str | None, int | None] = scope.get("client") or (None, None)
         self._headers: dict[str, str] | None = None
         self._state: dict[str, Any] | None = None
 
@@ -129,12 +130,12 @@ class UpgradeRequest:
     @property
     def remote_address(self) -> str | None:
         """The client's IP address, as the connection shows it; None on a Unix socket."""
-        return self._client()[0]
+        return self._client[0]
 
     @property
     def remote_port(self) -> int | None:
         """The client's port."""
-        return self._client()[1]
+        return self._client[1]
 
     @property
     def remote_family(self) -> str:
@@ -143,10 +144,6 @@ class UpgradeRequest:
         if not address:
             return "unix"
         return "IPv6" if ":" in address else "IPv4"
-
-    def _client(self) -> tuple[str | None, int | None]:
-        client: tuple[str | None, int | None] | None = self._read().get("client")
-        return client or (None, None)
 
     @property
     def forwarded_for_address(self) -> str | None:

@@ -28,6 +28,7 @@ MAX_REQUEST_HEAD = 64 * 1024
 HEAD_SECONDS = 10.0
 """How long a client may take to send the head of a request; uvicorn waits for ever."""
 _BODY = {b"content-length", b"transfer-encoding"}
+_HEAD_END = b"\r\n\r\n"
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -76,15 +77,17 @@ class OpeningProtocol(asyncio.Protocol):
         self._server_state.connections.discard(self)
 
     def data_received(self, data: bytes) -> None:
-        self._done()
         transport = self.transport
         upgrade = _upgrade_in(data)
         if upgrade is None or not _is_at(self.site.endpoint, upgrade[0]):
+            self._server_state.connections.discard(self)
             http = self.http(self._config, self._server_state, self._app_state)
+            http.too_slow = self._too_slow  # The time runs on until the head is there.
             http.connection_made(transport)
             transport.set_protocol(http)
             http.data_received(data)
             return
+        self._done()
         url, headers, end = upgrade
         head = _Source(
             data[:end],
@@ -146,7 +149,7 @@ class UpgradingProtocol(HttpToolsProtocol):
     _data = b""
     _head = 0
     _upgraded = False
-    _too_slow: asyncio.TimerHandle | None = None
+    too_slow: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -157,13 +160,13 @@ class UpgradingProtocol(HttpToolsProtocol):
         super().connection_lost(error)
 
     def _await_head(self) -> None:
-        if self._too_slow is None:
-            self._too_slow = self.loop.call_later(HEAD_SECONDS, self.transport.abort)
+        if self.too_slow is None:
+            self.too_slow = self.loop.call_later(HEAD_SECONDS, self.transport.abort)
 
     def _head_came(self) -> None:
-        if self._too_slow is not None:
-            self._too_slow.cancel()
-            self._too_slow = None
+        if self.too_slow is not None:
+            self.too_slow.cancel()
+            self.too_slow = None
 
     def data_received(self, data: bytes) -> None:
         if self.cycle is not None and self.cycle.response_complete:
@@ -234,10 +237,16 @@ def _upgrade_in(data: bytes) -> tuple[bytes, Headers, int] | None:
         return None
     if parser.get_method() != b"GET" or parser.get_http_version() != "1.1":
         return None
-    headers = dict(head.headers)
-    if headers.get(b"upgrade", b"").lower() != b"websocket" or not _BODY.isdisjoint(headers):
+    names = [name for name, _ in head.headers]
+    if (
+        dict(head.headers).get(b"upgrade", b"").lower() != b"websocket"
+        or not _BODY.isdisjoint(names)
+        or names.count(b"connection") != 1  # Of several uvicorn looks at one.
+        or data.find(_HEAD_END) + len(_HEAD_END) != end  # Another request is before it.
+        or end > MAX_REQUEST_HEAD
+    ):
         return None
-    return (head.url, head.headers, end) if end <= MAX_REQUEST_HEAD else None
+    return head.url, head.headers, end
 
 
 def _is_at(endpoint: Endpoint, url: bytes) -> bool:

@@ -126,6 +126,8 @@ class Upgrading(asyncio.Protocol):
         self._transport.write(answer + b"\r\n")
         site.connections.discard(self)
         self._request.condense()
+        if len(self._early) > MAX_EARLY_DATA:
+            self._transport.resume_reading()  # Before the handler may pause it.
         site.open_connection(
             self._transport,
             accepted.handler,
@@ -134,8 +136,6 @@ class Upgrading(asyncio.Protocol):
             site.connections,
             bytes(self._early),
         )
-        if len(self._early) > MAX_EARLY_DATA:
-            self._transport.resume_reading()
 
     def _failed(self, error: Exception) -> None:
         self._refuse(500, "Internal Server Error")
