@@ -99,7 +99,7 @@ def _spare_the_garbage_collector() -> None:
     again, it would take a third of the time that a connection takes to be made."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000, 10, 10)
+    gc.set_threshold(20_000, 5, 5)
 
 
 def _check_files(settings: Settings) -> None:
