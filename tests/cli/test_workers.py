@@ -209,6 +209,7 @@ async def test_stopping_does_not_wait_for_the_next_start(
     await soon(ended.wait())
     worker.stop(signal.SIGTERM)
     await soon(running)
+    assert worker.exit_status == 3
 
 
 async def test_a_unix_socket_is_inherited(start: Start, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, ClassVar
 from urllib.parse import unquote
 
@@ -100,43 +101,33 @@ class OpeningProtocol(asyncio.Protocol):
         _upgrade(transport, head.scope(url, headers), data[end:], self.site, head)
 
 
+@dataclass(slots=True)
 class _Source:
     """What the scope of a request can be made from again; it takes a fifth of the memory."""
 
-    __slots__ = ("_app_state", "_client", "_config", "_head", "_is_secure", "_server")
-
-    def __init__(
-        self,
-        head: bytes,
-        server: tuple[str, int | None] | None,
-        client: tuple[str, int] | None,
-        is_secure: bool,
-        config: Config,
-        app_state: dict[str, Any],
-    ) -> None:
-        self._head = head
-        self._server = server
-        self._client = client
-        self._is_secure = is_secure
-        self._config = config
-        self._app_state = app_state
+    head: bytes
+    server: tuple[str, int | None] | None
+    client: tuple[str, int] | None
+    is_secure: bool
+    config: Config
+    app_state: dict[str, Any]
 
     def scope(self, url: bytes, headers: Headers) -> ASGIScope:
         """The scope, from a head that was parsed."""
         scope = {
-            "asgi": {"version": self._config.asgi_version, "spec_version": "2.3"},
+            "asgi": {"version": self.config.asgi_version, "spec_version": "2.3"},
             "http_version": "1.1",
             "method": "GET",
-            "server": self._server,
-            "client": self._client,
-            "root_path": self._config.root_path,
+            "server": self.server,
+            "client": self.client,
+            "root_path": self.config.root_path,
             "headers": headers,
-            "state": self._app_state.copy(),
+            "state": self.app_state.copy(),
         }
-        return _websocket_scope(scope, self._is_secure, url)
+        return _websocket_scope(scope, self.is_secure, url)
 
     def __call__(self) -> ASGIScope:
-        upgrade = _upgrade_in(self._head)
+        upgrade = _upgrade_in(self.head)
         assert upgrade is not None
         return self.scope(*upgrade[:2])
 

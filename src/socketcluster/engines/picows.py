@@ -12,7 +12,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from picows import WSMsgType
+from picows import WSListener, WSMsgType
 
 from socketcluster.engines.base import (
     ASGIApp,
@@ -32,7 +32,7 @@ from socketcluster.engines.messages import (
     is_text,
 )
 from socketcluster.engines.opening import opening_protocol
-from socketcluster.engines.picows_parser import Owner, feed, new_parser
+from socketcluster.engines.picows_parser import feed, new_parser
 from socketcluster.engines.uvicorn_host import UvicornListener
 from socketcluster.protocol.frames import close_frame, cut_reason, join, pong_frame
 
@@ -78,7 +78,7 @@ _NOBODY = asyncio.Protocol()
 _TEXT = WSMsgType.TEXT
 
 
-class PicowsConnection(Owner):
+class PicowsConnection(WSListener):
     """One WebSocket: a picows parser in front, the bare transport behind."""
 
     __slots__ = (

@@ -10,17 +10,19 @@ Source: picows 2.3.1, to which the package is pinned.
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from picows import (
     WSAutoPingStrategy,
-    WSListener,
     WSUpgradeResponse,
     WSUpgradeResponseWithListener,
 )
 from picows.picows import WSProtocol  # type: ignore[attr-defined]
 
 from socketcluster.engines.messages import CLOSE
+
+if TYPE_CHECKING:
+    from socketcluster.engines.picows import PicowsConnection
 
 _READ_BUFFER = 2048
 """Bytes that a parser reads at once, at first: the least that picows takes."""
@@ -30,20 +32,10 @@ _REQUEST = (
 )
 
 
-class Owner(WSListener):
-    """Whom a parser gives its frames."""
-
-    __slots__ = ()
-
-    def parser_failed(self, code: int) -> None:
-        """The peer broke the protocol; the status code is 0 if the parser names none."""
-        raise NotImplementedError
-
-
 def new_parser(
-    owner: Owner, transport: asyncio.Transport, max_payload: int
+    owner: PicowsConnection, transport: asyncio.Transport, max_payload: int
 ) -> asyncio.BufferedProtocol:
-    """A parser of what a transport receives."""
+    """A parser of what a transport receives, which gives its frames to the owner."""
     ours = _Transport(transport, owner)
     parser = WSProtocol(
         None,
@@ -114,7 +106,7 @@ class _Transport:
 
     __slots__ = ("_owner", "_transport")
 
-    def __init__(self, transport: asyncio.Transport, owner: Owner) -> None:
+    def __init__(self, transport: asyncio.Transport, owner: PicowsConnection) -> None:
         self._transport = transport
         self._owner = owner
 
