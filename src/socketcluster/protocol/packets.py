@@ -8,6 +8,7 @@ Source: SocketCluster protocol 2, "Packets".
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -36,15 +37,49 @@ class Publication(msgspec.Struct, gc=False):
     data: msgspec.Raw = msgspec.Raw(b"null")
 
 
+class Unparsed:
+    """The data of a packet, kept as the bytes received until somebody wants its value.
+
+    Attributes:
+        size: bytes on the wire.
+    """
+
+    __slots__ = ("_kept", "_parse", "size")
+
+    def __init__(self, kept: Any, size: int, parse: Callable[[Any], Any]) -> None:
+        self.size = size
+        self._kept = kept
+        self._parse: Callable[[Any], Any] | None = parse
+
+    def parse(self) -> Any:
+        """The value. It is built once; the bytes are dropped then.
+
+        Raises:
+            InvalidMessageError: the codec cannot decode it.
+        """
+        if self._parse is not None:
+            self._kept = self._parse(self._kept)
+            self._parse = None
+        return self._kept
+
+
 class Packet(msgspec.Struct, gc=False):
     """One packet. A field of a type the protocol does not know is None; `event` None means that
-    it is an answer (`rid` set) or a raw message."""
+    it is an answer (`rid` set) or a raw message. `data` may be `Unparsed`."""
 
     event: str | None = None
     data: Any = None
     cid: int | float | None = None
     rid: int | float | None = None
     error: Any = None
+
+
+class UnparsedPacket(msgspec.Struct, gc=False):
+    """A packet whose data nobody has parsed."""
+
+    event: str | None = None
+    data: msgspec.Raw = msgspec.Raw(b"null")
+    cid: int | float | None = None
 
 
 class PublishPacket(msgspec.Struct, gc=False):

@@ -7,6 +7,7 @@ travels as bytes: JSON text with the JSON codec, else what the codec makes of it
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -19,11 +20,29 @@ from socketcluster.protocol.frames import binary_frame, text_frame
 from socketcluster.protocol.packets import (
     Packet,
     PublishPacket,
+    Unparsed,
+    UnparsedPacket,
     packet_from,
     readable,
 )
 
+SYSTEM_EVENTS = frozenset(
+    {
+        "#handshake",
+        "#authenticate",
+        "#removeAuthToken",
+        "#publish",
+        "#subscribe",
+        "#unsubscribe",
+    }
+)
+"""The protocol's own events. Source: SocketCluster protocol 2."""
+
+UNPARSED_ABOVE = 512
+"""Bytes of a message above which to keep bytes costs less than to keep a value."""
+
 _PACKET = msgspec.json.Decoder(Packet)
+_UNPARSED = msgspec.json.Decoder(UnparsedPacket)
 _PUBLISH = msgspec.json.Decoder(PublishPacket)
 _ENCODE = msgspec.json.Encoder().encode
 _ANY = msgspec.json.Decoder()
@@ -40,14 +59,23 @@ class DroppableFrame(bytes):
 
 
 class Wire:
-    """Decodes messages and builds frames with one codec."""
+    """Decodes messages and builds frames with one codec.
 
-    __slots__ = ("_droppable", "_encode_json", "_json", "_text", "codec")
+    Attributes:
+        unparsed_above: bytes of a message; of a longer one the data of a user's event or call
+            is left `Unparsed`.
+    """
+
+    __slots__ = ("_droppable", "_encode_json", "_json", "_text", "codec", "unparsed_above")
 
     def __init__(
-        self, codec: CodecEngine, droppable: Callable[[str], bool] = lambda channel: False
+        self,
+        codec: CodecEngine,
+        droppable: Callable[[str], bool] = lambda channel: False,
+        unparsed_above: int = sys.maxsize,
     ) -> None:
         self._droppable = droppable
+        self.unparsed_above = unparsed_above
         self.use(codec)
 
     def use(self, codec: CodecEngine) -> None:
@@ -70,20 +98,42 @@ class Wire:
                     # A repeated key may have changed the event after it was looked at.
                     if publish.event == "#publish" and _is_sound(publish.data.data):
                         return publish
+                if len(message) > self.unparsed_above:
+                    kept = _UNPARSED.decode(message)
+                    if kept.event is not None and kept.event not in SYSTEM_EVENTS:
+                        data = Unparsed(kept.data, len(message), self._parse_json)
+                        return Packet(kept.event, data, kept.cid)
                 packet = _PACKET.decode(message)
                 if type(packet.data) in _FLAT or not may_be_deep(message):
                     return packet
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 pass  # A batch, a raw message, or an error that the codec words.
+        value = self._decode_any(message)
+        if isinstance(value, list):
+            return [packet_from(item) for item in value]
+        packet = packet_from(value)
+        if (
+            len(message) > self.unparsed_above
+            and packet.event is not None
+            and packet.event not in SYSTEM_EVENTS
+        ):
+            packet.data = Unparsed(message, len(message), self._parse_any)
+        return packet
+
+    def _decode_any(self, message: bytes) -> Any:
         try:
-            value = self.codec.decode(message if self._json is not None else readable(message))
+            return self.codec.decode(message if self._json is not None else readable(message))
         except SocketClusterError:
             raise
         except Exception as error:
             raise InvalidMessageError(f"The message could not be decoded: {error}") from error
-        if isinstance(value, list):
-            return [packet_from(item) for item in value]
-        return packet_from(value)
+
+    def _parse_any(self, message: bytes) -> Any:
+        return packet_from(self._decode_any(message)).data
+
+    def _parse_json(self, data: msgspec.Raw) -> Any:
+        assert self._json is not None
+        return self._json.decode_value(bytes(data))
 
     def is_answer(self, message: bytes) -> bool:
         """Whether a message is an answer alone, judged by its first bytes where that is enough."""

@@ -16,6 +16,7 @@ from socketcluster.action import AGAction
 from socketcluster.errors import (
     BrokerError,
     InvalidActionError,
+    InvalidMessageError,
     InvalidRequestError,
     SocketClusterError,
     UnknownProcedureError,
@@ -23,7 +24,7 @@ from socketcluster.errors import (
 )
 from socketcluster.events import RawEvent
 from socketcluster.middleware import MIDDLEWARE_INBOUND
-from socketcluster.protocol.packets import Packet, Publication, PublishPacket, readable
+from socketcluster.protocol.packets import Packet, Publication, PublishPacket, Unparsed, readable
 from socketcluster.protocol.state import CLOSE_HANDSHAKE_REJECTED, CLOSED, CONNECTING
 from socketcluster.request import AGRequest
 from socketcluster.server.decision import Decision, Pending
@@ -55,6 +56,12 @@ def dispatch(socket: AGServerSocket, packet: AnyPacket, message: bytes) -> Left:
     handler = _SYSTEM.get(event)
     if handler is not None:
         return handler(socket, packet)
+    if type(packet.data) is Unparsed:
+        try:
+            packet.data = packet.data.parse()
+        except InvalidMessageError as error:
+            _refuse(socket, packet, error, True)
+            return None
     if MIDDLEWARE_INBOUND in socket.server.middleware:
         return _user_event_through_middleware(socket, packet)
     if socket.auth.expires_at is not None:

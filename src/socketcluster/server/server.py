@@ -27,7 +27,7 @@ from socketcluster.middleware import (
 )
 from socketcluster.protocol.frames import text_frame
 from socketcluster.protocol.state import PINGS
-from socketcluster.protocol.wire import Wire
+from socketcluster.protocol.wire import UNPARSED_ABOVE, Wire
 from socketcluster.request import AGRequest
 from socketcluster.server.app import ServerApp
 from socketcluster.server.endpoint import ServerEndpoint
@@ -84,7 +84,7 @@ class AGServer(Supervision):
         self.default_verification_options = {"algorithms": list(accepted)}
         self.auth: AuthEngine = opts.auth_engine or JWTAuthEngine()
         self.codec: CodecEngine = opts.codec_engine or JSONCodec()
-        self.wire = Wire(self.codec, opts.droppable)
+        self.wire = Wire(self.codec, opts.droppable, UNPARSED_ABOVE)
         broker = resolve_broker(opts.broker_engine)
         self.exchange = AGExchange(broker, self.wire, self.emit_warning)
         self.engine = resolve_engine(opts.ws_engine, opts.ws_engine_server_options)
