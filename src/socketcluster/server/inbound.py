@@ -2,7 +2,8 @@
 
 With nothing to wait for, a message is decoded and dispatched in the engine's read callback. As
 soon as something has to be waited for (middleware, a broker, the handshake), one task works off
-what follows, and past `max_inbound_backlog` the socket is not read from.
+what follows, and past `max_inbound_backlog` messages or `max_inbound_backlog_bytes` the socket is
+not read from.
 """
 
 from __future__ import annotations
@@ -69,7 +70,11 @@ class Inbound:
         self._pong = PINGS[socket.protocol_version][1]
         self._gate: Turnstile[bytes] | None = None
         self._task: asyncio.Task[None] | None = None
-        self.reading = Reading(socket.connection, server.options.max_inbound_backlog)
+        self.reading = Reading(
+            socket.connection,
+            server.options.max_inbound_backlog,
+            server.options.max_inbound_backlog_bytes,
+        )
         self._malformed = 0
         self._ending = False
         self.closed = False
@@ -96,8 +101,8 @@ class Inbound:
         elif self._line is not None or MIDDLEWARE_INBOUND_RAW in self._middleware:
             if self._line is None:
                 self._line = RawLine(self._socket, self._decided)
+            self.reading.waits(message)
             self._line.put(message)
-            self.reading.backlog_grew(self._waiting())
         else:
             self._accept(message)
 
@@ -105,12 +110,14 @@ class Inbound:
         """A binary message came in."""
         self.message(BinaryMessage(message))
 
-    def _decided(self, message: bytes | None) -> None:
+    def _decided(self, received: bytes, message: bytes | None) -> None:
+        if self.closed:
+            return
+        self.reading.waited(received)
         if message is None:
             self.processed += 1
-        elif not self.closed:
+        else:
             self._accept(message)
-        self.reading.backlog_shrank(self._waiting())
 
     def _accept(self, message: bytes) -> None:
         if self._gate is None:
@@ -119,12 +126,8 @@ class Inbound:
                 self._wait(pending)
         # An answer settles a call that may be what the backlog is waiting for.
         elif not self._answer_only(message):
+            self.reading.waits(message)
             self._gate.put(message)
-            self.reading.backlog_grew(self._waiting())
-
-    def _waiting(self) -> int:
-        gate, line = self._gate, self._line
-        return (0 if gate is None else len(gate)) + (0 if line is None else len(line))
 
     def _answer_only(self, message: bytes) -> bool:
         socket = self._socket
@@ -144,7 +147,7 @@ class Inbound:
         self._gate = None
 
     def _let_through(self, message: bytes) -> None:
-        self.reading.backlog_shrank(self._waiting())
+        self.reading.waited(message)
         pending = None if self.closed else self._process(message)
         if pending is not None:
             self._follow(pending)
@@ -256,6 +259,7 @@ class Inbound:
             gate.clear()
         if self._line is not None:
             self._line.close()
+        self.reading.nothing_waits()
         self.processed = self.received
         task, self._task = self._task, None
         if task is not None and task is not asyncio.current_task():

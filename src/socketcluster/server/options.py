@@ -41,6 +41,7 @@ _LIMITS = (
     "max_channel_name_length",
     "max_pending_clients",
     "max_inbound_backlog",
+    "max_inbound_backlog_bytes",
     "max_outbound_buffer",
     "max_malformed_messages",
 )
@@ -85,6 +86,7 @@ class ServerOptions:
         max_pending_clients: sockets in the handshake phase; more are refused with 503.
         max_inbound_backlog: messages of a socket that wait, for middleware or in one loop over
             its streams, before it is no longer read from.
+        max_inbound_backlog_bytes: the same in bytes, as received.
         max_outbound_buffer: bytes waiting per socket, the transport's included.
         droppable_channels: channel names, or a predicate: past `max_outbound_buffer` their
             oldest publishes are dropped instead of closing the socket.
@@ -130,6 +132,7 @@ class ServerOptions:
     max_channel_name_length: int = 255
     max_pending_clients: int = 10_000
     max_inbound_backlog: int = 1000
+    max_inbound_backlog_bytes: int = 4 * 1024 * 1024
     max_outbound_buffer: int = 4 * 1024 * 1024
     droppable_channels: Collection[str] | Callable[[str], bool] = ()
     max_malformed_messages: int = 100

@@ -16,18 +16,17 @@ if TYPE_CHECKING:
 
 
 class RawLine:
-    """Puts messages before the middleware, one by one, and hands on what it lets through: `decided`
-    is called with the message, or with None for one that was blocked."""
+    """Puts messages before the middleware, one by one. `decided` is called with each message, and
+    with what the middleware made of it, or None if it blocked the message."""
 
     __slots__ = ("_decided", "_socket", "_turnstile")
 
-    def __init__(self, socket: AGServerSocket, decided: Callable[[bytes | None], None]) -> None:
+    def __init__(
+        self, socket: AGServerSocket, decided: Callable[[bytes, bytes | None], None]
+    ) -> None:
         self._socket = socket
         self._decided = decided
         self._turnstile = Turnstile[bytes](self._let_through, lambda: None)
-
-    def __len__(self) -> int:
-        return len(self._turnstile)
 
     @property
     def busy(self) -> bool:
@@ -40,20 +39,20 @@ class RawLine:
 
     def _let_through(self, message: bytes) -> None:
         if MIDDLEWARE_INBOUND_RAW not in self._socket.server.middleware:
-            self._hand_on(message)  # It was removed meanwhile.
+            self._hand_on(message, message)  # It was removed meanwhile.
             return
         action = AGAction(AGAction.MESSAGE, socket=self._socket, data=readable(message))
         actions = [action]
         del action
 
         def proceed(error: BaseException | None, data: Any) -> None:
-            self._hand_on(None if error is not None else unreadable(data))
+            self._hand_on(message, None if error is not None else unreadable(data))
 
         self._socket.put_before(MIDDLEWARE_INBOUND_RAW, actions, proceed)
 
-    def _hand_on(self, message: bytes | None) -> None:
+    def _hand_on(self, received: bytes, message: bytes | None) -> None:
         try:
-            self._decided(message)
+            self._decided(received, message)
         finally:
             self._turnstile.next()
 

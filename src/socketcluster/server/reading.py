@@ -9,15 +9,31 @@ from socketcluster.streams import Gauge
 class Reading:
     """Pauses and resumes the reading of one connection, so that TCP pushes back.
 
-    Two things pause it: a backlog of messages that wait for middleware and the like, and a loop
-    over the socket's streams that is further behind than that backlog may be.
+    Two things pause it: a backlog of messages that wait for middleware and the like, in number or
+    in bytes, and a loop over the socket's streams that is further behind than that backlog may be.
+
+    Attributes:
+        size: bytes of the messages in the backlog.
     """
 
-    __slots__ = ("_backlogged", "_behind", "_connection", "_gauge", "_limit", "_was_paused")
+    __slots__ = (
+        "_backlogged",
+        "_behind",
+        "_connection",
+        "_gauge",
+        "_limit",
+        "_messages",
+        "_size_limit",
+        "_was_paused",
+        "size",
+    )
 
-    def __init__(self, connection: Connection, limit: int) -> None:
+    def __init__(self, connection: Connection, limit: int, size_limit: int) -> None:
         self._connection = connection
         self._limit = limit
+        self._size_limit = size_limit
+        self._messages = 0
+        self.size = 0
         self._gauge: Gauge | None = None
         self._backlogged = False
         self._behind = False
@@ -41,15 +57,29 @@ class Reading:
         was, self._was_paused = self._was_paused, self.paused
         return was or self.paused
 
-    def backlog_grew(self, size: int) -> None:
-        """The backlog has this many messages now."""
-        if not self._backlogged and size > self._limit:
+    def waits(self, message: bytes) -> None:
+        """A message has to wait."""
+        self._messages += 1
+        self.size += len(message)
+        if not self._backlogged and (self._messages > self._limit or self.size > self._size_limit):
             self._backlogged = True
             self._changed()
 
-    def backlog_shrank(self, size: int) -> None:
-        """The backlog has this many messages now."""
-        if self._backlogged and size <= self._limit // 2:
+    def waited(self, message: bytes) -> None:
+        """A message waits no longer."""
+        self._messages -= 1
+        self.size -= len(message)
+        if self._backlogged:
+            self._shrank()
+
+    def nothing_waits(self) -> None:
+        """The messages that waited are dropped."""
+        self._messages = self.size = 0
+        if self._backlogged:
+            self._shrank()
+
+    def _shrank(self) -> None:
+        if self._messages <= self._limit // 2 and self.size <= self._size_limit // 2:
             self._backlogged = False
             self._changed()
 

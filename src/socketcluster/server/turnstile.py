@@ -31,9 +31,6 @@ class Turnstile(Generic[T]):
         self._passed = 0
         self.busy = False
 
-    def __len__(self) -> int:
-        return len(self._waiting or ())
-
     def put(self, item: T) -> None:
         """Let an item through when it is its turn."""
         if self._waiting is None:
