@@ -66,7 +66,8 @@ class MiddlewareStream:
         return self._queue.popleft()
 
     async def once(self) -> AGAction:
-        """The next action.
+        """The next action. Cancelling once() is safe: no action is lost, and the next call
+        returns the next one.
 
         Raises:
             StopAsyncIteration: as RuntimeError's cause, the socket is gone.

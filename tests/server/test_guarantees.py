@@ -13,7 +13,7 @@ import pytest
 from websockets.frames import Frame, Opcode
 
 from socketcluster import AGServer, AGServerSocket
-from socketcluster.errors import AuthError
+from socketcluster.errors import AuthError, TimeoutError
 from support import AnswerError, Client, Running, connected, soon, until
 from transports import Refused, dial, more_than_fits, send_at_once
 
@@ -346,6 +346,22 @@ async def test_a_socket_that_is_not_read_from_is_not_taken_for_lost(
         client.ws.transport.pause_reading()  # It answers no more.
         await until(lambda: socket.state == "closed")
         client.ws.transport.resume_reading()
+
+
+async def test_a_consumer_that_timed_out_makes_tcp_push_back(make_server: Any) -> None:
+    """Guarantee 4."""
+    server = await make_server(max_inbound_backlog=50)
+    async with connected(server) as client:
+        (socket,) = server.clients.values()
+        slow = socket.receiver("n").create_consumer()
+        with pytest.raises(TimeoutError):
+            await slow.next(1)
+        for n in range(200):
+            await client.transmit("n", n)
+        await until(lambda: socket.inbound.reading.paused)
+        assert socket.get_receiver_backpressure("n") > 50
+        assert [(await soon(slow.next(1000))).value for _ in range(200)] == list(range(200))
+        assert not socket.inbound.reading.paused
 
 
 async def test_leaving_a_slow_loop_resumes_the_reading(make_server: Any, running: Running) -> None:

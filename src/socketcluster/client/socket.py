@@ -238,7 +238,8 @@ class AGClientSocket(
         finally:
             for task in waiting:
                 task.cancel()
-            errors.return_()
+            for consumer in (errors, closed, connected):
+                consumer.return_()
 
     async def __aexit__(
         self,

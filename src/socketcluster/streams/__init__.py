@@ -4,12 +4,12 @@ from socketcluster.streams.consumable import (
     ConsumableStream,
     Consumer,
     ConsumerStats,
-    Gauge,
     StreamItem,
 )
 from socketcluster.streams.demux import StreamDemux
 from socketcluster.streams.emitter import AsyncStreamEmitter
 from socketcluster.streams.families import ProcedureMethods, ReceiverMethods
+from socketcluster.streams.inbox import Gauge
 from socketcluster.streams.writable import WritableConsumableStream
 
 __all__ = [

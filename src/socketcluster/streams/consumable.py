@@ -1,4 +1,4 @@
-"""ConsumableStream: what can be consumed with `async for`; and the queue of one consumer.
+"""ConsumableStream, which `async for` consumes, and Consumer, which does it.
 
 Source: npm consumable-stream, writable-consumable-stream.
 """
@@ -7,20 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-import sys
 from abc import ABC, abstractmethod
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any, Generic, TypeVar
 
 from socketcluster.errors import TimeoutError
+from socketcluster.streams.inbox import MARKS, Inbox, Timeout, seconds
 
 T = TypeVar("T")
-
-Timeout = float | timedelta | None
-"""Milliseconds or a timedelta; None waits for ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,222 +37,13 @@ class ConsumerStats:
     timeout: float | None = None
 
 
-def seconds(timeout: Timeout) -> float | None:
-    """A timeout in seconds."""
-    if timeout is None:
-        return None
-    return timeout.total_seconds() if isinstance(timeout, timedelta) else timeout / 1000
-
-
-class Tracked:
-    """A value whose writer wants to know when all consumers have dealt with it."""
-
-    __slots__ = ("_done", "_left", "value")
-
-    def __init__(self, value: Any, done: Callable[[], None]) -> None:
-        self.value = value
-        self._done = done
-        self._left = 1
-
-    def hold(self) -> None:
-        """One more has it."""
-        self._left += 1
-
-    def release(self) -> None:
-        """One has dealt with it."""
-        self._left -= 1
-        if self._left == 0:
-            self._done()
-
-
-class _End:
-    """Stands in a queue for the end of the stream."""
-
-    __slots__ = ("value",)
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
-
-
-class Gauge:
-    """Tells when a consumer of some streams has more than `limit` values not taken, and when none
-    has any more, so that whoever fills them can stop for a while.
-
-    `changed(full)` is called with True for the first one that is too full, with False when each
-    of them has come down to half.
-    """
-
-    __slots__ = ("_changed", "_full", "limit")
-
-    def __init__(self, limit: int, changed: Callable[[bool], None]) -> None:
-        self.limit = limit
-        self._changed = changed
-        self._full = 0
-
-    def filled(self) -> None:
-        """A consumer has more than the limit."""
-        if not self._full:
-            self._changed(True)
-        self._full += 1
-
-    def drained(self) -> None:
-        """It has taken enough, or is gone."""
-        self._full -= 1
-        if not self._full:
-            self._changed(False)
-
-
-_EMPTY: deque[Any] = deque()
-"""Stands for the values of a consumer that had none yet: an empty deque takes 760 bytes."""
-
-
-class Inbox:
-    """What one consumer has not yet taken. The stream holds this, never the consumer itself, so
-    that a consumer which nobody holds any more can take itself off the stream. `items` and `limit`
-    are for a demux, which adds to what is there already without a call."""
-
-    __slots__ = (
-        "_full",
-        "_gauge",
-        "_held",
-        "_killed",
-        "_loop",
-        "_waiter",
-        "id",
-        "items",
-        "limit",
-        "on_removed",
-        "timeout",
-    )
-
-    def __init__(
-        self,
-        id: int,
-        timeout: Timeout,
-        on_removed: Callable[[Inbox], None],
-        gauge: Gauge | None = None,
-    ) -> None:
-        self.id = id
-        self._gauge = gauge
-        self.limit = sys.maxsize if gauge is None else gauge.limit
-        self._full = False
-        self.timeout = seconds(timeout)
-        self.on_removed = on_removed
-        self.items = _EMPTY
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._waiter: asyncio.Future[None] | None = None
-        self._held: Tracked | None = None
-        self._killed: _End | None = None
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def put(self, item: Any) -> None:
-        """Add a value."""
-        if type(item) is Tracked:
-            item.hold()
-        items = self.items
-        if items is _EMPTY:
-            items = self.items = deque()
-        items.append(item)
-        if len(items) > self.limit:
-            self._filled()
-        waiter = self._waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
-
-    def _filled(self) -> None:
-        if not self._full and self._gauge is not None:
-            self._full = True
-            self._gauge.filled()
-
-    def end(self, value: Any) -> None:
-        """Add the end."""
-        self.put(_End(value))
-
-    def kill(self, value: Any) -> None:
-        """Drop everything; the end is all there is."""
-        self.clear()
-        self._killed = _End(value)
-        waiter = self._waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
-
-    @property
-    def killed(self) -> bool:
-        """Whether it was killed and its consumer has not noticed yet."""
-        return self._killed is not None
-
-    def clear(self) -> None:
-        """Drop everything."""
-        items, self.items = self.items, _EMPTY
-        if self._full:
-            self._drained()
-        for item in items:
-            if type(item) is Tracked:
-                item.release()
-
-    def _drained(self) -> None:
-        self._full = False
-        if self._gauge is not None:
-            self._gauge.drained()
-
-    def settle(self) -> None:
-        """The value taken last has been dealt with."""
-        held, self._held = self._held, None
-        if held is not None:
-            held.release()
-
-    def new_waiter(self) -> asyncio.Future[None]:
-        """What is done when there is something to take."""
-        if self._waiter is not None and not self._waiter.done():
-            raise RuntimeError("Two tasks wait for the same consumer; give each its own")
-        loop = self._loop
-        if loop is None or not loop.is_running():
-            # Asked for each time it would take a system call, getpid(), before Python 3.12.
-            loop = self._loop = asyncio.get_running_loop()
-        return loop.create_future()
-
-    async def take(self, timeout: float | None) -> tuple[Any, bool]:
-        """(value, done) of the next item. Cancelling a wait loses nothing."""
-        if self._held is not None:
-            self.settle()
-        while not self.items and self._killed is None:
-            await self._wait(timeout)
-        if self._killed is not None:
-            end, self._killed = self._killed, None
-            return end.value, True
-        item = self.items.popleft()
-        if self._full and len(self.items) <= self.limit // 2:
-            self._drained()
-        kind = type(item)
-        if kind is _End:
-            return item.value, True
-        if kind is Tracked:
-            self._held = item
-            return item.value, False
-        return item, False
-
-    async def _wait(self, timeout: float | None) -> None:
-        self._waiter = self.new_waiter()
-        try:
-            async with asyncio.timeout(timeout):
-                await self._waiter
-        except builtins.TimeoutError:
-            raise TimeoutError("Stream consumer iteration timed out") from None
-        finally:
-            self._waiter = None
-
-
-_MARKS = (Tracked, _End)
-
-
 class Consumer(Generic[T]):
     """One reader of a stream: an asynchronous iterator, and `next()`.
 
-    It sees every value written since it was made. It is removed from the stream at its end, when
-    an iteration over it is cancelled or times out, by `return_()`, and as soon as nobody holds
-    it, which is what happens when an `async for` over a stream is left.
+    It sees every value written since it was made, as long as somebody holds it: a time-out or a
+    cancellation in between loses nothing. It is removed from the stream at the stream's end, by
+    `return_()`, and as soon as nobody holds it. An `async for` over a stream is the only holder
+    of its consumer, so leaving that loop removes it at once.
     """
 
     __slots__ = ("_attach", "_inbox", "_removed")
@@ -295,6 +81,13 @@ class Consumer(Generic[T]):
         return self
 
     async def __anext__(self) -> T:
+        """The next value. Cancelling it is safe: nothing is lost, and the next call returns the
+        next value.
+
+        Raises:
+            StopAsyncIteration: the stream has ended.
+            TimeoutError: nothing came for the consumer's own timeout. Nothing is lost either.
+        """
         inbox = self._inbox
         if not (self._removed or inbox._held or inbox._killed or inbox._full):
             # The common case in one coroutine rather than three.
@@ -305,43 +98,51 @@ class Consumer(Generic[T]):
                     await inbox._waiter
                 except BaseException:
                     inbox._waiter = None
-                    self.return_()
+                    del self  # A traceback holds frames: the loop alone holds the consumer.
                     raise
                 inbox._waiter = None
                 items = inbox.items
-            if items and type(items[0]) not in _MARKS and not inbox._full:
+            if items and type(items[0]) not in MARKS and not inbox._full:
                 return items.popleft()  # type: ignore[no-any-return]
-        value, done = await self._take(inbox.timeout)
+        try:
+            value, done = await self._take(inbox.timeout)
+        except BaseException:
+            del self
+            raise
         if done:
+            self.return_()
             raise StopAsyncIteration
         return value  # type: ignore[no-any-return]
 
     async def next(self, timeout: Timeout = None) -> StreamItem[T]:
-        """The next value, or the end. Cancelling it removes the consumer from the stream.
+        """The next value, or the end.
+
+        Cancelling next() is safe: nothing is lost, and the next call returns the next value. A
+        time-out is as safe. The consumer stays on the stream meanwhile, and what it has not yet
+        taken counts as backpressure.
 
         Raises:
-            TimeoutError: nothing came for `timeout` (else the consumer's own) milliseconds; the
-                consumer is removed from the stream then.
+            TimeoutError: nothing came for `timeout` (else the consumer's own) milliseconds.
         """
         within = self._inbox.timeout if timeout is None else seconds(timeout)
-        value, done = await self._take(within)
-        return StreamItem(value, done)
-
-    async def _take(self, timeout: float | None) -> tuple[Any, bool]:
-        if self._removed:
-            self._removed = False
-            self._attach(self._inbox)
         try:
-            value, done = await self._inbox.take(timeout)
+            value, done = await self._take(within)
         except BaseException:
-            self.return_()
+            del self
             raise
         if done:
             self.return_()
-        return value, done
+        return StreamItem(value, done)
+
+    def _take(self, timeout: float | None) -> Awaitable[tuple[Any, bool]]:
+        if self._removed:
+            self._removed = False
+            self._attach(self._inbox)
+        return self._inbox.take(timeout)
 
     def return_(self) -> None:
-        """Take it off the stream; what it had not taken is dropped. `next()` puts it back."""
+        """Take it off the stream; what it had not taken is dropped. `next()` puts it back, for
+        what is written from then on."""
         if not self._removed:
             self._removed = True
             self._inbox.settle()
@@ -371,7 +172,12 @@ class ConsumableStream(ABC, Generic[T]):
         return self.create_consumer()
 
     async def next(self, timeout: Timeout = None) -> StreamItem[T]:
-        """The next value written, or the end. Cancelling it gives up the waiting.
+        """The next value written, or the end.
+
+        Each call has a consumer of its own, which sees what is written while the call waits:
+        what is written between two calls reaches neither. To take values one by one and miss
+        none, hold a consumer: `consumer = stream.create_consumer()`, `await consumer.next()`.
+        Cancelling it gives up the waiting.
 
         Raises:
             TimeoutError: nothing came for `timeout` milliseconds.
@@ -383,8 +189,10 @@ class ConsumableStream(ABC, Generic[T]):
             consumer.return_()
 
     async def once(self, timeout: Timeout = None) -> T:
-        """The next value written. If the stream ends it goes on waiting: without a timeout for
-        ever, with one until that is over. Cancelling it gives up the waiting.
+        """The next value written; as `next()`, it sees only what is written while it waits.
+
+        If the stream ends it goes on waiting: without a timeout for ever, with one until that is
+        over. Cancelling it gives up the waiting.
 
         Raises:
             TimeoutError: no value came for `timeout` milliseconds.

@@ -7,14 +7,8 @@ import itertools
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
-from socketcluster.streams.consumable import (
-    ConsumableStream,
-    Consumer,
-    ConsumerStats,
-    Gauge,
-    Inbox,
-    Timeout,
-)
+from socketcluster.streams.consumable import ConsumableStream, Consumer, ConsumerStats
+from socketcluster.streams.inbox import Gauge, Inbox, Timeout
 from socketcluster.streams.writable import WritableConsumableStream
 
 T = TypeVar("T")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from socketcluster.streams.consumable import ConsumableStream, Consumer, ConsumerStats, Timeout
+from socketcluster.streams.consumable import ConsumableStream, Consumer, ConsumerStats
 from socketcluster.streams.demux import StreamDemux
+from socketcluster.streams.inbox import Timeout
 
 
 class AsyncStreamEmitter:

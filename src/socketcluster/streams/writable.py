@@ -9,14 +9,8 @@ import itertools
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from socketcluster.streams.consumable import (
-    ConsumableStream,
-    Consumer,
-    ConsumerStats,
-    Inbox,
-    Timeout,
-    Tracked,
-)
+from socketcluster.streams.consumable import ConsumableStream, Consumer, ConsumerStats
+from socketcluster.streams.inbox import Inbox, Timeout, Tracked
 
 T = TypeVar("T")
 

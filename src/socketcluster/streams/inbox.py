@@ -1,0 +1,227 @@
+"""The queue of one consumer, which its stream writes to."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import sys
+from collections import deque
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from socketcluster.errors import TimeoutError
+
+Timeout = float | timedelta | None
+"""Milliseconds or a timedelta; None waits for ever."""
+
+
+def seconds(timeout: Timeout) -> float | None:
+    """A timeout in seconds."""
+    if timeout is None:
+        return None
+    return timeout.total_seconds() if isinstance(timeout, timedelta) else timeout / 1000
+
+
+class Tracked:
+    """A value whose writer wants to know when all consumers have dealt with it."""
+
+    __slots__ = ("_done", "_left", "value")
+
+    def __init__(self, value: Any, done: Callable[[], None]) -> None:
+        self.value = value
+        self._done = done
+        self._left = 1
+
+    def hold(self) -> None:
+        """One more has it."""
+        self._left += 1
+
+    def release(self) -> None:
+        """One has dealt with it."""
+        self._left -= 1
+        if self._left == 0:
+            self._done()
+
+
+class End:
+    """Stands in a queue for the end of the stream."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+class Gauge:
+    """Tells when a consumer of some streams has more than `limit` values not taken, and when none
+    has any more, so that whoever fills them can stop for a while.
+
+    `changed(full)` is called with True for the first one that is too full, with False when each
+    of them has come down to half.
+    """
+
+    __slots__ = ("_changed", "_full", "limit")
+
+    def __init__(self, limit: int, changed: Callable[[bool], None]) -> None:
+        self.limit = limit
+        self._changed = changed
+        self._full = 0
+
+    def filled(self) -> None:
+        """A consumer has more than the limit."""
+        if not self._full:
+            self._changed(True)
+        self._full += 1
+
+    def drained(self) -> None:
+        """It has taken enough, or is gone."""
+        self._full -= 1
+        if not self._full:
+            self._changed(False)
+
+
+_EMPTY: deque[Any] = deque()
+"""Stands for the values of a consumer that had none yet: an empty deque takes 760 bytes."""
+
+
+class Inbox:
+    """What one consumer has not yet taken. The stream holds this, never the consumer itself, so
+    that a consumer which nobody holds any more can take itself off the stream. `items` and `limit`
+    are for a demux, which adds to what is there already without a call."""
+
+    __slots__ = (
+        "_full",
+        "_gauge",
+        "_held",
+        "_killed",
+        "_loop",
+        "_waiter",
+        "id",
+        "items",
+        "limit",
+        "on_removed",
+        "timeout",
+    )
+
+    def __init__(
+        self,
+        id: int,
+        timeout: Timeout,
+        on_removed: Callable[[Inbox], None],
+        gauge: Gauge | None = None,
+    ) -> None:
+        self.id = id
+        self._gauge = gauge
+        self.limit = sys.maxsize if gauge is None else gauge.limit
+        self._full = False
+        self.timeout = seconds(timeout)
+        self.on_removed = on_removed
+        self.items = _EMPTY
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._held: Tracked | None = None
+        self._killed: End | None = None
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def put(self, item: Any) -> None:
+        """Add a value."""
+        if type(item) is Tracked:
+            item.hold()
+        items = self.items
+        if items is _EMPTY:
+            items = self.items = deque()
+        items.append(item)
+        if len(items) > self.limit:
+            self._filled()
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def _filled(self) -> None:
+        if not self._full and self._gauge is not None:
+            self._full = True
+            self._gauge.filled()
+
+    def end(self, value: Any) -> None:
+        """Add the end."""
+        self.put(End(value))
+
+    def kill(self, value: Any) -> None:
+        """Drop everything; the end is all there is."""
+        self.clear()
+        self._killed = End(value)
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    @property
+    def killed(self) -> bool:
+        """Whether it was killed and its consumer has not noticed yet."""
+        return self._killed is not None
+
+    def clear(self) -> None:
+        """Drop everything."""
+        items, self.items = self.items, _EMPTY
+        if self._full:
+            self._drained()
+        for item in items:
+            if type(item) is Tracked:
+                item.release()
+
+    def _drained(self) -> None:
+        self._full = False
+        if self._gauge is not None:
+            self._gauge.drained()
+
+    def settle(self) -> None:
+        """The value taken last has been dealt with."""
+        held, self._held = self._held, None
+        if held is not None:
+            held.release()
+
+    def new_waiter(self) -> asyncio.Future[None]:
+        """What is done when there is something to take."""
+        if self._waiter is not None and not self._waiter.done():
+            raise RuntimeError("Two tasks wait for the same consumer; give each its own")
+        loop = self._loop
+        if loop is None or not loop.is_running():
+            # Asked for each time it would take a system call, getpid(), before Python 3.12.
+            loop = self._loop = asyncio.get_running_loop()
+        return loop.create_future()
+
+    async def take(self, timeout: float | None) -> tuple[Any, bool]:
+        """(value, done) of the next item. Cancelling a wait loses nothing."""
+        if self._held is not None:
+            self.settle()
+        while not self.items and self._killed is None:
+            await self._wait(timeout)
+        if self._killed is not None:
+            end, self._killed = self._killed, None
+            return end.value, True
+        item = self.items.popleft()
+        if self._full and len(self.items) <= self.limit // 2:
+            self._drained()
+        kind = type(item)
+        if kind is End:
+            return item.value, True
+        if kind is Tracked:
+            self._held = item
+            return item.value, False
+        return item, False
+
+    async def _wait(self, timeout: float | None) -> None:
+        self._waiter = self.new_waiter()
+        try:
+            async with asyncio.timeout(timeout):
+                await self._waiter
+        except builtins.TimeoutError:
+            raise TimeoutError("Stream consumer iteration timed out") from None
+        finally:
+            self._waiter = None
+
+
+MARKS = (Tracked, End)
+"""What stands in a queue for something else than a value."""
