@@ -151,8 +151,8 @@ class MiddlewareLine:
         action.on_decided(undecided)
         self.stream.write(action)
 
-    async def decide(self, actions: list[AGAction]) -> Any:
-        """`put` of the one action in the list, which is taken out of it; returns its data.
+    async def decide(self, kind: str, **fields: Any) -> Any:
+        """`put` an action made of these fields; returns its data.
 
         Cancelling it leaves the action undecided.
 
@@ -169,7 +169,7 @@ class MiddlewareLine:
             else:
                 decision.set_exception(blocked)
 
-        self.put(actions.pop(), then)
+        self.put(AGAction(kind, **fields), then)  # Made here, so that nobody else holds it.
         return await decision
 
     def decided(self, undecided: _Undecided, outcome: str, value: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from socketcluster import AGAction, AGServer
 from socketcluster.errors import InvalidActionError, InvalidArgumentsError
 from support import AnswerError, Running, connected, soon, until
+from transports import Refused, dial
 
 
 def made(**options: Any) -> AGServer:
@@ -356,3 +358,146 @@ async def test_middleware_may_call_the_client(make_server: Any, running: Running
         asked = await client.event()
         await client.send({"rid": asked["cid"], "data": "yes"})
         assert await soon(answer) == "yes"
+
+
+def fail(way: str) -> Any:
+    """A middleware function that fails with the first action for which `when` holds."""
+
+    def function(when: Callable[[AGAction], bool]) -> Any:
+        async def failing(stream: Any) -> None:
+            async for action in stream:
+                if not when(action):
+                    action.allow()
+                elif way == "raise":
+                    raise ValueError("oops")
+                elif way == "return":
+                    return
+                elif way == "cancel":
+                    raise asyncio.CancelledError
+                elif way == "block":
+                    action.block()
+                elif way == "block with an error":
+                    action.block(PermissionError("no"))
+                else:
+                    del action
+                    gc.collect()
+
+        return failing
+
+    return function
+
+
+FAILURES = ["raise", "return", "cancel", "drop", "block", "block with an error"]
+ENDED = ("raise", "return", "cancel")
+
+
+@pytest.mark.parametrize("way", FAILURES)
+@pytest.mark.parametrize("kind", ["handshakeWS", "handshakeSC"])
+async def test_every_way_to_fail_in_the_handshake(make_server: Any, kind: str, way: str) -> None:
+    """Guarantee 5: it fails closed."""
+    server = made()
+    server.set_middleware("handshake", fail(way)(lambda action: action.type == kind))
+    await make_server(server)
+    if kind == "handshakeWS":
+        with pytest.raises(Refused) as refused:
+            await soon(dial(server))
+        assert refused.value.status == 401
+    else:
+        async with connected(server, handshake=False) as client:
+            with pytest.raises(AnswerError):
+                await client.handshake()
+            assert (await client.closed())[0] == 4008
+    assert not server.clients
+    await until(lambda: not server.pending_clients)
+
+
+@pytest.mark.parametrize("way", FAILURES)
+@pytest.mark.parametrize("kind", ["message", "transmit", "invoke", "subscribe", "publishIn"])
+async def test_every_way_to_fail_of_what_a_client_sends(
+    make_server: Any, running: Running, kind: str, way: str
+) -> None:
+    """Guarantee 5: it is blocked, answered if it is a call, and holds nothing back."""
+    server = made()
+    data = {"message": "x", "transmit": "x", "invoke": "x", "subscribe": None, "publishIn": "x"}
+    packets: dict[str, tuple[str, Any]] = {
+        "message": ("p", "x"),
+        "transmit": ("r", "x"),
+        "invoke": ("p", "x"),
+        "subscribe": ("#subscribe", {"channel": "bad"}),
+        "publishIn": ("#publish", {"channel": "bad", "data": "x"}),
+    }
+
+    def bad(action: AGAction) -> bool:
+        if action.type == "message":
+            return '"x"' in action.data
+        return action.type == kind and (action.channel == "bad" or action.data == data[kind])
+
+    server.set_middleware("inboundRaw" if kind == "message" else "inbound", fail(way)(bad))
+    await make_server(server)
+    running.procedure(server, "p")
+    published = running.collect(server.exchange.subscribe("bad"))
+    async with connected(server) as client:
+        (socket,) = server.clients.values()
+        received = running.collect(socket.receiver("r"))
+        event, value = packets[kind]
+        if kind in ("message", "transmit"):
+            await client.transmit(event, value)
+        else:
+            with pytest.raises(AnswerError):
+                await client.call(event, value)
+        if kind == "message" and way in ENDED:
+            await client.transmit("p", "fine")  # Nothing more is carried out or answered.
+            await soon(await client.ws.ping())
+        elif way in ENDED:
+            with pytest.raises(AnswerError):
+                await client.call("p", "fine")
+        else:
+            assert await client.call("p", "fine") == "fine"
+        assert received == []
+        assert published == []
+        assert socket.subscriptions() == []
+
+
+@pytest.mark.parametrize("way", FAILURES)
+@pytest.mark.parametrize("where", ["#handshake", "#authenticate"])
+async def test_every_way_to_fail_of_a_log_in(
+    make_server: Any, running: Running, where: str, way: str
+) -> None:
+    """Guarantee 5: the socket has no token, and what it sends later is carried out."""
+    server = made(auth_key="k" * 32)
+    server.set_middleware("inbound", fail(way)(lambda action: action.type == "authenticate"))
+    await make_server(server)
+    running.procedure(server, "p")
+    token = server.auth.sign_token({}, server.signature_key, {})
+    async with connected(server, handshake=False) as client:
+        status = await client.handshake(str(token) if where == "#handshake" else None)
+        if where == "#authenticate":
+            status = await client.call("#authenticate", token)
+        assert status["isAuthenticated"] is False
+        assert status["authError"]
+        (socket,) = server.clients.values()
+        assert socket.auth_state == "unauthenticated"
+        if way in ENDED:
+            with pytest.raises(AnswerError):
+                await client.call("p", "fine")
+        else:
+            assert await client.call("p", "fine") == "fine"
+
+
+@pytest.mark.parametrize("way", FAILURES)
+async def test_every_way_to_fail_of_a_publish_to_a_subscriber(
+    make_server: Any, running: Running, way: str
+) -> None:
+    """Guarantee 5: it is not delivered, and holds nothing back."""
+    server = made()
+    server.set_middleware("outbound", fail(way)(lambda action: action.data == "bad"))
+    await make_server(server)
+    running.procedure(server, "p")
+    async with connected(server) as client:
+        await client.call("#subscribe", {"channel": "c"})
+        for data in ("bad", "fine"):
+            server.exchange.transmit_publish("c", data)
+        if way not in ENDED:
+            assert (await client.event())["data"]["data"] == "fine"
+        assert await client.call("p", "x") == "x"
+        assert client.events.empty()

@@ -90,6 +90,11 @@ class PublishPacket(msgspec.Struct, gc=False):
     cid: int | float | None = None
 
 
+def is_answer(packet: Packet) -> bool:
+    """Whether a packet answers a call."""
+    return packet.event is None and packet.rid is not None
+
+
 RAW_PACKET = Packet()
 """Stands for a message that is valid in the codec and no packet."""
 

@@ -105,17 +105,19 @@ class SocketAuth:
                     self._emit_bad_token(error, info.signed_auth_token)
             raise error
         if socket.server.has_middleware(MIDDLEWARE_INBOUND):
-            action = AGAction(AGAction.AUTHENTICATE, socket=socket)
-            action.signed_auth_token = info.signed_auth_token
-            action.auth_token = info.auth_token
             try:
-                await socket.decide(MIDDLEWARE_INBOUND, [action])
+                await socket.decide(
+                    MIDDLEWARE_INBOUND,
+                    AGAction.AUTHENTICATE,
+                    signed_auth_token=info.signed_auth_token,
+                    auth_token=info.auth_token,
+                )
             except Exception as error:
                 self._clear()
                 if getattr(error, "is_bad_token", False):
                     self._emit_bad_token(error, info.signed_auth_token)
                 raise
-        if socket.state != CLOSED:
+        if not socket.ended:
             assert info.auth_token is not None
             self._set(info.auth_token, info.signed_auth_token)
 

@@ -35,22 +35,24 @@ class DecidingMethods:
 
     def emit_error(self, error: BaseException) -> None: ...
 
-    async def decide(self, type: str, actions: list[AGAction]) -> Any:
-        """Have middleware decide on an action, taken out of the list so that only the middleware
-        function holds it; returns its data.
+    async def decide(self, type: str, kind: str, **fields: Any) -> Any:
+        """Have middleware decide on an action of this socket; returns its data.
+
+        The action is made of `kind` and `fields` on the way, so that only the middleware function
+        holds it: one that it drops is blocked.
 
         Raises:
-            Exception: what the client may know of why it was blocked.
+            Exception: the reason for the client why it was blocked.
         """
         try:
-            return await self._line(type).decide(actions)
+            return await self._line(type).decide(kind, socket=self, **fields)
         except Blocked as blocked:
             self._report(type, blocked)
             raise blocked.for_client from None
 
-    def put_before(self, type: str, actions: list[AGAction], proceed: Proceed) -> Decision:
-        """`decide` without a task; `proceed(error, data)` is called with what the client may
-        know of why the action was blocked, or None and its data."""
+    def put_before(self, type: str, kind: str, proceed: Proceed, **fields: Any) -> Decision:
+        """`decide` without a task. `proceed(error, data)` is called once: with the reason for the
+        client why the action was blocked, or with None and its data."""
         decision = Decision(proceed, self.inbound.fault)
 
         def then(blocked: Blocked | None, data: Any) -> None:
@@ -60,7 +62,7 @@ class DecidingMethods:
                 self._report(type, blocked)
                 decision.made(blocked.for_client, None)
 
-        self._line(type).put(actions.pop(), then)
+        self._line(type).put(AGAction(kind, socket=self, **fields), then)
         return decision
 
     def _report(self, type: str, blocked: Blocked) -> None:
@@ -86,11 +88,11 @@ class DecidingMethods:
 
     def _decide_publish(self, channel: str, payload: bytes, then: Callable[[Any], None]) -> None:
         # Decoded anew for each socket: what one function changes reaches no other.
-        action = AGAction(AGAction.PUBLISH_OUT, socket=self)
-        action.channel = channel
-        action.data = self.server.wire.decode_payload(payload)
-        decision = _PublishDecision(self, channel, action.data, then)
-        self._line(MIDDLEWARE_OUTBOUND).put(action, decision)
+        data = self.server.wire.decode_payload(payload)
+        decision = _PublishDecision(self, channel, data, then)
+        self._line(MIDDLEWARE_OUTBOUND).put(
+            AGAction(AGAction.PUBLISH_OUT, socket=self, channel=channel, data=data), decision
+        )
 
 
 class _PublishDecision:

@@ -44,7 +44,7 @@ Left = Pending | Decision | None
 def dispatch(socket: AGServerSocket, packet: AnyPacket, message: bytes) -> Left:
     """Carry out one packet; None when that is done, else the rest of it."""
     event = packet.event
-    if socket.state != "open":
+    if socket.state != "open" and (socket.last_words is None or event == "#subscribe"):
         return _before_handshake(socket, packet)
     if event is None:
         assert isinstance(packet, Packet)
@@ -121,6 +121,9 @@ def _deliver(socket: AGServerSocket, packet: AnyPacket, data: Any) -> None:
 
 
 def _refuse_unknown(event: str, request: Any) -> None:
+    if request.socket.state == CLOSED:
+        request.sent = True  # It left meanwhile.
+        return
     name = event if len(event) <= 100 else event[:100] + "…"
     request.error(UnknownProcedureError(f"There is no procedure {name!r}"))
 
@@ -128,33 +131,42 @@ def _refuse_unknown(event: str, request: Any) -> None:
 def _user_event_through_middleware(socket: AGServerSocket, packet: AnyPacket) -> Decision:
     assert packet.event is not None
     if packet.cid is None:
-        action = AGAction(AGAction.TRANSMIT, socket=socket, data=packet.data)
-        action.receiver = packet.event
+        kind, name = AGAction.TRANSMIT, {"receiver": packet.event}
     else:
-        action = AGAction(AGAction.INVOKE, socket=socket, data=packet.data)
-        action.procedure = packet.event
-    action.auth_token_expired_error = socket.auth.check_expiry()
-    actions = [action]
-    del action
-    return _through_middleware(socket, packet, actions, lambda data: _deliver(socket, packet, data))
+        kind, name = AGAction.INVOKE, {"procedure": packet.event}
+    return _through_middleware(
+        socket,
+        packet,
+        kind,
+        lambda data: _deliver(socket, packet, data),
+        data=packet.data,
+        **name,
+    )
 
 
 def _through_middleware(
     socket: AGServerSocket,
     packet: AnyPacket,
-    actions: list[AGAction],
+    kind: str,
     accept: Callable[[Any], Pending | None],
+    **fields: Any,
 ) -> Decision:
-    """Go on with `accept(data)` if middleware allows the action."""
+    """Go on with `accept(data)` if middleware allows the action of this kind and these fields."""
 
     def proceed(error: BaseException | None, data: Any) -> Pending | None:
         if error is not None:
             _answer_error(socket, packet, error)
-        elif socket.state != CLOSED:
+        elif not socket.ended:
             return accept(data)
         return None
 
-    return socket.put_before(MIDDLEWARE_INBOUND, actions, proceed)
+    return socket.put_before(
+        MIDDLEWARE_INBOUND,
+        kind,
+        proceed,
+        auth_token_expired_error=socket.auth.check_expiry(),
+        **fields,
+    )
 
 
 # The protocol's own events
@@ -193,9 +205,13 @@ def _publish(socket: AGServerSocket, packet: AnyPacket) -> Left:
         except SocketClusterError as error:
             _refuse(socket, packet, error)
             return None
-        actions = [_channel_action(socket, AGAction.PUBLISH_IN, channel, data)]
         return _through_middleware(
-            socket, packet, actions, lambda data: _accept_publish(socket, packet, channel, data)
+            socket,
+            packet,
+            AGAction.PUBLISH_IN,
+            lambda data: _accept_publish(socket, packet, channel, data),
+            channel=channel,
+            data=data,
         )
     if socket.auth.expires_at is not None:
         socket.auth.check_expiry()
@@ -250,9 +266,13 @@ def _subscribe(socket: AGServerSocket, packet: AnyPacket) -> Left:
     if (channel := _check_channel(socket, packet, channel, "Subscribe")) is None:
         return None
     if MIDDLEWARE_INBOUND in socket.server.middleware:
-        actions = [_channel_action(socket, AGAction.SUBSCRIBE, channel, data)]
         return _through_middleware(
-            socket, packet, actions, lambda data: _accept_subscribe(socket, packet, channel, data)
+            socket,
+            packet,
+            AGAction.SUBSCRIBE,
+            lambda data: _accept_subscribe(socket, packet, channel, data),
+            channel=channel,
+            data=data,
         )
     if socket.auth.expires_at is not None:
         socket.auth.check_expiry()
@@ -262,6 +282,8 @@ def _subscribe(socket: AGServerSocket, packet: AnyPacket) -> Left:
 def _accept_subscribe(
     socket: AGServerSocket, packet: AnyPacket, channel: str, data: Any
 ) -> Pending | None:
+    if socket.state == CLOSED:
+        return None
     if packet.cid is None:  # As the original has it: only a call subscribes.
         socket.write_receiver("#subscribe", data)
         return None
@@ -350,13 +372,6 @@ def _check_channel(
         return channel
     _refuse(socket, packet, error, True)
     return None
-
-
-def _channel_action(socket: AGServerSocket, type: str, channel: str, data: Any) -> AGAction:
-    action = AGAction(type, socket=socket, data=data)
-    action.channel = channel
-    action.auth_token_expired_error = socket.auth.check_expiry()
-    return action
 
 
 def _broker_error(server: Any, error: BaseException) -> BaseException:

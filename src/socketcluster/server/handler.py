@@ -50,6 +50,6 @@ class SocketHandler:
     def connection_lost(self, code: int, reason: str) -> None:
         """See `ConnectionHandler`."""
         if self._socket is not None:
-            self._socket.closed(code, reason or None)
+            self._socket.lost(code, reason or None)
         elif self._line is not None:
             self._line.kill()

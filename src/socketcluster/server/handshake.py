@@ -52,10 +52,9 @@ async def admit(server: AGServer, request: UpgradeRequest) -> MiddlewareLine | N
     function = server.middleware.get(MIDDLEWARE_HANDSHAKE)
     if function is not None:
         line = MiddlewareLine(MIDDLEWARE_HANDSHAKE, function, server.emit_warning)
-        actions = [AGAction(AGAction.HANDSHAKE_WS, request=request)]
         try:
             async with asyncio.timeout(server.handshake_timeout / 1000):
-                await line.decide(actions)
+                await line.decide(AGAction.HANDSHAKE_WS, request=request)
         except Blocked as blocked:
             line.kill()
             if blocked.for_server is not None and server.options.middleware_emit_failures:
@@ -97,12 +96,14 @@ def check_origin(server: AGServer, request: UpgradeRequest) -> None:
 async def shake_hands(socket: AGServerSocket, request: Any) -> None:
     """Carry out '#handshake'."""
     await socket.introduced()
+    if socket.last_words is not None:
+        asyncio.get_running_loop().call_soon(socket.abort_undecided)
     data = request.data if isinstance(request.data, dict) else {}
     signed_token = data.get("authToken")
     if signed_token in ("", 0):
         signed_token = None
     info = await socket.auth.verify(signed_token)
-    if socket.state == CLOSED or not await _allowed(socket, request, info):
+    if socket.ended or not await _allowed(socket, request, info):
         return
     auth_error: BaseException | None = None
     try:
@@ -111,7 +112,7 @@ async def shake_hands(socket: AGServerSocket, request: Any) -> None:
     except Exception as error:
         if signed_token is not None:
             auth_error = error
-    if socket.state == CLOSED:
+    if socket.ended:
         return
     authenticated = socket.auth_state == AUTHENTICATED
     _open(socket, request, auth_error, authenticated)
@@ -126,21 +127,23 @@ async def shake_hands(socket: AGServerSocket, request: Any) -> None:
     )
     if authenticated and socket.auth_state == AUTHENTICATED:
         socket.auth.trigger_events("unauthenticated")
-    if socket.state != CLOSED:
+    if not socket.ended:
         socket.write_procedure("#handshake", request)
 
 
 async def _allowed(socket: AGServerSocket, request: Any, info: Any) -> bool:
     if socket.handshake_line is None:
         return True
-    action = AGAction(AGAction.HANDSHAKE_SC, socket=socket, request=socket.request, data=info)
-    action.signed_auth_token = info.signed_auth_token
-    action.auth_token = info.auth_token
-    action.auth_token_error = info.auth_token_error
-    actions = [action]
-    del action
     try:
-        await socket.decide(MIDDLEWARE_HANDSHAKE, actions)
+        await socket.decide(
+            MIDDLEWARE_HANDSHAKE,
+            AGAction.HANDSHAKE_SC,
+            request=socket.request,
+            data=info,
+            signed_auth_token=info.signed_auth_token,
+            auth_token=info.auth_token,
+            auth_token_error=info.auth_token_error,
+        )
     except Exception as error:
         if socket.state != CLOSED:
             status = getattr(error, "status_code", None)
@@ -151,7 +154,7 @@ async def _allowed(socket: AGServerSocket, request: Any, info: Any) -> bool:
             request.error(error)
             socket.disconnect(status)
         return False
-    return socket.state != CLOSED
+    return not socket.ended
 
 
 def _open(
@@ -166,13 +169,20 @@ def _open(
     if auth_error is not None:
         status["authError"] = dehydrate_error(auth_error)
     socket.opened()
-    request.end(status)
+    _answer(socket, request, status)
     if auth_error is not None and getattr(auth_error, "is_bad_token", False):
         socket.auth.drop_and_tell()
     if socket.server.options.batch_on_handshake:
         socket.batch_for(socket.server.options.milliseconds("batch_on_handshake_duration"))
     if socket.handshake_line is not None:
         socket.handshake_line.close()
+
+
+def _answer(socket: AGServerSocket, request: Any, data: dict[str, Any]) -> None:
+    if socket.state == CLOSED:
+        request.sent = True  # The client left, and its last words are being carried out.
+    else:
+        request.end(data)
 
 
 async def settled(socket: AGServerSocket, *events: tuple[str, Any]) -> None:
@@ -236,22 +246,23 @@ async def authenticate(socket: AGServerSocket, request: Any) -> None:
     old_state = socket.auth_state
     signed_token = request.data
     info = await socket.auth.verify(signed_token)
-    if socket.state == CLOSED:
+    if socket.ended:
         return
     try:
         await socket.auth.accept(info)
     except Exception as error:
-        if socket.state == CLOSED:
+        if socket.ended:
             return
         if getattr(error, "is_bad_token", False):
-            request.error(error)
+            if socket.state != CLOSED:
+                request.error(error)
             socket.auth.drop_and_tell()
         else:
             shown = None if signed_token is None else dehydrate_error(error)
-            request.end({"isAuthenticated": False, "authError": shown})
+            _answer(socket, request, {"isAuthenticated": False, "authError": shown})
     else:
-        if socket.state == CLOSED:
+        if socket.ended:
             return
         socket.auth.trigger_events(old_state)
-        request.end({"isAuthenticated": True, "authError": None})
+        _answer(socket, request, {"isAuthenticated": True, "authError": None})
     socket.write_procedure("#authenticate", request)

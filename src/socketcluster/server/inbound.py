@@ -9,6 +9,7 @@ not read from.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from socketcluster.errors import InvalidMessageError, hydrate_error
@@ -17,6 +18,7 @@ from socketcluster.middleware import MIDDLEWARE_INBOUND_RAW
 from socketcluster.protocol.packets import (
     BinaryMessage,
     Packet,
+    is_answer,
     readable,
 )
 from socketcluster.protocol.state import CLOSE_BEFORE_HANDSHAKE, CONNECTING, OPEN, PINGS
@@ -46,6 +48,7 @@ class Inbound:
         "_line",
         "_malformed",
         "_middleware",
+        "_on_idle",
         "_pong",
         "_socket",
         "_task",
@@ -77,6 +80,7 @@ class Inbound:
         )
         self._malformed = 0
         self._ending = False
+        self._on_idle: Callable[[], None] | None = None
         self.closed = False
         self.received = 0
         self.processed = 0
@@ -97,10 +101,13 @@ class Inbound:
             if pending is not None:
                 self._wait(pending)
         elif self._ending:
-            self._answer_only(message)
+            self._settle_answers(message)
         elif self._line is not None or MIDDLEWARE_INBOUND_RAW in self._middleware:
             if self._line is None:
-                self._line = RawLine(self._socket, self._decided)
+                self._line = RawLine(self._socket, self._decided, self._check_idle)
+            if self.waiting:
+                # Raw middleware still sees it in its turn; its blocking comes too late.
+                self._settle_answers(message)
             self.reading.waits(message)
             self._line.put(message)
         else:
@@ -124,17 +131,28 @@ class Inbound:
             pending = self._process(message)
             if pending is not None:
                 self._wait(pending)
-        # An answer settles a call that may be what the backlog is waiting for.
-        elif not self._answer_only(message):
+        elif not self._settle_answers(message):
             self.reading.waits(message)
             self._gate.put(message)
 
-    def _answer_only(self, message: bytes) -> bool:
+    def _settle_answers(self, message: bytes) -> bool:
+        """Settle the calls of this side that a message answers, ahead of the backlog, which may be
+        waiting for them; whether the message has nothing else."""
         socket = self._socket
-        if socket.calls and socket.state == OPEN and self._wire.is_answer(message):
-            self._process(message)
-            return True
-        return False
+        if not socket.calls or socket.state != OPEN or not self._wire.may_answer(message):
+            return False
+        try:
+            decoded = self._wire.decode(message)
+        except InvalidMessageError:
+            return False
+        packets = decoded if isinstance(decoded, list) else [decoded]
+        answers = [p for p in packets if isinstance(p, Packet) and is_answer(p)]
+        for packet in answers:
+            self.answer(packet)
+        if len(answers) < len(packets):
+            return False
+        self.processed += 1
+        return True
 
     # What has to be waited for holds back what follows
 
@@ -145,6 +163,12 @@ class Inbound:
 
     def _caught_up(self) -> None:
         self._gate = None
+        self._check_idle()
+
+    def _check_idle(self) -> None:
+        if self._on_idle is not None and not self.waiting:
+            on_idle, self._on_idle = self._on_idle, None
+            on_idle()
 
     def _let_through(self, message: bytes) -> None:
         self.reading.waited(message)
@@ -219,13 +243,18 @@ class Inbound:
         self._socket.disconnect(1011)
 
     @property
+    def waiting(self) -> bool:
+        """Whether a message is being carried out or waits for that."""
+        return self._gate is not None or (self._line is not None and self._line.busy)
+
+    @property
     def busy(self) -> bool:
-        """Whether something received is still to be carried out."""
-        return (
-            self._gate is not None
-            or self.unconfirmed > 0
-            or (self._line is not None and self._line.busy)
-        )
+        """`waiting`, or whether the broker has still to answer publishes."""
+        return self.waiting or self.unconfirmed > 0
+
+    def when_idle(self, on_idle: Callable[[], None]) -> None:
+        """Call `on_idle` once when nothing is `waiting` any more. Something must be now."""
+        self._on_idle = on_idle
 
     def malformed(self) -> None:
         """Count a malformed message; the socket that sends too many is closed."""
@@ -260,6 +289,9 @@ class Inbound:
         if self._line is not None:
             self._line.close()
         self.reading.nothing_waits()
+        on_idle, self._on_idle = self._on_idle, None
+        if on_idle is not None:
+            on_idle()
         self.processed = self.received
         task, self._task = self._task, None
         if task is not None and task is not asyncio.current_task():

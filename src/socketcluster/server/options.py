@@ -34,6 +34,7 @@ _DURATIONS = (
     "batch_on_handshake_duration",
     "batch_interval",
     "drain_timeout",
+    "last_words_timeout",
 )
 _LIMITS = (
     "max_payload",
@@ -93,6 +94,8 @@ class ServerOptions:
         max_malformed_messages: a socket that sends more is closed.
         health_probes: answer GET /health/live and /health/ready over HTTP.
         drain_timeout: how long `close()` waits for unanswered calls.
+        last_words_timeout: how long messages received before a client left are still carried out,
+            before 'disconnect'.
 
     Source: AGServer specification, constructor(options).
     """
@@ -138,6 +141,7 @@ class ServerOptions:
     max_malformed_messages: int = 100
     health_probes: bool = True
     drain_timeout: Duration = 10000
+    last_words_timeout: Duration = 5000
 
     def __post_init__(self) -> None:
         for name in _DURATIONS:

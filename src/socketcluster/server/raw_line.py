@@ -17,16 +17,20 @@ if TYPE_CHECKING:
 
 class RawLine:
     """Puts messages before the middleware, one by one. `decided` is called with each message, and
-    with what the middleware made of it, or None if it blocked the message."""
+    with what the middleware made of it, or None if it blocked the message; `on_empty` after the
+    last."""
 
     __slots__ = ("_decided", "_socket", "_turnstile")
 
     def __init__(
-        self, socket: AGServerSocket, decided: Callable[[bytes, bytes | None], None]
+        self,
+        socket: AGServerSocket,
+        decided: Callable[[bytes, bytes | None], None],
+        on_empty: Callable[[], None],
     ) -> None:
         self._socket = socket
         self._decided = decided
-        self._turnstile = Turnstile[bytes](self._let_through, lambda: None)
+        self._turnstile = Turnstile[bytes](self._let_through, on_empty)
 
     @property
     def busy(self) -> bool:
@@ -41,14 +45,13 @@ class RawLine:
         if MIDDLEWARE_INBOUND_RAW not in self._socket.server.middleware:
             self._hand_on(message, message)  # It was removed meanwhile.
             return
-        action = AGAction(AGAction.MESSAGE, socket=self._socket, data=readable(message))
-        actions = [action]
-        del action
 
         def proceed(error: BaseException | None, data: Any) -> None:
             self._hand_on(message, None if error is not None else unreadable(data))
 
-        self._socket.put_before(MIDDLEWARE_INBOUND_RAW, actions, proceed)
+        self._socket.put_before(
+            MIDDLEWARE_INBOUND_RAW, AGAction.MESSAGE, proceed, data=readable(message)
+        )
 
     def _hand_on(self, received: bytes, message: bytes | None) -> None:
         try:

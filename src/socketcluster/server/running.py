@@ -145,7 +145,6 @@ class Running:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + server.options.milliseconds("drain_timeout") / 1000
         while loop.time() < deadline and any(  # noqa: ASYNC110
-            socket.open_requests > 0 or socket.calls or socket.inbound.busy
-            for socket in server.clients.values()
+            socket.busy for socket in server.clients.values()
         ):
             await asyncio.sleep(DRAIN_POLL_SECONDS)

@@ -16,6 +16,7 @@ from socketcluster.errors import (
     SOCKET_PROTOCOL_ERROR_STATUSES,
     SOCKET_PROTOCOL_IGNORE_STATUSES,
     InvalidArgumentsError,
+    ResourceLimitError,
 )
 from socketcluster.events import (
     CloseEvent,
@@ -35,6 +36,7 @@ from socketcluster.server.deciding import DecidingMethods
 from socketcluster.server.faces import AuthMethods, BatchMethods, FigureMethods, StreamMethods
 from socketcluster.server.handshake import finish
 from socketcluster.server.inbound import Inbound
+from socketcluster.server.last_words import LastWords
 from socketcluster.server.listening import SocketListeners
 from socketcluster.server.messaging import MessagingMethods
 from socketcluster.server.outbound import Outbound
@@ -88,6 +90,7 @@ class AGServerSocket(
         "id",
         "inbound",
         "introduction",
+        "last_words",
         "next_ping",
         "open_requests",
         "opened_at",
@@ -97,6 +100,7 @@ class AGServerSocket(
         "server",
         "state",
         "subscribed",
+        "was_opened",
     )
 
     CONNECTING = states.CONNECTING
@@ -120,6 +124,7 @@ class AGServerSocket(
         self.request = request
         self.handshake_line = handshake_line
         self.state: str = states.CONNECTING
+        self.was_opened = False
         self.protocol_version: int = server.options.protocol_version
         self.auth = SocketAuth(self)
         self.subscribed = Subscriptions(self)
@@ -144,6 +149,7 @@ class AGServerSocket(
         self._batch_timer: asyncio.TimerHandle | None = None
         self._settling: asyncio.Future[bool] | None = None
         self.introduction: asyncio.Future[None] | None = None
+        self.last_words: LastWords | None = None
 
     # Leaving
 
@@ -166,6 +172,8 @@ class AGServerSocket(
             self.outbound.flush_now()
             self.closed(code, reason)
             self.connection.close(code, told)
+        elif self.last_words is not None:
+            self.closed(code, reason)
 
     def terminate(self) -> None:
         """Drop the connection without a close frame: code 1006."""
@@ -178,22 +186,63 @@ class AGServerSocket(
             self.closed(1008, f"More than {limit} bytes wait to be sent (max_outbound_buffer)")
             self.connection.abort()
 
-    def closed(self, code: int, reason: str | None) -> None:
-        """The connection is lost or about to be: tell everybody, once."""
+    def lost(self, code: int, reason: str | None) -> None:
+        """The connection is gone. Carry out the messages received before, then close."""
         if self.state == states.CLOSED:
             return
+        if not self.inbound.waiting:
+            self.closed(code, reason)
+            return
+        if self.state == states.OPEN:
+            self.state = states.CLOSED
+            self._silence(code, reason)
+        elif self.introduction is None:
+            # A handshake that needs to wait for nothing is decided in this turn.
+            asyncio.get_running_loop().call_soon(self.abort_undecided)
+        seconds = self.server.options.milliseconds("last_words_timeout") / 1000
+        self.last_words = LastWords(code, reason, seconds, self._last_words_over)
+        self.inbound.when_idle(self.last_words.done)
+
+    def _last_words_over(self, in_time: bool) -> None:
+        words = self.last_words
+        if words is None:
+            return
+        if not in_time:
+            self.emit_error(
+                ResourceLimitError(
+                    f"{self.get_inbound_backpressure()} messages of socket {self.id} were dropped: "
+                    "they were not carried out within last_words_timeout after it left"
+                )
+            )
+        self.closed(words.code, words.reason)
+
+    def _silence(self, code: int, reason: str | None) -> None:
+        """Nothing can be sent any more, and no answer can come."""
+        self.cancel_batching()
+        self.outbound.close()
+        if self.calls is not None:
+            opened = self.was_opened
+            self.calls.abort("disconnect" if opened else "connectAbort", code, reason)
+
+    def closed(self, code: int, reason: str | None) -> None:
+        """The connection is lost or about to be: tell everybody, once."""
+        if self.ended:
+            return
+        words, self.last_words = self.last_words, None
+        if words is not None:
+            words.cancel()
+            code, reason = words.code, words.reason
         reason = reason or SOCKET_PROTOCOL_ERROR_STATUSES.get(code)
-        was, self.state = self.state, states.CLOSED
+        self.state = states.CLOSED
         server = self.server
         server.forget(self)
-        self.cancel_batching()
         self.inbound.close()
         if self.introduction is not None:
             self.introduction.cancel()
-        opened = was == states.OPEN
+        self.cancel_batching()
         if self.calls is not None:
-            self.calls.abort("disconnect" if opened else "connectAbort", code, reason)
-        if opened:
+            self.calls.abort("disconnect" if self.was_opened else "connectAbort", code, reason)
+        if self.was_opened:
             self.emit("disconnect", DisconnectEvent(code, reason))
             server.emit("disconnection", DisconnectionEvent(self, code, reason))
         else:
@@ -258,6 +307,18 @@ class AGServerSocket(
         """Give a call to its procedure; whether there is one."""
         return self._procedures is not None and self._procedures.write(name, request)
 
+    @property
+    def ended(self) -> bool:
+        """Whether it is closed, and nothing that was received is still carried out."""
+        return self.state == states.CLOSED and self.last_words is None
+
+    @property
+    def busy(self) -> bool:
+        """Whether a call is open, either way, or a message is still to be carried out."""
+        if self.inbound.busy:
+            return True
+        return self.state != states.CLOSED and (self.open_requests > 0 or bool(self.calls))
+
     def has_listener(self, name: str) -> bool:
         """Whether anybody listens to an event."""
         return self.get_listener_consumer_count(name) > 0
@@ -276,6 +337,11 @@ class AGServerSocket(
         self.start_batching()
         loop = asyncio.get_running_loop()
         self._batch_timer = loop.call_later(milliseconds / 1000, self.stop_batching)
+
+    def abort_undecided(self) -> None:
+        """Close it if the handshake has not been decided."""
+        if self.last_words is not None and not self.was_opened:
+            self.closed(1006, None)
 
     async def introduced(self) -> None:
         """Wait until everybody has handled the server's 'handshake' event of this socket."""
@@ -296,4 +362,8 @@ class AGServerSocket(
     def opened(self) -> None:
         """The handshake is complete."""
         self.state = states.OPEN
+        self.was_opened = True
         self.server.welcome(self)
+        if self.last_words is not None:  # The connection was lost meanwhile.
+            self.state = states.CLOSED
+            self._silence(self.last_words.code, self.last_words.reason)
