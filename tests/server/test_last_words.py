@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from functools import partial
 from typing import Any
 
 import pytest
@@ -43,9 +44,8 @@ async def slow(stream: Any) -> None:
         action.allow()
 
 
-async def allow(stream: Any) -> None:
-    async for action in stream:
-        action.allow()
+def has_left(socket: AGServerSocket) -> bool:
+    return socket.state == "closed"
 
 
 async def leave(ws: WebSocket, messages: list[Any], way: str) -> None:
@@ -282,7 +282,7 @@ async def test_the_server_ends_last_words(make_server: Any, running: Running, ho
     async def close(stream: Any) -> None:
         async for action in stream:
             seen.append(action.data)
-            await until(lambda: action.socket.state == "closed")
+            await until(partial(has_left, action.socket))
             getattr(action.socket, how)()
             action.allow()
 
@@ -305,7 +305,7 @@ async def test_nothing_can_be_sent_to_a_client_that_left(
 
     async def see(stream: Any) -> None:
         async for action in stream:
-            await until(lambda: action.socket.state == "closed")
+            await until(partial(has_left, action.socket))
             try:
                 await action.socket.invoke("x")
             except BadConnectionError as error:
