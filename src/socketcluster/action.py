@@ -28,7 +28,8 @@ class AGAction(msgspec.Struct, eq=False):
     - `SUBSCRIBE`, `PUBLISH_IN`, `PUBLISH_OUT`: socket, channel, data
     - `AUTHENTICATE`: socket, signed_auth_token, auth_token
 
-    `auth_token_expired_error` is set when the socket's token had expired by then.
+    `auth_token_expired_error` is set when the socket's token had expired by then. `again` is true
+    of a `SUBSCRIBE` by a socket that lost its token or got another user's: may it stay subscribed?
 
     It is a msgspec.Struct because one is made for every message that passes middleware.
 
@@ -56,6 +57,7 @@ class AGAction(msgspec.Struct, eq=False):
     auth_token: dict[str, Any] | None = None
     auth_token_error: BaseException | None = None
     auth_token_expired_error: BaseException | None = None
+    again: bool = False
     outcome: str | None = None
     _decided: Callable[[str, Any], None] | None = None
 

@@ -433,3 +433,13 @@ async def test_what_could_not_be_delivered_is_not_acknowledged(make_server: Any,
         assert (await reader.event())["data"]["data"] == "next"
         if answer.done():
             assert isinstance(answer.exception(), AnswerError)
+
+
+@pytest.mark.parametrize("event", ["#subscribe", "#publish"])
+async def test_a_channel_without_a_name_is_refused(make_server: Any, event: str) -> None:
+    server = await make_server()
+    async with connected(server) as client:
+        with pytest.raises(AnswerError, match="channel name was malformatted: it is empty"):
+            await client.call(event, {"channel": "", "data": 1})
+        (socket,) = server.clients.values()
+        assert socket.channel_subscriptions_count == 0

@@ -13,6 +13,8 @@ from typing import Any
 
 import msgspec
 
+from socketcluster.errors import InvalidRequestError
+
 
 class BinaryMessage(bytes):
     """A message that came in a binary frame; plain bytes stand for text as UTF-8."""
@@ -115,3 +117,28 @@ def packet_from(value: Any) -> Packet:
         rid=_number(value.get("rid")),
         error=value.get("error"),
     )
+
+
+def channel_and_data(data: Any) -> tuple[Any, Any]:
+    """The channel and the data that '#publish' and '#subscribe' carry."""
+    if isinstance(data, Publication):
+        return data.channel, data.data
+    if isinstance(data, dict):
+        return data.get("channel"), data.get("data")
+    return None, None
+
+
+def checked_channel(channel: Any, what: str, max_length: int) -> str:
+    """A peer's channel name; `what` it is for begins the error.
+
+    Raises:
+        InvalidRequestError: it is no text, empty, or too long.
+    """
+    problem = f"{what} channel name was malformatted"
+    if not isinstance(channel, str):
+        raise InvalidRequestError(problem)
+    if not channel:
+        raise InvalidRequestError(f"{problem}: it is empty")
+    if len(channel) > max_length:
+        raise InvalidRequestError(f"{problem}: it is longer than {max_length} characters")
+    return channel

@@ -1,8 +1,8 @@
 """Who a socket is: its token, how it gets one, how it loses it.
 
 A socket counts as authenticated only after its token was verified, or signed, and middleware
-allowed it. An expired token is taken away by a timer, and with it the channels that were
-subscribed to under it.
+allowed it. An expired token is taken away by a timer. When a socket loses its token, or gets
+somebody else's, middleware decides again on its channels.
 """
 
 from __future__ import annotations
@@ -47,6 +47,10 @@ if TYPE_CHECKING:
     from socketcluster.server.socket import AGServerSocket
 
 
+_RENEWED = frozenset({"exp", "iat", "nbf", "jti"})
+"""Claims that differ from one token of a user to the next."""
+
+
 @dataclass(frozen=True, slots=True)
 class AuthInfo:
     """What the verification of a client's token found; `action.data` of HANDSHAKE_SC."""
@@ -58,9 +62,13 @@ class AuthInfo:
 
 
 class SocketAuth:
-    """The authentication of one socket."""
+    """The authentication of one socket.
 
-    __slots__ = ("expires_at", "signed_token", "socket", "state", "token")
+    Attributes:
+        losses: how often it has lost its identity.
+    """
+
+    __slots__ = ("expires_at", "losses", "signed_token", "socket", "state", "token")
 
     def __init__(self, socket: AGServerSocket) -> None:
         self.socket = socket
@@ -68,6 +76,7 @@ class SocketAuth:
         self.token: dict[str, Any] | None = None
         self.signed_token: str | None = None
         self.expires_at: float | None = None
+        self.losses = 0
 
     # What a client shows
 
@@ -206,27 +215,36 @@ class SocketAuth:
         self.socket.transmit_any_state("#removeAuthToken")
 
     def check_expiry(self) -> AuthTokenExpiredError | None:
-        """Take an expired token away, and the channels subscribed to while it was good."""
+        """Take an expired token away; returns what middleware is told of it."""
         if self.expires_at is None or time.time() <= self.expires_at:
             return None
         expired = AuthTokenExpiredError("The socket auth token has expired", self.expires_at)
         self.drop_and_tell()
-        self.socket.kick_out_authenticated("The socket auth token has expired")
         return expired
 
     # State
 
     def _set(self, claims: dict[str, Any], signed_token: str) -> None:
+        lost = self.token is not None and _identity(self.token) != _identity(claims)
         self.state = AUTHENTICATED
         self.token = claims
         self.signed_token = signed_token
         expiry = claims.get("exp")
         usable = isinstance(expiry, int | float) and not is_expired({"exp": expiry}, float("-inf"))
         self.expires_at = float(expiry) if usable and expiry is not None else None
+        if lost:
+            self._lost()
 
     def _clear(self) -> None:
+        lost = self.token is not None
         self.state = UNAUTHENTICATED
         self.token = self.signed_token = self.expires_at = None
+        if lost:
+            self._lost()
+
+    def _lost(self) -> None:
+        self.losses += 1
+        self.socket.subscribed.reauthorize()
 
     def trigger_events(self, old_state: str) -> None:
         """Tell listeners that the socket is authenticated."""
@@ -241,3 +259,7 @@ class SocketAuth:
             )
         socket.emit("authenticate", AuthenticateEvent(token))
         socket.server.emit("authentication", AuthenticationEvent(socket, token))
+
+
+def _identity(claims: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in claims.items() if name not in _RENEWED}

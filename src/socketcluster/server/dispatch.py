@@ -10,8 +10,6 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from socketcluster.action import AGAction
 from socketcluster.errors import (
     BrokerError,
@@ -24,11 +22,17 @@ from socketcluster.errors import (
 )
 from socketcluster.events import RawEvent
 from socketcluster.middleware import MIDDLEWARE_INBOUND
-from socketcluster.protocol.packets import Packet, Publication, PublishPacket, Unparsed, readable
-from socketcluster.protocol.state import CLOSE_HANDSHAKE_REJECTED, CLOSED, CONNECTING
-from socketcluster.request import AGRequest
+from socketcluster.protocol.packets import (
+    Packet,
+    Unparsed,
+    channel_and_data,
+    checked_channel,
+    readable,
+)
+from socketcluster.protocol.state import CLOSE_HANDSHAKE_REJECTED, CLOSED
 from socketcluster.server.decision import Decision, Pending
 from socketcluster.server.handshake import authenticate, shake_hands
+from socketcluster.server.replies import AnyPacket, acknowledge, answer_error, parsed, refuse
 
 if TYPE_CHECKING:
     from socketcluster.server.socket import AGServerSocket
@@ -36,7 +40,6 @@ if TYPE_CHECKING:
 MAX_UNCONFIRMED_PUBLISHES = 1000
 """Publishes of one socket that the broker has not answered; more wait for it."""
 
-AnyPacket = Packet | PublishPacket
 Left = Pending | Decision | None
 """What is left of a packet to await."""
 
@@ -60,7 +63,7 @@ def dispatch(socket: AGServerSocket, packet: AnyPacket, message: bytes) -> Left:
         try:
             packet.data = packet.data.parse()
         except InvalidMessageError as error:
-            _refuse(socket, packet, error, True)
+            refuse(socket, packet, error, True)
             return None
     if MIDDLEWARE_INBOUND in socket.server.middleware:
         return _user_event_through_middleware(socket, packet)
@@ -90,7 +93,7 @@ def _before_handshake(socket: AGServerSocket, packet: AnyPacket) -> Pending | No
         return shake_hands(socket, _request(socket, packet))
     if not socket.server.options.strict_handshake and packet.cid is not None:
         error = InvalidRequestError("Cannot handle a call before the handshake is complete")
-        _refuse(socket, packet, error)
+        refuse(socket, packet, error)
     else:
         socket.inbound.reject_before_handshake()
     return None
@@ -101,10 +104,6 @@ def _request(socket: AGServerSocket, packet: AnyPacket) -> Any:
     request = socket.server.make_request(socket, packet.cid, packet.event, packet.data)
     socket.open_requests += 1
     return request
-
-
-def _parsed(socket: AGServerSocket, data: Any) -> Any:
-    return socket.server.wire.decode_payload(bytes(data)) if type(data) is msgspec.Raw else data
 
 
 def _deliver(socket: AGServerSocket, packet: AnyPacket, data: Any) -> None:
@@ -155,7 +154,7 @@ def _through_middleware(
 
     def proceed(error: BaseException | None, data: Any) -> Pending | None:
         if error is not None:
-            _answer_error(socket, packet, error)
+            answer_error(socket, packet, error)
         elif not socket.ended:
             return accept(data)
         return None
@@ -173,7 +172,7 @@ def _through_middleware(
 
 
 def _handshake_again(socket: AGServerSocket, packet: AnyPacket) -> None:
-    _refuse(socket, packet, InvalidRequestError("The handshake has already been completed"))
+    refuse(socket, packet, InvalidRequestError("The handshake has already been completed"))
     socket.inbound.malformed()
 
 
@@ -194,16 +193,16 @@ def _remove_auth_token(socket: AGServerSocket, packet: AnyPacket) -> None:
 
 def _publish(socket: AGServerSocket, packet: AnyPacket) -> Left:
     if not socket.server.options.allow_client_publish:
-        _refuse(socket, packet, InvalidRequestError("Client publish feature is disabled"))
+        refuse(socket, packet, InvalidRequestError("Client publish feature is disabled"))
         return None
-    channel, data = _channel_and_data(packet.data)
+    channel, data = channel_and_data(packet.data)
     if (channel := _check_channel(socket, packet, channel, "Publish")) is None:
         return None
     if MIDDLEWARE_INBOUND in socket.server.middleware:
         try:
-            data = _parsed(socket, data)
+            data = parsed(socket, data)
         except SocketClusterError as error:
-            _refuse(socket, packet, error)
+            refuse(socket, packet, error)
             return None
         return _through_middleware(
             socket,
@@ -225,10 +224,10 @@ def _accept_publish(
     try:
         accepted = server.exchange.publish_payload(channel, server.wire.encode_payload(data))
     except Exception as error:
-        _refuse(socket, packet, _broker_error(server, error))
+        refuse(socket, packet, _broker_error(server, error))
         return None
     if accepted is None:
-        _acknowledge(socket, packet, {"channel": channel, "data": data})
+        acknowledge(socket, packet, {"channel": channel, "data": data})
         return None
     # Answered when the broker has it; what follows is not held up, for the broker keeps the order.
     # It goes out even if the client leaves meanwhile.
@@ -252,9 +251,9 @@ def _published(
         return
     error = confirmed.exception()
     if error is not None:
-        _refuse(socket, packet, _broker_error(socket.server, error))
+        refuse(socket, packet, _broker_error(socket.server, error))
     elif socket.state != CLOSED:
-        _acknowledge(socket, packet, {"channel": channel, "data": data})
+        acknowledge(socket, packet, {"channel": channel, "data": data})
 
 
 async def _settled(future: asyncio.Future[None]) -> None:
@@ -262,25 +261,32 @@ async def _settled(future: asyncio.Future[None]) -> None:
 
 
 def _subscribe(socket: AGServerSocket, packet: AnyPacket) -> Left:
-    channel, data = _channel_and_data(packet.data)
+    channel, data = channel_and_data(packet.data)
     if (channel := _check_channel(socket, packet, channel, "Subscribe")) is None:
         return None
+    try:  # Before middleware, which may change it.
+        kept = None if data is None else socket.server.wire.encode_payload(data)
+    except SocketClusterError as error:
+        refuse(socket, packet, error)
+        return None
     if MIDDLEWARE_INBOUND in socket.server.middleware:
+        losses = socket.auth.losses
+
+        def accept(data: Any) -> Pending | None:
+            left = _accept_subscribe(socket, packet, channel, data, kept)
+            socket.subscribed.reauthorize_since(losses, channel)
+            return left
+
         return _through_middleware(
-            socket,
-            packet,
-            AGAction.SUBSCRIBE,
-            lambda data: _accept_subscribe(socket, packet, channel, data),
-            channel=channel,
-            data=data,
+            socket, packet, AGAction.SUBSCRIBE, accept, channel=channel, data=data
         )
     if socket.auth.expires_at is not None:
         socket.auth.check_expiry()
-    return _accept_subscribe(socket, packet, channel, data)
+    return _accept_subscribe(socket, packet, channel, data, kept)
 
 
 def _accept_subscribe(
-    socket: AGServerSocket, packet: AnyPacket, channel: str, data: Any
+    socket: AGServerSocket, packet: AnyPacket, channel: str, data: Any, kept: bytes | None
 ) -> Pending | None:
     if socket.state == CLOSED:
         return None
@@ -292,13 +298,13 @@ def _accept_subscribe(
     if data is not None or "data" in options:
         options["data"] = data
     try:
-        pending = socket.subscribed.subscribe(channel, options)
+        pending = socket.subscribed.subscribe(channel, options, kept)
     except SocketClusterError as error:
-        _refuse(socket, packet, error)
+        refuse(socket, packet, error)
         return None
     if pending is not None:
         return _subscribe_later(socket, packet, channel, options, pending)
-    _acknowledge(socket, packet, {"channel": channel, **options})
+    acknowledge(socket, packet, {"channel": channel, **options})
     return None
 
 
@@ -313,17 +319,13 @@ async def _subscribe_later(
         await pending
     except SocketClusterError as error:
         if socket.state != CLOSED:
-            _refuse(socket, packet, error)
+            refuse(socket, packet, error)
         return
-    _acknowledge(socket, packet, {"channel": channel, **options})
+    acknowledge(socket, packet, {"channel": channel, **options})
 
 
 def _unsubscribe(socket: AGServerSocket, packet: AnyPacket) -> None:
-    channel = packet.data
-    if not isinstance(channel, str):
-        _refuse(
-            socket, packet, InvalidRequestError("Unsubscribe channel name was malformatted"), True
-        )
+    if (channel := _check_channel(socket, packet, packet.data, "Unsubscribe")) is None:
         return
     socket.auth.check_expiry()
     try:
@@ -332,9 +334,9 @@ def _unsubscribe(socket: AGServerSocket, packet: AnyPacket) -> None:
         failure = BrokerError(
             f"Failed to unsubscribe socket from the {channel} channel - {named(error)}"
         )
-        _refuse(socket, packet, failure)
+        refuse(socket, packet, failure)
         return
-    _acknowledge(socket, packet, channel)
+    acknowledge(socket, packet, channel)
 
 
 _SYSTEM: dict[str, Callable[[AGServerSocket, AnyPacket], Left]] = {
@@ -350,28 +352,14 @@ _SYSTEM: dict[str, Callable[[AGServerSocket, AnyPacket], Left]] = {
 # Parts of them
 
 
-def _channel_and_data(data: Any) -> tuple[Any, Any]:
-    if isinstance(data, Publication):
-        return data.channel, data.data
-    if isinstance(data, dict):
-        return data.get("channel"), data.get("data")
-    return None, None
-
-
 def _check_channel(
     socket: AGServerSocket, packet: AnyPacket, channel: Any, what: str
 ) -> str | None:
-    if not isinstance(channel, str):
-        error = InvalidRequestError(f"{what} channel name was malformatted")
-    elif len(channel) > socket.server.options.max_channel_name_length:
-        error = InvalidRequestError(
-            f"{what} channel name was malformatted: it is longer than "
-            f"{socket.server.options.max_channel_name_length} characters"
-        )
-    else:
-        return channel
-    _refuse(socket, packet, error, True)
-    return None
+    try:
+        return checked_channel(channel, what, socket.server.options.max_channel_name_length)
+    except InvalidRequestError as error:
+        refuse(socket, packet, error, True)
+        return None
 
 
 def _broker_error(server: Any, error: BaseException) -> BaseException:
@@ -379,36 +367,3 @@ def _broker_error(server: Any, error: BaseException) -> BaseException:
         return error
     server.report_fault(error)
     return BrokerError("The broker failed to accept the publish")
-
-
-def _acknowledge(socket: AGServerSocket, packet: AnyPacket, data: Any) -> None:
-    """Answer a call of the protocol's own, and show it to whoever watches for it."""
-    assert packet.event is not None
-    if packet.cid is None:
-        if packet.event == "#publish" and socket.has_receivers:
-            data = _parsed(socket, data["data"])
-        socket.write_receiver(packet.event, data)
-        return
-    socket.respond_ok(packet.cid)
-    if socket.has_procedures:
-        if packet.event == "#publish":
-            data = {**data, "data": _parsed(socket, data["data"])}
-        request = AGRequest(socket, packet.cid, packet.event, data)
-        request.sent = True
-        socket.write_procedure(packet.event, request)
-
-
-def _answer_error(socket: AGServerSocket, packet: AnyPacket, error: BaseException) -> None:
-    """Answer a call with an error that was reported already."""
-    if packet.cid is not None and socket.state != CLOSED:
-        socket.respond_error(packet.cid, error)
-
-
-def _refuse(
-    socket: AGServerSocket, packet: AnyPacket, error: BaseException, malformed: bool = False
-) -> None:
-    """Report an error, and answer a call with it."""
-    socket.emit_error(error)
-    _answer_error(socket, packet, error)
-    if malformed and socket.state != CONNECTING:
-        socket.inbound.malformed()

@@ -6,7 +6,8 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from socketcluster.errors import ResourceLimitError
-from socketcluster.server.dispatch import AnyPacket, Left, dispatch
+from socketcluster.server.dispatch import Left, dispatch
+from socketcluster.server.replies import AnyPacket
 
 if TYPE_CHECKING:
     from socketcluster.server.socket import AGServerSocket
@@ -31,7 +32,7 @@ def dispatch_batch(socket: AGServerSocket, packets: list[AnyPacket], message: by
         if socket.inbound.closed:
             return None
         left = dispatch(socket, packet, message)
-        if left is not None:
+        if left is not None or socket.subscribed.reauthorization is not None:
             return _rest(socket, left, packets, index + 1, message)
     return None
 
@@ -42,6 +43,8 @@ async def _rest(
     if left is not None:
         await left
     for index in range(start, len(packets)):
+        if socket.subscribed.reauthorization is not None:
+            await socket.subscribed.reauthorization.finished()
         if socket.inbound.closed:
             return
         left = dispatch(socket, packets[index], message)

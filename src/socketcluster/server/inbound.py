@@ -156,9 +156,21 @@ class Inbound:
 
     # What has to be waited for holds back what follows
 
-    def _wait(self, pending: Pending | Decision) -> None:
-        self._gate = Turnstile(self._let_through, self._caught_up)
+    def hold(self) -> None:
+        """Have the messages that come later wait until `release`."""
+        if self.closed:
+            return
+        if self._gate is None:
+            self._gate = Turnstile(self._let_through, self._caught_up)
         self._gate.hold()
+
+    def release(self) -> None:
+        """One that held the later messages back is done."""
+        if self._gate is not None:
+            self._gate.next()
+
+    def _wait(self, pending: Pending | Decision) -> None:
+        self.hold()
         self._follow(pending)
 
     def _caught_up(self) -> None:
@@ -176,7 +188,7 @@ class Inbound:
         if pending is not None:
             self._follow(pending)
         else:
-            self._dealt_with()
+            self.release()
 
     def _follow(self, pending: Pending | Decision) -> None:
         if isinstance(pending, Decision):
@@ -188,7 +200,7 @@ class Inbound:
         if rest is not None:
             self._task = asyncio.ensure_future(self._run(rest))
         else:
-            self._dealt_with()
+            self.release()
 
     async def _run(self, pending: Pending) -> None:
         try:
@@ -198,11 +210,7 @@ class Inbound:
         except Exception as error:
             self.fault(error)
         self._task = None
-        self._dealt_with()
-
-    def _dealt_with(self) -> None:
-        if self._gate is not None:
-            self._gate.next()
+        self.release()
 
     def _process(self, message: bytes) -> Left:
         """Carry out a message; None when that is done, else the rest of it. It never raises."""

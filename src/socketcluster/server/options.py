@@ -40,6 +40,7 @@ _LIMITS = (
     "max_payload",
     "max_batch_items",
     "max_channel_name_length",
+    "max_subscription_data",
     "max_pending_clients",
     "max_inbound_backlog",
     "max_inbound_backlog_bytes",
@@ -84,6 +85,8 @@ class ServerOptions:
         max_payload: bytes of one message, after inflating too.
         max_batch_items: packets in one batch.
         max_channel_name_length: characters.
+        max_subscription_data: bytes of the data given with a socket's subscriptions, which is kept
+            for middleware that is asked again; a subscription past it is refused.
         max_pending_clients: sockets in the handshake phase; more are refused with 503.
         max_inbound_backlog: messages of a socket that wait, for middleware or in one loop over
             its streams, before it is no longer read from.
@@ -133,6 +136,7 @@ class ServerOptions:
     max_payload: int = 1024 * 1024
     max_batch_items: int = 1000
     max_channel_name_length: int = 255
+    max_subscription_data: int = 1024 * 1024
     max_pending_clients: int = 10_000
     max_inbound_backlog: int = 1000
     max_inbound_backlog_bytes: int = 4 * 1024 * 1024

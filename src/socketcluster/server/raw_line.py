@@ -35,7 +35,7 @@ class RawLine:
     @property
     def busy(self) -> bool:
         """Whether a message is before the middleware, or waits for that."""
-        return self._turnstile.busy
+        return self._turnstile.busy > 0
 
     def put(self, message: bytes) -> None:
         """A message came in."""

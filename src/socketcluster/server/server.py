@@ -32,6 +32,7 @@ from socketcluster.request import AGRequest
 from socketcluster.server.app import ServerApp
 from socketcluster.server.endpoint import ServerEndpoint
 from socketcluster.server.options import ServerOptions
+from socketcluster.server.reauthorization import ReauthorizationPace
 from socketcluster.server.running import Background, Running
 from socketcluster.server.socket import AGServerSocket
 from socketcluster.server.supervision import Supervision
@@ -100,6 +101,7 @@ class AGServer(Supervision):
             [float(d) for d in (self.ping_interval, self.ping_timeout, self.handshake_timeout)],
             self.tick,
         )
+        self.reauthorization_pace = ReauthorizationPace()
         self.make_request: Callable[..., Any] = opts.request_creator or AGRequest
         self.flusher = Flusher()
         self.running = Running(self)

@@ -252,7 +252,7 @@ class AGServerSocket(
         server.emit("closure", ClosureEvent(self, code, reason))
         if code not in SOCKET_PROTOCOL_IGNORE_STATUSES:
             self.emit_error(states.close_error(code, reason))
-        self.subscribed.unsubscribe_all()
+        self.subscribed.leave_all()
         self.outbound.close()
         self.emit("end", EndEvent())
         # After those who wait for these events have been woken.

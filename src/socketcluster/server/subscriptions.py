@@ -1,4 +1,4 @@
-"""The channels of one socket."""
+"""The channels of one socket, and whether it may keep them when it has lost its identity."""
 
 from __future__ import annotations
 
@@ -6,35 +6,54 @@ import asyncio
 from collections.abc import Awaitable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from socketcluster.errors import BadConnectionError, BrokerError, InvalidActionError, named
+from socketcluster.action import AGAction
+from socketcluster.errors import (
+    BadConnectionError,
+    BrokerError,
+    InvalidActionError,
+    ResourceLimitError,
+    SocketClusterError,
+    named,
+)
 from socketcluster.events import (
     SubscribeEvent,
     SubscriptionEvent,
     UnsubscribeEvent,
     UnsubscriptionEvent,
 )
-from socketcluster.protocol.state import AUTHENTICATED, CLOSED, PENDING, SUBSCRIBED
+from socketcluster.middleware import MIDDLEWARE_INBOUND
+from socketcluster.protocol.state import CLOSED, PENDING, SUBSCRIBED
+from socketcluster.server.reauthorization import Answer, Reauthorization
 
 if TYPE_CHECKING:
     from socketcluster.server.socket import AGServerSocket
 
 
 class Subscriptions:
-    """Subscribes one socket to channels; a pending subscription counts towards the limit."""
+    """Subscribes one socket to channels; a pending subscription counts towards the limit.
 
-    __slots__ = ("_authenticated", "_socket", "channels")
+    Attributes:
+        channels: the state of each, 'pending' or 'subscribed'.
+        reauthorization: middleware is deciding again on some of them.
+    """
+
+    __slots__ = ("_data", "_data_size", "_socket", "channels", "reauthorization")
 
     def __init__(self, socket: AGServerSocket) -> None:
         self._socket = socket
         self.channels: dict[str, str] = {}
-        # Those made under a token: they end with it.
-        self._authenticated: set[str] | None = None
+        self._data: dict[str, bytes] | None = None  # As encoded: bounded, and nobody changes it.
+        self._data_size = 0
+        self.reauthorization: Reauthorization | None = None
 
-    def subscribe(self, channel: str, options: dict[str, Any]) -> Awaitable[None] | None:
-        """Subscribe; None means that it is done. A second subscription changes nothing.
+    def subscribe(
+        self, channel: str, options: dict[str, Any], data: bytes | None = None
+    ) -> Awaitable[None] | None:
+        """Subscribe; None means that it is done. Of a second subscription only `data` counts: what
+        the client gave, encoded, kept for middleware that is asked again.
 
         Raises:
-            BrokerError: the limit is reached or the broker refused.
+            BrokerError: a limit is reached or the broker refused.
         """
         socket = self._socket
         if channel not in self.channels:
@@ -44,13 +63,14 @@ class Subscriptions:
                     f"Socket {socket.id} tried to exceed the channel subscription limit of {limit}"
                 )
                 raise _failed(channel, reason) from reason
+        self._keep(channel, data)
         known = self.channels.get(channel)
         if known is None:
             self.channels[channel] = PENDING
         try:
             pending = socket.server.exchange.subscribe_socket(socket.outbound, channel)
         except Exception as error:
-            self.channels.pop(channel, None)
+            self._forget(channel)
             raise _failed(channel, error) from error
         if pending is None:
             self._subscribed(channel, options)
@@ -63,10 +83,10 @@ class Subscriptions:
         try:
             await pending
         except Exception as error:
-            self.channels.pop(channel, None)
+            self._forget(channel)
             raise _failed(channel, error) from error
         except asyncio.CancelledError:
-            self.channels.pop(channel, None)
+            self._forget(channel)
             raise
         if self._socket.state == CLOSED or channel not in self.channels:
             self._socket.server.exchange.unsubscribe_socket(self._socket.outbound, channel)
@@ -78,9 +98,6 @@ class Subscriptions:
     def _subscribed(self, channel: str, options: dict[str, Any]) -> None:
         socket = self._socket
         self.channels[channel] = SUBSCRIBED
-        if socket.auth_state == AUTHENTICATED:
-            self._authenticated = self._authenticated or set()
-            self._authenticated.add(channel)
         socket.emit("subscribe", SubscribeEvent(channel, options))
         socket.server.emit("subscription", SubscriptionEvent(socket, channel, options))
 
@@ -96,22 +113,98 @@ class Subscriptions:
                 f"Socket {socket.id} tried to unsubscribe from a channel which it is "
                 "not subscribed to"
             )
-        was = self.channels.pop(channel)
-        if self._authenticated is not None:
-            self._authenticated.discard(channel)
+        was = self._forget(channel)
         socket.server.exchange.unsubscribe_socket(socket.outbound, channel)
         if was == SUBSCRIBED:
             socket.emit("unsubscribe", UnsubscribeEvent(channel))
             socket.server.emit("unsubscription", UnsubscriptionEvent(socket, channel))
 
-    def unsubscribe_all(self) -> None:
-        """Unsubscribe from all channels."""
+    def leave_all(self) -> None:
+        """The socket is gone: unsubscribe from all channels."""
+        if self.reauthorization is not None:
+            self.reauthorization.cancel()
+            self.reauthorization = None
         for channel in list(self.channels):
             self.unsubscribe(channel)
 
-    def made_under_token(self) -> list[str]:
-        """The channels subscribed to while the socket was authenticated."""
-        return [channel for channel in self.channels if channel in (self._authenticated or ())]
+    def _keep(self, channel: str, data: bytes | None) -> None:
+        kept = self._data or {}
+        limit = self._socket.server.options.max_subscription_data
+        size = self._data_size - len(kept.get(channel, b"")) + len(data or b"")
+        if size > limit:
+            reason = ResourceLimitError(
+                f"The data of the socket's subscriptions exceeds {limit} bytes "
+                "(max_subscription_data)"
+            )
+            raise _failed(channel, reason) from reason
+        self._data_size = size
+        if data is not None:
+            kept[channel] = data
+            self._data = kept
+        else:
+            kept.pop(channel, None)
+
+    def _forget(self, channel: str) -> str | None:
+        if self._data is not None:
+            self._data_size -= len(self._data.pop(channel, b""))
+        return self.channels.pop(channel, None)
+
+    # Asking middleware again
+
+    def reauthorize(self, channels: Iterable[str] | None = None) -> None:
+        """Have SUBSCRIBE middleware decide again on channels, or on all: the socket is somebody
+        else now, or nobody. Its later messages wait for that. Without middleware it stays."""
+        socket = self._socket
+        channels = list(self.channels if channels is None else channels)
+        if not channels or socket.state == CLOSED or not self._has_middleware:
+            return
+        if self.reauthorization is None:
+            socket.inbound.hold()
+            self.reauthorization = Reauthorization(
+                self, socket.server.reauthorization_pace, socket.server.ack_timeout / 1000
+            )
+        self.reauthorization.add(channels)
+
+    def reauthorize_since(self, losses: int, channel: str) -> None:
+        """`reauthorize` a channel if the socket lost an identity after so many losses: middleware
+        may have decided on the former one."""
+        if losses != self._socket.auth.losses and channel in self.channels:
+            self.reauthorize([channel])
+
+    @property
+    def _has_middleware(self) -> bool:
+        return MIDDLEWARE_INBOUND in self._socket.server.middleware
+
+    def ask_again(self, channel: str, answer: Answer) -> None:
+        """See `ReauthorizedSocket`."""
+        if channel not in self.channels or not self._has_middleware:
+            answer(None)
+            return
+        socket = self._socket
+        try:
+            kept = None if self._data is None else self._data.get(channel)
+            data = None if kept is None else socket.server.wire.decode_payload(kept)
+        except SocketClusterError as error:  # The codec is another one now.
+            answer(error)
+            return
+        socket.put_before(
+            MIDDLEWARE_INBOUND,
+            AGAction.SUBSCRIBE,
+            lambda error, _: answer(error),
+            channel=channel,
+            data=data,
+            again=True,
+        )
+
+    def expel(self, channel: str, reason: str) -> None:
+        """See `ReauthorizedSocket`."""
+        if channel in self.channels and self._socket.state != CLOSED:
+            self._socket.kick_out_of(channel, reason)
+
+    def reauthorized(self) -> None:
+        """See `ReauthorizedSocket`."""
+        self.reauthorization = None
+        self._socket.inbound.release()
 
     def names(self) -> list[str]:
         """The channels subscribed to, pending ones left out."""
@@ -142,21 +235,21 @@ class SubscriptionMethods:
         failure: InvalidActionError | None = None
         for name in channels:
             try:
-                self._kick_out(name, message)
+                self.kick_out_of(name, message)
             except InvalidActionError as error:
                 failure = failure or error
         if failure is not None:
             raise failure
 
-    def _kick_out(self, channel: str, message: str | None) -> None:
+    def kick_out_of(self, channel: str, message: str | None) -> None:
+        """`kick_out` of one channel, at once.
+
+        Raises:
+            InvalidActionError: it is not subscribed to it.
+        """
         data = {"channel": channel} if message is None else {"channel": channel, "message": message}
         self.transmit("#kickOut", data)
         self.subscribed.unsubscribe(channel)
-
-    def kick_out_authenticated(self, message: str) -> None:
-        """Kick it out of the channels that it subscribed to while it had a token."""
-        for channel in self.subscribed.made_under_token():
-            self._kick_out(channel, message)
 
     @property
     def channel_subscriptions(self) -> dict[str, bool]:

@@ -29,7 +29,7 @@ class Turnstile(Generic[T]):
         self._waiting: deque[T] | None = None  # Most of the time nothing has to wait.
         self._walking = False
         self._passed = 0
-        self.busy = False
+        self.busy = 0  # How many are on their way through: more than one only by `hold`.
 
     def put(self, item: T) -> None:
         """Let an item through when it is its turn."""
@@ -40,28 +40,29 @@ class Turnstile(Generic[T]):
             self._walk()
 
     def hold(self) -> None:
-        """Something is on its way through already: `next()` follows."""
-        self.busy = True
+        """Something else is on its way through: `next()` follows."""
+        self.busy += 1
 
     def next(self) -> None:
-        """What was on its way is through."""
+        """One that was on its way is through."""
         self._passed += 1
         if self._passed % _YIELD_EVERY == 0 and self._waiting:
             asyncio.get_running_loop().call_soon(self._go_on)
             return
-        self.busy = False
-        if not self._walking:
+        self.busy -= 1
+        if not self.busy and not self._walking:
             self._walk()
 
     def _go_on(self) -> None:
-        self.busy = False
-        self._walk()
+        self.busy -= 1
+        if not self.busy:
+            self._walk()
 
     def _walk(self) -> None:
         self._walking = True
         try:
             while self._waiting and not self.busy:
-                self.busy = True
+                self.busy = 1
                 self._let_through(self._waiting.popleft())
         finally:
             self._walking = False

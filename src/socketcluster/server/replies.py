@@ -1,0 +1,57 @@
+"""How a packet is answered: done, or refused.
+
+Source: SocketCluster protocol 2.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from socketcluster.protocol.packets import Packet, PublishPacket
+from socketcluster.protocol.state import CLOSED, CONNECTING
+from socketcluster.request import AGRequest
+
+if TYPE_CHECKING:
+    from socketcluster.server.socket import AGServerSocket
+
+AnyPacket = Packet | PublishPacket
+
+
+def parsed(socket: AGServerSocket, data: Any) -> Any:
+    """The data of a packet that was left as the bytes received, decoded."""
+    return socket.server.wire.decode_payload(bytes(data)) if type(data) is msgspec.Raw else data
+
+
+def acknowledge(socket: AGServerSocket, packet: AnyPacket, data: Any) -> None:
+    """Answer a call of the protocol's own, and show it to whoever watches for it."""
+    assert packet.event is not None
+    if packet.cid is None:
+        if packet.event == "#publish" and socket.has_receivers:
+            data = parsed(socket, data["data"])
+        socket.write_receiver(packet.event, data)
+        return
+    socket.respond_ok(packet.cid)
+    if socket.has_procedures:
+        if packet.event == "#publish":
+            data = {**data, "data": parsed(socket, data["data"])}
+        request = AGRequest(socket, packet.cid, packet.event, data)
+        request.sent = True
+        socket.write_procedure(packet.event, request)
+
+
+def answer_error(socket: AGServerSocket, packet: AnyPacket, error: BaseException) -> None:
+    """Answer a call with an error that was reported already."""
+    if packet.cid is not None and socket.state != CLOSED:
+        socket.respond_error(packet.cid, error)
+
+
+def refuse(
+    socket: AGServerSocket, packet: AnyPacket, error: BaseException, malformed: bool = False
+) -> None:
+    """Report an error, and answer a call with it."""
+    socket.emit_error(error)
+    answer_error(socket, packet, error)
+    if malformed and socket.state != CONNECTING:
+        socket.inbound.malformed()
