@@ -72,6 +72,9 @@ def test_python_name_exists(section: str, javascript: str, python: str) -> None:
 def test_every_option_is_in_the_table() -> None:
     cells = " ".join(python for section, _, python in rows() if section == "Options")
     own = {  # Of this server alone.
+        "last_words_timeout",
+        "max_inbound_backlog_bytes",
+        "max_subscription_data",
         "max_batch_items",
         "max_channel_name_length",
         "max_inbound_backlog",
