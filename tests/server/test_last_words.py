@@ -407,6 +407,7 @@ async def test_answers_overtake_what_waits_for_them(
         assert await client.call("p", "x") == "x"
         assert await client.call("p", "y") == "y"
         assert answers == [1, 1]
+        await until(lambda: socket.get_inbound_backpressure() == 0)
         if '"r"' in answer:
             await until(lambda: received == [1, 1])
 

@@ -292,6 +292,12 @@ class PicowsClientConnection(WSListener):
         """See `Connection.get_bytes_received`."""
         return self._frames.bytes_received
 
+    def get_activity(self) -> object:
+        """See `Connection.get_activity`. The room in the parser's buffer tells of a frame that is
+        not complete."""
+        parser: Any = self._transport.underlying_transport.get_protocol()
+        return self._frames.bytes_received, len(parser.get_buffer(-1))
+
     def close(self, code: int, reason: str) -> None:
         """See `Connection.close`."""
         if not self._closing:

@@ -226,6 +226,10 @@ class AsgiConnection:
         """See `Connection.get_bytes_received`."""
         return self.received
 
+    def get_activity(self) -> object:
+        """See `Connection.get_activity`. ASGI shows whole messages only."""
+        return self.received
+
     def close(self, code: int, reason: str) -> None:
         """See `Connection.close`."""
         if self.closing:

@@ -174,6 +174,10 @@ class Connection(Protocol):
     def get_bytes_received(self) -> int:
         """Payload bytes received so far."""
 
+    def get_activity(self) -> object:
+        """A value that changes when bytes come in, also those of a control frame or of a message
+        that is not complete yet, as far as the engine sees them. Asked only of a silent peer."""
+
     def close(self, code: int, reason: str) -> None:
         """Send a close frame after what was written; the reason is cut to 123 bytes.
 

@@ -93,6 +93,7 @@ class PicowsConnection(WSListener):
         "_frames",
         "_grown",
         "_handler",
+        "_other_frames",
         "_parser",
         "_reason",
         "_transport",
@@ -118,6 +119,7 @@ class PicowsConnection(WSListener):
         self._frames = FrameReceiver(handler, endpoint.max_payload, deflate)
         self._parser: Any = None
         self._grown = False
+        self._other_frames = 0
         self._closing = False
         self._close_timer: asyncio.TimerHandle | None = None
         self._code = 1006
@@ -172,6 +174,7 @@ class PicowsConnection(WSListener):
             self.begin()
 
     def _other_frame(self, opcode: int, frame: Any, payload: bytes) -> None:
+        self._other_frames += 1
         if self._closing:
             if opcode == CLOSE:
                 self._close_received(payload)
@@ -252,6 +255,12 @@ class PicowsConnection(WSListener):
     def get_bytes_received(self) -> int:
         """See `Connection.get_bytes_received`."""
         return self._frames.bytes_received
+
+    def get_activity(self) -> object:
+        """See `Connection.get_activity`. The room in the parser's buffer tells of a frame that is
+        not complete."""
+        room = 0 if self._parser is None else len(self._parser.get_buffer(-1))
+        return self._frames.bytes_received, self._other_frames, room
 
     def close(self, code: int, reason: str) -> None:
         """See `Connection.close`."""

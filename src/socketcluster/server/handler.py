@@ -40,7 +40,7 @@ class SocketHandler:
         # The engine calls the socket's way in directly.
         self.text_received = socket.inbound.message
         self.binary_received = socket.inbound.binary
-        socket.next_ping = server.ticker.now + server.ping_interval / 1000
+        socket.next_ping = server.ticker.time + server.ping_interval / 1000
         server.pending_clients[socket.id] = socket
         if server.get_listener_consumer_count("handshake"):
             socket.introduction = asyncio.ensure_future(

@@ -43,6 +43,7 @@ class Inbound:
     """
 
     __slots__ = (
+        "_activity",
         "_ending",
         "_gate",
         "_line",
@@ -50,6 +51,7 @@ class Inbound:
         "_middleware",
         "_on_idle",
         "_pong",
+        "_silent_since",
         "_socket",
         "_task",
         "_ticker",
@@ -85,6 +87,8 @@ class Inbound:
         self.received = 0
         self.processed = 0
         self.last_seen = self._ticker.now
+        self._silent_since = -1.0  # No silence yet.
+        self._activity: object = None
 
     def message(self, message: bytes) -> None:
         """A text message, as UTF-8, came in."""
@@ -101,7 +105,7 @@ class Inbound:
             if pending is not None:
                 self._wait(pending)
         elif self._ending:
-            self._settle_answers(message)
+            self.processed += self._settle_answers(message)
         elif self._line is not None or MIDDLEWARE_INBOUND_RAW in self._middleware:
             if self._line is None:
                 self._line = RawLine(self._socket, self._decided, self._check_idle)
@@ -131,7 +135,9 @@ class Inbound:
             pending = self._process(message)
             if pending is not None:
                 self._wait(pending)
-        elif not self._settle_answers(message):
+        elif self._settle_answers(message):
+            self.processed += 1
+        else:
             self.reading.waits(message)
             self._gate.put(message)
 
@@ -149,10 +155,24 @@ class Inbound:
         answers = [p for p in packets if isinstance(p, Packet) and is_answer(p)]
         for packet in answers:
             self.answer(packet)
-        if len(answers) < len(packets):
-            return False
-        self.processed += 1
-        return True
+        return len(answers) == len(packets)
+
+    def hears(self, now: float, timeout: float) -> bool:
+        """Whether the peer is alive: it sent something in the last `timeout` seconds, a part of a
+        message too, or it is not being read from. `now` is the ticker's."""
+        if self.reading.was_paused():
+            self.last_seen = now
+            return True
+        silence = now - self.last_seen
+        if silence > timeout / 2:
+            activity = self._socket.connection.get_activity()
+            if self._silent_since != self.last_seen:
+                self._silent_since = self.last_seen
+            elif activity != self._activity:
+                self.last_seen = self._silent_since = now
+                silence = 0.0
+            self._activity = activity
+        return silence <= timeout
 
     # What has to be waited for holds back what follows
 

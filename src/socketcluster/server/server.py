@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import secrets
 from collections.abc import Awaitable, Callable
@@ -39,6 +40,8 @@ from socketcluster.server.supervision import Supervision
 from socketcluster.server.ticker import Ticker
 from socketcluster.writer import Flusher
 
+logger = logging.getLogger("socketcluster")
+
 AUTH_KEY_VARIABLE = "SOCKETCLUSTER_AUTH_KEY"
 """The `auth_key` of servers that are given none, so that all processes of one have the same."""
 
@@ -70,6 +73,13 @@ class AGServer(Supervision):
         super().__init__()
         self.options = ServerOptions.of(**options)
         opts = self.options
+        if not opts.ping_timeout_disabled and self.ping_timeout <= self.ping_interval:
+            logger.warning(
+                "ping_timeout (%g ms) is not above ping_interval (%g ms): a client that sends "
+                "nothing by itself is closed before it is asked for a sign of life",
+                self.ping_timeout,
+                self.ping_interval,
+            )
         self.app = app
         self.signature_key: str | bytes
         self.verification_key: str | bytes

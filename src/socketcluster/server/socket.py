@@ -130,7 +130,8 @@ class AGServerSocket(
         self.subscribed = Subscriptions(self)
         self.calls: PendingCalls | None = None
         self.open_requests = 0
-        self.opened_at = self.next_ping = server.ticker.now
+        self.opened_at = server.ticker.now
+        self.next_ping = server.ticker.time
         self.inbound = Inbound(self)
         self.outbound = Outbound(
             connection,

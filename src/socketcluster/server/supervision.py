@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from socketcluster.events import ErrorEvent, WarningEvent
 from socketcluster.protocol.state import CLOSE_HANDSHAKE_TIMEOUT, CLOSE_PONG_TIMEOUT
 from socketcluster.server.listening import ServerListeners
+from socketcluster.server.ticker import Ticker
 
 if TYPE_CHECKING:
     from socketcluster.server.options import ServerOptions
@@ -22,6 +23,7 @@ class Supervision(ServerListeners):
     options: ServerOptions
     clients: dict[str, AGServerSocket]
     pending_clients: dict[str, AGServerSocket]
+    ticker: Ticker
 
     def welcome(self, socket: AGServerSocket) -> None:
         """A socket has completed its handshake."""
@@ -42,15 +44,14 @@ class Supervision(ServerListeners):
         pings = not self.options.ping_timeout_disabled
         interval = self.options.milliseconds("ping_interval") / 1000
         timeout = self.options.milliseconds("ping_timeout") / 1000
+        time = self.ticker.time
         for socket in [*self.clients.values(), *self.pending_clients.values()]:
             if pings:
-                if socket.inbound.reading.was_paused():
-                    socket.inbound.last_seen = now
-                elif now - socket.inbound.last_seen > timeout:
+                if not socket.inbound.hears(now, timeout):
                     socket.disconnect(CLOSE_PONG_TIMEOUT)
                     continue
-                if now >= socket.next_ping:
-                    socket.next_ping = now + interval
+                if time >= socket.next_ping:
+                    socket.next_ping = time + interval
                     socket.ping()
             if socket.auth.expires_at is not None:
                 socket.auth.check_expiry()

@@ -1,4 +1,9 @@
-"""One timer for the whole server: pings, missing pongs, handshakes that take too long, expiry."""
+"""One timer for the whole server: pings, missing pongs, handshakes that take too long, expiry.
+
+Silence is measured on a clock that stands still while this process does. After a stall (a handler
+that blocks, a virtual machine that was moved) the messages that have arrived meanwhile are read
+before anybody can be timed out.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +15,20 @@ LONGEST_PERIOD = 1.0
 SHORTEST_PERIOD = 0.01
 
 
-class Ticker:
-    """Calls `tick(now)` in regular periods while it runs. `now` is the loop's time in seconds,
-    as of the last tick, cheap enough to be read for every message."""
+STALLED_PERIODS = 2
+"""A tick that comes later than this many periods after the last one comes after a stall."""
 
-    __slots__ = ("_handle", "_loop", "_period", "_tick", "now")
+
+class Ticker:
+    """Calls `tick(now)` in regular periods while it runs.
+
+    Attributes:
+        now: seconds on the clock of silence as of the last tick, cheap enough to be read for
+            every message.
+        time: the loop's time in seconds at the last tick.
+    """
+
+    __slots__ = ("_handle", "_loop", "_period", "_tick", "now", "time")
 
     def __init__(self, durations: list[float], tick: Callable[[float], None]) -> None:
         shortest = min((d / 1000 for d in durations if d > 0), default=LONGEST_PERIOD)
@@ -22,12 +36,13 @@ class Ticker:
         self._tick = tick
         self._loop: asyncio.AbstractEventLoop | None = None
         self._handle: asyncio.TimerHandle | None = None
-        self.now = time.monotonic()
+        self.now = self.time = time.monotonic()
 
     def start(self) -> None:
         """Start in the running loop, if it has not been started."""
         if self._handle is None:
             self._loop = asyncio.get_running_loop()
+            self.time = self._loop.time()
             self._run()
 
     def stop(self) -> None:
@@ -38,6 +53,9 @@ class Ticker:
 
     def _run(self) -> None:
         assert self._loop is not None
-        self.now = self._loop.time()
+        elapsed = self._loop.time() - self.time
+        self.time += elapsed
+        if elapsed <= STALLED_PERIODS * self._period:
+            self.now += elapsed
         self._handle = self._loop.call_later(self._period, self._run)
         self._tick(self.now)

@@ -93,6 +93,10 @@ class MemoryConnection:
         """See `Connection.get_bytes_received`."""
         return self._received
 
+    def get_activity(self) -> object:
+        """See `Connection.get_activity`."""
+        return self._received
+
     def close(self, code: int, reason: str) -> None:
         """See `Connection.close`."""
         if not self._closing:
