@@ -19,7 +19,7 @@
      │       ├─ AuthTokenInvalidError
      │       └─ AuthTokenNotBeforeError (date)
      ├─ BadConnectionError             (type, code, reason)
-     ├─ SocketProtocolError            (code)
+     ├─ SocketProtocolError            (code, reason, http_status)
      ├─ TimeoutError                   also a builtins.TimeoutError
      ├─ ResourceLimitError
      ├─ BrokerError
@@ -80,10 +80,9 @@ class SocketClusterError(Exception):
     """The root. A subclass names in `public_fields` what a client may see beside name and message.
 
     `name` is the wire name: the class name, unless the class or the instance sets another.
-    `status_code` is the close code a blocked handshake ends with, `is_bad_token` says that a token
-    is to be thrown away, `silent` hides the error of a blocked action from the client; the three
-    can be set on any exception. On an error a peer sent `is_remote` is true, and `fields` holds the
-    fields that the class does not declare; both are never sent on.
+    `status_code` is the close code a blocked handshake ends with, `is_bad_token` tells to throw a
+    token away, `silent` hides the error of a blocked action from the client; any exception may have
+    the three. A peer's error has `is_remote`, and undeclared `fields`; neither is sent on.
     """
 
     name: str = "SocketClusterError"
@@ -224,9 +223,13 @@ class BadConnectionError(SocketClusterError):
 
 
 class SocketProtocolError(SocketClusterError):
-    """The connection was closed with `code`, one of SOCKET_PROTOCOL_ERROR_STATUSES or another."""
+    """The connection was closed with `code`, one of SOCKET_PROTOCOL_ERROR_STATUSES or another.
+
+    `reason` says why, where that is known; `http_status` is what a refused upgrade was answered."""
 
     public_fields = ("code",)
+    reason: str | None = None
+    http_status: int | None = None
 
     def __init__(self, message: str = "", code: int | None = None) -> None:
         super().__init__(message)
@@ -312,8 +315,7 @@ _FIELD_TYPES: dict[str, tuple[type, ...]] = {
     "expiry": (str, int, float),
     "date": (str, int, float),
 }
-# The `name` of these is that of a module, attribute or variable.
-_OTHER_NAME = (ImportError, AttributeError, NameError)
+_OTHER_NAME = (ImportError, AttributeError, NameError)  # Whose `name` is of something else.
 
 
 def internal_error() -> InternalServerError:
@@ -325,9 +327,8 @@ def dehydrate_error(error: BaseException | str | None) -> dict[str, Any] | str |
     """The wire form of an error: name, message, and the fields that its class declares public.
 
     For an exception of another family: its `name` if that is a string, or its class name, its text,
-    and `status_code` and `is_bad_token` if set. A string or None is sent as it is. Field names on
-    the wire are camelCase, datetimes ISO 8601 in UTC with milliseconds.
-    Raises InvalidArgumentsError for anything that is neither.
+    and `status_code` and `is_bad_token` if set. A string or None stays as it is; anything else
+    raises InvalidArgumentsError. Fields get camelCase names, datetimes are ISO 8601 in UTC.
     """
     if error is None or isinstance(error, str):
         return error
@@ -354,8 +355,7 @@ def hydrate_error(obj: object) -> SocketClusterError:
     """The error a peer sent, as an exception of the class that its name stands for.
 
     An unknown name gives a RemoteError. Nothing a peer sends makes this raise: what has a wrong
-    type is left in `fields`, a name or message that is missing is replaced, an overlong one cut
-    (MAX_REMOTE_NAME_LENGTH, MAX_REMOTE_MESSAGE_LENGTH).
+    type is left in `fields`, a missing name or message is replaced, an overlong one cut.
     """
     if isinstance(obj, str):
         return RemoteError(obj[:MAX_REMOTE_MESSAGE_LENGTH])

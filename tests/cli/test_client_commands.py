@@ -347,6 +347,22 @@ async def test_a_server_that_says_nothing(commands: Commands) -> None:
 
 
 @pytest.mark.parametrize(
+    ("scheme", "place"),
+    [("ws", "127.0.0.1:PORT"), ("wss", "127.0.0.1:PORT"), ("ws", "127.0.0.1:99999"), ("ftp", "x")],
+)
+async def test_secrets_of_the_url_are_not_told(
+    commands: Commands, server: AGServer, scheme: str, place: str
+) -> None:
+    place = place.replace("PORT", str(server.source_port))
+    where = f"{scheme}://user:s3cr3t@{place}/elsewhere/?token=s3cr3t"
+    for command in (["invoke", "echo", "1"], ["sub", "a"]):
+        result = await commands(*command, "--url", where)
+        assert result.status in (1, 2)
+        assert place in result.err
+        assert "s3cr3t" not in result.out + result.err
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["sub"], "Missing argument 'CHANNEL' (see socketcluster sub --help)"),

@@ -12,14 +12,17 @@ from typing import Any
 
 from socketcluster import AGClientSocket, MemoryTokenStore, create
 from socketcluster.cli.running import CommandError, from_environment, said, wrong_usage
+from socketcluster.client.failures import redacted
 from socketcluster.client.options import url_options
 from socketcluster.codecs.json import JSONCodec
 from socketcluster.codecs.minbin import MinBinCodec
 from socketcluster.errors import (
+    SOCKET_PROTOCOL_ERROR_STATUSES,
     SOCKET_PROTOCOL_IGNORE_STATUSES,
     BadConnectionError,
     SocketProtocolError,
 )
+from socketcluster.protocol.state import CLOSE_CONNECT_TIMEOUT
 
 DEFAULT_SECONDS = 10.0
 TOKEN_VARIABLE = "SOCKETCLUSTER_TOKEN"
@@ -125,10 +128,13 @@ async def connected(socket: AGClientSocket) -> AsyncIterator[None]:
 
 def _why_not(socket: AGClientSocket, error: BadConnectionError, event: Any) -> str:
     cause = error.__cause__
-    if isinstance(cause, SocketProtocolError) and cause.__cause__ is not None:
-        return said(cause).removeprefix(_HUNG_UP)  # It names the URL.
-    why = said(cause) if cause is not None else event.reason or "it closed"
-    return f"{socket.uri()} could not be opened: {why} ({event.code})"
+    where = redacted(socket.uri())
+    if event.code == CLOSE_CONNECT_TIMEOUT:  # The error names an option that is not a command's.
+        text = SOCKET_PROTOCOL_ERROR_STATUSES[event.code]
+    else:
+        text = event.reason or "it closed" if cause is None else said(cause)
+    text = text.removeprefix(_HUNG_UP)
+    return text if where in text else f"{where} could not be opened: {text} ({event.code})"
 
 
 async def lost(closures: Any) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from socketcluster.calling import PendingCalls
+from socketcluster.client.failures import connect_timed_out, not_opened, why
 from socketcluster.client.options import ClientOptions
 from socketcluster.client.transport import Connector, ConnectRequest
 from socketcluster.client.writer import ClientWriter
@@ -136,13 +137,14 @@ class Link:
             async with asyncio.timeout(options.milliseconds("connect_timeout") / 1000):
                 await self._connector.connect(connect_request(options), self)
         except TimeoutError:
-            self.close(CLOSE_CONNECT_TIMEOUT)
+            late = connect_timed_out(options.uri(), options.milliseconds("connect_timeout"))
+            self.close(CLOSE_CONNECT_TIMEOUT, late.reason, late)
         except SocketProtocolError as error:
-            self._closed(CLOSE_HUNG_UP, None, error)
+            self._closed(CLOSE_HUNG_UP, error.reason, error)
         except Exception as error:  # Of a connector that somebody plugged in.
-            failure = SocketProtocolError(f"Socket hung up: {error}", CLOSE_HUNG_UP)
+            failure = not_opened(options.uri(), why(error))
             failure.__cause__ = error
-            self._closed(CLOSE_HUNG_UP, None, failure)
+            self._closed(CLOSE_HUNG_UP, failure.reason, failure)
         else:
             if self.state == CONNECTING:
                 await self._shake_hands()

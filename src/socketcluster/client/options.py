@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
+from socketcluster.client.failures import redacted
 from socketcluster.client.reconnect import ReconnectOptions
 from socketcluster.errors import InvalidOptionsError
 from socketcluster.validation import (
@@ -56,6 +57,17 @@ def _is_header(header: tuple[Any, Any]) -> bool:
     if not isinstance(name, str) or not _HEADER_NAME(name) or not isinstance(value, str):
         return False
     return value.isascii() and value.isprintable()
+
+
+def _wrong_address(name: str, expected: str, value: Any) -> InvalidOptionsError:
+    # Parts of a URL that stand in the wrong place may be secrets.
+    return _wrong(name, expected, redacted(value) if isinstance(value, str) else value)
+
+
+def _wrong_kind(name: str, expected: str, value: Any) -> InvalidOptionsError:
+    return InvalidOptionsError(
+        f"The {name} option must be {expected}, not {type(value).__name__}", name
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +121,7 @@ class ClientOptions:
     protocol_scheme: str | None = None
     socket_path: str | None = None
     path: str = "/socketcluster/"
-    query: Mapping[str, Any] | str = field(default_factory=dict)
+    query: Mapping[str, Any] | str = field(default_factory=dict, repr=False)
     auto_connect: bool = True
     auto_reconnect: bool = True
     auto_reconnect_options: Mapping[str, Any] | ReconnectOptions = field(
@@ -130,7 +142,7 @@ class ClientOptions:
     batch_on_handshake_duration: Duration = 100
     batch_interval: Duration = 50
     protocol_version: int = 2
-    ws_options: Mapping[str, Any] = field(default_factory=dict)
+    ws_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
     client_id: str | None = None
     version: Any = None
     clone_data: bool = False
@@ -160,7 +172,7 @@ class ClientOptions:
     def _check_place(self) -> None:
         if self.host is not None:
             if not isinstance(self.host, str) or not _HOST(self.host):
-                raise _wrong("host", "of the form 'hostname:port'", self.host)
+                raise _wrong_address("host", "of the form 'hostname:port'", self.host)
             for name in ("hostname", "port"):
                 if getattr(self, name) is not None:
                     raise InvalidOptionsError(
@@ -169,15 +181,17 @@ class ClientOptions:
         if self.hostname is not None and (
             not isinstance(self.hostname, str) or not re.fullmatch(r"[^\s/?#@]+", self.hostname)
         ):
-            raise _wrong("hostname", "a host name or address", self.hostname)
+            raise _wrong_address("hostname", "a host name or address", self.hostname)
         if self.port is not None and (type(self.port) is not int or not 0 < self.port < 65536):
             raise _wrong("port", "an integer from 1 to 65535", self.port)
         if self.protocol_scheme not in (None, "ws", "wss"):
             raise _wrong("protocol_scheme", "'ws' or 'wss'", self.protocol_scheme)
         if not isinstance(self.path, str) or not re.fullmatch(r"/[^\s?#]*", self.path):
-            raise _wrong("path", "a URL path that starts with '/'", self.path)
+            raise _wrong_address(
+                "path", "a URL path that starts with '/', without a query", self.path
+            )
         if not isinstance(self.query, Mapping | str):
-            raise _wrong("query", "a mapping or a text", self.query)
+            raise _wrong_kind("query", "a mapping or a text", self.query)
 
     def _check_rest(self) -> None:
         if type(self.protocol_version) is not int or self.protocol_version not in (1, 2):
@@ -199,7 +213,7 @@ class ClientOptions:
 
     def _check_ws_options(self) -> None:
         if not isinstance(self.ws_options, Mapping):
-            raise _wrong("ws_options", "a mapping", self.ws_options)
+            raise _wrong_kind("ws_options", "a mapping", self.ws_options)
         for name in self.ws_options:
             if name not in _WS_OPTIONS:
                 raise InvalidOptionsError(
@@ -215,10 +229,17 @@ class ClientOptions:
         proxy = self.ws_options.get("proxy")
         if proxy is not None and not (isinstance(proxy, str) and _PROXY(proxy)):
             expected = "given a URL like 'http://host:3128' or 'socks5://host:1080' as 'proxy'"
-            raise _wrong("ws_options", expected, proxy)
+            raise _wrong_address("ws_options", expected, proxy)
         headers = self.ws_options.get("headers") or {}
-        if not isinstance(headers, Mapping) or not all(map(_is_header, headers.items())):
-            raise _wrong("ws_options", "given a mapping of header lines as 'headers'", headers)
+        expected = "given a mapping of header lines as 'headers'"
+        if not isinstance(headers, Mapping):
+            raise _wrong_kind("ws_options", expected, headers)
+        for name, value in headers.items():
+            if not _is_header((name, value)):  # The value may be a secret.
+                raise InvalidOptionsError(
+                    f"The ws_options option must be {expected}: the one of {name!r} is wrong",
+                    "ws_options",
+                )
 
     @property
     def scheme(self) -> str:
@@ -286,15 +307,16 @@ def url_options(url: str) -> dict[str, Any]:
     Raises:
         InvalidOptionsError: it is no ws, wss, http or https URL.
     """
+    expected = "The URL must be like 'ws://localhost:8000/socketcluster/'"
     try:
         parts = urlsplit(url)
         port = parts.port
-    except ValueError as error:
-        raise InvalidOptionsError(f"The URL {url!r} is malformed: {error}", "url") from error
-    if parts.scheme not in _SCHEMES or not parts.hostname:
+    except ValueError:  # Its text may repeat a password.
         raise InvalidOptionsError(
-            f"The URL must be like 'ws://localhost:8000/socketcluster/', not {url!r}", "url"
-        )
+            f"{expected}, with a port up to 65535, not {redacted(url)!r}", "url"
+        ) from None
+    if parts.scheme not in _SCHEMES or not parts.hostname:
+        raise InvalidOptionsError(f"{expected}, not {redacted(url)!r}", "url")
     options: dict[str, Any] = {"hostname": parts.hostname, "secure": _SCHEMES[parts.scheme]}
     if port is not None:
         options["port"] = port

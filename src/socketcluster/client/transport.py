@@ -8,16 +8,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import socket
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from picows import (
     WSError,
     WSFrame,
+    WSInvalidURL,
     WSListener,
     WSMsgType,
     WSTransport,
@@ -27,10 +27,10 @@ from picows import (
 )
 from python_socks import ProxyError
 
+from socketcluster.client.failures import http_status, hung_up, not_opened, why
 from socketcluster.engines.base import Connection, ConnectionHandler, DeflateOptions
 from socketcluster.engines.deflate import Deflate, DeflateOffer, InflateError
 from socketcluster.engines.messages import CLOSE, PING, FrameReceiver, Violation, close_code
-from socketcluster.errors import SocketProtocolError
 from socketcluster.protocol.frames import cut_reason, may_be_sent, payload_start
 
 CLOSE_SECONDS = 3.0
@@ -107,20 +107,18 @@ class PicowsConnector:
                 proxy=request.proxy,
                 socket_factory=opening.socket,
             )
+        except WSInvalidURL:  # Its text is the whole URL.
+            raise not_opened(request.uri, "this is no URL of a WebSocket") from None
         except (OSError, WSError, InflateError, ProxyError, ValueError) as error:
             opening.abandon()
-            raise _not_opened(request, said(error)) from error
+            raise not_opened(
+                request.uri, why(error), proxy=request.proxy, http_status=http_status(error)
+            ) from error
         except BaseException:
             opening.abandon()
             raise
         if not accepted:
-            raise _not_opened(request, "the server hung up without an answer")
-
-
-def _not_opened(request: ConnectRequest, why: str) -> SocketProtocolError:
-    return SocketProtocolError(
-        f"Socket hung up: {request.uri} could not be opened: {why}", _HUNG_UP
-    )
+            raise not_opened(request.uri, "the server hung up without an answer")
 
 
 class _Opening:
@@ -180,19 +178,6 @@ async def _connected(made: socket.socket, address: Any) -> socket.socket:
     return made
 
 
-def said(error: BaseException) -> str:
-    """What went wrong, for people."""
-    if isinstance(error, InflateError):
-        return "the server chose an extension that was not offered"
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate does not verify: {error.verify_message}"
-    if isinstance(error, socket.gaierror):
-        return error.strerror or str(error)
-    if isinstance(error, ssl.SSLError) or not isinstance(error, OSError):
-        return str(error) or repr(error)
-    return os.strerror(error.errno) if error.errno else str(error) or repr(error)
-
-
 class PicowsClientConnection(WSListener):
     """One WebSocket to a server."""
 
@@ -211,6 +196,9 @@ class PicowsClientConnection(WSListener):
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         self._transport = transport
+        underlying = transport.underlying_transport
+        self._parser = underlying.get_protocol()
+        underlying.set_protocol(_Watched(self._parser, self._lost))
         self._handler.connection_made(self)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
@@ -236,6 +224,10 @@ class PicowsClientConnection(WSListener):
         self._closing = True
         self._ending = asyncio.ensure_future(_end(transport))
         self._handler.connection_lost(self._code, self._reason)
+
+    def _lost(self, error: Exception | None) -> None:
+        if not self._closing:
+            self._reason = hung_up(why(error))
 
     def pause_writing(self) -> None:
         pass
@@ -326,6 +318,24 @@ class PicowsClientConnection(WSListener):
         """See `Connection.resume_reading`."""
         if not self._closing:
             self._transport.underlying_transport.resume_reading()
+
+
+_PASSED_ON = ("get_buffer", "buffer_updated", "eof_received", "pause_writing", "resume_writing")
+
+
+class _Watched(asyncio.BufferedProtocol):
+    """A protocol of picows whose owner is told why the connection is lost, which picows keeps for
+    itself. All else goes to picows without a detour."""
+
+    def __init__(self, parser: Any, lost: Callable[[Exception | None], None]) -> None:
+        self._parser = parser
+        self._lost = lost
+        for name in _PASSED_ON:
+            setattr(self, name, getattr(parser, name))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._lost(exc)
+        self._parser.connection_lost(exc)
 
 
 async def _end(transport: WSTransport) -> None:

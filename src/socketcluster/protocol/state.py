@@ -44,4 +44,8 @@ def close_error(code: int, reason: str | None) -> SocketProtocolError:
         message = f"Socket connection closed with status code {code}"
         if reason is not None:
             message += f" and reason: {reason}"
-    return SocketProtocolError(message, code)
+    elif reason is not None and reason.startswith(f"{message}: "):
+        message = reason  # It says more: why the connection hung up.
+    error = SocketProtocolError(message, code)
+    error.reason = reason
+    return error

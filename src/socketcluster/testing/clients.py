@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
+from socketcluster.client.failures import http_refusal, not_opened
 from socketcluster.client.socket import AGClientSocket
 from socketcluster.client.transport import ConnectRequest
 from socketcluster.engines.base import ConnectionHandler, UpgradeRefusedError
 from socketcluster.errors import InvalidActionError, SocketProtocolError
-from socketcluster.protocol.state import CLOSE_HUNG_UP
 from socketcluster.server.server import AGServer
 from socketcluster.server.socket import AGServerSocket
 from socketcluster.testing.memory import MemoryConnection, join
@@ -42,10 +42,7 @@ class MemoryConnector:
 
 
 def _hung_up(request: ConnectRequest, status: int, message: str) -> SocketProtocolError:
-    return SocketProtocolError(
-        f"Socket hung up: {request.uri} could not be opened: HTTP {status}: {message}",
-        CLOSE_HUNG_UP,
-    )
+    return not_opened(request.uri, http_refusal(status, message), http_status=status)
 
 
 def create(server: AGServer, **options: Any) -> AGClientSocket:
