@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime
 import os
 import socket
 import ssl
@@ -16,17 +15,13 @@ from typing import Any
 
 import pytest
 import websockets
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route, WebSocketRoute
 from websockets.frames import Close, Frame, Opcode
 
 from socketcluster import AGServer
-from socketcluster.engines import opening
+from socketcluster.engines import guard, opening
 from socketcluster.engines.asgi import serve_websocket
 from socketcluster.engines.base import (
     Accepted,
@@ -43,7 +38,7 @@ from socketcluster.engines.upgrade import Site as UpgradeSite
 from socketcluster.engines.upgrade import Upgrading
 from socketcluster.errors import InvalidOptionsError
 from socketcluster.testing.echo import EchoEndpoint, EchoHandler
-from support import connected, soon, until
+from support import connected, self_signed, soon, until
 
 ENGINES = ("picows", "asgi")
 
@@ -332,21 +327,6 @@ def test_a_condensed_request_says_the_same() -> None:
     seen.scope["mine"] = 1
     seen.condense()
     assert seen.scope["mine"] == 1
-
-
-@HOW
-async def test_a_request_before_the_upgrade_is_not_part_of_it(how: str) -> None:
-    site = Site("picows")
-    await site.listen()
-    _, writer = await asyncio.open_connection("127.0.0.1", site.port)
-    first = b"GET /ws/?first HTTP/1.1\r\nX-First: 1\r\n\r\n"
-    await send_request(site, writer, first + REQUEST, how)
-    await until(lambda: len(site.endpoint.requests) == 1)
-    assert site.endpoint.requests[0].url == "/ws/"
-    assert site.endpoint.requests[0].header("x-first") is None
-    writer.close()
-    for listener in site.listeners:
-        await listener.close()
 
 
 async def test_several_connection_headers_mean_the_same_in_pieces() -> None:
@@ -672,33 +652,6 @@ async def test_read_buffer_does_not_stay_large() -> None:
         await listener.close()
 
 
-def self_signed(folder: Path) -> tuple[str, str]:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), False)
-        .sign(key, hashes.SHA256())
-    )
-    certfile, keyfile = folder / "cert.pem", folder / "key.pem"
-    certfile.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    keyfile.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    return str(certfile), str(keyfile)
-
-
 async def test_tls(site: Site, tmp_path: Path) -> None:
     certfile, keyfile = self_signed(tmp_path)
     await site.listen(ssl_certfile=certfile, ssl_keyfile=keyfile)
@@ -870,7 +823,7 @@ async def test_fragments_hold_no_more_than_their_message(deflate: bool) -> None:
 async def test_a_request_that_does_not_come_is_not_waited_for(
     monkeypatch: pytest.MonkeyPatch, before: bytes, half: bytes
 ) -> None:
-    monkeypatch.setattr(opening, "HEAD_SECONDS", 0.2)
+    monkeypatch.setattr(guard, "HEAD_SECONDS", 0.2)
     site = Site("picows")
     await site.listen()
     reader, writer = await asyncio.open_connection("127.0.0.1", site.port)

@@ -16,6 +16,7 @@ from starlette.routing import Mount, Route
 import socketcluster
 from socketcluster import AGServer
 from socketcluster.engines.base import ListenAddress
+from socketcluster.engines.guard import GuardedHttp
 from socketcluster.engines.uvicorn_host import UvicornListener
 from socketcluster.testing.echo import EchoEndpoint
 from support import Client, soon, until
@@ -24,7 +25,7 @@ from support import Client, soon, until
 @asynccontextmanager
 async def hosted(app: Any) -> AsyncIterator[int]:
     """An application on a uvicorn that knows nothing of us; its port."""
-    listener = UvicornListener(EchoEndpoint(), app, ListenAddress(port=0), None, set())
+    listener = UvicornListener(EchoEndpoint(), app, ListenAddress(port=0), GuardedHttp, set())
     await listener.start()
     assert listener.port is not None
     try:

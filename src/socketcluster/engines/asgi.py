@@ -22,6 +22,7 @@ from socketcluster.engines.base import (
     UpgradeRefusedError,
     UpgradeRequest,
 )
+from socketcluster.engines.guard import GuardedHttp
 from socketcluster.engines.uvicorn_host import UvicornListener
 from socketcluster.protocol.frames import cut_reason, frame_payload
 
@@ -42,7 +43,7 @@ class AsgiEngine:
             else:
                 await app(scope, receive, send)
 
-        listener = UvicornListener(endpoint, route, address, None, set())
+        listener = UvicornListener(endpoint, route, address, GuardedHttp, set())
         await listener.start()
         return listener
 

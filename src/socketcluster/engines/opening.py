@@ -1,5 +1,5 @@
 """What a new connection is: an upgrade at the endpoint's path, which is ours, or HTTP, which is
-uvicorn's. The private names of uvicorn's HTTP protocol are here.
+uvicorn's.
 
 Most often the first bytes of a connection are one whole upgrade request. It is read by the same
 parser that uvicorn has, but without the objects that uvicorn keeps for a connection that stays
@@ -9,7 +9,6 @@ HTTP: a third of what a connection costs up to there. All else goes on as uvicor
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -17,18 +16,15 @@ from urllib.parse import unquote
 
 import httptools
 from uvicorn import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
+from socketcluster.engines import guard
 from socketcluster.engines.base import ASGIScope, Endpoint
 from socketcluster.engines.deflate import DeflateCache
+from socketcluster.engines.guard import MAX_HEADERS, MAX_REQUEST_HEAD, GuardedHttp
 from socketcluster.engines.upgrade import Open, Site, Upgrading
 
-MAX_REQUEST_HEAD = 64 * 1024
-HEAD_SECONDS = 10.0
-"""How long a client may take to send the head of a request; uvicorn waits for ever."""
-_BODY = {b"content-length", b"transfer-encoding"}
 _HEAD_END = b"\r\n\r\n"
 
 Headers = list[tuple[bytes, bytes]]
@@ -64,7 +60,7 @@ class OpeningProtocol(asyncio.Protocol):
         self.transport = transport
         self._server_state.connections.add(self)  # type: ignore[arg-type]
         loop = asyncio.get_running_loop()
-        self._too_slow = loop.call_later(HEAD_SECONDS, transport.abort)
+        self._too_slow = loop.call_later(guard.HEAD_SECONDS, transport.abort)
 
     def connection_lost(self, error: Exception | None) -> None:
         self._done()
@@ -132,69 +128,19 @@ class _Source:
         return self.scope(*upgrade[:2])
 
 
-class UpgradingProtocol(HttpToolsProtocol):
+class UpgradingProtocol(GuardedHttp):
     """HTTP/1.1 by uvicorn, with the endpoint's upgrades taken out."""
 
     site: ClassVar[Site]
 
-    _data = b""
-    _head = 0
-    _upgraded = False
-    too_slow: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self._await_head()
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self._head_came()
-        super().connection_lost(error)
-
-    def _await_head(self) -> None:
-        if self.too_slow is None:
-            self.too_slow = self.loop.call_later(HEAD_SECONDS, self.transport.abort)
-
-    def _head_came(self) -> None:
-        if self.too_slow is not None:
-            self.too_slow.cancel()
-            self.too_slow = None
-
-    def data_received(self, data: bytes) -> None:
-        if self.cycle is not None and self.cycle.response_complete:
-            self._await_head()
-        self._data = data
-        self._head += len(data)
-        if self._head > MAX_REQUEST_HEAD:
-            self.send_400_response("Request head too large")
-            return
-        super().data_received(data)
-        self._data = b""
-        if self._upgraded:
-            # Nobody needs it any more, and it refers to itself by its parser: without this
-            # the garbage collector would have to find it.
-            self.__dict__.clear()
-
-    def on_headers_complete(self) -> None:
-        super().on_headers_complete()
-        self._head_came()
-        self._head = 0
-
-    def on_body(self, body: bytes) -> None:
-        self._head = 0
-        super().on_body(body)
-
-    def handle_websocket_upgrade(self) -> None:
+    def upgrade(self, early: bytes) -> None:
+        """See `GuardedHttp.upgrade`."""
         if not _is_at(self.site.endpoint, self.url):
-            super().handle_websocket_upgrade()
+            super().upgrade(early)
             return
-        # Called while the parser's HttpParserUpgrade is handled: it says where HTTP ended.
-        upgrade = sys.exc_info()[1]
-        end = upgrade.args[0] if upgrade is not None and upgrade.args else len(self._data)
-        self._upgraded = True
         self.connections.discard(self)
-        self._unset_keepalive_if_required()
         scope = _websocket_scope(self.scope, self.scheme == "https", self.url)
-        _upgrade(self.transport, scope, self._data[end:], self.site, None)
+        _upgrade(self.transport, scope, early, self.site, None)
 
 
 class _Head:
@@ -231,10 +177,10 @@ def _upgrade_in(data: bytes) -> tuple[bytes, Headers, int] | None:
     names = [name for name, _ in head.headers]
     if (
         dict(head.headers).get(b"upgrade", b"").lower() != b"websocket"
-        or not _BODY.isdisjoint(names)
         or names.count(b"connection") != 1  # Of several uvicorn looks at one.
         or data.find(_HEAD_END) + len(_HEAD_END) != end  # Another request is before it.
         or end > MAX_REQUEST_HEAD
+        or len(names) > MAX_HEADERS
     ):
         return None
     return head.url, head.headers, end

@@ -149,15 +149,17 @@ class Upgrading(asyncio.Protocol):
 
 
 def refusal(status: int, message: str) -> bytes:
-    """An HTTP response that refuses an upgrade."""
+    """An HTTP response that refuses a request, and ends its connection."""
     try:
         phrase = HTTPStatus(status).phrase
     except ValueError:
         phrase = "Refused"
     body = message.encode("utf-8", "replace")
-    version = "Sec-WebSocket-Version: 13\r\n" if status == 426 else ""
+    lines = "Connection: close\r\n"
+    if status == 426:
+        lines = "Upgrade: websocket\r\nConnection: Upgrade, close\r\nSec-WebSocket-Version: 13\r\n"
     return (
-        f"HTTP/1.1 {status} {phrase}\r\n{version}Connection: close\r\n"
+        f"HTTP/1.1 {status} {phrase}\r\n{lines}"
         f"Content-Type: text/plain; charset=utf-8\r\nContent-Length: {len(body)}\r\n\r\n"
     ).encode() + body
 
@@ -169,6 +171,8 @@ def request_fault(scope: ASGIScope) -> tuple[int, str] | None:
         headers.setdefault(name, []).append(value)
     if scope["method"] != "GET" or scope["http_version"] != "1.1":
         return 400, "A WebSocket is opened by GET with HTTP/1.1"
+    if b"transfer-encoding" in headers or headers.get(b"content-length", [b"0"]) != [b"0"]:
+        return 400, "A WebSocket is opened by a request without a body"
     if len(headers.get(b"host", ())) != 1:
         return 400, "Exactly one Host header is required"
     if headers.get(b"sec-websocket-version") != [b"13"]:

@@ -1,4 +1,4 @@
-"""uvicorn as the HTTP server in a running loop; its private names are here and in opening.py."""
+"""uvicorn as the HTTP server in a running loop."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from typing import Any
 
 from uvicorn import Config, Server
 
+from socketcluster.engines import guard
 from socketcluster.engines.base import ASGIApp, Endpoint, ListenAddress
+from socketcluster.engines.guard import GuardedWebSocket
 from socketcluster.errors import HTTPServerError
 
 CLOSE_SECONDS = 3.0
@@ -30,7 +32,7 @@ class UvicornListener:
     """A bound uvicorn server: the `Listener` of both engines.
 
     Args:
-        http: the HTTP protocol class, or None for uvicorn's own.
+        http: the HTTP protocol class.
         connections: WebSocket connections to end in `close`; each has `abort()`.
     """
 
@@ -39,18 +41,23 @@ class UvicornListener:
         endpoint: Endpoint,
         app: ASGIApp,
         address: ListenAddress,
-        http: type[asyncio.Protocol] | None,
+        http: type[asyncio.Protocol],
         connections: set[Any],
     ) -> None:
         self._address = address
         self._connections = connections
         self._socket: socket.socket | None = None
         self._accepting = False
+        self._listening: asyncio.Server | None = None
         self._config = Config(
             app,
             interface="asgi3",
-            http=http or "httptools",
-            ws="websockets-sansio",
+            http=http,
+            ws=type(
+                "WebSocket",
+                (GuardedWebSocket,),
+                {"max_outbound_buffer": endpoint.max_outbound_buffer},
+            ),
             ws_max_size=endpoint.max_payload,
             ws_per_message_deflate=endpoint.deflate is not None,
             log_config=None,
@@ -81,14 +88,33 @@ class UvicornListener:
         self._socket = bind(self._address)
         self._server.lifespan = self._config.lifespan_class(self._config)
         try:
-            await self._server.startup(sockets=[self._socket])
-        except SystemExit:
-            self._socket.close()
-            raise HTTPServerError("The application behind the server failed to start") from None
+            await self._server.lifespan.startup()
+            if self._server.lifespan.should_exit:
+                raise HTTPServerError("The application behind the server failed to start")
+            await self._accept(self._socket)
         except BaseException:
             self._socket.close()
             raise
         self._accepting = True
+
+    async def _accept(self, bound: socket.socket) -> None:
+        """What `uvicorn.Server.startup` does, with a time for the TLS handshake."""
+        config, uvicorn = self._config, self._server
+
+        def protocol() -> asyncio.Protocol:
+            return config.http_protocol_class(  # type: ignore[call-arg]
+                config=config,
+                server_state=uvicorn.server_state,
+                app_state=uvicorn.lifespan.state,
+            )
+
+        self._listening = await asyncio.get_running_loop().create_server(
+            protocol,
+            sock=bound,
+            backlog=config.backlog,
+            ssl=config.ssl,
+            ssl_handshake_timeout=guard.HEAD_SECONDS if config.ssl is not None else None,
+        )
 
     @property
     def port(self) -> int | None:
@@ -115,8 +141,8 @@ class UvicornListener:
             return
         _ = self.port
         self._accepting = False
-        for server in self._server.servers:
-            server.close()
+        if self._listening is not None:
+            self._listening.close()
         if self._socket is not None:
             self._socket.close()
         if self._address.uds is not None and self._address.fd is None:

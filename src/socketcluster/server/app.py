@@ -43,25 +43,29 @@ class ServerApp:
         return path.rstrip("/") == ours
 
     async def fallback(self, scope: ASGIScope, receive: ASGIReceive, send: ASGISend) -> None:
-        """Answer the probes; hand all else to the application; 404 without one."""
+        """Answer the probes; hand all else to the application; 404 or 426 without one."""
         if self._health is not None and self._health.is_probe(scope):
             await self._health.answer(scope, send)
         elif self._server.app is not None:
             await self._server.app(scope, receive, send)
         elif scope["type"] == "http":
-            await send(
-                {
-                    "type": "http.response.start",
-                    "status": 404,
-                    "headers": [(b"content-type", b"text/plain; charset=utf-8")],
-                }
-            )
-            await send({"type": "http.response.body", "body": b"Not Found"})
+            await self._answer_http(scope, send)
         elif scope["type"] == "websocket":
             await receive()
             await send({"type": "websocket.close", "code": 1000, "reason": ""})
         elif scope["type"] == "lifespan":
             await _empty_lifespan(receive, send)
+
+    async def _answer_http(self, scope: ASGIScope, send: ASGISend) -> None:
+        status, headers, body = 404, [], b"Not Found"
+        if self._is_ours(scope):
+            status, headers, body = 426, [(b"upgrade", b"websocket")], b"Connect by WebSocket"
+        headers += [
+            (b"content-type", b"text/plain; charset=utf-8"),
+            (b"content-length", str(len(body)).encode()),
+        ]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
 
     async def _lifespan(self, scope: ASGIScope, receive: ASGIReceive, send: ASGISend) -> None:
         """The application's lifespan around the server's own."""
