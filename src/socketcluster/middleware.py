@@ -10,6 +10,7 @@ Source: SocketCluster documentation, "Middleware and authorization".
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
@@ -20,6 +21,7 @@ from socketcluster.errors import (
     SilentMiddlewareBlockedError,
     SocketClusterError,
 )
+from socketcluster.reporting import Reporter, place_of
 
 MIDDLEWARE_HANDSHAKE: Final = "handshake"
 MIDDLEWARE_INBOUND_RAW: Final = "inboundRaw"
@@ -99,17 +101,19 @@ MiddlewareFunction = Callable[[MiddlewareStream], Awaitable[None]]
 class MiddlewareLine:
     """One middleware function at work for one socket, or for one upgrade."""
 
-    __slots__ = ("_ended", "_on_failure", "_task", "_undecided", "function", "stream")
+    __slots__ = ("_ended", "_on_failure", "_reporter", "_task", "_undecided", "function", "stream")
 
     def __init__(
         self,
         type: str,
         function: MiddlewareFunction,
         on_failure: Callable[[MiddlewareError], None],
+        reporter: Reporter,
     ) -> None:
         self.function = function
         self.stream = MiddlewareStream(type)
         self._on_failure = on_failure
+        self._reporter = reporter
         self._ended = False
         self._undecided: set[_Undecided] = set()
         self._task = asyncio.ensure_future(self._run())
@@ -131,11 +135,16 @@ class MiddlewareLine:
         closed = self.stream._closed
         self.end()
         if not closed:
+            place = place_of(self.function)
             failure = MiddlewareError(
-                f"The {self.type} middleware function {how}; every action of this socket that "
-                "it would decide is blocked"
+                f"The {self.type} middleware function {place} {how}; every "
+                "action of this socket that it would decide is blocked"
             )
             failure.__cause__ = cause
+            if isinstance(cause, Exception):
+                self._reporter.fault(str(failure), cause, kind=self.type)
+            else:
+                self._reporter.line(str(failure), logging.WARNING, (self.type, how, place))
             self._on_failure(failure)
 
     def put(self, action: AGAction, then: Then) -> None:
@@ -196,13 +205,13 @@ class MiddlewareLine:
         if outcome == "ended":
             return Blocked(silent, None)
         if outcome == "dropped":
-            return Blocked(
-                silent,
-                MiddlewareError(
-                    f"The {self.type} middleware function neither allowed nor blocked "
-                    f"a {kind} action"
-                ),
+            place = place_of(self.function)
+            forgotten = MiddlewareError(
+                f"The {self.type} middleware function {place} neither allowed nor blocked "
+                f"a {kind} action"
             )
+            self._reporter.line(str(forgotten), logging.WARNING, (self.type, kind, place))
+            return Blocked(silent, forgotten)
         if error is None:
             return Blocked(silent, silent)
         if isinstance(error, str):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, cast
 
 from socketcluster.errors import (
     InvalidActionError,
@@ -13,8 +13,7 @@ from socketcluster.errors import (
     UsageError,
     internal_error,
 )
-
-logger = logging.getLogger("socketcluster")
+from socketcluster.reporting import Reporter, clean
 
 
 class Responder(Protocol):
@@ -23,8 +22,26 @@ class Responder(Protocol):
     def respond(self, rid: int | float, data: Any, error: BaseException | str | None) -> None:
         """Send `{"rid", "data"}` or `{"rid", "error"}`."""
 
-    def request_dropped(self, rid: int | float) -> None:
+    def request_dropped(self, rid: int | float, procedure: str) -> None:
         """Nobody holds a request that was not answered. Called by its finalizer."""
+
+    def request_failed(self, procedure: str, error: BaseException) -> None:
+        """Log what a handler raised, or an error whose text the caller is not told."""
+
+
+def report_failed(reporter: Reporter, procedure: str, error: BaseException) -> None:
+    """Log what the handler of a procedure raised."""
+    reporter.fault(f"The handler of {clean(procedure)!r} failed", error, kind=procedure)
+
+
+def report_dropped(reporter: Reporter, procedure: str) -> None:
+    """Log that the handler of a procedure let a call go without an answer."""
+    reporter.line(
+        f"A call of {clean(procedure)!r} was dropped unanswered: its handler ended, or went on, "
+        "without request.end() or request.error()",
+        logging.WARNING,
+        ("dropped", procedure),
+    )
 
 
 class AGRequest:
@@ -89,6 +106,8 @@ class AGRequest:
             )
         self._responder.respond(self.id, None, error)
         self.sent = True
+        if getattr(error, "public_message", None) is not None:  # The caller is not told all of it.
+            self._responder.request_failed(self.procedure, cast(BaseException, error))
 
     def _sent_already(self) -> InvalidActionError:
         return InvalidActionError(f"Response to request {self.id} has already been sent")
@@ -106,7 +125,7 @@ class AGRequest:
             return False
         meant = isinstance(error, SocketClusterError) and not isinstance(error, UsageError)
         if self.sent or not meant:
-            logger.error("The handler of %r failed", self.procedure, exc_info=error)
+            self._responder.request_failed(self.procedure, error)
         if not self.sent:
             self.error(error if meant else internal_error())
         return True
@@ -114,7 +133,7 @@ class AGRequest:
     def __del__(self) -> None:
         try:
             if not self.sent:
-                self._responder.request_dropped(self.id)
+                self._responder.request_dropped(self.id, self.procedure)
         except (AttributeError, RuntimeError):
             pass  # Half made, or its loop is closed: there is nobody to answer.
 

@@ -496,7 +496,10 @@ async def test_middleware_fails_closed(
                 assert (await client.event())["event"] == "still there"
     expected = {"raise": "raised KeyError", "return": "returned", "cancel": "was cancelled"}
     await until(lambda: any(expected[way] in str(w.warning) for w in warnings))
-    assert "Traceback" not in caplog.text
+    # Guarantee 10: it is logged whether somebody listens or not, once.
+    places = [r for r in caplog.records if "test_guarantees.py:" in r.getMessage()]
+    assert [r.levelname for r in places] == ["ERROR" if way == "raise" else "WARNING"]
+    assert caplog.text.count("Traceback") == (way == "raise")
     async with asyncio.timeout(10):
         while server.clients or server.pending_clients:  # noqa: ASYNC110
             await asyncio.sleep(0)

@@ -21,7 +21,7 @@ from socketcluster.events import MessageEvent, RawEvent
 from socketcluster.protocol.frames import may_be_sent
 from socketcluster.protocol.packets import Packet, Publication, PublishPacket, readable
 from socketcluster.protocol.state import OPEN
-from socketcluster.request import AGRequest
+from socketcluster.request import AGRequest, report_dropped, report_failed
 
 if TYPE_CHECKING:
     from socketcluster.client.socket import AGClientSocket
@@ -50,11 +50,16 @@ class LinkResponder:
             packet["data"] = data
         link.writer.send(packet)
 
-    def request_dropped(self, rid: int | float) -> None:
+    def request_dropped(self, rid: int | float, procedure: str) -> None:
         """See `Responder.request_dropped`."""
         asyncio.get_running_loop()  # A finalizer may run in another thread: not there.
         if self._link is not None and self._link.state == OPEN:
+            report_dropped(self._socket.reporter, procedure)
             self.respond(rid, None, internal_error())
+
+    def request_failed(self, procedure: str, error: BaseException) -> None:
+        """See `Responder.request_failed`."""
+        report_failed(self._socket.reporter, procedure, error)
 
 
 def receive(socket: AGClientSocket, message: bytes) -> None:

@@ -31,9 +31,8 @@ from socketcluster.errors import BadConnectionError
 from socketcluster.events import ErrorEvent
 from socketcluster.protocol import state as states
 from socketcluster.protocol.wire import Wire
+from socketcluster.reporting import Reporter, one_line
 from socketcluster.streams import ProcedureMethods, ReceiverMethods, StreamDemux, StreamItem
-
-logger = logging.getLogger("socketcluster.client")
 
 
 class AGClientSocket(
@@ -80,6 +79,7 @@ class AGClientSocket(
 
     def __init__(self, **options: Any) -> None:
         super().__init__()
+        self.reporter = Reporter(logging.getLogger("socketcluster.client"))
         self._configure(ClientOptions.of(**options))
         self.client_id = self.options.client_id or str(uuid.uuid4())
         self.version = self.options.version
@@ -284,6 +284,5 @@ class AGClientSocket(
     def emit_error(self, error: BaseException) -> None:
         """Emit 'error'; without a listener it is logged, in one line."""
         if self.get_listener_consumer_count("error") == 0:
-            text = f"{type(error).__name__}: {error}"
-            logger.warning("%s", "".join(c if c.isprintable() else " " for c in text))
+            self.reporter.line(one_line(error), logging.WARNING, type(error).__qualname__)
         self.emit("error", ErrorEvent(error))

@@ -83,7 +83,9 @@ class DecidingMethods:
         if line is None or line.function is not function:
             if line is not None:
                 line.close()
-            line = self._lines[type] = MiddlewareLine(type, function, self.emit_error)
+            line = self._lines[type] = MiddlewareLine(
+                type, function, self.emit_error, self.server.reporter
+            )
         return line
 
     def _decide_publish(self, channel: str, payload: bytes, then: Callable[[Any], None]) -> None:

@@ -75,7 +75,7 @@ def dispatch(socket: AGServerSocket, packet: AnyPacket, message: bytes) -> Left:
         return None
     # A call, as `_deliver` does it.
     request = socket.server.make_request(socket, cid, event, packet.data)
-    socket.open_requests += 1
+    socket.unanswered[cid] = event
     if not procedures.write(event, request):
         _refuse_unknown(event, request)
     return None
@@ -101,8 +101,10 @@ def _before_handshake(socket: AGServerSocket, packet: AnyPacket) -> Pending | No
 
 def _request(socket: AGServerSocket, packet: AnyPacket) -> Any:
     """The AGRequest of a call."""
+    assert packet.cid is not None
+    assert packet.event is not None
     request = socket.server.make_request(socket, packet.cid, packet.event, packet.data)
-    socket.open_requests += 1
+    socket.unanswered[packet.cid] = packet.event
     return request
 
 
@@ -114,7 +116,7 @@ def _deliver(socket: AGServerSocket, packet: AnyPacket, data: Any) -> None:
         socket.write_receiver(event, data)
         return
     request = socket.server.make_request(socket, cid, event, data)
-    socket.open_requests += 1
+    socket.unanswered[cid] = event
     if not socket.write_procedure(event, request):
         _refuse_unknown(event, request)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from socketcluster.calling import PendingCalls
 from socketcluster.errors import BadConnectionError, dehydrate_error, internal_error
 from socketcluster.protocol import state as states
+from socketcluster.request import report_dropped, report_failed
 from socketcluster.server.outbound import Outbound
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ class MessagingMethods:
     server: AGServer
     outbound: Outbound
     calls: PendingCalls | None
-    open_requests: int
+    unanswered: dict[int | float, str]
 
     def emit_error(self, error: BaseException) -> None: ...
 
@@ -93,13 +94,23 @@ class MessagingMethods:
             self.respond_ok(rid)
         else:
             self.outbound.answer(rid, data)
-        self.open_requests -= 1
+        self.unanswered.pop(rid, None)
 
-    def request_dropped(self, rid: int | float) -> None:
-        """Answer a call that nobody will answer any more."""
+    @property
+    def open_requests(self) -> int:
+        """How many calls of the client have no answer yet."""
+        return len(self.unanswered)
+
+    def request_dropped(self, rid: int | float, procedure: str) -> None:
+        """Answer a call that nobody will answer any more, and log that its handler forgot it."""
         asyncio.get_running_loop()  # A finalizer may run in another thread: not there.
         if self.state == states.OPEN:
+            report_dropped(self.server.reporter, procedure)
             self.respond(rid, None, internal_error())
+
+    def request_failed(self, procedure: str, error: BaseException) -> None:
+        """See `Responder.request_failed`."""
+        report_failed(self.server.reporter, procedure, error)
 
     def respond_ok(self, rid: int | float) -> None:
         """Answer a call of the protocol's own without data."""

@@ -135,6 +135,7 @@ class Running:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
+        server.reporter.flush()
         if self._closed is not None:
             self._closed.set()
 

@@ -29,6 +29,7 @@ from socketcluster.middleware import (
 from socketcluster.protocol.frames import text_frame
 from socketcluster.protocol.state import PINGS
 from socketcluster.protocol.wire import UNPARSED_ABOVE, Wire
+from socketcluster.reporting import Reporter
 from socketcluster.request import AGRequest
 from socketcluster.server.app import ServerApp
 from socketcluster.server.endpoint import ServerEndpoint
@@ -71,6 +72,7 @@ class AGServer(Supervision):
 
     def __init__(self, *, app: ASGIApp | None = None, **options: Any) -> None:
         super().__init__()
+        self.reporter = Reporter(logger)
         self.options = ServerOptions.of(**options)
         opts = self.options
         if not opts.ping_timeout_disabled and self.ping_timeout <= self.ping_interval:

@@ -92,7 +92,6 @@ class AGServerSocket(
         "introduction",
         "last_words",
         "next_ping",
-        "open_requests",
         "opened_at",
         "outbound",
         "protocol_version",
@@ -100,6 +99,7 @@ class AGServerSocket(
         "server",
         "state",
         "subscribed",
+        "unanswered",
         "was_opened",
     )
 
@@ -129,7 +129,8 @@ class AGServerSocket(
         self.auth = SocketAuth(self)
         self.subscribed = Subscriptions(self)
         self.calls: PendingCalls | None = None
-        self.open_requests = 0
+        # The calls by their number, with the procedure's name: a call is held by its handler only.
+        self.unanswered: dict[int | float, str] = {}
         self.opened_at = server.ticker.now
         self.next_ping = server.ticker.time
         self.inbound = Inbound(self)

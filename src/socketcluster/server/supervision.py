@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from socketcluster.events import ErrorEvent, WarningEvent
 from socketcluster.protocol.state import CLOSE_HANDSHAKE_TIMEOUT, CLOSE_PONG_TIMEOUT
+from socketcluster.reporting import Reporter, one_line
 from socketcluster.server.listening import ServerListeners
 from socketcluster.server.ticker import Ticker
 
@@ -14,12 +15,14 @@ if TYPE_CHECKING:
     from socketcluster.server.options import ServerOptions
     from socketcluster.server.socket import AGServerSocket
 
-logger = logging.getLogger("socketcluster")
-
 
 class Supervision(ServerListeners):
-    """The server's sockets and its errors."""
+    """The server's sockets and its errors.
 
+    `reporter` logs: what the same fault repeats is counted, not logged again.
+    """
+
+    reporter: Reporter
     options: ServerOptions
     clients: dict[str, AGServerSocket]
     pending_clients: dict[str, AGServerSocket]
@@ -57,18 +60,19 @@ class Supervision(ServerListeners):
                 socket.auth.check_expiry()
 
     def emit_error(self, error: BaseException) -> None:
-        """Emit 'error'; without a listener it is logged."""
+        """Emit 'error'; without a listener it is logged with its traceback."""
         if self.get_listener_consumer_count("error") == 0:
-            logger.error("%s", error, exc_info=error)
+            self.reporter.fault(one_line(error), error)
         self.emit("error", ErrorEvent(error))
 
     def emit_warning(self, warning: BaseException) -> None:
-        """Emit 'warning'; without a listener it is logged, in one line."""
+        """Emit 'warning', what a client did wrong as a rule; without a listener it is logged at
+        DEBUG, in one line."""
         if self.get_listener_consumer_count("warning") == 0:
-            logger.debug("%s: %s", type(warning).__name__, warning)
+            self.reporter.line(one_line(warning), logging.DEBUG, type(warning).__qualname__)
         self.emit("warning", WarningEvent(warning))
 
     def report_fault(self, error: BaseException) -> None:
         """A fault of this side that no caller hears of: logged in full, and emitted as 'error'."""
-        logger.error("Unexpected %s: %s", type(error).__name__, error, exc_info=error)
+        self.reporter.fault(f"Unexpected {one_line(error)}", error)
         self.emit("error", ErrorEvent(error))

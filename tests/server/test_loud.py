@@ -1,0 +1,188 @@
+"""Guarantee 10: your own bugs are loud, and what a client does is not."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from socketcluster import AGServer, AGServerSocket
+from support import AnswerError, Running, connected, soon, until
+
+LOUD = logging.WARNING
+
+
+def loud(caplog: Any) -> list[str]:
+    return [r.getMessage() for r in caplog.records if r.levelno >= LOUD]
+
+
+async def add(socket: AGServerSocket) -> None:
+    async for request in socket.procedure("add"):
+        with request:
+            request.end(sum(request.data))
+
+
+async def test_a_client_cannot_fill_the_log(
+    make_server: Any, running: Running, caplog: Any
+) -> None:
+    server = await make_server()
+    running.on_connection(server, add)
+    async with connected(server) as client:
+        packets = [client.packet("add", "x") for _ in range(1000)]
+        answers = [client.answer(packet) for packet in packets]
+        await client.send(packets)
+        for answer in answers:
+            with pytest.raises(AnswerError, match="InternalServerError"):
+                await soon(answer)
+        assert await client.call("add", [1, 2]) == 3
+    await server.close()
+    assert caplog.text.count("Traceback") == 1
+    first, count = loud(caplog)
+    assert first == "The handler of 'add' failed"
+    assert count == ("… and 999 more of this kind in the last second: The handler of 'add' failed")
+
+
+async def test_the_count_comes_when_the_flood_stops(
+    make_server: Any, running: Running, caplog: Any
+) -> None:
+    server = await make_server()
+    running.on_connection(server, add)
+    async with connected(server) as client:
+        for _ in range(2):
+            with pytest.raises(AnswerError):
+                await client.call("add", "x")
+        await until(lambda: len(loud(caplog)) == 2)
+
+
+@pytest.mark.parametrize("data", ["x" * 900_000, "line\nforged line", "\x1b[31m"])
+async def test_what_a_client_sent_makes_no_line_of_the_log(
+    make_server: Any, running: Running, caplog: Any, data: str
+) -> None:
+    caplog.set_level(logging.DEBUG, "socketcluster")
+    server = await make_server()
+
+    async def convert(socket: AGServerSocket) -> None:
+        async for request in socket.procedure("convert"):
+            with request:
+                raise LookupError(request.data)
+
+    running.on_connection(server, convert)
+    async with connected(server) as client:
+        with pytest.raises(AnswerError):
+            await client.call("convert", data)
+        await client.send(data)
+        await client.transmit("#unsubscribe", data)
+        for event in ("#subscribe", "#publish", "#unsubscribe", data):
+            with suppress(AnswerError):
+                await client.call(event, None if event == data else {"channel": data})
+    assert "LookupError: " in caplog.text
+    assert all(len(line.encode()) < 1024 for line in caplog.text.splitlines())
+    assert not [line for line in caplog.text.splitlines() if line.startswith("forged")]
+    assert "\x1b" not in caplog.text
+
+
+async def test_what_a_client_does_wrong_is_logged_at_debug_and_limited(
+    make_server: Any, caplog: Any
+) -> None:
+    caplog.set_level(logging.DEBUG, "socketcluster")
+    server = await make_server(max_malformed_messages=10_000)
+    async with connected(server) as client:
+        for _ in range(500):
+            await client.send("{")
+        await client.call("#subscribe", {"channel": "c"})
+    await server.close()
+    assert len([r for r in caplog.records if "InvalidMessageError" in r.getMessage()]) == 2
+    assert not loud(caplog)
+
+
+async def test_a_handler_that_forgets_to_answer(
+    make_server: Any, running: Running, caplog: Any
+) -> None:
+    server = await make_server()
+
+    async def forget(socket: AGServerSocket) -> None:
+        async for request in socket.procedure("forget"):
+            del request
+
+    running.on_connection(server, forget)
+    async with connected(server) as client:
+        for _ in range(3):
+            with pytest.raises(AnswerError, match="InternalServerError"):
+                await client.call("forget")
+    await server.close()
+    first, count = loud(caplog)
+    assert first.startswith("A call of 'forget' was dropped unanswered")
+    assert "and 2 more" in count
+
+
+async def test_calls_that_nobody_took_before_the_client_left_are_no_bug(
+    make_server: Any, running: Running, caplog: Any
+) -> None:
+    server = await make_server()
+    held = asyncio.Event()
+
+    async def stuck(socket: AGServerSocket) -> None:
+        async for request in socket.procedure("stuck"):
+            await held.wait()
+            request.end()
+
+    running.on_connection(server, stuck)
+    async with connected(server) as client:
+        for _ in range(3):
+            await client.send(client.packet("stuck"))
+        await until(lambda: any(s.open_requests == 3 for s in server.clients.values()))
+    await until(lambda: not server.clients)
+    held.set()
+    await server.close()
+    assert not loud(caplog)
+
+
+MIDDLEWARE = ["handshake", "inboundRaw", "inbound", "outbound"]
+
+
+@pytest.mark.parametrize("line", MIDDLEWARE)
+async def test_an_action_that_middleware_forgets(make_server: Any, line: str, caplog: Any) -> None:
+    server = AGServer(drain_timeout=100, handshake_timeout=1000, middleware_emit_failures=False)
+    forgets = line == "handshake"
+
+    async def forget(stream: Any) -> None:
+        async for action in stream:
+            if not forgets:
+                action.allow()
+            del action
+
+    server.set_middleware(line, forget)
+    await make_server(server)
+    if line == "handshake":
+        with pytest.raises(Exception, match="401"):
+            async with connected(server):
+                """It is refused."""
+    else:
+        async with connected(server) as client:
+            await client.call("#subscribe", {"channel": "c"})
+            forgets = True
+            await client.transmit("#publish", {"channel": "c", "data": 1})
+            await until(lambda: loud(caplog) != [])
+    (told,) = loud(caplog)
+    assert "neither allowed nor blocked" in told
+    assert f"forget ({__file__}:{forget.__code__.co_firstlineno})" in told
+
+
+async def test_middleware_that_fails_often_is_logged_once(make_server: Any, caplog: Any) -> None:
+    server = AGServer(drain_timeout=100)
+
+    async def fail(stream: Any) -> None:
+        raise KeyError("oops")
+
+    server.set_middleware("inbound", fail)
+    await make_server(server)
+    for _ in range(3):
+        async with connected(server) as client:
+            with pytest.raises(AnswerError):
+                await client.call("x")
+    await server.close()
+    assert caplog.text.count("Traceback") == 1
+    assert "and 2 more" in loud(caplog)[-1]
