@@ -33,6 +33,8 @@ async def test_async(engine: EngineServers, make_server: Any) -> None:
             assert (await client.event())["data"]["data"] == {"n": number, "name": "é"}
         with pytest.raises(InvalidArgumentsError):
             await publisher.publish("a", object())
+        with pytest.raises(InvalidArgumentsError):
+            await publisher.publish("", 1)
 
 
 async def test_sync_from_several_threads(

@@ -23,12 +23,31 @@ from socketcluster.errors import (
     AuthTokenInvalidError,
     AuthTokenNotBeforeError,
     InvalidArgumentsError,
+    SocketClusterError,
 )
 
 logger = logging.getLogger("socketcluster.auth")
 
 MAX_TOKEN_LENGTH = 32 * 1024
 """Characters of a token that is looked at: to verify a long one takes long."""
+
+MAX_TIME = 2**53
+"""The latest `exp`, `nbf` and `iat`, in seconds: what every language keeps exactly in a number."""
+
+SIGN_OPTIONS = (
+    "expires_in",
+    "not_before",
+    "audience",
+    "issuer",
+    "subject",
+    "jwt_id",
+    "header",
+    "algorithm",
+    "reject_on_failed_delivery",
+)
+"""The options of `set_auth_token`. An auth engine names further ones in `sign_options`."""
+
+_LONGEST = 1e11
 
 _COMPACT = re.compile(r"[\w-]+\.[\w-]+\.[\w-]*", re.ASCII).fullmatch
 _HMAC = ("HS256", "HS384", "HS512")
@@ -52,7 +71,11 @@ _NO_CHECKS = {
 
 
 class AuthEngine(Protocol):
-    """Signs and verifies tokens. Both methods may be async. `options` carries `socket`."""
+    """Signs and verifies tokens. Both methods may be async. `options` carries `socket`.
+
+    An engine that takes options which `JWTAuthEngine` does not know names them in an attribute
+    `sign_options`; `set_auth_token` refuses all others.
+    """
 
     def verify_token(
         self, signed_token: Any, key: str | bytes, options: Mapping[str, Any]
@@ -71,11 +94,10 @@ class AuthEngine(Protocol):
 class JWTAuthEngine:
     """JSON Web Tokens through PyJWT."""
 
-    __slots__ = ("_max_length", "_warned")
+    __slots__ = ("_max_length",)
 
     def __init__(self, max_token_length: int = MAX_TOKEN_LENGTH) -> None:
         self._max_length = max_token_length
-        self._warned = False
 
     def verify_token(
         self, signed_token: Any, key: str | bytes, options: Mapping[str, Any]
@@ -108,7 +130,7 @@ class JWTAuthEngine:
             raise AuthTokenInvalidError("invalid algorithm")
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # Of short keys: `sign_token` says so.
+                warnings.simplefilter("ignore")  # Of short keys: `warn_of_short_key` says so.
                 claims: dict[str, Any] = jwt.decode(
                     signed_token,
                     key,
@@ -128,7 +150,8 @@ class JWTAuthEngine:
 
         Raises:
             InvalidArgumentsError: an option contradicts a claim or is of a wrong type, a claim
-                cannot be encoded, or the key does not fit the algorithm.
+                cannot be encoded, a time is out of range, the token becomes too long to be
+                verified, or the key does not fit the algorithm.
         """
         if not isinstance(cast(object, token), dict):
             raise InvalidArgumentsError("The claims of a token must be a dict")
@@ -145,19 +168,41 @@ class JWTAuthEngine:
             if option in ("expires_in", "not_before"):
                 value = token["iat"] + _seconds(option, value)
             token[claim] = value
+        _check_times_signed(token)
         algorithm, header = options.get("algorithm", "HS256"), options.get("header")
         _check_signing(key, algorithm, header)
         try:
             json.dumps(token, allow_nan=False)  # Which other languages could not read.
-            with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always")
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
                 signed = jwt.encode(token, key, algorithm=algorithm, headers=header)
         except Exception as error:
             raise InvalidArgumentsError(f"The token cannot be signed: {error}") from error
-        if caught and not self._warned:
-            self._warned = True
-            logger.warning("%s", caught[0].message)
+        if len(signed) > self._max_length:
+            raise InvalidArgumentsError(
+                f"The token is too long: {len(signed)} characters, and at most {self._max_length} "
+                "are verified"
+            )
         return signed
+
+
+def warn_of_short_key(key: str | bytes, algorithm: str) -> None:
+    """Log a WARNING if the secret of an HMAC algorithm is shorter than the algorithm's hash.
+
+    Source: RFC 7518, 3.2.
+    """
+    if algorithm not in _HMAC or _is_pem(key):
+        return
+    length, wanted = len(key.encode() if isinstance(key, str) else key), int(algorithm[2:]) // 8
+    if length < wanted:
+        logger.warning(
+            "The auth_key is %d bytes long; a secret for %s must have at least %d bytes, or it can "
+            "be guessed from any token. Make one with secrets.token_hex(%d)",
+            length,
+            algorithm,
+            wanted,
+            wanted,
+        )
 
 
 def _is_pem(key: str | bytes) -> bool:
@@ -185,6 +230,15 @@ def _make_times_numbers(claims: dict[str, Any]) -> None:
             raise InvalidArgumentsError(f'"{claim}" should be a number of seconds')
 
 
+def _check_times_signed(claims: Mapping[str, Any]) -> None:
+    for claim in ("iat", "exp", "nbf"):
+        if claim in claims and not 0 <= claims[claim] <= MAX_TIME:
+            raise InvalidArgumentsError(
+                f'"{claim}" must be from 0 to 2**53 seconds since 1970; expires_in and not_before '
+                "count from now"
+            )
+
+
 def _is_number(value: object) -> TypeGuard[int | float]:
     if isinstance(value, float):
         return math.isfinite(value)
@@ -203,7 +257,7 @@ def _message(error: BaseException) -> str:
 def _seconds(option: str, value: Any) -> int:
     if isinstance(value, timedelta):
         return int(value.total_seconds())
-    if not _is_number(value) or abs(value) > 1e11:
+    if not _is_number(value) or abs(value) > _LONGEST:
         raise InvalidArgumentsError(f'"{option}" must be a number of seconds or a timedelta')
     return int(value)
 
@@ -211,7 +265,7 @@ def _seconds(option: str, value: Any) -> int:
 def _check_times(claims: Mapping[str, Any]) -> None:
     now = time.time()
     for claim in ("exp", "nbf"):
-        if claim in claims and not _is_number(claims[claim]):
+        if claim in claims and not (_is_number(claims[claim]) and claims[claim] <= MAX_TIME):
             raise AuthTokenInvalidError(f"invalid {claim} value")
     starts = claims.get("nbf")
     if starts is not None and starts > now:
@@ -247,8 +301,17 @@ def is_expired(claims: Mapping[str, Any], now: float) -> bool:
     return _is_number(expiry) and now >= expiry
 
 
+def expiry_of(claims: Mapping[str, Any]) -> float | None:
+    """When claims expire, in seconds since 1970; None for never, as any engine may have it."""
+    expiry = claims.get("exp")
+    if isinstance(expiry, bool) or not isinstance(expiry, int | float) or expiry > MAX_TIME:
+        return None
+    return float(expiry) if expiry > 0 else 0.0  # Also for NaN.
+
+
 def translate_token_error(error: BaseException) -> AuthTokenError:
-    """What any engine raised, as one of our errors, by its name.
+    """What any engine raised, as one of our errors, by its name. A client is told the message of
+    an error of this package, or one derived from it; of any other only that the token is invalid.
 
     Source: npm socketcluster-server, AGServerSocket.
     """
@@ -256,9 +319,9 @@ def translate_token_error(error: BaseException) -> AuthTokenError:
         return error
     name = getattr(error, "name", type(error).__name__)
     if name in ("TokenExpiredError", "ExpiredSignatureError"):
-        ours: AuthTokenError = AuthTokenExpiredError(str(error), getattr(error, "expired_at", None))
+        ours: AuthTokenError = AuthTokenExpiredError(str(error), _time(error, "expired_at"))
     elif name in ("NotBeforeError", "ImmatureSignatureError"):
-        ours = AuthTokenNotBeforeError(str(error), getattr(error, "date", None))
+        ours = AuthTokenNotBeforeError(str(error), _time(error, "date"))
     elif name in ("JsonWebTokenError", "InvalidTokenError") or isinstance(
         error, jwt.InvalidTokenError
     ):
@@ -266,4 +329,13 @@ def translate_token_error(error: BaseException) -> AuthTokenError:
     else:
         ours = AuthTokenError(str(error))
     ours.__cause__ = error
+    if isinstance(error, SocketClusterError):
+        ours.public_message = error.public_message
+    else:
+        ours.public_message = "Invalid token"
     return ours
+
+
+def _time(error: BaseException, name: str) -> Any:
+    value = getattr(error, name, None)
+    return value if isinstance(value, datetime) or _is_number(value) else None

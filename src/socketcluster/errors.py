@@ -93,7 +93,7 @@ class SocketClusterError(Exception):
     is_remote: bool = False
     fields: Mapping[str, Any] = MappingProxyType({})
     public_fields: ClassVar[tuple[str, ...]] = ()
-    public_message: ClassVar[str | None] = None
+    public_message: str | None = None
     """Sent in place of `message`, for a class whose messages are for the log only."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -256,7 +256,7 @@ class MiddlewareError(SocketClusterError):
 
     silent = True
     public_fields = ("type",)
-    public_message: ClassVar[str | None] = "The action was blocked by middleware"
+    public_message: str | None = "The action was blocked by middleware"
 
     def __init__(self, message: str = "", type: str | None = None) -> None:
         super().__init__(message)
@@ -267,7 +267,7 @@ class SilentMiddlewareBlockedError(MiddlewareError):
     """Middleware of line `type` blocked an action without giving a reason."""
 
     silent = False
-    public_message: ClassVar[str | None] = None
+    public_message: str | None = None
 
 
 class InternalServerError(SocketClusterError):

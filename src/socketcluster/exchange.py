@@ -23,6 +23,7 @@ from socketcluster.fanout import FanOut, Subscriber
 from socketcluster.protocol.state import PENDING, SUBSCRIBED, UNSUBSCRIBED
 from socketcluster.protocol.wire import Wire
 from socketcluster.streams import AsyncStreamEmitter, StreamDemux
+from socketcluster.validation import checked_name
 
 
 class AGExchange(ChannelMethods, AsyncStreamEmitter):
@@ -85,8 +86,9 @@ class AGExchange(ChannelMethods, AsyncStreamEmitter):
 
         Raises:
             BrokerError: the broker refused it at once.
-            InvalidArgumentsError: the codec cannot encode `data`.
+            InvalidArgumentsError: the codec cannot encode `data`, or the channel has no name.
         """
+        checked_name("A channel's name", channel)
         accepted = self.publish_payload(channel, self._wire.encode_payload(data))
         if accepted is not None:
             _then(accepted, lambda error: None if error is None else self._failed(error))
@@ -96,8 +98,9 @@ class AGExchange(ChannelMethods, AsyncStreamEmitter):
 
         Raises:
             BrokerError: the broker refused it.
-            InvalidArgumentsError: the codec cannot encode `data`.
+            InvalidArgumentsError: the codec cannot encode `data`, or the channel has no name.
         """
+        checked_name("A channel's name", channel)
         accepted = self.publish_payload(channel, self._wire.encode_payload(data))
         if accepted is not None:
             await accepted
@@ -138,7 +141,9 @@ class AGExchange(ChannelMethods, AsyncStreamEmitter):
 
         Raises:
             BrokerError: the broker refused at once; a later refusal is emitted as 'subscribeFail'.
+            InvalidArgumentsError: the channel has no name.
         """
+        checked_name("A channel's name", channel)
         known = self._channels.setdefault(channel, ChannelEntry())
         if not known.watched:
             known.watched = True

@@ -20,6 +20,7 @@ from socketcluster.codecs.base import CodecEngine
 from socketcluster.codecs.json import JSONCodec
 from socketcluster.errors import BrokerError
 from socketcluster.protocol.wire import Wire
+from socketcluster.validation import checked_name
 
 
 class AsyncPublisher:
@@ -45,8 +46,9 @@ class AsyncPublisher:
 
         Raises:
             BrokerError: the engine has not taken it, or did not confirm that it has.
-            InvalidArgumentsError: the codec cannot encode `data`.
+            InvalidArgumentsError: the codec cannot encode `data`, or the channel has no name.
         """
+        checked_name("A channel's name", channel)
         payload = self._wire.encode_payload(data)
         await self.start()
         taken = self._broker.publish(channel, payload)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import warnings
 from collections.abc import Collection, Mapping
 from datetime import timedelta
 from typing import Any
 
-from socketcluster.errors import InvalidOptionsError
+from socketcluster.errors import InvalidArgumentsError, InvalidOptionsError
 
 Duration = int | float | timedelta
 """Milliseconds, or a timedelta."""
@@ -54,6 +55,37 @@ def check_names(given: Collection[str], known: Collection[str]) -> None:
             raise InvalidOptionsError(
                 f"There is no {name!r} option. Options are: {', '.join(sorted(known))}", name
             )
+
+
+def nearest(name: str, known: Collection[str]) -> str:
+    """ "; did you mean 'x'?" if a known name is near a wrong one, in camelCase too."""
+    found = difflib.get_close_matches(snake_case(name), known, 1)
+    return f"; did you mean {found[0]!r}?" if found else ""
+
+
+def refuse_unknown(given: Collection[str], known: Collection[str], function: str) -> None:
+    """Refuse keyword arguments that a function does not have.
+
+    Raises:
+        InvalidArgumentsError: for the first unknown one.
+    """
+    for name in given:
+        if name not in known:
+            hint = nearest(name, known) or "."
+            raise InvalidArgumentsError(
+                f"{function} has no option {name!r}{hint} "
+                f"Its options are: {', '.join(sorted(known))}"
+            )
+
+
+def checked_name(what: str, name: Any) -> None:
+    """Refuse the name of a channel that is no text or empty.
+
+    Raises:
+        InvalidArgumentsError: it is.
+    """
+    if not isinstance(name, str) or not name:
+        raise InvalidArgumentsError(f"{what} must be a text that is not empty, not {name!r}")
 
 
 def from_documented(options: Mapping[str, Any], without_effect: Collection[str]) -> dict[str, Any]:

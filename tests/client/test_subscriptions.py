@@ -311,3 +311,15 @@ async def test_a_publish_that_is_refused(make_server: Any, make_client: Any) -> 
     client = make_client(server)
     with pytest.raises(SocketClusterError, match="publish"):
         await client.invoke_publish("c", 1)
+
+
+@pytest.mark.parametrize("name", ["", None, 5])
+async def test_a_channel_without_a_name_is_refused(make_client: Any, name: Any) -> None:
+    socket = make_client(1, auto_connect=False)
+    with pytest.raises(InvalidArgumentsError, match="must be a text that is not empty"):
+        socket.subscribe(name)
+    with pytest.raises(InvalidArgumentsError, match="must be a text that is not empty"):
+        socket.transmit_publish(name, 1)
+    with pytest.raises(InvalidArgumentsError, match="must be a text that is not empty"):
+        await socket.invoke_publish(name, 1)
+    assert socket.subscriptions(True) == []

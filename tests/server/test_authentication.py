@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import json
 import time
 from typing import Any
 
@@ -15,7 +16,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from socketcluster import AGAction, AGServer
 from socketcluster.errors import (
     AuthError,
+    AuthTokenError,
     AuthTokenExpiredError,
+    AuthTokenInvalidError,
+    BrokerError,
     InvalidActionError,
     InvalidArgumentsError,
 )
@@ -439,13 +443,223 @@ async def test_custom_engine_receives_the_socket(make_server: Any, is_async: boo
         assert set(sockets) == {socket}
 
 
-async def test_a_short_key_is_told_once(make_server: Any, caplog: Any) -> None:
-    server = await make_server(auth_key="k")
+@pytest.mark.parametrize(
+    ("options", "environment", "expected"),
+    [
+        ({"auth_key": "k" * 31}, None, ["31 bytes long; a secret for HS256"]),
+        ({"auth_key": b"k"}, None, ["1 bytes long; a secret for HS256"]),
+        ({}, "short", ["5 bytes long; a secret for HS256"]),
+        ({"auth_key": "k" * 63, "auth_algorithm": "HS512"}, None, ["must have at least 64 bytes"]),
+        ({"auth_key": "k" * 32}, "short", []),
+        ({}, None, []),
+    ],
+)
+async def test_a_short_key_is_logged_when_the_server_is_made(
+    make_server: Any,
+    caplog: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    options: dict[str, Any],
+    environment: str | None,
+    expected: list[str],
+) -> None:
+    monkeypatch.delenv("SOCKETCLUSTER_AUTH_KEY", raising=False)
+    if environment is not None:
+        monkeypatch.setenv("SOCKETCLUSTER_AUTH_KEY", environment)
+    server = AGServer(drain_timeout=100, **options)
+    logged = [r for r in caplog.records if r.levelname == "WARNING"]
+    assert len(logged) == len(expected)
+    await make_server(server)
     async with connected(server) as client:
         (socket,) = server.clients.values()
         for _ in range(2):
             await socket.set_auth_token({})
             assert (await client.event())["event"] == "#setAuthToken"
-    (record,) = caplog.records
-    assert record.levelname == "WARNING"
-    assert "1 bytes long" in record.getMessage()
+            await client.call("#authenticate", socket.signed_auth_token)
+    # PyJWT's own warning says nothing, here or as a Python warning.
+    assert [r for r in caplog.records if r.levelname == "WARNING"] == logged
+    for record, text in zip(logged, expected, strict=True):
+        assert text in record.getMessage()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "hint"),
+    [
+        ("expiresIn", "did you mean 'expires_in'?"),
+        ("expire_in", "did you mean 'expires_in'?"),
+        ("jwtid", "did you mean 'jwt_id'?"),
+        ("rejectOnFailedDelivery", "did you mean 'reject_on_failed_delivery'?"),
+        ("zzz", "'zzz'. Its options are: algorithm, audience"),
+    ],
+)
+async def test_a_wrong_option_of_set_auth_token_is_refused(
+    make_server: Any, wrong: str, hint: str
+) -> None:
+    server = await make(make_server)
+    async with connected(server) as client:
+        (socket,) = server.clients.values()
+        with pytest.raises(InvalidArgumentsError) as refused:
+            await socket.set_auth_token({"n": 1}, **{wrong: 5})  # type: ignore[arg-type]
+        assert f"set_auth_token has no option {wrong!r}" in str(refused.value)
+        assert hint in str(refused.value)
+        assert socket.auth_state == "unauthenticated"
+        with pytest.raises(AnswerError, match="no procedure"):
+            await client.call("still there")
+        assert client.events.empty()
+
+
+async def test_a_wrong_option_of_deauthenticate_is_refused(make_server: Any) -> None:
+    server = await make(make_server)
+    async with connected(server, token=signed({"n": 1})):
+        (socket,) = server.clients.values()
+        with pytest.raises(InvalidArgumentsError, match="did you mean 'reject_on_failed_delivery'"):
+            await socket.deauthenticate(**{"rejectOnFailedDelivery": True})  # type: ignore[arg-type]
+        assert socket.auth_state == "authenticated"
+
+
+async def test_an_engine_names_options_of_its_own(make_server: Any) -> None:
+    class Engine:
+        sign_options = ("device",)
+
+        def verify_token(self, signed_token: Any, key: Any, options: Any) -> Any:
+            return {}
+
+        def sign_token(self, token: Any, key: Any, options: Any) -> Any:
+            return f"of {options['device']}"
+
+    server = await make(make_server, auth_engine=Engine())
+    async with connected(server) as client:
+        (socket,) = server.clients.values()
+        await socket.set_auth_token({}, device="phone")
+        assert (await client.event())["data"]["token"] == "of phone"
+        with pytest.raises(InvalidArgumentsError, match="did you mean 'device'"):
+            await socket.set_auth_token({}, devise="phone")
+
+
+IMPOSSIBLE = [10**400, -1, 2**53 + 1, 1e300, float("inf"), float("nan"), True, "5", [5]]
+
+
+@pytest.mark.parametrize("claim", ["exp", "nbf", "iat"])
+@pytest.mark.parametrize("value", IMPOSSIBLE, ids=lambda value: str(value)[:20])
+async def test_a_time_out_of_range_is_refused_on_both_sides(
+    make_server: Any, claim: str, value: Any
+) -> None:
+    server = await make(make_server)
+    async with connected(server) as client:
+        (socket,) = server.clients.values()
+        with pytest.raises(InvalidArgumentsError, match=claim):
+            await socket.set_auth_token({claim: value})
+        assert socket.auth_state == "unauthenticated"
+        assert (await client.closed())[0] == 4002
+        assert client.events.empty()
+
+
+@pytest.mark.parametrize("claim", ["exp", "nbf"])
+@pytest.mark.parametrize("value", IMPOSSIBLE[:1] + IMPOSSIBLE[2:], ids=lambda v: str(v)[:20])
+async def test_a_foreign_token_with_a_time_out_of_range_is_bad(
+    make_server: Any, claim: str, value: Any
+) -> None:
+    server = await make(make_server)
+    header, body = {"alg": "HS256"}, json.dumps({claim: value})
+    token = jwt.api_jws.encode(body.encode(), KEY, "HS256", headers=header)
+    async with connected(server, handshake=False) as client:
+        status = await client.handshake(token)
+        assert status["isAuthenticated"] is False
+        assert status["authError"]["message"] == f"invalid {claim} value"
+        (socket,) = server.clients.values()
+        assert socket.auth_state == "unauthenticated"
+        assert (await client.event())["event"] == "#removeAuthToken"
+
+
+@pytest.mark.parametrize(
+    ("exp", "authenticated"),
+    [
+        (10**400, True),
+        (float("inf"), True),
+        ("5", True),
+        (float("nan"), False),
+        (-(10**400), False),
+    ],
+)
+async def test_any_engine_may_have_any_expiry(
+    make_server: Any, exp: Any, authenticated: bool
+) -> None:
+    """What is no time never ends, and never raises; what is before all time has ended."""
+
+    class Engine:
+        def verify_token(self, signed_token: Any, key: Any, options: Any) -> Any:
+            return {"exp": exp}
+
+        def sign_token(self, token: Any, key: Any, options: Any) -> Any:
+            return "signed"
+
+    server = await make(make_server, auth_engine=Engine())
+    async with connected(server) as client:
+        (socket,) = server.clients.values()
+        await client.call("#authenticate", "token")
+        with pytest.raises(AnswerError, match="no procedure"):
+            await client.call("sync")
+        assert (socket.auth_state == "authenticated") is authenticated
+
+
+async def test_a_token_too_long_to_be_verified_is_not_signed(make_server: Any) -> None:
+    server = await make(make_server)
+    async with connected(server) as client:
+        (socket,) = server.clients.values()
+        with pytest.raises(InvalidArgumentsError, match="too long"):
+            await socket.set_auth_token({"text": "x" * 32 * 1024})
+        assert (await client.closed())[0] == 4002
+
+
+class OwnError(AuthError):
+    """An error of an application's auth engine."""
+
+
+class NoisyError(AuthTokenError):
+    """One that a client is told little of."""
+
+    public_message = "Try again"
+
+
+@pytest.mark.parametrize(
+    ("error", "name", "message"),
+    [
+        (ValueError("db://secret"), "AuthTokenError", "Invalid token"),
+        (KeyError("secret"), "AuthTokenError", "Invalid token"),
+        (jwt.ExpiredSignatureError("secret"), "AuthTokenExpiredError", "Invalid token"),
+        (jwt.DecodeError("secret"), "AuthTokenInvalidError", "Invalid token"),
+        (OwnError("Session ended"), "AuthTokenError", "Session ended"),
+        (BrokerError("No session store"), "AuthTokenError", "No session store"),
+        (AuthTokenInvalidError("Unknown session"), "AuthTokenInvalidError", "Unknown session"),
+        (NoisyError("secret"), "NoisyError", "Try again"),
+    ],
+)
+@pytest.mark.parametrize("in_handshake", [False, True])
+async def test_what_a_client_is_told_of_an_engine_s_errors(
+    make_server: Any,
+    running: Running,
+    error: Exception,
+    name: str,
+    message: str,
+    in_handshake: bool,
+) -> None:
+    """Only the package's own errors and those derived from them; here it is known in full."""
+
+    class Engine:
+        def verify_token(self, signed_token: Any, key: Any, options: Any) -> Any:
+            raise error
+
+        def sign_token(self, token: Any, key: Any, options: Any) -> Any:
+            return "signed"
+
+    server = await make(make_server, auth_engine=Engine())
+    warnings = running.collect(server.listener("warning"))
+    async with connected(server, handshake=False) as client:
+        told = (await client.handshake("token" if in_handshake else None)).get("authError")
+        if not in_handshake:
+            with pytest.raises(AnswerError) as refused:
+                await client.call("#authenticate", "token")
+            told = refused.value.wire
+        assert (told["name"], told["message"]) == (name, message)
+        assert "secret" not in str(client.messages)
+        await until(lambda: len(warnings) >= 1)
+        assert str(error) in str(warnings[0].warning)

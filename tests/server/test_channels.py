@@ -443,3 +443,15 @@ async def test_a_channel_without_a_name_is_refused(make_server: Any, event: str)
             await client.call(event, {"channel": "", "data": 1})
         (socket,) = server.clients.values()
         assert socket.channel_subscriptions_count == 0
+
+
+@pytest.mark.parametrize("name", ["", None, 5, b"c"])
+async def test_the_exchange_refuses_a_channel_without_a_name(make_server: Any, name: Any) -> None:
+    server = await make_server()
+    with pytest.raises(InvalidArgumentsError, match="must be a text that is not empty"):
+        server.exchange.subscribe(name)
+    with pytest.raises(InvalidArgumentsError, match="must be a text that is not empty"):
+        server.exchange.transmit_publish(name, 1)
+    with pytest.raises(InvalidArgumentsError, match="must be a text that is not empty"):
+        await server.exchange.invoke_publish(name, 1)
+    assert server.exchange.subscriptions(True) == []

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import jwt
 import typer
 
-from socketcluster.auth import JWTAuthEngine
+from socketcluster.auth import JWTAuthEngine, warn_of_short_key
 from socketcluster.cli.connecting import read_secret
 from socketcluster.cli.lines import text_lines, values
 from socketcluster.cli.output import Counter, Output
@@ -88,6 +88,7 @@ def sign(
             "subject": subject,
         }
         engine = JWTAuthEngine()
+        warn_of_short_key(secret, algorithm)
 
         def signed(value: Any) -> str:
             if not isinstance(value, dict):

@@ -21,6 +21,7 @@ from socketcluster.events import (
     UnsubscribeEvent,
 )
 from socketcluster.protocol.state import AUTHENTICATED, OPEN, PENDING, SUBSCRIBED, UNSUBSCRIBED
+from socketcluster.validation import checked_name
 
 if TYPE_CHECKING:
     from socketcluster.client.socket import AGClientSocket
@@ -61,8 +62,7 @@ class Subscriptions:
 
     def subscribe(self, name: str, options: dict[str, Any]) -> None:
         """Want a channel; of one already wanted only the options change."""
-        if not isinstance(name, str):
-            raise InvalidArgumentsError(f"A channel's name must be a text, not {name!r}")
+        checked_name("A channel's name", name)
         priority = options.get("priority", 0)
         if isinstance(priority, bool) or not isinstance(priority, int | float):
             raise InvalidArgumentsError(f"The priority must be a number, not {priority!r}")
@@ -221,8 +221,8 @@ class SubscriptionMethods(ChannelMethods):
         the server has answered misses nothing.
 
         Raises:
-            InvalidArgumentsError: a name that is no text, a priority that is no number, or data
-                that the codec cannot encode.
+            InvalidArgumentsError: a name that is no text or empty, a priority that is no number,
+                or data that the codec cannot encode.
         """
         options: dict[str, Any] = {"wait_for_auth": wait_for_auth}
         if priority is not None:
@@ -241,11 +241,15 @@ class SubscriptionMethods(ChannelMethods):
         return AGChannel(channel, self, self)
 
     def transmit_publish(self, channel: str, data: Any) -> None:
-        """Publish without waiting. Raises what `transmit` raises."""
+        """Publish without waiting. Raises what `transmit` raises, and InvalidArgumentsError for a
+        channel without a name."""
+        checked_name("A channel's name", channel)
         self.transmit("#publish", {"channel": self.subscribed.decorated(channel), "data": data})
 
     async def invoke_publish(self, channel: str, data: Any) -> Any:
-        """Publish, and wait until the server has accepted it. Raises what `invoke` raises."""
+        """Publish, and wait until the server has accepted it. Raises what `invoke` raises, and
+        InvalidArgumentsError for a channel without a name."""
+        checked_name("A channel's name", channel)
         pair = {"channel": self.subscribed.decorated(channel), "data": data}
         return await self.invoke("#publish", pair)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from socketcluster.action import AGAction
-from socketcluster.auth import JWTAuthEngine, is_expired, translate_token_error
+from socketcluster.auth import SIGN_OPTIONS, JWTAuthEngine, expiry_of, translate_token_error
 from socketcluster.errors import (
     AuthError,
     AuthTokenExpiredError,
@@ -42,6 +42,7 @@ from socketcluster.protocol.state import (
     CONNECTING,
     UNAUTHENTICATED,
 )
+from socketcluster.validation import refuse_unknown
 
 if TYPE_CHECKING:
     from socketcluster.server.socket import AGServerSocket
@@ -146,6 +147,8 @@ class SocketAuth:
             error = InvalidActionError("Cannot call setAuthToken before completing the handshake")
             socket.emit_error(error)
             raise error
+        known = {*SIGN_OPTIONS, *getattr(socket.server.auth, "sign_options", ())}
+        refuse_unknown(options, known, "set_auth_token")
         reject_on_failed_delivery = options.pop("reject_on_failed_delivery", False)
         if options.pop("algorithm", None) is not None:
             socket.emit_error(
@@ -229,9 +232,7 @@ class SocketAuth:
         self.state = AUTHENTICATED
         self.token = claims
         self.signed_token = signed_token
-        expiry = claims.get("exp")
-        usable = isinstance(expiry, int | float) and not is_expired({"exp": expiry}, float("-inf"))
-        self.expires_at = float(expiry) if usable and expiry is not None else None
+        self.expires_at = expiry_of(claims)
         if lost:
             self._lost()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Never
 
 from socketcluster.auth import is_expired
 from socketcluster.batching import Batching
@@ -14,6 +14,7 @@ from socketcluster.server.authentication import SocketAuth
 from socketcluster.server.inbound import Inbound
 from socketcluster.server.outbound import Outbound
 from socketcluster.streams import AsyncStreamEmitter, ProcedureMethods, ReceiverMethods, StreamDemux
+from socketcluster.validation import refuse_unknown
 
 if TYPE_CHECKING:
     import asyncio
@@ -65,12 +66,14 @@ class AuthMethods:
 
         `expires_in` and `not_before` are seconds from now. With `reject_on_failed_delivery` it
         waits until the client has acknowledged. Cancelling before the token is signed changes
-        nothing; after that only the waiting is given up. Other options reach the auth engine.
+        nothing; after that only the waiting is given up. `options` are those that the auth engine
+        names in `sign_options`.
 
         Raises:
             InvalidActionError: before the handshake is complete.
-            InvalidArgumentsError: `data` is not a dict, or an option contradicts a claim; the
-                socket is then closed with 4002.
+            InvalidArgumentsError: there is no such option, and nothing has changed; or `data` is
+                not a dict, a time is out of range, or an option contradicts a claim, and the
+                socket is closed with 4002.
             AuthError: the client did not acknowledge, with `reject_on_failed_delivery`; without
                 it, a socket that is closed by then only warns.
         """
@@ -90,12 +93,18 @@ class AuthMethods:
         """Take the token away on this side only."""
         self.auth.drop()
 
-    async def deauthenticate(self, *, reject_on_failed_delivery: bool = False) -> None:
+    async def deauthenticate(
+        self, *, reject_on_failed_delivery: bool = False, **wrong: Never
+    ) -> None:
         """Take the token away, and have the client remove it.
 
         With `reject_on_failed_delivery` it waits until the client has acknowledged, and raises
         what `invoke` raises. Cancelling gives up the waiting only.
+
+        Raises:
+            InvalidArgumentsError: there is no such option; nothing has changed.
         """
+        refuse_unknown(wrong, ("reject_on_failed_delivery",), "deauthenticate")
         if not reject_on_failed_delivery:
             self.auth.drop_and_tell()
             return

@@ -165,8 +165,12 @@ class ServerOptions:
 
     def _check_auth(self) -> None:
         expiry = self.auth_default_expiry
-        if isinstance(expiry, bool) or not isinstance(expiry, int | float) or expiry <= 0:
-            raise _wrong("auth_default_expiry", "a number of seconds above 0", expiry)
+        if (
+            isinstance(expiry, bool)
+            or not isinstance(expiry, int | float)
+            or not 0 < expiry <= 1e11
+        ):
+            raise _wrong("auth_default_expiry", "a number of seconds above 0, up to 1e11", expiry)
         for name in ("auth_key", "auth_private_key", "auth_public_key"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, str | bytes) or not value):

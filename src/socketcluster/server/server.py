@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Self
 
-from socketcluster.auth import AuthEngine, JWTAuthEngine
+from socketcluster.auth import AuthEngine, JWTAuthEngine, warn_of_short_key
 from socketcluster.brokers.registry import resolve_broker
 from socketcluster.codecs.base import CodecEngine
 from socketcluster.codecs.json import JSONCodec
@@ -96,6 +96,8 @@ class AGServer(Supervision):
         accepted = opts.auth_verify_algorithms or [opts.auth_algorithm]
         self.default_verification_options = {"algorithms": list(accepted)}
         self.auth: AuthEngine = opts.auth_engine or JWTAuthEngine()
+        if isinstance(self.auth, JWTAuthEngine):
+            warn_of_short_key(self.signature_key, opts.auth_algorithm)
         self.codec: CodecEngine = opts.codec_engine or JSONCodec()
         self.wire = Wire(self.codec, opts.droppable, UNPARSED_ABOVE)
         broker = resolve_broker(opts.broker_engine)
