@@ -17,7 +17,6 @@ from socketcluster.errors import (
     InvalidMessageError,
     InvalidRequestError,
     SocketClusterError,
-    UnknownProcedureError,
     named,
 )
 from socketcluster.events import RawEvent
@@ -31,8 +30,16 @@ from socketcluster.protocol.packets import (
 )
 from socketcluster.protocol.state import CLOSE_HANDSHAKE_REJECTED, CLOSED
 from socketcluster.server.decision import Decision, Pending
+from socketcluster.server.delivery import deliver, deliver_unparsed, refuse_unknown
 from socketcluster.server.handshake import authenticate, shake_hands
-from socketcluster.server.replies import AnyPacket, acknowledge, answer_error, parsed, refuse
+from socketcluster.server.replies import (
+    AnyPacket,
+    acknowledge,
+    answer_error,
+    parsed,
+    refuse,
+    take_answer,
+)
 
 if TYPE_CHECKING:
     from socketcluster.server.socket import AGServerSocket
@@ -52,32 +59,28 @@ def dispatch(socket: AGServerSocket, packet: AnyPacket, message: bytes) -> Left:
     if event is None:
         assert isinstance(packet, Packet)
         if packet.rid is not None:
-            socket.inbound.answer(packet)
+            take_answer(socket, packet)
         elif socket.has_listener("raw"):
             socket.emit("raw", RawEvent(readable(message)))
         return None
     handler = _SYSTEM.get(event)
     if handler is not None:
         return handler(socket, packet)
-    if type(packet.data) is Unparsed:
-        try:
-            packet.data = packet.data.parse()
-        except InvalidMessageError as error:
-            refuse(socket, packet, error, True)
-            return None
     if MIDDLEWARE_INBOUND in socket.server.middleware:
         return _user_event_through_middleware(socket, packet)
     if socket.auth.expires_at is not None:
         socket.auth.check_expiry()
-    cid, procedures = packet.cid, socket._procedures
-    if cid is None or procedures is None:
-        _deliver(socket, packet, packet.data)
-        return None
-    # A call, as `_deliver` does it.
-    request = socket.server.make_request(socket, cid, event, packet.data)
-    socket.unanswered[cid] = event
-    if not procedures.write(event, request):
-        _refuse_unknown(event, request)
+    cid, data, procedures = packet.cid, packet.data, socket._procedures
+    if type(data) is Unparsed:
+        deliver_unparsed(socket, event, cid, data)
+    elif cid is None or procedures is None:
+        deliver(socket, event, cid, data)
+    else:
+        # A call, as `deliver` does it.
+        request = socket.server.make_request(socket, cid, event, data)
+        socket.unanswered[cid] = event
+        if not procedures.write(event, request):
+            refuse_unknown(socket, event, request)
     return None
 
 
@@ -108,39 +111,26 @@ def _request(socket: AGServerSocket, packet: AnyPacket) -> Any:
     return request
 
 
-def _deliver(socket: AGServerSocket, packet: AnyPacket, data: Any) -> None:
-    """An event to its receivers, a call to its procedure."""
-    event, cid = packet.event, packet.cid
+def _user_event_through_middleware(socket: AGServerSocket, packet: AnyPacket) -> Left:
+    event, cid, data, size = packet.event, packet.cid, packet.data, 0
     assert event is not None
+    if type(data) is Unparsed:
+        size = data.size
+        try:
+            data = data.parse()
+        except InvalidMessageError as error:
+            refuse(socket, packet, error, True)
+            return None
     if cid is None:
-        socket.write_receiver(event, data)
-        return
-    request = socket.server.make_request(socket, cid, event, data)
-    socket.unanswered[cid] = event
-    if not socket.write_procedure(event, request):
-        _refuse_unknown(event, request)
-
-
-def _refuse_unknown(event: str, request: Any) -> None:
-    if request.socket.state == CLOSED:
-        request.sent = True  # It left meanwhile.
-        return
-    name = event if len(event) <= 100 else event[:100] + "…"
-    request.error(UnknownProcedureError(f"There is no procedure {name!r}"))
-
-
-def _user_event_through_middleware(socket: AGServerSocket, packet: AnyPacket) -> Decision:
-    assert packet.event is not None
-    if packet.cid is None:
-        kind, name = AGAction.TRANSMIT, {"receiver": packet.event}
+        kind, name = AGAction.TRANSMIT, {"receiver": event}
     else:
-        kind, name = AGAction.INVOKE, {"procedure": packet.event}
+        kind, name = AGAction.INVOKE, {"procedure": event}
     return _through_middleware(
         socket,
         packet,
         kind,
-        lambda data: _deliver(socket, packet, data),
-        data=packet.data,
+        lambda data: deliver(socket, event, cid, data, size),
+        data=data,
         **name,
     )
 

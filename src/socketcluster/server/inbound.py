@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from socketcluster.errors import InvalidMessageError, hydrate_error
+from socketcluster.errors import InvalidMessageError
 from socketcluster.events import MessageEvent
 from socketcluster.middleware import MIDDLEWARE_INBOUND_RAW
 from socketcluster.protocol.packets import (
@@ -22,11 +22,13 @@ from socketcluster.protocol.packets import (
     readable,
 )
 from socketcluster.protocol.state import CLOSE_BEFORE_HANDSHAKE, CONNECTING, OPEN, PINGS
+from socketcluster.protocol.wire import Wire
 from socketcluster.server.decision import Decision, Pending
 from socketcluster.server.dispatch import Left, dispatch
 from socketcluster.server.dispatch_batch import dispatch_batch
 from socketcluster.server.raw_line import RawLine
 from socketcluster.server.reading import Reading
+from socketcluster.server.replies import take_answer
 from socketcluster.server.turnstile import Turnstile
 
 if TYPE_CHECKING:
@@ -40,10 +42,10 @@ class Inbound:
         received, processed: messages so far, pongs included.
         reading: whether the socket is read from.
         last_seen: the server ticker's time of the last message.
+        silence: for `hears`, which looks at it in a silence.
     """
 
     __slots__ = (
-        "_activity",
         "_ending",
         "_gate",
         "_line",
@@ -51,7 +53,6 @@ class Inbound:
         "_middleware",
         "_on_idle",
         "_pong",
-        "_silent_since",
         "_socket",
         "_task",
         "_ticker",
@@ -61,6 +62,7 @@ class Inbound:
         "processed",
         "reading",
         "received",
+        "silence",
         "unconfirmed",
     )
 
@@ -75,20 +77,17 @@ class Inbound:
         self._pong = PINGS[socket.protocol_version][1]
         self._gate: Turnstile[bytes] | None = None
         self._task: asyncio.Task[None] | None = None
+        opts = server.options
         self.reading = Reading(
-            socket.connection,
-            server.options.max_inbound_backlog,
-            server.options.max_inbound_backlog_bytes,
+            socket.connection, opts.max_inbound_backlog, opts.max_inbound_backlog_bytes
         )
         self._malformed = 0
         self._ending = False
         self._on_idle: Callable[[], None] | None = None
         self.closed = False
-        self.received = 0
-        self.processed = 0
+        self.received = self.processed = 0
         self.last_seen = self._ticker.now
-        self._silent_since = -1.0  # No silence yet.
-        self._activity: object = None
+        self.silence: tuple[float, object] | None = None
 
     def message(self, message: bytes) -> None:
         """A text message, as UTF-8, came in."""
@@ -147,32 +146,10 @@ class Inbound:
         socket = self._socket
         if not socket.calls or socket.state != OPEN or not self._wire.may_answer(message):
             return False
-        try:
-            decoded = self._wire.decode(message)
-        except InvalidMessageError:
-            return False
-        packets = decoded if isinstance(decoded, list) else [decoded]
-        answers = [p for p in packets if isinstance(p, Packet) and is_answer(p)]
+        answers, nothing_else = _answers(self._wire, message)
         for packet in answers:
-            self.answer(packet)
-        return len(answers) == len(packets)
-
-    def hears(self, now: float, timeout: float) -> bool:
-        """Whether the peer is alive: it sent something in the last `timeout` seconds, a part of a
-        message too, or it is not being read from. `now` is the ticker's."""
-        if self.reading.was_paused():
-            self.last_seen = now
-            return True
-        silence = now - self.last_seen
-        if silence > timeout / 2:
-            activity = self._socket.connection.get_activity()
-            if self._silent_since != self.last_seen:
-                self._silent_since = self.last_seen
-            elif activity != self._activity:
-                self.last_seen = self._silent_since = now
-                silence = 0.0
-            self._activity = activity
-        return silence <= timeout
+            take_answer(socket, packet)
+        return nothing_else
 
     # What has to be waited for holds back what follows
 
@@ -189,9 +166,9 @@ class Inbound:
         if self._gate is not None:
             self._gate.next()
 
-    def _wait(self, pending: Pending | Decision) -> None:
+    def _wait(self, left: Left) -> None:
         self.hold()
-        self._follow(pending)
+        self._follow(left)
 
     def _caught_up(self) -> None:
         self._gate = None
@@ -204,23 +181,15 @@ class Inbound:
 
     def _let_through(self, message: bytes) -> None:
         self.reading.waited(message)
-        pending = None if self.closed else self._process(message)
-        if pending is not None:
-            self._follow(pending)
-        else:
-            self.release()
+        self._follow(None if self.closed else self._process(message))
 
-    def _follow(self, pending: Pending | Decision) -> None:
-        if isinstance(pending, Decision):
-            pending.when_made(self._decision_made)
-        else:
-            self._task = asyncio.ensure_future(self._run(pending))
-
-    def _decision_made(self, rest: Pending | None) -> None:
-        if rest is not None:
-            self._task = asyncio.ensure_future(self._run(rest))
-        else:
+    def _follow(self, left: Left) -> None:
+        if left is None:
             self.release()
+        elif isinstance(left, Decision):
+            left.when_made(self._follow)
+        else:
+            self._task = asyncio.ensure_future(self._run(left))
 
     async def _run(self, pending: Pending) -> None:
         try:
@@ -297,13 +266,6 @@ class Inbound:
         else:
             self.malformed()
 
-    def answer(self, packet: Packet) -> None:
-        """An answer to a call of this side."""
-        calls = self._socket.calls
-        if calls and packet.rid is not None:
-            error = None if packet.error is None else hydrate_error(packet.error)
-            calls.answer(packet.rid, error, packet.data)
-
     def close_after_backlog(self) -> None:
         """Carry out what was received, and of what comes later only answers."""
         self._ending = True
@@ -324,3 +286,14 @@ class Inbound:
         task, self._task = self._task, None
         if task is not None and task is not asyncio.current_task():
             task.cancel()
+
+
+def _answers(wire: Wire, message: bytes) -> tuple[list[Packet], bool]:
+    """The answers in a message, and whether it has nothing else."""
+    try:
+        decoded = wire.decode(message)
+    except InvalidMessageError:
+        return [], False
+    packets = decoded if isinstance(decoded, list) else [decoded]
+    answers = [p for p in packets if isinstance(p, Packet) and is_answer(p)]
+    return answers, len(answers) == len(packets)

@@ -43,7 +43,7 @@ class Reading:
     def gauge(self) -> Gauge:
         """Watches the backpressure of the socket's streams."""
         if self._gauge is None:
-            self._gauge = Gauge(self._limit, self._loops_are_behind)
+            self._gauge = Gauge(self._limit, self._loops_are_behind, self._size_limit)
         return self._gauge
 
     @property

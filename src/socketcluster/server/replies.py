@@ -1,4 +1,4 @@
-"""How a packet is answered: done, or refused.
+"""How a packet is answered: done, or refused; and the answers of the client.
 
 Source: SocketCluster protocol 2.
 """
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from socketcluster.errors import hydrate_error
 from socketcluster.protocol.packets import Packet, PublishPacket
 from socketcluster.protocol.state import CLOSED, CONNECTING
 from socketcluster.request import AGRequest
@@ -39,6 +40,13 @@ def acknowledge(socket: AGServerSocket, packet: AnyPacket, data: Any) -> None:
         request = AGRequest(socket, packet.cid, packet.event, data)
         request.sent = True
         socket.write_procedure(packet.event, request)
+
+
+def take_answer(socket: AGServerSocket, packet: Packet) -> None:
+    """Settle the call of this side that a packet answers."""
+    if socket.calls and packet.rid is not None:
+        error = None if packet.error is None else hydrate_error(packet.error)
+        socket.calls.answer(packet.rid, error, packet.data)
 
 
 def answer_error(socket: AGServerSocket, packet: AnyPacket, error: BaseException) -> None:

@@ -99,7 +99,11 @@ class AGServer(Supervision):
         if isinstance(self.auth, JWTAuthEngine):
             warn_of_short_key(self.signature_key, opts.auth_algorithm)
         self.codec: CodecEngine = opts.codec_engine or JSONCodec()
-        self.wire = Wire(self.codec, opts.droppable, UNPARSED_ABOVE)
+        # Of messages that count by their number alone, the limit of that is within that of bytes.
+        unparsed_above = min(
+            UNPARSED_ABOVE, opts.max_inbound_backlog_bytes // opts.max_inbound_backlog
+        )
+        self.wire = Wire(self.codec, opts.droppable, unparsed_above)
         broker = resolve_broker(opts.broker_engine)
         self.exchange = AGExchange(broker, self.wire, self.emit_warning)
         self.engine = resolve_engine(opts.ws_engine, opts.ws_engine_server_options)

@@ -9,6 +9,7 @@ from socketcluster.events import ErrorEvent, WarningEvent
 from socketcluster.protocol.state import CLOSE_HANDSHAKE_TIMEOUT, CLOSE_PONG_TIMEOUT
 from socketcluster.reporting import Reporter, one_line
 from socketcluster.server.listening import ServerListeners
+from socketcluster.server.silence import hears
 from socketcluster.server.ticker import Ticker
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class Supervision(ServerListeners):
         time = self.ticker.time
         for socket in [*self.clients.values(), *self.pending_clients.values()]:
             if pings:
-                if not socket.inbound.hears(now, timeout):
+                if not hears(socket, now, timeout):
                     socket.disconnect(CLOSE_PONG_TIMEOUT)
                     continue
                 if time >= socket.next_ping:

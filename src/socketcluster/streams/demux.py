@@ -41,6 +41,11 @@ class StreamDemux(Generic[T]):
                 inbox.put(value)
         return True
 
+    def write_deferred(self, name: str, size: int, make: Callable[[], Any]) -> bool:
+        """See `WritableConsumableStream.write_deferred`."""
+        stream = self._streams.get(name)
+        return stream is not None and stream.write_deferred(size, make)
+
     def write_tracked(self, name: str, value: T, done: Callable[[], None]) -> bool:
         """See `WritableConsumableStream.write_tracked`."""
         stream = self._streams.get(name)

@@ -53,20 +53,75 @@ class End:
         self.value = value
 
 
-class Gauge:
-    """Tells when a consumer of some streams has more than `limit` values not taken, and when none
-    has any more, so that whoever fills them can stop for a while.
+NOTHING: Any = object()
+"""What a `Deferred` makes if there is no value after all."""
 
-    `changed(full)` is called with True for the first one that is too full, with False when each
-    of them has come down to half.
+MADE_WEIGHT = 32
+"""How many bytes of memory a value may take for each byte it was made of: 27 of a list of empty
+lists, 30 of a list of empty dicts, in CPython 3.11."""
+
+
+class Deferred:
+    """A value that is made when the first consumer takes it.
+
+    `make()` returns the value, or NOTHING, and consumers go on with what follows.
+
+    Attributes:
+        size: bytes that it counts in a gauge.
     """
 
-    __slots__ = ("_changed", "_full", "limit")
+    __slots__ = ("_make", "_value", "size")
 
-    def __init__(self, limit: int, changed: Callable[[bool], None]) -> None:
+    def __init__(self, size: int, make: Callable[[], Any]) -> None:
+        self.size = size
+        self._make: Callable[[], Any] | None = make
+        self._value: Any = None
+
+    def value(self) -> Any:
+        """The value; it is made once."""
+        if self._make is not None:
+            make, self._make = self._make, None
+            self._value = make()
+        return self._value
+
+
+class Gauge:
+    """Tells when a consumer of some streams has more than `limit` values not taken, or all of them
+    together more than `size_limit` bytes, and when that is over, so that whoever fills them can
+    stop for a while.
+
+    `changed(full)` is called with True when they become too full, with False when each consumer
+    has come down to half, and so have the bytes.
+
+    Attributes:
+        size: bytes of the deferred values that were not taken.
+    """
+
+    __slots__ = ("_changed", "_full", "_large", "limit", "size", "size_limit")
+
+    def __init__(
+        self, limit: int, changed: Callable[[bool], None], size_limit: int = sys.maxsize
+    ) -> None:
         self.limit = limit
+        self.size_limit = size_limit
+        self.size = 0
         self._changed = changed
         self._full = 0
+        self._large = False
+
+    def grow(self, size: int) -> None:
+        """A consumer has so many more bytes to take."""
+        self.size += size
+        if not self._large and self.size > self.size_limit:
+            self._large = True
+            self.filled()
+
+    def shrink(self, size: int) -> None:
+        """It has taken them, or is gone."""
+        self.size -= size
+        if self._large and self.size <= self.size_limit // 2:
+            self._large = False
+            self.drained()
 
     def filled(self) -> None:
         """A consumer has more than the limit."""
@@ -140,6 +195,12 @@ class Inbox:
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
+    def put_deferred(self, item: Deferred) -> None:
+        """Add a value that is made later."""
+        if self._gauge is not None:
+            self._gauge.grow(item.size)
+        self.put(item)
+
     def _filled(self) -> None:
         if not self._full and self._gauge is not None:
             self._full = True
@@ -170,6 +231,12 @@ class Inbox:
         for item in items:
             if type(item) is Tracked:
                 item.release()
+            elif type(item) is Deferred:
+                self._gone(item)
+
+    def _gone(self, item: Deferred) -> None:
+        if self._gauge is not None:
+            self._gauge.shrink(item.size)
 
     def _drained(self) -> None:
         self._full = False
@@ -196,21 +263,27 @@ class Inbox:
         """(value, done) of the next item. Cancelling a wait loses nothing."""
         if self._held is not None:
             self.settle()
-        while not self.items and self._killed is None:
-            await self._wait(timeout)
-        if self._killed is not None:
-            end, self._killed = self._killed, None
-            return end.value, True
-        item = self.items.popleft()
-        if self._full and len(self.items) <= self.limit // 2:
-            self._drained()
-        kind = type(item)
-        if kind is End:
-            return item.value, True
-        if kind is Tracked:
-            self._held = item
-            return item.value, False
-        return item, False
+        while True:
+            while not self.items and self._killed is None:
+                await self._wait(timeout)
+            if self._killed is not None:
+                end, self._killed = self._killed, None
+                return end.value, True
+            item = self.items.popleft()
+            if self._full and len(self.items) <= self.limit // 2:
+                self._drained()
+            kind = type(item)
+            if kind is End:
+                return item.value, True
+            if kind is Tracked:
+                self._held = item
+                return item.value, False
+            if kind is Deferred:
+                self._gone(item)
+                item = item.value()
+                if item is NOTHING:
+                    continue
+            return item, False
 
     async def _wait(self, timeout: float | None) -> None:
         self._waiter = self.new_waiter()
@@ -223,5 +296,5 @@ class Inbox:
             self._waiter = None
 
 
-MARKS = (Tracked, End)
+MARKS = (Tracked, End, Deferred)
 """What stands in a queue for something else than a value."""

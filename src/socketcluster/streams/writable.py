@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from socketcluster.streams.consumable import ConsumableStream, Consumer, ConsumerStats
-from socketcluster.streams.inbox import Inbox, Timeout, Tracked
+from socketcluster.streams.inbox import MADE_WEIGHT, Deferred, Inbox, Timeout, Tracked
 
 T = TypeVar("T")
 
@@ -44,6 +44,16 @@ class WritableConsumableStream(ConsumableStream[T]):
         for inbox in inboxes.values():
             inbox.put(value)
         return True
+
+    def write_deferred(self, size: int, make: Callable[[], Any]) -> bool:
+        """Give every consumer a value that `make()` makes when it is first taken; whether there is
+        any consumer. It counts `size` bytes with each; but when several have it, it may be made for
+        one and wait for another, and counts as a made value does."""
+        inboxes = self.inboxes
+        deferred = Deferred(size if len(inboxes) == 1 else size * MADE_WEIGHT, make)
+        for inbox in inboxes.values():
+            inbox.put_deferred(deferred)
+        return bool(inboxes)
 
     def write_tracked(self, value: T, done: Callable[[], None]) -> bool:
         """`write`, and `done()` is called once every consumer has taken the value and come back
