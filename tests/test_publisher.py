@@ -5,14 +5,19 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
 
 from broker_servers import EngineServers, running_engine
 from socketcluster import AGServer, AsyncPublisher, Publisher
-from socketcluster.errors import BrokerError, InvalidArgumentsError, InvalidOptionsError
+from socketcluster.errors import (
+    BrokerError,
+    InvalidArgumentsError,
+    InvalidOptionsError,
+    UsageError,
+)
 from support import connected, soon, until
 
 
@@ -35,6 +40,29 @@ async def test_async(engine: EngineServers, make_server: Any) -> None:
             await publisher.publish("a", object())
         with pytest.raises(InvalidArgumentsError):
             await publisher.publish("", 1)
+
+
+def test_async_in_a_second_loop_says_so(engine: EngineServers) -> None:
+    publisher = AsyncPublisher(engine.url)
+
+    async def first() -> None:
+        await publisher.publish("a", 1)
+
+        def second() -> None:
+            uses: list[Callable[[], Coroutine[Any, Any, None]]] = [
+                lambda: publisher.publish("a", 2),
+                publisher.start,
+                publisher.close,
+            ]
+            for use in uses:
+                with pytest.raises(UsageError, match="use a Publisher"):
+                    asyncio.run(use())
+
+        await asyncio.to_thread(second)
+        await publisher.publish("a", 3)
+        await publisher.close()
+
+    asyncio.run(first())
 
 
 async def test_sync_from_several_threads(

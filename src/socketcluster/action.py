@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import msgspec
 
@@ -12,6 +11,16 @@ from socketcluster.errors import InvalidActionError
 
 UNCHANGED: Any = object()
 """`allow()` without data: the action's own data stands."""
+
+
+class Deciding(Protocol):
+    """What follows from a decision on an action."""
+
+    def check(self) -> None:
+        """Raise UsageError in a thread that may not decide."""
+
+    def __call__(self, outcome: str, value: Any) -> None:
+        """It was decided, or nobody can decide it any more."""
 
 
 class AGAction(msgspec.Struct, eq=False):
@@ -59,7 +68,7 @@ class AGAction(msgspec.Struct, eq=False):
     auth_token_expired_error: BaseException | None = None
     again: bool = False
     outcome: str | None = None
-    _decided: Callable[[str, Any], None] | None = None
+    _decided: Deciding | None = None
 
     def allow(self, data: Any = UNCHANGED) -> None:
         """Let the action through, with `data` instead of its own if given.
@@ -81,7 +90,7 @@ class AGAction(msgspec.Struct, eq=False):
         """
         self._settle("blocked", "block", error)
 
-    def on_decided(self, decided: Callable[[str, Any], None]) -> None:
+    def on_decided(self, decided: Deciding) -> None:
         """Have `decided(outcome, data or error)` called once, also if nobody can decide now."""
         self._decided = decided
 
@@ -90,8 +99,11 @@ class AGAction(msgspec.Struct, eq=False):
             raise InvalidActionError(
                 f"AGAction {self.type} has already been {self.outcome}; cannot {verb}"
             )
-        self.outcome = outcome
-        if self._decided is not None:
+        if self._decided is None:
+            self.outcome = outcome
+        else:
+            self._decided.check()
+            self.outcome = outcome
             self._decided(outcome, value)
 
     def __del__(self) -> None:

@@ -32,8 +32,8 @@ class Batching:
     def start(self) -> None:
         """Start, unless it runs."""
         if self._handle is None:
+            self._arm()  # Which raises without a loop: before anything has changed.
             self._outbound.start_batch()
-            self._arm()
 
     def _arm(self) -> None:
         self._handle = asyncio.get_running_loop().call_later(self._interval, self._tick)

@@ -20,6 +20,7 @@ from socketcluster.events import (
     UnsubscribeEvent,
 )
 from socketcluster.fanout import FanOut, Subscriber
+from socketcluster.loop_binding import LoopBinding
 from socketcluster.protocol.state import PENDING, SUBSCRIBED, UNSUBSCRIBED
 from socketcluster.protocol.wire import Wire
 from socketcluster.streams import AsyncStreamEmitter, StreamDemux
@@ -51,14 +52,15 @@ class AGExchange(ChannelMethods, AsyncStreamEmitter):
         broker: Broker,
         wire: Wire,
         on_error: Callable[[BaseException], None] = lambda error: None,
+        loop_binding: LoopBinding | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(loop_binding)
         self._on_error = on_error
         self.broker = broker
         self.is_ready = False
         self._wire = wire
-        self._channel_outputs = StreamDemux[Any]()
-        self._channel_listeners = StreamDemux[Any]()
+        self._channel_outputs = StreamDemux[Any](binding=self.loop_binding)
+        self._channel_listeners = StreamDemux[Any](binding=self.loop_binding)
         self._index = ChannelIndex(broker, wire, self._channel_outputs, self._failed, self.emit)
         self._channels = self._index.channels
 
@@ -88,6 +90,7 @@ class AGExchange(ChannelMethods, AsyncStreamEmitter):
             BrokerError: the broker refused it at once.
             InvalidArgumentsError: the codec cannot encode `data`, or the channel has no name.
         """
+        self.loop_binding.check()
         checked_name("A channel's name", channel)
         accepted = self.publish_payload(channel, self._wire.encode_payload(data))
         if accepted is not None:
@@ -100,6 +103,7 @@ class AGExchange(ChannelMethods, AsyncStreamEmitter):
             BrokerError: the broker refused it.
             InvalidArgumentsError: the codec cannot encode `data`, or the channel has no name.
         """
+        self.loop_binding.check()
         checked_name("A channel's name", channel)
         accepted = self.publish_payload(channel, self._wire.encode_payload(data))
         if accepted is not None:
@@ -143,6 +147,7 @@ class AGExchange(ChannelMethods, AsyncStreamEmitter):
             BrokerError: the broker refused at once; a later refusal is emitted as 'subscribeFail'.
             InvalidArgumentsError: the channel has no name.
         """
+        self.loop_binding.check()
         checked_name("A channel's name", channel)
         known = self._channels.setdefault(channel, ChannelEntry())
         if not known.watched:
@@ -166,6 +171,7 @@ class AGExchange(ChannelMethods, AsyncStreamEmitter):
 
     def unsubscribe(self, channel: str) -> None:
         """Unsubscribe the server itself; its sockets are not touched."""
+        self.loop_binding.check()
         known = self._channels.get(channel)
         if known is None or not known.watched:
             return

@@ -74,9 +74,9 @@ class FanOut:
             self._run.add(payload, frame)
             return
         self.settle()
+        self._flusher.add(self)  # Which raises without a loop: before anything has changed.
         self._run = Run(channel, payload, frame)
         self.subscribers = subscribers
-        self._flusher.add(self)
 
     def settle(self) -> None:
         """Hand over what was collected now."""

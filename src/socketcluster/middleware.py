@@ -21,6 +21,7 @@ from socketcluster.errors import (
     SilentMiddlewareBlockedError,
     SocketClusterError,
 )
+from socketcluster.loop_binding import LoopBinding
 from socketcluster.reporting import Reporter, place_of
 
 MIDDLEWARE_HANDSHAKE: Final = "handshake"
@@ -101,7 +102,16 @@ MiddlewareFunction = Callable[[MiddlewareStream], Awaitable[None]]
 class MiddlewareLine:
     """One middleware function at work for one socket, or for one upgrade."""
 
-    __slots__ = ("_ended", "_on_failure", "_reporter", "_task", "_undecided", "function", "stream")
+    __slots__ = (
+        "_ended",
+        "_on_failure",
+        "_reporter",
+        "_task",
+        "_undecided",
+        "function",
+        "loop_binding",
+        "stream",
+    )
 
     def __init__(
         self,
@@ -109,7 +119,9 @@ class MiddlewareLine:
         function: MiddlewareFunction,
         on_failure: Callable[[MiddlewareError], None],
         reporter: Reporter,
+        loop_binding: LoopBinding,
     ) -> None:
+        self.loop_binding = loop_binding
         self.function = function
         self.stream = MiddlewareStream(type)
         self._on_failure = on_failure
@@ -187,13 +199,16 @@ class MiddlewareLine:
             return
         if outcome == "dropped" and not self._ended:
             # Not before it is known whether the function has ended, which is the reason then.
-            asyncio.get_running_loop().call_soon(self._blocks_dropped, undecided)
+            self.loop_binding.finalize(self._block_soon, undecided)
             return
         self._undecided.discard(undecided)
         if outcome == "allowed":
             undecided.then(None, value)
         else:
             undecided.then(self._blocked(undecided.kind, outcome, value), None)
+
+    def _block_soon(self, undecided: _Undecided) -> None:
+        asyncio.get_running_loop().call_soon(self._blocks_dropped, undecided)
 
     def _blocks_dropped(self, undecided: _Undecided) -> None:
         if undecided in self._undecided:
@@ -261,6 +276,10 @@ class _Undecided:
         self._line = line
         self.kind = kind
         self.then = then
+
+    def check(self) -> None:
+        """See `Deciding`."""
+        self._line.loop_binding.check()
 
     def __call__(self, outcome: str, value: Any) -> None:
         self._line.decided(self, outcome, value)

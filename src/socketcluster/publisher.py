@@ -18,7 +18,7 @@ from socketcluster.brokers.registry import BROKER_VARIABLE, create_broker
 from socketcluster.brokers.simple import SimpleBroker
 from socketcluster.codecs.base import CodecEngine
 from socketcluster.codecs.json import JSONCodec
-from socketcluster.errors import BrokerError
+from socketcluster.errors import BrokerError, UsageError
 from socketcluster.protocol.wire import Wire
 from socketcluster.validation import checked_name
 
@@ -26,7 +26,8 @@ from socketcluster.validation import checked_name
 class AsyncPublisher:
     """Publishes over a broker's engine to the clients of all servers on it; for asyncio.
 
-    Connects at the first publish, and again when the connection was lost. Used from one loop.
+    Connects at the first publish, and again when the connection was lost. It is used from one
+    loop until it is closed; `Publisher` serves all threads.
 
     Args:
         url: as `broker_engine` of the servers; SOCKETCLUSTER_BROKER of the environment if None.
@@ -40,6 +41,7 @@ class AsyncPublisher:
         self._wire = Wire(codec_engine or JSONCodec())
         self._broker = _broker(url)
         self._starting: asyncio.Future[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def publish(self, channel: str, data: Any) -> None:
         """Publish, and return when the engine has taken it. Cancelling stops the waiting only.
@@ -47,6 +49,7 @@ class AsyncPublisher:
         Raises:
             BrokerError: the engine has not taken it, or did not confirm that it has.
             InvalidArgumentsError: the codec cannot encode `data`, or the channel has no name.
+            UsageError: it is used from another loop.
         """
         checked_name("A channel's name", channel)
         payload = self._wire.encode_payload(data)
@@ -60,8 +63,11 @@ class AsyncPublisher:
 
         Raises:
             BrokerError: the engine cannot be reached.
+            UsageError: it is used from another loop.
         """
+        self._check_loop()
         if self._starting is None:
+            self._loop = asyncio.get_running_loop()
             self._starting = asyncio.ensure_future(self._broker.start())
         starting = self._starting
         try:
@@ -72,11 +78,23 @@ class AsyncPublisher:
             raise
 
     async def close(self) -> None:
-        """Disconnect, after what was published was taken or a few seconds have passed."""
+        """Disconnect, after what was published was taken or a few seconds have passed.
+
+        Raises:
+            UsageError: it is used from another loop.
+        """
         if self._starting is not None:
+            self._check_loop()
             await asyncio.wait([self._starting])
             await self._broker.close()
             self._starting = None
+
+    def _check_loop(self) -> None:
+        if self._starting is not None and self._loop is not asyncio.get_running_loop():
+            raise UsageError(
+                "This AsyncPublisher is connected in another event loop. Close it there first, "
+                "make one for each loop, or use a Publisher, which all threads may share"
+            )
 
     async def __aenter__(self) -> Self:
         await self.start()

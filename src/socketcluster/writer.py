@@ -122,11 +122,11 @@ class FrameWriter:
             self._make_room()
 
     def _schedule(self) -> None:
+        self._flusher.add(self)  # Which raises without a loop: before anything has changed.
         self._scheduled = True
         self._room = self._limit - self._held_bytes
         if self._backed_up:
             self._room -= self._connection.get_write_buffer_size()
-        self._flusher.add(self)
 
     def _hold(self, queue: Any, item: Any, size: int) -> None:
         if self.closed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import ssl
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import httpx
 import pytest
 
 from socketcluster import AGServerSocket
@@ -82,6 +84,23 @@ async def test_middleware(make_server: Any) -> None:
         with pytest.raises(AnswerError, match="Please update"):
             await client.handshake()
         assert (await client.closed())[0] == 4500
+
+
+async def test_threads(make_server: Any) -> None:
+    server = await make_server(module_of("threads.md").server)
+    async with connected(server) as client, httpx.AsyncClient() as http:
+        assert await client.call("hash", "x") == hashlib.sha256(b"x").hexdigest()
+        await client.call("#subscribe", {"channel": "news"})
+        for way in ("blocking", "async"):
+            url = f"http://127.0.0.1:{server.source_port}/{way}/news"
+            answer = await http.post(url, json={"way": way})
+            assert answer.json() == {"clients": 1}
+            events = [await client.event() for _ in range(2)]
+            assert {"event": "published", "data": "news"} in events
+            assert {
+                "event": "#publish",
+                "data": {"channel": "news", "data": {"way": way}},
+            } in events
 
 
 async def test_client(

@@ -22,6 +22,7 @@ from socketcluster.events import (
     DeauthenticateEvent,
     RemoveAuthTokenEvent,
 )
+from socketcluster.loop_binding import LoopBinding
 from socketcluster.protocol.state import AUTHENTICATED, CLOSED, UNAUTHENTICATED
 
 if TYPE_CHECKING:
@@ -192,6 +193,7 @@ class ClientAuthMethods:
 
     auth: ClientAuth
     state: str
+    loop_binding: LoopBinding
 
     def transmit(self, event: str, data: Any = None) -> None: ...
 
@@ -227,6 +229,7 @@ class ClientAuthMethods:
             AuthTokenError: the token is bad.
             BadConnectionError, TimeoutError: no answer; the state stays as it was.
         """
+        self.loop_binding.check()
         return await self.auth.authenticate(signed_auth_token)
 
     async def deauthenticate(self) -> None:
@@ -235,6 +238,7 @@ class ClientAuthMethods:
         Raises:
             ResourceLimitError: the server cannot be told, for want of room; here it is given up.
         """
+        self.loop_binding.check()
         try:
             if self.state != CLOSED:
                 self.transmit("#removeAuthToken")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
@@ -39,6 +38,7 @@ class LinkResponder:
 
     def respond(self, rid: int | float, data: Any, error: BaseException | str | None) -> None:
         """See `Responder.respond`."""
+        self._socket.loop_binding.check()
         link = self._link
         if link is None or link.writer is None or link.writer.closed:
             self._socket.emit_error(BadConnectionError("WebSocket is not open", "disconnect"))
@@ -52,7 +52,9 @@ class LinkResponder:
 
     def request_dropped(self, rid: int | float, procedure: str) -> None:
         """See `Responder.request_dropped`."""
-        asyncio.get_running_loop()  # A finalizer may run in another thread: not there.
+        self._socket.loop_binding.finalize(self._answer_dropped, rid, procedure)
+
+    def _answer_dropped(self, rid: int | float, procedure: str) -> None:
         if self._link is not None and self._link.state == OPEN:
             report_dropped(self._socket.reporter, procedure)
             self.respond(rid, None, internal_error())

@@ -63,8 +63,9 @@ class Lifecycle:
     def connect(self) -> None:
         """Connect, unless it is connected or about to be."""
         socket = self._socket
+        socket.loop_binding.check()
         try:
-            asyncio.get_running_loop()
+            socket.loop_binding.bind()
         except RuntimeError:
             raise InvalidActionError(
                 "A client connects in a running event loop: make it in an async function, or "
@@ -80,6 +81,7 @@ class Lifecycle:
 
     def disconnect(self, code: int, reason: str | None) -> None:
         """Close the connection, or give up the attempt that is scheduled."""
+        self._socket.loop_binding.check()
         if type(code) is not int or not 1000 <= code <= 4999:
             raise InvalidArgumentsError(
                 f"If specified, the code argument must be a number from 1000 to 4999, not {code!r}"
@@ -92,6 +94,7 @@ class Lifecycle:
 
     async def wait_closed(self) -> None:
         """Wait until nothing is left of connections that were closed."""
+        self._socket.loop_binding.check()
         closing = [link.gone for link in self._links if link.state == CLOSED]
         if closing:
             await asyncio.wait(closing)

@@ -15,6 +15,7 @@ from socketcluster.client.outbox import Outbox
 from socketcluster.client.reading import Reading
 from socketcluster.client.writer import ClientWriter
 from socketcluster.errors import BadConnectionError, TimeoutError
+from socketcluster.loop_binding import LoopBinding
 from socketcluster.protocol.session import Settle
 from socketcluster.protocol.state import CLOSED, OPEN
 from socketcluster.protocol.wire import Wire
@@ -36,6 +37,7 @@ class ClientMessagingMethods:
     calls: PendingCalls
     outbox: Outbox
     reading: Reading
+    loop_binding: LoopBinding
 
     @property
     def link(self) -> Link | None: ...
@@ -52,6 +54,7 @@ class ClientMessagingMethods:
             InvalidArgumentsError: the codec cannot encode `data`.
             ResourceLimitError: more would wait than `max_outbound_buffer` allows.
         """
+        self.loop_binding.check()
         packet = _packet(event, data)
         writer = self._connected()
         if writer is not None:
@@ -90,6 +93,7 @@ class ClientMessagingMethods:
             ResourceLimitError: more would wait than `max_outbound_buffer` allows.
             SocketClusterError: the error that the server answered with.
         """
+        self.loop_binding.check()
         timeout = self.options.milliseconds("ack_timeout") if ack_timeout is None else ack_timeout
         packet = _packet(event, data)
         number = 0
@@ -140,6 +144,7 @@ class ClientMessagingMethods:
         Raises:
             ResourceLimitError: more would wait than `max_outbound_buffer` allows.
         """
+        self.loop_binding.check()
         if self.link is None or self.link.writer is None or self.state != OPEN:
             self.emit_error(BadConnectionError("WebSocket is not open", "disconnect"))
             return
@@ -172,6 +177,7 @@ class ClientBatchMethods:
     state: str
     options: ClientOptions
     is_batching: bool
+    loop_binding: LoopBinding
     _batching: Batching | None
     _batch_timer: asyncio.TimerHandle | None
 
@@ -186,22 +192,26 @@ class ClientBatchMethods:
 
     def start_batch(self) -> None:
         """Collect what is sent from now on until `flush_batch`. It needs a connection."""
+        self.loop_binding.check()
         if self.link is not None and self.link.writer is not None:
             self.link.writer.start_batch()
 
     def flush_batch(self) -> None:
         """Send what was collected as one message, and collect no more."""
+        self.loop_binding.check()
         if self.link is not None and self.link.writer is not None:
             self.link.writer.flush_batch()
 
     def cancel_batch(self) -> None:
         """Drop what was collected, and collect no more."""
+        self.loop_binding.check()
         if self.link is not None and self.link.writer is not None:
             self.link.writer.cancel_batch()
 
     def start_batching(self) -> None:
         """Send what is sent as one message every `batch_interval` milliseconds from now on, also
         over later connections."""
+        self.loop_binding.check()
         self.is_batching = True
         if self.state == OPEN:
             self._start_batching()
@@ -213,12 +223,14 @@ class ClientBatchMethods:
 
     def stop_batching(self) -> None:
         """Stop it; what was collected is sent."""
+        self.loop_binding.check()
         self.is_batching = False
         if self._batching is not None:
             self._batching.stop()
 
     def cancel_batching(self) -> None:
         """Stop it; what was collected is dropped."""
+        self.loop_binding.check()
         self.is_batching = False
         if self._batching is not None:
             self._batching.cancel()

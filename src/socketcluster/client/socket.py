@@ -29,6 +29,7 @@ from socketcluster.client.subscriptions import SubscriptionMethods, Subscription
 from socketcluster.codecs.json import JSONCodec
 from socketcluster.errors import BadConnectionError
 from socketcluster.events import ErrorEvent
+from socketcluster.loop_binding import ThreadMethods, binding_of
 from socketcluster.protocol import state as states
 from socketcluster.protocol.wire import Wire
 from socketcluster.reporting import Reporter, one_line
@@ -42,13 +43,14 @@ class AGClientSocket(
     SubscriptionMethods,
     ReceiverMethods,
     ProcedureMethods,
+    ThreadMethods,
     ClientListeners,
 ):
     """A client of a SocketCluster server: `AGClientSocket(hostname="localhost", port=8000)`.
 
     Give it the options of `ClientOptions` as keywords. With `auto_connect` it must be made in a
-    running event loop. It is used from one loop. `async with socket:` connects, waits until the
-    connection is open, and disconnects at the end.
+    running event loop. It is used from one loop; other threads use `from_thread`. `async with
+    socket:` connects, waits until the connection is open, and disconnects at the end.
 
     Attributes:
         options: the ClientOptions.
@@ -78,7 +80,7 @@ class AGClientSocket(
     UNSUBSCRIBED = states.UNSUBSCRIBED
 
     def __init__(self, **options: Any) -> None:
-        super().__init__()
+        super().__init__(binding_of("AGClientSocket", "socket"))
         self.reporter = Reporter(logging.getLogger("socketcluster.client"))
         self._configure(ClientOptions.of(**options))
         self.client_id = self.options.client_id or str(uuid.uuid4())
@@ -90,10 +92,10 @@ class AGClientSocket(
         self.auth = ClientAuth(self, self.options.auth_engine)
         self.subscribed = Subscriptions(self)
         self.reading = Reading(self, self.options.max_inbound_backlog)
-        self.receivers = StreamDemux[Any](self.reading.gauge)
-        self.procedures = StreamDemux[Any](self.reading.gauge)
-        self._channel_outputs = StreamDemux[Any](self.reading.gauge)
-        self._channel_listeners = StreamDemux[Any]()
+        self.receivers = StreamDemux[Any](self.reading.gauge, self.loop_binding)
+        self.procedures = StreamDemux[Any](self.reading.gauge, self.loop_binding)
+        self._channel_outputs = StreamDemux[Any](self.reading.gauge, self.loop_binding)
+        self._channel_listeners = StreamDemux[Any](binding=self.loop_binding)
         self.lifecycle = Lifecycle(self)
         self.is_batching = False
         self._batching: Batching | None = None
@@ -238,8 +240,7 @@ class AGClientSocket(
         finally:
             for task in waiting:
                 task.cancel()
-            for consumer in (errors, closed, connected):
-                consumer.return_()
+            errors.return_()
 
     async def __aexit__(
         self,

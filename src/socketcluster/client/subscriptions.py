@@ -20,6 +20,7 @@ from socketcluster.events import (
     SubscribeStateChangeEvent,
     UnsubscribeEvent,
 )
+from socketcluster.loop_binding import LoopBinding
 from socketcluster.protocol.state import AUTHENTICATED, OPEN, PENDING, SUBSCRIBED, UNSUBSCRIBED
 from socketcluster.validation import checked_name
 
@@ -200,6 +201,7 @@ class SubscriptionMethods(ChannelMethods):
         __slots__ = ()
 
     subscribed: Subscriptions
+    loop_binding: LoopBinding
 
     def transmit(self, event: str, data: Any = None) -> None: ...
 
@@ -224,6 +226,7 @@ class SubscriptionMethods(ChannelMethods):
             InvalidArgumentsError: a name that is no text or empty, a priority that is no number,
                 or data that the codec cannot encode.
         """
+        self.loop_binding.check()
         options: dict[str, Any] = {"wait_for_auth": wait_for_auth}
         if priority is not None:
             options["priority"] = priority
@@ -234,6 +237,7 @@ class SubscriptionMethods(ChannelMethods):
 
     def unsubscribe(self, channel: str) -> None:
         """Unsubscribe, at once."""
+        self.loop_binding.check()
         self.subscribed.unsubscribe(channel)
 
     def channel(self, channel: str) -> AGChannel:
@@ -255,6 +259,7 @@ class SubscriptionMethods(ChannelMethods):
 
     def process_pending_subscriptions(self) -> None:
         """Ask for the channels that are pending: needed without `auto_subscribe_on_connect`."""
+        self.loop_binding.check()
         self.subscribed.process_pending()
 
     def subscriptions(self, include_pending: bool = False) -> list[str]:

@@ -84,7 +84,7 @@ class DecidingMethods:
             if line is not None:
                 line.close()
             line = self._lines[type] = MiddlewareLine(
-                type, function, self.emit_error, self.server.reporter
+                type, function, self.emit_error, self.server.reporter, self.server.loop_binding
             )
         return line
 

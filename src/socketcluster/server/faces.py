@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Never
 from socketcluster.auth import is_expired
 from socketcluster.batching import Batching
 from socketcluster.engines.base import Connection, UpgradeRequest
+from socketcluster.loop_binding import LoopBinding
 from socketcluster.middleware import MiddlewareLine
 from socketcluster.server.authentication import SocketAuth
 from socketcluster.server.inbound import Inbound
@@ -28,6 +29,7 @@ class AuthMethods:
     __slots__ = ()
 
     auth: SocketAuth
+    loop_binding: LoopBinding
 
     @property
     def auth_state(self) -> str:
@@ -77,6 +79,7 @@ class AuthMethods:
             AuthError: the client did not acknowledge, with `reject_on_failed_delivery`; without
                 it, a socket that is closed by then only warns.
         """
+        self.loop_binding.check()
         options.update(
             expires_in=expires_in,
             not_before=not_before,
@@ -91,6 +94,7 @@ class AuthMethods:
 
     def deauthenticate_self(self) -> None:
         """Take the token away on this side only."""
+        self.loop_binding.check()
         self.auth.drop()
 
     async def deauthenticate(
@@ -104,6 +108,7 @@ class AuthMethods:
         Raises:
             InvalidArgumentsError: there is no such option; nothing has changed.
         """
+        self.loop_binding.check()
         refuse_unknown(wrong, ("reject_on_failed_delivery",), "deauthenticate")
         if not reject_on_failed_delivery:
             self.auth.drop_and_tell()
@@ -128,6 +133,7 @@ class BatchMethods:
 
     outbound: Outbound
     server: AGServer
+    loop_binding: LoopBinding
     _batching: Batching | None
     _batch_timer: asyncio.TimerHandle | None
 
@@ -144,18 +150,22 @@ class BatchMethods:
 
     def start_batch(self) -> None:
         """Collect what is sent from now on until `flush_batch`."""
+        self.loop_binding.check()
         self.outbound.start_batch()
 
     def flush_batch(self) -> None:
         """Send what was collected as one message, and collect no more."""
+        self.loop_binding.check()
         self.outbound.flush_batch()
 
     def cancel_batch(self) -> None:
         """Drop what was collected, and collect no more."""
+        self.loop_binding.check()
         self.outbound.cancel_batch()
 
     def start_batching(self) -> None:
         """Send what is sent as one message every `batch_interval` milliseconds from now on."""
+        self.loop_binding.check()
         self._cancel_batch_timer()
         if self._batching is None:
             interval = self.server.options.milliseconds("batch_interval")
@@ -164,12 +174,14 @@ class BatchMethods:
 
     def stop_batching(self) -> None:
         """Stop it; what was collected is sent."""
+        self.loop_binding.check()
         self._cancel_batch_timer()
         if self._batching is not None:
             self._batching.stop()
 
     def cancel_batching(self) -> None:
         """Stop it; what was collected is dropped."""
+        self.loop_binding.check()
         self._cancel_batch_timer()
         if self._batching is not None:
             self._batching.cancel()
@@ -187,6 +199,7 @@ class StreamMethods(ReceiverMethods, ProcedureMethods):
 
     inbound: Inbound
     outbound: Outbound
+    loop_binding: LoopBinding
     _lines: dict[str, MiddlewareLine] | None
     handshake_line: MiddlewareLine | None
 
@@ -196,29 +209,35 @@ class StreamMethods(ReceiverMethods, ProcedureMethods):
 
     def close_all_middlewares(self) -> None:
         """End the middleware loops of this socket once they have decided what is waiting."""
+        self.loop_binding.check()
         for line in self._all_lines():
             line.close()
 
     def kill_all_middlewares(self) -> None:
         """End the middleware loops of this socket now; what is waiting is blocked."""
+        self.loop_binding.check()
         for line in self._all_lines():
             line.kill()
 
     def close_input(self) -> None:
         """Carry out what was received, and nothing that comes later."""
+        self.loop_binding.check()
         self.inbound.close_after_backlog()
 
     def kill_input(self) -> None:
         """Carry out nothing more of what is received."""
+        self.loop_binding.check()
         self.inbound.close()
 
     def close_output(self) -> None:
         """Send what was sent so far, and nothing after it."""
+        self.loop_binding.check()
         self.outbound.flush_now()
         self.outbound.close()
 
     def kill_output(self) -> None:
         """Send nothing more, and drop what waits here."""
+        self.loop_binding.check()
         self.outbound.close()
 
     def close_io(self) -> None:
@@ -250,7 +269,7 @@ class StreamMethods(ReceiverMethods, ProcedureMethods):
     def _listener_demux(self) -> StreamDemux[Any]:
         emitter = self._as_emitter()
         if emitter._listeners_demux is None:
-            emitter._listeners_demux = StreamDemux(self.inbound.reading.gauge)
+            emitter._listeners_demux = StreamDemux(self.inbound.reading.gauge, emitter.loop_binding)
         return emitter._listeners_demux
 
     def finish_all_streams(self) -> None:
@@ -282,6 +301,7 @@ class FigureMethods:
     connection: Connection
     inbound: Inbound
     outbound: Outbound
+    loop_binding: LoopBinding
 
     def get_streams_backpressure(self) -> int:
         """See `StreamMethods`."""
@@ -328,6 +348,7 @@ class FigureMethods:
     @property
     def outbound_prepared_message_count(self) -> int:
         """Transmits, invokes and publishes to the client."""
+        self.loop_binding.check()
         self.outbound.settle()
         return self.outbound.prepared
 
@@ -342,11 +363,13 @@ class FigureMethods:
 
     def get_outbound_backpressure(self) -> int:
         """Messages not yet handed to the transport; pings and answers are not counted."""
+        self.loop_binding.check()
         self.outbound.settle()
         return self.outbound.prepared - self.outbound.sent
 
     def get_outbound_buffer_size(self) -> int:
         """Bytes waiting to be sent, the transport's included."""
+        self.loop_binding.check()
         self.outbound.settle()
         return self.outbound.get_buffer_size()
 

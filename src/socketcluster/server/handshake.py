@@ -51,7 +51,13 @@ async def admit(server: AGServer, request: UpgradeRequest) -> MiddlewareLine | N
     line = None
     function = server.middleware.get(MIDDLEWARE_HANDSHAKE)
     if function is not None:
-        line = MiddlewareLine(MIDDLEWARE_HANDSHAKE, function, server.emit_warning, server.reporter)
+        line = MiddlewareLine(
+            MIDDLEWARE_HANDSHAKE,
+            function,
+            server.emit_warning,
+            server.reporter,
+            server.loop_binding,
+        )
         try:
             async with asyncio.timeout(server.handshake_timeout / 1000):
                 await line.decide(AGAction.HANDSHAKE_WS, request=request)

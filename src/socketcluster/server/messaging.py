@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from socketcluster.calling import PendingCalls
 from socketcluster.errors import BadConnectionError, dehydrate_error, internal_error
+from socketcluster.loop_binding import LoopBinding
 from socketcluster.protocol import state as states
 from socketcluster.request import report_dropped, report_failed
 from socketcluster.server.outbound import Outbound
@@ -27,6 +27,7 @@ class MessagingMethods:
     outbound: Outbound
     calls: PendingCalls | None
     unanswered: dict[int | float, str]
+    loop_binding: LoopBinding
 
     def emit_error(self, error: BaseException) -> None: ...
 
@@ -36,6 +37,7 @@ class MessagingMethods:
         Raises:
             InvalidArgumentsError: the codec cannot encode `data`.
         """
+        self.loop_binding.check()
         if self.state != states.OPEN:
             self.emit_error(_aborted("transmit", event))
             return
@@ -60,6 +62,7 @@ class MessagingMethods:
             InvalidArgumentsError: the codec cannot encode `data`.
             SocketClusterError: the error that the client answered with.
         """
+        self.loop_binding.check()
         if self.state != states.OPEN:
             error = _aborted("invoke", event)
             self.emit_error(error)
@@ -78,6 +81,7 @@ class MessagingMethods:
 
     def send(self, data: str | bytes) -> None:
         """Send a raw message, text or binary. On a closed socket it only warns."""
+        self.loop_binding.check()
         if self.state == states.CLOSED:
             self.emit_error(BadConnectionError("WebSocket is not open", "disconnect"))
             return
@@ -85,6 +89,7 @@ class MessagingMethods:
 
     def respond(self, rid: int | float, data: Any, error: BaseException | str | None) -> None:
         """Answer a call; `AGRequest.end` and `AGRequest.error` do this."""
+        self.loop_binding.check()
         if self.state == states.CLOSED:
             self.emit_error(BadConnectionError("WebSocket is not open", "disconnect"))
             return
@@ -103,7 +108,9 @@ class MessagingMethods:
 
     def request_dropped(self, rid: int | float, procedure: str) -> None:
         """Answer a call that nobody will answer any more, and log that its handler forgot it."""
-        asyncio.get_running_loop()  # A finalizer may run in another thread: not there.
+        self.loop_binding.finalize(self._answer_dropped, rid, procedure)
+
+    def _answer_dropped(self, rid: int | float, procedure: str) -> None:
         if self.state == states.OPEN:
             report_dropped(self.server.reporter, procedure)
             self.respond(rid, None, internal_error())

@@ -46,12 +46,14 @@ class Running:
 
     def add(self, function: Background) -> None:
         """Run a function from now or the next start on."""
+        self._server.loop_binding.check()
         self._background.append(function)
         if self._server.is_ready:
             self.spawn(function())
 
     def spawn(self, coroutine: Awaitable[Any]) -> asyncio.Task[None]:
         """`AGServer.spawn`."""
+        self._server.loop_binding.check()
         task = asyncio.ensure_future(self._supervise(coroutine))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -68,6 +70,7 @@ class Running:
     async def start(self) -> None:
         """`AGServer.start`."""
         server = self._server
+        server.loop_binding.bind()
         if server.is_ready:
             return
         if self._starting is None:
@@ -78,6 +81,7 @@ class Running:
         server = self._server
         try:
             self._closing = False
+            server.loop_binding.takes_calls = True
             if self._closed is None or self._closed.is_set():
                 self._closed = asyncio.Event()
             # Of an earlier loop nothing may be left.
@@ -113,6 +117,7 @@ class Running:
 
     async def close(self, keep_sockets_open: bool) -> None:
         """`AGServer.close`."""
+        self._server.loop_binding.check()
         server = self._server
         server.is_ready = False
         self._closing = True
@@ -136,6 +141,7 @@ class Running:
         if self._tasks:
             await asyncio.wait(self._tasks)
         server.reporter.flush()
+        server.loop_binding.takes_calls = False
         if self._closed is not None:
             self._closed.set()
 

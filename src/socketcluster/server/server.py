@@ -18,6 +18,7 @@ from socketcluster.engines.base import ASGIApp, ListenAddress
 from socketcluster.engines.registry import resolve_engine
 from socketcluster.errors import InvalidActionError, InvalidArgumentsError
 from socketcluster.exchange import AGExchange
+from socketcluster.loop_binding import ThreadMethods, binding_of
 from socketcluster.middleware import (
     MIDDLEWARE_HANDSHAKE,
     MIDDLEWARE_INBOUND,
@@ -47,13 +48,13 @@ AUTH_KEY_VARIABLE = "SOCKETCLUSTER_AUTH_KEY"
 """The `auth_key` of servers that are given none, so that all processes of one have the same."""
 
 
-class AGServer(Supervision):
+class AGServer(ThreadMethods, Supervision):
     """A SocketCluster server: `AGServer(auth_key="…", ping_interval=8000)`.
 
     Give it the options of `ServerOptions` as keywords, and an ASGI application as `app` to serve
     everything but WebSocket connections at `path`. It listens by itself (`listen`) or is an ASGI
     3 application for any ASGI server. It can be made before an event loop runs, and is used from
-    one loop.
+    one loop: elsewhere a call raises UsageError and changes nothing; threads use `from_thread`.
 
     Events: 'error', 'warning', 'ready', 'handshake', 'connection', 'connectionAbort',
     'disconnection', 'closure', 'subscription', 'unsubscription', 'authentication',
@@ -71,7 +72,7 @@ class AGServer(Supervision):
     MIDDLEWARE_OUTBOUND = MIDDLEWARE_OUTBOUND
 
     def __init__(self, *, app: ASGIApp | None = None, **options: Any) -> None:
-        super().__init__()
+        super().__init__(binding_of("AGServer", "server"))
         self.reporter = Reporter(logger)
         self.options = ServerOptions.of(**options)
         opts = self.options
@@ -105,7 +106,7 @@ class AGServer(Supervision):
         )
         self.wire = Wire(self.codec, opts.droppable, unparsed_above)
         broker = resolve_broker(opts.broker_engine)
-        self.exchange = AGExchange(broker, self.wire, self.emit_warning)
+        self.exchange = AGExchange(broker, self.wire, self.emit_warning, self.loop_binding)
         self.engine = resolve_engine(opts.ws_engine, opts.ws_engine_server_options)
         self.origin_patterns = opts.origin_patterns()
         self.middleware: dict[str, MiddlewareFunction] = {}
@@ -175,10 +176,12 @@ class AGServer(Supervision):
 
     def set_auth_engine(self, auth_engine: AuthEngine) -> None:
         """Have another engine sign and verify tokens from now on."""
+        self.loop_binding.check()
         self.auth = auth_engine
 
     def set_codec_engine(self, codec_engine: CodecEngine) -> None:
         """Have another codec encode and decode messages from now on."""
+        self.loop_binding.check()
         self.codec = codec_engine
         self.wire.use(codec_engine)
 
@@ -191,6 +194,7 @@ class AGServer(Supervision):
             InvalidArgumentsError: there is no such type, or it is not callable.
             InvalidActionError: the type has one already.
         """
+        self.loop_binding.check()
         if type not in MIDDLEWARE_TYPES:
             raise InvalidArgumentsError(f"Middleware {type} type is not supported")
         if not callable(middleware):
@@ -204,6 +208,7 @@ class AGServer(Supervision):
 
     def remove_middleware(self, type: str, middleware: MiddlewareFunction | None = None) -> None:
         """Remove the middleware function of a type (if it is `middleware`, when that is given)."""
+        self.loop_binding.check()
         if middleware is None or self.middleware.get(type) == middleware:
             self.middleware.pop(type, None)
 

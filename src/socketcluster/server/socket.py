@@ -117,7 +117,7 @@ class AGServerSocket(
         request: UpgradeRequest,
         handshake_line: MiddlewareLine | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(server.loop_binding)
         self.id = id
         self.server = server
         self.connection = connection
@@ -161,6 +161,7 @@ class AGServerSocket(
         Raises:
             InvalidArgumentsError: the code is none that may be sent.
         """
+        self.loop_binding.check()
         if type(code) is not int or not may_be_sent(code):
             raise InvalidArgumentsError(
                 f"The close code must be 1000 to 1014 or 3000 to 4999, not {code!r}"
@@ -179,6 +180,7 @@ class AGServerSocket(
 
     def terminate(self) -> None:
         """Drop the connection without a close frame: code 1006."""
+        self.loop_binding.check()
         self.connection.abort()
         self.closed(1006, None)
 
@@ -281,14 +283,14 @@ class AGServerSocket(
     def _receiver_demux(self) -> StreamDemux[Any]:
         self._listened()
         if self._receivers is None:
-            self._receivers = StreamDemux(self.inbound.reading.gauge)
+            self._receivers = StreamDemux(self.inbound.reading.gauge, self.loop_binding)
         return self._receivers
 
     @property
     def _procedure_demux(self) -> StreamDemux[Any]:
         self._listened()
         if self._procedures is None:
-            self._procedures = StreamDemux(self.inbound.reading.gauge)
+            self._procedures = StreamDemux(self.inbound.reading.gauge, self.loop_binding)
         return self._procedures
 
     @property

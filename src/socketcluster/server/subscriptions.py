@@ -21,6 +21,7 @@ from socketcluster.events import (
     UnsubscribeEvent,
     UnsubscriptionEvent,
 )
+from socketcluster.loop_binding import LoopBinding
 from socketcluster.middleware import MIDDLEWARE_INBOUND
 from socketcluster.protocol.state import CLOSED, PENDING, SUBSCRIBED
 from socketcluster.server.reauthorization import Answer, Reauthorization
@@ -217,6 +218,7 @@ class SubscriptionMethods:
     __slots__ = ()
 
     subscribed: Subscriptions
+    loop_binding: LoopBinding
 
     def transmit(self, event: str, data: Any = None) -> None: ...
 
@@ -228,6 +230,7 @@ class SubscriptionMethods:
         Raises:
             InvalidActionError: it is not subscribed to one of them; it has left the others.
         """
+        self.loop_binding.check()
         if channel is None:
             channels = self.subscriptions()
         else:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -51,8 +52,9 @@ class Consumer(Generic[T]):
     def __init__(self, inbox: Inbox, attach: Callable[[Inbox], None]) -> None:
         self._inbox = inbox
         self._attach = attach
-        self._removed = False
+        self._removed = True
         attach(inbox)
+        self._removed = False
 
     @property
     def id(self) -> int:
@@ -136,18 +138,16 @@ class Consumer(Generic[T]):
 
     def _take(self, timeout: float | None) -> Awaitable[tuple[Any, bool]]:
         if self._removed:
-            self._removed = False
             self._attach(self._inbox)
+            self._removed = False
         return self._inbox.take(timeout)
 
     def return_(self) -> None:
         """Take it off the stream; what it had not taken is dropped. `next()` puts it back, for
         what is written from then on."""
         if not self._removed:
+            self._inbox.leave()
             self._removed = True
-            self._inbox.settle()
-            self._inbox.on_removed(self._inbox)
-            self._inbox.clear()
 
     async def aclose(self) -> None:
         """`return_()`, as asynchronous generators have it."""
@@ -155,7 +155,8 @@ class Consumer(Generic[T]):
 
     def __del__(self) -> None:
         if not getattr(self, "_removed", True):
-            self.return_()
+            with contextlib.suppress(RuntimeError):  # Its loop has just been closed.
+                self._inbox.finalize()
 
 
 class ConsumableStream(ABC, Generic[T]):

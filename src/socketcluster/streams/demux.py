@@ -7,8 +7,9 @@ import itertools
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
+from socketcluster.loop_binding import LoopBinding
 from socketcluster.streams.consumable import ConsumableStream, Consumer, ConsumerStats
-from socketcluster.streams.inbox import Gauge, Inbox, Timeout
+from socketcluster.streams.inbox import Gauge, Inbox, Timeout, own_binding
 from socketcluster.streams.writable import WritableConsumableStream
 
 T = TypeVar("T")
@@ -17,12 +18,14 @@ T = TypeVar("T")
 class StreamDemux(Generic[T]):
     """Streams by name. A name takes memory only while it has a consumer.
 
-    A `gauge` watches the backpressure of its consumers.
+    A `gauge` watches the backpressure of its consumers. It is used from one loop, as
+    `WritableConsumableStream` is; `binding` is that of the object that it is part of.
     """
 
-    __slots__ = ("_finished", "_gauge", "_ids", "_streams")
+    __slots__ = ("_binding", "_finished", "_gauge", "_ids", "_streams")
 
-    def __init__(self, gauge: Gauge | None = None) -> None:
+    def __init__(self, gauge: Gauge | None = None, binding: LoopBinding | None = None) -> None:
+        self._binding = own_binding() if binding is None else binding
         self._gauge = gauge
         self._finished = False
         self._ids = itertools.count(1)
@@ -30,6 +33,7 @@ class StreamDemux(Generic[T]):
 
     def write(self, name: str, value: T) -> bool:
         """Give a value to every consumer of a stream; whether there is any."""
+        self._binding.check()
         stream = self._streams.get(name)
         if stream is None:
             return False
@@ -48,6 +52,7 @@ class StreamDemux(Generic[T]):
 
     def write_tracked(self, name: str, value: T, done: Callable[[], None]) -> bool:
         """See `WritableConsumableStream.write_tracked`."""
+        self._binding.check()
         stream = self._streams.get(name)
         if stream is None:
             done()
@@ -61,6 +66,7 @@ class StreamDemux(Generic[T]):
 
     def close_all(self, value: Any = None) -> None:
         """End all consumers once they took their backlog."""
+        self._binding.check()
         for stream in list(self._streams.values()):
             stream.close(value)
 
@@ -71,6 +77,7 @@ class StreamDemux(Generic[T]):
 
     def kill_all(self, value: Any = None) -> None:
         """End all consumers now."""
+        self._binding.check()
         for stream in list(self._streams.values()):
             stream.kill(value)
 
@@ -142,6 +149,7 @@ class StreamDemux(Generic[T]):
         """A consumer of what is written to a stream from now on."""
 
         def attach(inbox: Inbox) -> None:
+            self._binding.check()
             if self._finished:
                 # Not before the loop's next turn: one who tries again and again lets others run.
                 asyncio.get_running_loop().call_soon(inbox.end, None)
@@ -150,15 +158,17 @@ class StreamDemux(Generic[T]):
             stream = self._streams.get(name)
             if stream is None:
                 stream = self._streams[name] = WritableConsumableStream(
-                    name, ids=self._ids, on_empty=self._forget
+                    name, ids=self._ids, on_empty=self._forget, binding=self._binding
                 )
             inbox.on_removed = stream.detach
             stream.attach(inbox)
 
-        return Consumer(Inbox(next(self._ids), timeout, lambda _: None, self._gauge), attach)
+        inbox = Inbox(next(self._ids), timeout, lambda _: None, self._binding, self._gauge)
+        return Consumer(inbox, attach)
 
     def finish(self) -> None:
         """Nothing more will be written: a consumer made from now on ends at once, not never."""
+        self._binding.check()
         self._finished = True
 
     def stream(self, name: str) -> ConsumableStream[T]:
@@ -171,6 +181,7 @@ class StreamDemux(Generic[T]):
 
     def unstream(self, name: str) -> None:
         """Forget a stream: its consumers get nothing more."""
+        self._binding.check()
         self._streams.pop(name, None)
 
 

@@ -5,34 +5,43 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from socketcluster.loop_binding import LoopBinding
 from socketcluster.streams.consumable import ConsumableStream, Consumer, ConsumerStats
 from socketcluster.streams.demux import StreamDemux
-from socketcluster.streams.inbox import Timeout
+from socketcluster.streams.inbox import Timeout, own_binding
 
 
 class AsyncStreamEmitter:
-    """Emits named events; `async for event in emitter.listener(name)` consumes them."""
+    """Emits named events; `async for event in emitter.listener(name)` consumes them.
 
-    __slots__ = ("__weakref__", "_listeners_demux")
+    It is used from one loop, as `WritableConsumableStream` is; `loop_binding` is that of the
+    object that it is part of, else its own.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("__weakref__", "_listeners_demux", "loop_binding")
+
+    def __init__(self, loop_binding: LoopBinding | None = None) -> None:
+        self.loop_binding = own_binding() if loop_binding is None else loop_binding
         # Made when first listened to: most sockets have no listener.
         self._listeners_demux: StreamDemux[Any] | None = None
 
     def _listener_demux(self) -> StreamDemux[Any]:
         if self._listeners_demux is None:
-            self._listeners_demux = StreamDemux()
+            self._listeners_demux = StreamDemux(binding=self.loop_binding)
         return self._listeners_demux
 
     def emit(self, event: str, data: Any = None) -> None:
         """Give an event to everyone who listens to it."""
-        if self._listeners_demux is not None:
+        if self._listeners_demux is None:
+            self.loop_binding.check()
+        else:
             self._listeners_demux.write(event, data)
 
     def emit_tracked(self, event: str, data: Any, done: Callable[[], None]) -> None:
         """`emit`, and `done()` is called once every consumer has taken the event and come back
         for the next one, or is gone; at once if there is none."""
         if self._listeners_demux is None:
+            self.loop_binding.check()
             done()
         else:
             self._listeners_demux.write_tracked(event, data, done)

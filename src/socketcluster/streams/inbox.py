@@ -8,9 +8,11 @@ import sys
 from collections import deque
 from collections.abc import Callable
 from datetime import timedelta
+from threading import get_ident
 from typing import Any
 
 from socketcluster.errors import TimeoutError
+from socketcluster.loop_binding import LoopBinding
 
 Timeout = float | timedelta | None
 """Milliseconds or a timedelta; None waits for ever."""
@@ -146,11 +148,11 @@ class Inbox:
     are for a demux, which adds to what is there already without a call."""
 
     __slots__ = (
+        "_binding",
         "_full",
         "_gauge",
         "_held",
         "_killed",
-        "_loop",
         "_waiter",
         "id",
         "items",
@@ -164,16 +166,17 @@ class Inbox:
         id: int,
         timeout: Timeout,
         on_removed: Callable[[Inbox], None],
+        binding: LoopBinding,
         gauge: Gauge | None = None,
     ) -> None:
         self.id = id
+        self._binding = binding
         self._gauge = gauge
         self.limit = sys.maxsize if gauge is None else gauge.limit
         self._full = False
         self.timeout = seconds(timeout)
         self.on_removed = on_removed
         self.items = _EMPTY
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._held: Tracked | None = None
         self._killed: End | None = None
@@ -249,14 +252,29 @@ class Inbox:
         if held is not None:
             held.release()
 
+    def leave(self) -> None:
+        """Go off the stream, and drop everything."""
+        self._binding.check()
+        self.settle()
+        self.on_removed(self)
+        self.clear()
+
+    def finalize(self) -> None:
+        """`leave`, for the finalizer of its consumer, which may run in any thread."""
+        self._binding.finalize(self.leave)
+
     def new_waiter(self) -> asyncio.Future[None]:
-        """What is done when there is something to take."""
+        """What is done when there is something to take.
+
+        Raises:
+            UsageError: the stream is used from another loop.
+        """
         if self._waiter is not None and not self._waiter.done():
             raise RuntimeError("Two tasks wait for the same consumer; give each its own")
-        loop = self._loop
-        if loop is None or not loop.is_running():
-            # Asked for each time it would take a system call, getpid(), before Python 3.12.
-            loop = self._loop = asyncio.get_running_loop()
+        binding = self._binding
+        loop = binding.loop
+        if loop is None or get_ident() != binding.thread_id or not loop.is_running():
+            loop = binding.bind()
         return loop.create_future()
 
     async def take(self, timeout: float | None) -> tuple[Any, bool]:
@@ -298,3 +316,10 @@ class Inbox:
 
 MARKS = (Tracked, End, Deferred)
 """What stands in a queue for something else than a value."""
+
+
+def own_binding() -> LoopBinding:
+    """The binding of a stream that is no part of a server or a client."""
+    return LoopBinding(
+        "a stream", "Have its loop do it: `loop.call_soon_threadsafe(stream.write, value)`"
+    )

@@ -9,8 +9,16 @@ import itertools
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
+from socketcluster.loop_binding import LoopBinding
 from socketcluster.streams.consumable import ConsumableStream, Consumer, ConsumerStats
-from socketcluster.streams.inbox import MADE_WEIGHT, Deferred, Inbox, Timeout, Tracked
+from socketcluster.streams.inbox import (
+    MADE_WEIGHT,
+    Deferred,
+    Inbox,
+    Timeout,
+    Tracked,
+    own_binding,
+)
 
 T = TypeVar("T")
 
@@ -19,10 +27,11 @@ class WritableConsumableStream(ConsumableStream[T]):
     """A stream whose values each go to every consumer there is when they are written.
 
     `close` lets consumers take their backlog before they end; `kill` drops it. `inboxes` is for
-    the demux it is part of.
+    the demux it is part of. It is used from the loop in which its consumers wait: writing, ending
+    and consuming it in another thread raises UsageError, and changes nothing.
     """
 
-    __slots__ = ("_ids", "_on_empty", "inboxes", "name")
+    __slots__ = ("_binding", "_ids", "_on_empty", "inboxes", "name")
 
     def __init__(
         self,
@@ -30,14 +39,17 @@ class WritableConsumableStream(ConsumableStream[T]):
         *,
         ids: Iterator[int] | None = None,
         on_empty: Callable[[WritableConsumableStream[T]], None] | None = None,
+        binding: LoopBinding | None = None,
     ) -> None:
         self.name = name
+        self._binding = own_binding() if binding is None else binding
         self._ids = itertools.count(1) if ids is None else ids
         self._on_empty = on_empty
         self.inboxes: dict[int, Inbox] = {}
 
     def write(self, value: T) -> bool:
         """Give a value to every consumer; whether there is any."""
+        self._binding.check()
         inboxes = self.inboxes
         if not inboxes:
             return False
@@ -58,6 +70,7 @@ class WritableConsumableStream(ConsumableStream[T]):
     def write_tracked(self, value: T, done: Callable[[], None]) -> bool:
         """`write`, and `done()` is called once every consumer has taken the value and come back
         for the next one, or is gone; at once if there is none."""
+        self._binding.check()
         tracked = Tracked(value, done)
         for inbox in self.inboxes.values():
             inbox.put(tracked)
@@ -67,26 +80,31 @@ class WritableConsumableStream(ConsumableStream[T]):
 
     def close(self, value: Any = None) -> None:
         """End all consumers once they took their backlog; `value` goes with the end."""
+        self._binding.check()
         for inbox in self.inboxes.values():
             inbox.end(value)
 
     def kill(self, value: Any = None) -> None:
         """End all consumers now; their backlog is dropped."""
+        self._binding.check()
         for inbox in list(self.inboxes.values()):
             self._kill(inbox, value)
 
     def write_to_consumer(self, consumer_id: int, value: T) -> None:
         """Give a value to one consumer."""
+        self._binding.check()
         if (inbox := self.inboxes.get(consumer_id)) is not None:
             inbox.put(value)
 
     def close_consumer(self, consumer_id: int, value: Any = None) -> None:
         """End one consumer once it took its backlog."""
+        self._binding.check()
         if (inbox := self.inboxes.get(consumer_id)) is not None:
             inbox.end(value)
 
     def kill_consumer(self, consumer_id: int, value: Any = None) -> None:
         """End one consumer now."""
+        self._binding.check()
         if (inbox := self.inboxes.get(consumer_id)) is not None:
             self._kill(inbox, value)
 
@@ -127,10 +145,12 @@ class WritableConsumableStream(ConsumableStream[T]):
 
     def create_consumer(self, timeout: Timeout = None) -> Consumer[T]:
         """See `ConsumableStream.create_consumer`."""
-        return Consumer(Inbox(next(self._ids), timeout, self.detach), self.attach)
+        inbox = Inbox(next(self._ids), timeout, self.detach, self._binding)
+        return Consumer(inbox, self.attach)
 
     def attach(self, inbox: Inbox) -> None:
         """Write to an inbox from now on."""
+        self._binding.check()
         self.inboxes[inbox.id] = inbox
 
     def detach(self, inbox: Inbox) -> None:
