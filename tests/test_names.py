@@ -84,6 +84,7 @@ def test_every_option_is_in_the_table() -> None:
         "droppable_channels",
         "drain_timeout",
         "health_probes",
+        "trusted_proxies",
     }
     options = {field.name for field in dataclasses.fields(socketcluster.ServerOptions)}
     assert options - set(re.findall(r"\w+", cells)) == own

@@ -220,23 +220,27 @@ async def test_a_head_that_does_not_come_is_not_waited_for(
     site: Site, monkeypatch: pytest.MonkeyPatch, before: bytes, half: bytes
 ) -> None:
     """Guarantee 4: a client that is silent or slow holds no connection."""
-    monkeypatch.setattr(guard, "HEAD_SECONDS", 0.05)
+    if not before:
+        monkeypatch.setattr(guard, "HEAD_SECONDS", 0.05)
     reader, writer = await site.dial()
     if before:
         writer.write(before)
         await soon(reader.readuntil(b"applause"))
+        monkeypatch.setattr(guard, "HEAD_SECONDS", 0.05)
     writer.write(half)
     assert await everything(reader) == b""
 
 
-async def test_a_whole_head_stops_the_clock(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard, "HEAD_SECONDS", 0.05)
+async def test_a_whole_head_stops_the_clock(site: Site) -> None:
     site.begin.clear()
+    connections = site.listener._server.server_state.connections  # type: ignore[attr-defined]
     reader, writer = await site.dial()
-    writer.write(PLAIN)
+    writer.write(PLAIN[:20])
+    await until(lambda: any(getattr(c, "too_slow", None) for c in connections))
+    writer.write(PLAIN[20:])
     await until(lambda: site.asked == 1)
-    silent, _ = await site.dial()
-    assert await everything(silent) == b""  # Its time is over.
+    (connection,) = connections
+    assert connection.too_slow is None
     site.begin.set()
     assert status(await soon(reader.readuntil(b"applause"))) == 200
 
@@ -444,3 +448,74 @@ async def test_the_path_without_an_upgrade_is_the_applications(
     assert status(await ask(alone, "/health/live")) == 200
     beside = await make_server(ws_engine=engine, app=app)
     assert status(await ask(beside, "/socketcluster/")) == 299
+
+
+async def test_the_address_of_a_client_behind_a_proxy(
+    make_server: Any, engine: str, tmp_path: Path
+) -> None:
+    seen: list[str | None] = []
+
+    async def admit(stream: Any) -> None:
+        async for action in stream:
+            seen.append(action.request.client_address)
+            action.allow()
+
+    async def connect(server: AGServer, path: str | None) -> None:
+        head = UPGRADE.replace(b"/ws/", b"/socketcluster/").replace(
+            b"Host: a\r\n",
+            b"Host: a\r\nX-Forwarded-For: 9.9.9.9\r\nX-Forwarded-For: 6.6.6.6:77, 127.0.0.1\r\n"
+            b"Cookie: a=1\r\nCookie: b=2; c=3\r\n",
+        )
+        reader, writer = await (
+            asyncio.open_unix_connection(path)
+            if path
+            else asyncio.open_connection("127.0.0.1", server.source_port)
+        )
+        writer.write(head)
+        assert status(await soon(reader.readuntil(b"\r\n\r\n"))) == 101
+        await until(lambda: server.pending_clients_count == 1)
+        (socket,) = server.pending_clients.values()
+        seen.append(socket.client_address)
+        assert socket.forwarded_for_address == "9.9.9.9"
+        assert socket.remote_address == (None if path else "127.0.0.1")
+        assert socket.request.header("cookie") == "a=1; b=2; c=3"
+        assert socket.request.headers["cookie"] == "a=1; b=2; c=3"
+        writer.close()
+        await until(lambda: server.pending_clients_count == 0)
+
+    for trusted, peer, expected in (
+        ([], "tcp", "127.0.0.1"),
+        (["127.0.0.0/8"], "tcp", "6.6.6.6"),
+        ("127.0.0.0/8", "unix", None),
+        ("127.0.0.0/8 unix", "unix", "6.6.6.6"),
+    ):
+        server = await make_server(ws_engine=engine, trusted_proxies=trusted)
+        path = None
+        if peer == "unix":
+            path = str(tmp_path / f"{len(seen)}")
+            await server.listen(uds=path)
+        await connect(server, path)
+        assert seen.pop() == expected
+        server.set_middleware(server.MIDDLEWARE_HANDSHAKE, admit)
+        await connect(server, path)
+        assert [seen.pop(), seen.pop()] == [expected] * 2
+        await server.close()
+
+
+async def test_an_origin_by_its_scheme(make_server: Any, engine: str) -> None:
+    server = await make_server(ws_engine=engine, origins=["https://example.com"])
+    for origin, expected in (
+        ("https://example.com", 101),
+        ("http://example.com", 403),
+        ("https://example.com:0", 403),
+        ("https://example.com, https://evil.net", 403),
+        ("null", 403),
+        ("https://" + "e" * 5000, 403),
+    ):
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.source_port)
+        line = f"Host: a\r\nOrigin: {origin}\r\n".encode()
+        writer.write(UPGRADE.replace(b"/ws/", b"/socketcluster/").replace(b"Host: a\r\n", line))
+        assert status(await soon(reader.readline())) == expected
+        if expected == 403:
+            assert len(await everything(reader)) < 1000
+        writer.close()

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from socketcluster import AGAction, AGServer
-from socketcluster.server.handshake import origin_allowed
 from support import AnswerError, Running, connected, soon, until
 from transports import Refused, dial
 
@@ -204,31 +203,6 @@ async def test_too_many_pending_sockets_are_refused_with_503(make_server: Any) -
         with pytest.raises(Refused) as refused:
             await dial(server)
         assert refused.value.status == 503
-
-
-@pytest.mark.parametrize(
-    ("origin", "patterns", "allowed"),
-    [
-        ("http://example.com", ("example.com:80",), True),
-        ("https://example.com", ("example.com:443",), True),
-        ("https://example.com", ("example.com:80",), False),
-        ("http://example.com:8000", ("example.com:*",), True),
-        ("http://example.com:8000", ("*:8000",), True),
-        ("http://example.com:8000", ("*:80",), False),
-        ("http://example.com.evil.net", ("example.com:*",), False),
-        ("http://notexample.com", ("example.com:*",), False),
-        ("http://m", ("example.com:*",), False),
-        (None, ("example.com:*",), False),
-        (None, ("*:*",), True),
-        ("null", ("example.com:*",), False),
-        ("http://[::1]:99999", ("*:80",), False),
-        ("http://[::1]:80", ("[::1]:80",), True),
-    ],
-)
-def test_origins_are_matched_whole(
-    origin: str | None, patterns: tuple[str, ...], allowed: bool
-) -> None:
-    assert origin_allowed(origin, patterns) is allowed
 
 
 async def test_wrong_origin_answers_403_and_warns(make_server: Any, running: Running) -> None:

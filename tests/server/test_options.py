@@ -42,7 +42,10 @@ def test_documented_names_and_defaults() -> None:
     defaults = ServerOptions()
     assert ServerOptions.from_mapping(DOCUMENTED) == defaults
     assert defaults.origins == "*:*"
-    assert ServerOptions(origins="A.com:* *:80").origin_patterns() == ("a.com:*", "*:80")
+    origins = ServerOptions(origins="A.com:* *:80").allowed_origins()
+    assert origins.allow("https://a.com")
+    assert origins.allow("http://b.com")
+    assert not origins.allow("https://b.com")
     assert ServerOptions.from_mapping({"wsEngine": "asgi", "ws_engine": "asgi"}).ws_engine == "asgi"
     assert (defaults.max_payload, defaults.max_batch_items) == (1024 * 1024, 1000)
     assert (defaults.max_channel_name_length, defaults.max_pending_clients) == (255, 10_000)

@@ -22,7 +22,7 @@ from socketcluster.engines.base import (
     UpgradeRefusedError,
     UpgradeRequest,
 )
-from socketcluster.engines.guard import GuardedHttp
+from socketcluster.engines.guard import GuardedHttp, head_too_large
 from socketcluster.engines.uvicorn_host import UvicornListener
 from socketcluster.protocol.frames import cut_reason, frame_payload
 
@@ -109,6 +109,8 @@ async def _open(
     """The endpoint's yes; None if it refused, or the peer left meanwhile."""
     request = UpgradeRequest(scope)
     try:
+        if head_too_large(scope.get("raw_path") or b"", scope["headers"]):
+            raise UpgradeRefusedError(431, "Request head too large")
         accepted = endpoint.open_now(request)
     except UpgradeRefusedError as refusal:
         await _refuse(scope, send, refusal)

@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequen
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from socketcluster.engines.proxies import NO_PROXIES, TrustedProxies
+
 ASGIScope = MutableMapping[str, Any]
 ASGIReceive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 ASGISend = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -59,13 +61,15 @@ class UpgradeRequest:
     Source: ASGI specification, HTTP & WebSocket.
     """
 
-    __slots__ = ("_again", "_client", "_headers", "_scope", "_state")
+    __slots__ = ("_again", "_client", "_client_address", "_headers", "_proxies", "_scope", "_state")
 
     def __init__(self, scope: ASGIScope, again: Callable[[], ASGIScope] | None = None) -> None:
         self._scope: ASGIScope | None = scope
         self._again = again
         self._client: tuple[str | None, int | None] = scope.get("client") or (None, None)
+        self._client_address: str | None = None
         self._headers: dict[str, str] | None = None
+        self._proxies = NO_PROXIES
         self._state: dict[str, Any] | None = None
 
     @property
@@ -103,12 +107,16 @@ class UpgradeRequest:
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """The headers by lower-case names; several values of one name are joined by ", "."""
+        """The headers by lower-case names. Several values of one name are joined by ", ", and those
+        of "cookie" by "; ".
+        """
         if self._headers is None:
             headers: dict[str, str] = {}
             for raw_name, raw_value in self._read()["headers"]:
                 name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
-                headers[name] = f"{headers[name]}, {value}" if name in headers else value
+                if name in headers:
+                    value = headers[name] + _separator(name) + value
+                headers[name] = value
             self._headers = headers
         return self._headers
 
@@ -118,7 +126,7 @@ class UpgradeRequest:
             return self._headers.get(name)
         raw = name.encode("latin-1")
         found = [v.decode("latin-1") for n, v in self._read()["headers"] if n.lower() == raw]
-        return ", ".join(found) if found else None
+        return _separator(name).join(found) if found else None
 
     @property
     def state(self) -> dict[str, Any]:
@@ -146,8 +154,31 @@ class UpgradeRequest:
         return "IPv6" if ":" in address else "IPv4"
 
     @property
+    def client_address(self) -> str | None:
+        """The client's IP address: that of the connection, or the one that trusted proxies put
+        into X-Forwarded-For. None on a Unix socket whose peers are not trusted.
+
+        An IPv4 address in IPv6 form is given as IPv4. Under an ASGI server of your own the
+        connection's address is what `scope["client"]` says.
+
+        Source: the `trusted_proxies` option.
+        """
+        if self._client_address is None:
+            self._client_address = self._proxies.client_address(
+                self._client[0], lambda: self.header("x-forwarded-for") or ""
+            )
+        return self._client_address
+
+    def trust(self, proxies: TrustedProxies) -> None:
+        """Have `client_address` believe these proxies."""
+        self._proxies = proxies
+        self._client_address = None
+
+    @property
     def forwarded_for_address(self) -> str | None:
-        """The first address of X-Forwarded-For, if that header is there. A client can forge it."""
+        """The first address of X-Forwarded-For, if that header is there. A client can forge it:
+        see `client_address`.
+        """
         forwarded = (self.header("x-forwarded-for") or "").split(",")[0].strip()
         return forwarded or None
 
@@ -155,6 +186,11 @@ class UpgradeRequest:
     def subprotocols(self) -> Sequence[str]:
         """The sub-protocols that the client offers."""
         return list(self._read().get("subprotocols") or ())
+
+
+def _separator(name: str) -> str:
+    """What joins several values of a header. Source: RFC 6265, section 5.4, for cookies."""
+    return "; " if name == "cookie" else ", "
 
 
 class Connection(Protocol):

@@ -21,7 +21,15 @@ if TYPE_CHECKING:
 class ServerEndpoint:
     """The `Endpoint` of an AGServer."""
 
-    __slots__ = ("_opening", "_server", "deflate", "max_outbound_buffer", "max_payload", "path")
+    __slots__ = (
+        "_opening",
+        "_proxies",
+        "_server",
+        "deflate",
+        "max_outbound_buffer",
+        "max_payload",
+        "path",
+    )
 
     path: str
     max_payload: int
@@ -32,6 +40,7 @@ class ServerEndpoint:
         options = server.options
         self._server = server
         self._opening = 0
+        self._proxies = options.proxies()
         self.path = options.path
         self.max_payload = options.max_payload
         self.max_outbound_buffer = options.max_outbound_buffer
@@ -43,6 +52,7 @@ class ServerEndpoint:
         if not server.is_ready or MIDDLEWARE_HANDSHAKE in server.middleware:
             return None
         self._check_room()
+        request.trust(self._proxies)
         check_origin(server, request)
         return Accepted(SocketHandler(server, request, None), self._subprotocol(request))
 
@@ -51,6 +61,7 @@ class ServerEndpoint:
         server = self._server
         await self._check_accepting()
         self._check_room()
+        request.trust(self._proxies)
         self._opening += 1
         try:
             line = await admit(server, request)

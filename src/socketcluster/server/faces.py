@@ -323,8 +323,13 @@ class FigureMethods:
         return self.request.remote_family
 
     @property
+    def client_address(self) -> str | None:
+        """The client's IP address: that of the connection, or what `trusted_proxies` say."""
+        return self.request.client_address
+
+    @property
     def forwarded_for_address(self) -> str | None:
-        """The first address of X-Forwarded-For. A client can forge it."""
+        """The first address of X-Forwarded-For. A client can forge it: see `client_address`."""
         return self.request.forwarded_for_address
 
     def get_state(self) -> str:

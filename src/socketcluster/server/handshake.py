@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from socketcluster.action import AGAction
 from socketcluster.engines.base import UpgradeRefusedError, UpgradeRequest
@@ -21,25 +20,12 @@ if TYPE_CHECKING:
     from socketcluster.server.server import AGServer
     from socketcluster.server.socket import AGServerSocket
 
+MAX_SHOWN_ORIGIN = 300
+"""Characters of a refused origin that the warning and the answer show."""
+
 _TURNS = 3
 """Loop turns that a task started by a handler may need until it listens: one to begin, one more
 for a task that it starts itself, one to spare."""
-
-
-def origin_allowed(origin: str | None, patterns: tuple[str, ...]) -> bool:
-    """Whether "host:port" patterns admit an Origin header; without one, only "*:*" does."""
-    if "*:*" in patterns:
-        return True
-    try:
-        parts = urlsplit(origin or "")
-        host = parts.hostname
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-    except ValueError:
-        return False
-    if not host:
-        return False
-    shown = f"[{host}]" if ":" in host else host
-    return any(p in patterns for p in (f"{shown}:{port}", f"{shown}:*", f"*:{port}"))
 
 
 async def admit(server: AGServer, request: UpgradeRequest) -> MiddlewareLine | None:
@@ -87,11 +73,11 @@ def check_origin(server: AGServer, request: UpgradeRequest) -> None:
     Raises:
         UpgradeRefusedError: 403.
     """
-    if "*:*" in server.origin_patterns:
+    if server.allowed_origins.all:
         return
     origin = request.header("origin")
-    if not origin_allowed(origin, server.origin_patterns):
-        shown = "*" if origin in (None, "null") else origin
+    if not server.allowed_origins.allow(origin):
+        shown = "*" if origin is None or origin == "null" else origin[:MAX_SHOWN_ORIGIN]
         error = ServerProtocolError(
             f"Failed to authorize socket handshake - Invalid origin: {shown}"
         )

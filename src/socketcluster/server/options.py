@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, TypeVar
 
 from socketcluster.engines.base import DeflateOptions
+from socketcluster.engines.proxies import TrustedProxies
 from socketcluster.errors import InvalidOptionsError
+from socketcluster.server.origins import FORM, AllowedOrigins
 from socketcluster.validation import (
     Duration,
     check_names,
@@ -25,6 +27,7 @@ CLEANUP_MODES = ("kill", "close", "none")
 WITHOUT_EFFECT = frozenset({"authSignAsync", "authVerifyAsync", "cloneData"})
 """Options that servers in the field still pass and that mean nothing here."""
 
+_Made = TypeVar("_Made")
 _BROKER = ("attach", "start", "close", "check", "subscribe", "unsubscribe", "publish")
 _DURATIONS = (
     "handshake_timeout",
@@ -71,7 +74,12 @@ class ServerOptions:
         auth_algorithm: signs, and is the one accepted unless `auth_verify_algorithms` is set.
         per_message_deflate: a bool, `DeflateOptions`, or a mapping of its fields.
         protocol_version: 2, or 1 for clients up to version 14.
-        origins: "host:port" patterns with "*" for either part, in a list or one string.
+        origins: where the pages may come from that connect, in a list or one string:
+            "host:port", with any scheme, or "scheme://host" and a port unless it is the scheme's
+            default; "*" for any host or port.
+        trusted_proxies: addresses and networks of proxies ("10.0.0.0/8"), "unix" for the peers of
+            a Unix socket, in a list or one string: `client_address` is what they put into
+            X-Forwarded-For.
         socket_channel_limit: channels that one socket may subscribe to; 0 or None for no limit.
         ping_timeout_disabled: neither ping nor close for want of a pong.
         strict_handshake: close a socket (4009) whose first packet is not '#handshake'.
@@ -116,6 +124,7 @@ class ServerOptions:
     handshake_timeout: Duration = 10000
     ack_timeout: Duration = 10000
     origins: str | Sequence[str] = "*:*"
+    trusted_proxies: str | Sequence[str] = ()
     socket_channel_limit: int | None = 1000
     ping_interval: Duration = 8000
     ping_timeout: Duration = 20000
@@ -212,7 +221,8 @@ class ServerOptions:
             )
         if not isinstance(self.path, str) or not self.path.startswith("/"):
             raise _wrong("path", "a URL path that starts with '/'", self.path)
-        self.origin_patterns()
+        self.allowed_origins()
+        self.proxies()
         if not isinstance(self.ws_engine_server_options, Mapping):
             raise _wrong("ws_engine_server_options", "a mapping", self.ws_engine_server_options)
         if self.codec_engine is not None and not has_methods(self.codec_engine, "encode", "decode"):
@@ -231,9 +241,14 @@ class ServerOptions:
             raise _wrong("droppable_channels", "a collection of names or a callable", droppable)
         self.deflate()
 
-    def origin_patterns(self) -> tuple[str, ...]:
-        """`origins` as a tuple of lower-case patterns."""
-        return _origins(self.origins)
+    def allowed_origins(self) -> AllowedOrigins:
+        """`origins`, ready to be matched."""
+        return _made("origins", self.origins, FORM, AllowedOrigins)
+
+    def proxies(self) -> TrustedProxies:
+        """`trusted_proxies`, ready to be matched."""
+        expected = "IP addresses, networks such as '10.0.0.0/8', or 'unix'"
+        return _made("trusted_proxies", self.trusted_proxies, expected, TrustedProxies)
 
     def deflate(self) -> DeflateOptions | None:
         """`per_message_deflate` in one form; None when it is off."""
@@ -285,11 +300,12 @@ class ServerOptions:
         return cls(**options)
 
 
-def _origins(value: Any) -> tuple[str, ...]:
-    patterns = re.split(r"[\s,]+", value.strip()) if isinstance(value, str) else value
-    if not isinstance(patterns, Sequence) or not patterns:
-        raise _wrong("origins", "'host:port' patterns", value)
-    for pattern in patterns:
-        if not isinstance(pattern, str) or ":" not in pattern.lstrip("["):
-            raise _wrong("origins", "'host:port' patterns, such as 'example.com:*'", value)
-    return tuple(pattern.lower() for pattern in patterns)
+def _made(name: str, value: Any, expected: str, make: Callable[[list[str]], _Made]) -> _Made:
+    """What is made of an option that is a list, or one string, of entries."""
+    entries = re.findall(r"[^\s,]+", value) if isinstance(value, str) else value
+    if not isinstance(entries, Sequence) or not all(isinstance(entry, str) for entry in entries):
+        raise _wrong(name, expected, value)
+    try:
+        return make(list(entries))
+    except ValueError as error:
+        raise InvalidOptionsError(f"The {name} option must be {expected}: {error}", name) from None

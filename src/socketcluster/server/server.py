@@ -108,7 +108,7 @@ class AGServer(ThreadMethods, Supervision):
         broker = resolve_broker(opts.broker_engine)
         self.exchange = AGExchange(broker, self.wire, self.emit_warning, self.loop_binding)
         self.engine = resolve_engine(opts.ws_engine, opts.ws_engine_server_options)
-        self.origin_patterns = opts.origin_patterns()
+        self.allowed_origins = opts.allowed_origins()
         self.middleware: dict[str, MiddlewareFunction] = {}
         self.clients: dict[str, AGServerSocket] = {}
         self.pending_clients: dict[str, AGServerSocket] = {}
