@@ -117,9 +117,13 @@ class AGExchange(ChannelMethods, AsyncStreamEmitter):
             BrokerError: the broker refused it.
         """
         known = self._channels.get(channel)
-        if known is not None and known.watched:
-            self._wire.decode_payload(payload)  # Refused now rather than lost later.
-        return self.broker.publish(channel, payload)
+        if known is None or not known.watched:
+            return self.broker.publish(channel, payload)
+        self._index.build(payload)
+        try:
+            return self.broker.publish(channel, payload)
+        finally:
+            self._index.built = None
 
     def _failed(self, error: BaseException) -> None:
         self.emit("error", ErrorEvent(error))

@@ -56,7 +56,7 @@ def test_json_leaves_raw_texts(text: str) -> None:
     assert JSONCodec().decode(text.encode()) == text
 
 
-NOT_JSON = ["{", "[1,]", "[NaN]", '["\\ud800"]', "[" * 3000, "[1e999]", '{"a":1}x']
+NOT_JSON = ["{", "[1,]", "[NaN]", "[" * 3000, "[1e999]", '{"a":1}x']
 TOO_MUCH = ["[" + "9" * 5000 + "]", "[" * (MAX_DEPTH + 2) + "]" * (MAX_DEPTH + 2)]
 
 

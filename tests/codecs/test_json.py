@@ -93,7 +93,7 @@ def cycle() -> list[Any]:
 
 @pytest.mark.parametrize(
     "value",
-    [object(), {"a": [object()]}, {None: 1}, {(1,): 1}, "\ud800", cycle(), 10**5000, ValueError()],
+    [object(), {"a": [object()]}, {None: 1}, {(1,): 1}, cycle(), 10**5000, ValueError()],
     ids=lambda value: type(value).__name__,
 )
 def test_what_cannot_be_encoded_is_misuse_with_a_cause(value: Any) -> None:
@@ -129,9 +129,6 @@ def test_text_and_bytes_are_decoded(message: Any) -> None:
         "[NaN]",
         "[Infinity]",
         "[1e999]",
-        r'["\ud800"]',
-        r'{"\udc00":1}',
-        '["\ud800"]',
         b'["\xff"]',
         b'["\xed\xa0\x80"]',
         "[" + "1" * 5000 + "]",

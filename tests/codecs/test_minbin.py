@@ -99,7 +99,7 @@ def test_an_event_without_data_has_none() -> None:
     assert codec.decode(codec.encode({"event": "x"})) == {"event": "x", "data": None}
 
 
-@pytest.mark.parametrize("value", [object(), 2**64, -(2**63) - 1, "\ud800", {"a": [object()]}])
+@pytest.mark.parametrize("value", [object(), 2**64, -(2**63) - 1, {"a": [object()]}])
 def test_what_cannot_be_encoded_is_misuse_with_a_cause(value: Any) -> None:
     with pytest.raises(InvalidArgumentsError) as raised:
         codec.encode({"event": "e", "data": value})
@@ -114,7 +114,6 @@ def test_what_cannot_be_encoded_is_misuse_with_a_cause(value: Any) -> None:
         b"\x92\x01",
         b"\xc1",
         b"\xa2\xff\xff",
-        b"\xa3\xed\xa0\x80",
         b"\x81\x80\x01",
         b"\xdd\xff\xff\xff\xff\x01",
         b"\x91" * 100_000 + b"\x90",

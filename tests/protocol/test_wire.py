@@ -7,11 +7,18 @@ from typing import Any
 
 import pytest
 
-from socketcluster.codecs.json import JSONCodec
+from socketcluster.codecs.json import MAX_DEPTH, JSONCodec
 from socketcluster.codecs.minbin import MinBinCodec
 from socketcluster.errors import InvalidMessageError
-from socketcluster.protocol.packets import BinaryMessage, Packet, Unparsed
-from socketcluster.protocol.wire import SYSTEM_EVENTS, Wire
+from socketcluster.protocol.packets import (
+    SYSTEM_EVENTS,
+    Batch,
+    BinaryMessage,
+    Packet,
+    PublishPacket,
+    Unparsed,
+)
+from socketcluster.protocol.wire import Wire
 
 
 class Indented:
@@ -79,3 +86,95 @@ def test_data_that_has_no_value_raises_when_it_is_wanted(data: str) -> None:
     wire = Wire(JSONCodec(), unparsed_above=512)
     with pytest.raises(InvalidMessageError):
         wire.decode(message.encode()).data.parse()  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("pad", [0, 1000])
+@pytest.mark.parametrize("levels", [MAX_DEPTH, MAX_DEPTH + 1])
+@pytest.mark.parametrize("kind", ["event", "call", "subscribe", "publish", "answer", "batch"])
+def test_the_levels_of_the_whole_message_count(kind: str, levels: int, pad: int) -> None:
+    around = {"publish": 2, "batch": 2}.get(kind, 1)
+    nested = "[" * (levels - around) + "]" * (levels - around)
+    padding = f'"pad":"{"x" * pad}"'
+    text = {
+        "event": f'{{{padding},"event":"e","data":{nested}}}',
+        "call": f'{{{padding},"event":"e","data":{nested},"cid":1}}',
+        "subscribe": f'{{{padding},"event":"#subscribe","data":{nested},"cid":1}}',
+        "publish": f'{{"event":"#publish",{padding},"data":{{"channel":"c","data":{nested}}}}}',
+        "answer": f'{{{padding},"rid":1,"data":{nested}}}',
+        "batch": f'[{{{padding},"event":"e","data":{nested}}}]',
+    }[kind]
+    found = Wire(JSONCodec(), unparsed_above=512).decode(text.encode())
+    packet = found.packet(0) if isinstance(found, Batch) else found
+    if kind == "answer":
+        assert isinstance(packet, Packet)
+        assert (packet.error is not None) == (levels > MAX_DEPTH)
+        return
+    is_good = levels <= MAX_DEPTH
+    if kind == "publish":
+        assert isinstance(packet, PublishPacket) == is_good
+    elif is_good:
+        data = packet.data.parse() if isinstance(packet.data, Unparsed) else packet.data
+        assert data == json.loads(nested)
+    if not is_good:
+        assert isinstance(packet.data, Unparsed)
+        with pytest.raises(InvalidMessageError, match="levels"):
+            packet.data.parse()
+
+
+@pytest.mark.parametrize("pad", ["", "x" * 1000])
+def test_one_bad_packet_does_not_lose_the_others_of_a_batch(pad: str) -> None:
+    items = [
+        '{"event":"a","data":1}',
+        f'{{"event":"b","data":["{pad}",1e999],"cid":2}}',
+        f'{{"event":"c","data":["{pad}","\\ud83d"],"cid":3}}',
+        "[]",
+        "7",
+        f'{{"event":"#publish","data":{{"channel":"c\\ud83d","data":"\\ude00{pad}"}},"cid":4}}',
+        '{"event":5,"cid":6}',
+        '{"rid":9,"data":null}',
+    ]
+    batch = Wire(JSONCodec(), unparsed_above=512).decode(f"[{','.join(items)}]".encode())
+    assert isinstance(batch, Batch)
+    packets = [batch.packet(index) for index in range(len(batch))]
+    assert [packet.event for packet in packets] == [
+        "a",
+        "b",
+        "c",
+        None,
+        None,
+        "#publish",
+        None,
+        None,
+    ]
+    assert [packet.cid for packet in packets[:3]] == [None, 2, 3]
+    bad: Any = packets[1].data
+    whole: Any = packets[2].data
+    publish = packets[5]
+    assert isinstance(bad, Unparsed)
+    with pytest.raises(InvalidMessageError):
+        bad.parse()
+    assert (whole.parse() if pad else whole) == [pad, "\ufffd"]
+    assert isinstance(publish, PublishPacket)
+    assert (publish.data.channel, publish.cid) == ("c\ufffd", 4)
+    assert json.loads(bytes(publish.data.data)) == "\ufffd" + pad
+    assert packets[7].rid == 9  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("message", "cid"),
+    [
+        ('{"event":"e","data":[1,],"cid":5}', 5),
+        ('{"cid":5,"event":"e","data":[1,]}', 5),
+        ('{"event":"e","cid":5,"data":[1,]}', 5),
+        (' { "event" : "e" , "data" : x , "cid" : 5 } ', 5),
+        ('{"event":"e","data":' + "[" * 5000 + "]" * 5000 + ',"cid":5}', 5),
+        ('{"event":"e","data":[{"cid":5}x]}', None),
+        ('{"event":"e","data":["\\"cid\\":5}', None),
+        ('{"data":x,"cid":"5"}', None),
+    ],
+)
+def test_the_number_of_an_unreadable_call_is_found(message: str, cid: int | None) -> None:
+    wire = Wire(JSONCodec())
+    with pytest.raises(InvalidMessageError):
+        wire.decode(message.encode())
+    assert wire.cid_of(message.encode()) == cid

@@ -418,7 +418,7 @@ async def test_an_unsubscription_that_hangs_holds_up_nothing(
 
 
 @pytest.mark.parametrize(
-    "data", ["1e999", "NaN", "-Infinity", '"\\ud800"', "[" * 5000 + "]" * 5000, "{", '{"a":1e999}']
+    "data", ["1e999", "NaN", "-Infinity", "[" * 5000 + "]" * 5000, "{", '{"a":1e999}']
 )
 async def test_what_could_not_be_delivered_is_not_acknowledged(make_server: Any, data: str) -> None:
     server = await make_server()
@@ -431,8 +431,8 @@ async def test_what_could_not_be_delivered_is_not_acknowledged(make_server: Any,
         )
         await client.call("#publish", {"channel": "a", "data": "next"})
         assert (await reader.event())["data"]["data"] == "next"
-        if answer.done():
-            assert isinstance(answer.exception(), AnswerError)
+        with pytest.raises(AnswerError):
+            await answer
 
 
 @pytest.mark.parametrize("event", ["#subscribe", "#publish"])

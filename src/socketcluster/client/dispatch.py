@@ -18,7 +18,14 @@ from socketcluster.errors import (
 )
 from socketcluster.events import MessageEvent, RawEvent
 from socketcluster.protocol.frames import may_be_sent
-from socketcluster.protocol.packets import Packet, Publication, PublishPacket, readable
+from socketcluster.protocol.packets import (
+    AnyPacket,
+    Batch,
+    Packet,
+    Publication,
+    Unparsed,
+    readable,
+)
 from socketcluster.protocol.state import OPEN
 from socketcluster.request import AGRequest, report_dropped, report_failed
 
@@ -69,14 +76,31 @@ def receive(socket: AGClientSocket, message: bytes) -> None:
     try:
         decoded = socket.wire.decode(message)
     except InvalidMessageError as error:
-        socket.emit_error(error)
+        _unreadable(socket, error, socket.wire.cid_of(message))
         return
-    for packet in decoded if isinstance(decoded, list) else [decoded]:
-        _dispatch(socket, packet, message)
+    if isinstance(decoded, Batch):
+        for index in range(len(decoded)):
+            try:
+                _dispatch(socket, decoded.packet(index), message)
+            except InvalidMessageError as error:  # It is not the end of the others.
+                socket.emit_error(error)
+    else:
+        _dispatch(socket, decoded, message)
     socket.reading.received()
 
 
-def _dispatch(socket: AGClientSocket, packet: Packet | PublishPacket, message: bytes) -> None:
+def _unreadable(
+    socket: AGClientSocket, error: InvalidMessageError, cid: int | float | None
+) -> None:
+    socket.emit_error(error)
+    if cid is not None:
+        try:
+            LinkResponder(socket).respond(cid, None, error)
+        except ResourceLimitError as full:  # There is no room for the answer.
+            socket.emit_error(full)
+
+
+def _dispatch(socket: AGClientSocket, packet: AnyPacket, message: bytes) -> None:
     event = packet.event
     if event is None:
         assert isinstance(packet, Packet)
@@ -87,7 +111,14 @@ def _dispatch(socket: AGClientSocket, packet: Packet | PublishPacket, message: b
             socket.calls.answer(packet.rid, error, packet.data)
         elif socket.get_listener_consumer_count("raw"):
             socket.emit("raw", RawEvent(readable(message)))
-    elif packet.cid is None:
+        return
+    if type(packet.data) is Unparsed:
+        try:
+            packet.data = packet.data.parse()
+        except InvalidMessageError as invalid:
+            _unreadable(socket, invalid, packet.cid)
+            return
+    if packet.cid is None:
         version = socket.options.protocol_version
         handler = (_EVENTS if version == 2 else _EVENTS_OF_VERSION_1).get(event)
         if handler is not None:
@@ -98,8 +129,8 @@ def _dispatch(socket: AGClientSocket, packet: Packet | PublishPacket, message: b
         request = AGRequest(socket, packet.cid, event, packet.data, LinkResponder(socket))
         try:
             _dispatch_call(socket, request)
-        except ResourceLimitError as error:  # There is no room for the answer.
-            socket.emit_error(error)
+        except ResourceLimitError as full:  # There is no room for the answer.
+            socket.emit_error(full)
 
 
 def _dispatch_call(socket: AGClientSocket, request: AGRequest) -> None:

@@ -6,11 +6,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
 
-from socketcluster.codecs.json import MAX_DEPTH, deeper_than
+from socketcluster.codecs.collector import MANY_CONTAINERS, rest_collector
+from socketcluster.codecs.json import MAX_DEPTH
+from socketcluster.codecs.scan import deeper_than
+from socketcluster.codecs.text import with_whole_texts
 from socketcluster.errors import InvalidArgumentsError, InvalidMessageError
 
 _EVENT_KEYS = frozenset({"event", "data", "cid"})
@@ -18,10 +22,12 @@ _ANSWER_KEYS = frozenset({"rid", "error", "data"})
 _PUBLISH_KEYS = frozenset({"channel", "data"})
 # The first bytes of arrays and maps. Source: the MessagePack specification.
 _CONTAINERS = bytes([*range(0x80, 0xA0), 0xDC, 0xDD, 0xDE, 0xDF])
+_HALF_CHARACTER = re.compile(rb"\xed[\xa0-\xbf][\x80-\xbf]")
 
 
 class MinBinCodec:
-    """Encodes to bytes; binary data stays binary."""
+    """Encodes to bytes; binary data stays binary. Half a character in a text becomes U+FFFD both
+    ways."""
 
     __slots__ = ("_decode", "_encode")
 
@@ -37,7 +43,10 @@ class MinBinCodec:
         """
         short = [_shorten(item) for item in obj] if isinstance(obj, list) else _shorten(obj)
         try:
-            return self._encode(short)
+            try:
+                return self._encode(short)
+            except UnicodeEncodeError:
+                return self._encode(with_whole_texts(short))
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise InvalidArgumentsError(
                 f"The data cannot be encoded as MessagePack: {error}"
@@ -52,17 +61,50 @@ class MinBinCodec:
         """
         if isinstance(message, str):
             raise InvalidMessageError("The message is text, and the codec is binary")
+        containers = len(message) - len(message.translate(None, _CONTAINERS))
+        rest = rest_collector() if containers > MANY_CONTAINERS else None
         try:
-            value = self._decode(message)
+            try:
+                value = self._decode(message)
+            except UnicodeDecodeError:
+                # As long as U+FFFD, so that the lengths in the message stay true.
+                value = self._decode(_HALF_CHARACTER.sub("\ufffd".encode(), message))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError) as error:
             raise InvalidMessageError(f"The message is not valid MessagePack: {error}") from error
-        if _may_be_deep(message) and deeper_than(value, MAX_DEPTH):
+        finally:
+            del rest
+        if containers > MAX_DEPTH and _is_deep(value):
             raise InvalidMessageError(f"The message has more than {MAX_DEPTH} levels")
         return [_lengthen(item) for item in value] if isinstance(value, list) else _lengthen(value)
 
 
-def _may_be_deep(message: bytes) -> bool:
-    return len(message) - len(message.translate(None, _CONTAINERS)) > MAX_DEPTH
+_as_json = msgspec.json.Encoder(enc_hook=lambda extension: None).encode
+
+
+def _is_deep(value: Any) -> bool:
+    # In JSON text the levels can be seen, and to encode it takes less than it took to decode it.
+    try:
+        return deeper_than(_as_json(value), MAX_DEPTH)
+    except (TypeError, ValueError):
+        return _is_deep_with_odd_keys(value)
+    except RecursionError:
+        return True
+
+
+def _is_deep_with_odd_keys(value: Any) -> bool:
+    # A map with keys that are no texts or numbers, which JavaScript never sends.
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [
+            child
+            for item in level
+            if isinstance(item, dict | list)
+            for child in (item.values() if isinstance(item, dict) else item)
+            if isinstance(child, dict | list)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def _shorten(packet: Any) -> Any:

@@ -8,12 +8,25 @@ Source: SocketCluster protocol 2, "Packets".
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import msgspec
 
-from socketcluster.errors import InvalidRequestError
+from socketcluster.codecs.text import whole_text
+from socketcluster.errors import InvalidMessageError, InvalidRequestError
+
+SYSTEM_EVENTS = frozenset(
+    {
+        "#handshake",
+        "#authenticate",
+        "#removeAuthToken",
+        "#publish",
+        "#subscribe",
+        "#unsubscribe",
+    }
+)
+"""The protocol's own events. Source: SocketCluster protocol 2."""
 
 
 class BinaryMessage(bytes):
@@ -76,20 +89,45 @@ class Packet(msgspec.Struct, gc=False):
     error: Any = None
 
 
-class UnparsedPacket(msgspec.Struct, gc=False):
-    """A packet whose data nobody has parsed."""
-
-    event: str | None = None
-    data: msgspec.Raw = msgspec.Raw(b"null")
-    cid: int | float | None = None
-
-
 class PublishPacket(msgspec.Struct, gc=False):
     """A '#publish' packet whose payload nobody has parsed."""
 
     event: str
     data: Publication
     cid: int | float | None = None
+
+
+AnyPacket = Packet | PublishPacket
+
+
+class Batch:
+    """The packets of one message, each made when it is asked for: one that cannot be read is not
+    the end of the others."""
+
+    __slots__ = ("_items", "_make")
+
+    def __init__(self, items: Sequence[Any], make: Callable[[Any], AnyPacket]) -> None:
+        self._items = items
+        self._make = make
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def packet(self, index: int) -> AnyPacket:
+        """One of the packets.
+
+        Raises:
+            InvalidMessageError: the codec cannot read it.
+        """
+        return self._make(self._items[index])
+
+    def readable(self) -> Iterator[AnyPacket]:
+        """The packets, with one that stands for nothing in the place of each unreadable one."""
+        for index in range(len(self)):
+            try:
+                yield self.packet(index)
+            except InvalidMessageError:
+                yield RAW_PACKET
 
 
 def is_answer(packet: Packet) -> bool:
@@ -101,7 +139,8 @@ RAW_PACKET = Packet()
 """Stands for a message that is valid in the codec and no packet."""
 
 
-def _number(value: Any) -> int | float | None:
+def number(value: Any) -> int | float | None:
+    """A value that may number a call, else None."""
     return value if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
@@ -111,10 +150,10 @@ def packet_from(value: Any) -> Packet:
         return RAW_PACKET
     event = value.get("event")
     return Packet(
-        event=event if isinstance(event, str) else None,
+        event=whole_text(event) if isinstance(event, str) else None,
         data=value.get("data"),
-        cid=_number(value.get("cid")),
-        rid=_number(value.get("rid")),
+        cid=number(value.get("cid")),
+        rid=number(value.get("rid")),
         error=value.get("error"),
     )
 
@@ -141,4 +180,4 @@ def checked_channel(channel: Any, what: str, max_length: int) -> str:
         raise InvalidRequestError(f"{problem}: it is empty")
     if len(channel) > max_length:
         raise InvalidRequestError(f"{problem}: it is longer than {max_length} characters")
-    return channel
+    return channel if channel.isascii() else whole_text(channel)

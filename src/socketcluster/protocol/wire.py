@@ -14,44 +14,28 @@ from typing import Any
 import msgspec
 
 from socketcluster.codecs.base import CodecEngine
-from socketcluster.codecs.json import JSONCodec, may_be_deep
+from socketcluster.codecs.json import SHORT, JSONCodec
+from socketcluster.codecs.minbin import MinBinCodec
+from socketcluster.codecs.text import utf8
 from socketcluster.errors import InvalidArgumentsError, InvalidMessageError, SocketClusterError
 from socketcluster.protocol.frames import binary_frame, text_frame
+from socketcluster.protocol.json_packets import UNREADABLE, cid_of, read, read_short
 from socketcluster.protocol.packets import (
-    Packet,
-    PublishPacket,
+    SYSTEM_EVENTS,
+    AnyPacket,
+    Batch,
     Unparsed,
-    UnparsedPacket,
     packet_from,
     readable,
 )
 
-SYSTEM_EVENTS = frozenset(
-    {
-        "#handshake",
-        "#authenticate",
-        "#removeAuthToken",
-        "#publish",
-        "#subscribe",
-        "#unsubscribe",
-    }
-)
-"""The protocol's own events. Source: SocketCluster protocol 2."""
-
 UNPARSED_ABOVE = 512
 """Bytes of a message above which to keep bytes costs less than to keep a value."""
 
-_PACKET = msgspec.json.Decoder(Packet)
-_UNPARSED = msgspec.json.Decoder(UnparsedPacket)
-_PUBLISH = msgspec.json.Decoder(PublishPacket)
 _ENCODE = msgspec.json.Encoder().encode
-_ANY = msgspec.json.Decoder()
-_PUBLISH_START = b'{"event":"#publish",'
+_SKIP = msgspec.json.Decoder(msgspec.Raw).decode
 _ANSWER_KEY = b'"rid"'
 _FLAT = (str, int, float, bool, type(None))
-_STRING = 0x22
-
-Decoded = Packet | PublishPacket | list[Packet | PublishPacket]
 
 
 class DroppableFrame(bytes):
@@ -66,7 +50,15 @@ class Wire:
             is left `Unparsed`.
     """
 
-    __slots__ = ("_droppable", "_encode_json", "_json", "_text", "codec", "unparsed_above")
+    __slots__ = (
+        "_droppable",
+        "_encode_json",
+        "_json",
+        "_short",
+        "_text",
+        "codec",
+        "unparsed_above",
+    )
 
     def __init__(
         self,
@@ -76,64 +68,60 @@ class Wire:
     ) -> None:
         self._droppable = droppable
         self.unparsed_above = unparsed_above
+        self._short = min(unparsed_above, SHORT)
         self.use(codec)
 
     def use(self, codec: CodecEngine) -> None:
         """Encode and decode with another codec from now on."""
         self.codec = codec
-        self._text = False
+        self._text = _makes_text(codec)
         self._json = codec if type(codec) is JSONCodec else None
         self._encode_json = codec.encode_bytes if type(codec) is JSONCodec else None
 
-    def decode(self, message: bytes) -> Decoded:
-        """A packet, or a list of them for a batch.
+    def decode(self, message: bytes) -> AnyPacket | Batch:
+        """A packet, or a batch of them.
 
         Raises:
             InvalidMessageError: the codec cannot decode the message.
         """
-        if self._json is not None and type(message) is bytes:
+        codec = self._json
+        if codec is None:
+            return self._decode_plainly(message)
+        if len(message) <= self._short and type(message) is bytes:
             try:
-                if message.startswith(_PUBLISH_START):
-                    publish = _PUBLISH.decode(message)
-                    # A repeated key may have changed the event after it was looked at.
-                    if publish.event == "#publish" and _is_sound(publish.data.data):
-                        return publish
-                if len(message) > self.unparsed_above:
-                    kept = _UNPARSED.decode(message)
-                    if kept.event is not None and kept.event not in SYSTEM_EVENTS:
-                        data = Unparsed(kept.data, len(message), self._parse_json)
-                        return Packet(kept.event, data, kept.cid)
-                packet = _PACKET.decode(message)
-                if type(packet.data) in _FLAT or not may_be_deep(message):
+                if (packet := read_short(codec, message)) is not None:
                     return packet
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-                pass  # A batch, a raw message, or an error that the codec words.
-        value = self._decode_any(message)
+            except UNREADABLE:
+                pass
+        return read(codec, message, self.unparsed_above)
+
+    def _decode_plainly(self, message: bytes) -> AnyPacket | Batch:
+        value = self._value_of(message)
         if isinstance(value, list):
-            return [packet_from(item) for item in value]
+            return Batch(value, packet_from)
         packet = packet_from(value)
         if (
             len(message) > self.unparsed_above
             and packet.event is not None
             and packet.event not in SYSTEM_EVENTS
         ):
-            packet.data = Unparsed(message, len(message), self._parse_any)
+            packet.data = Unparsed(message, len(message), self._data_of)
         return packet
 
-    def _decode_any(self, message: bytes) -> Any:
+    def _value_of(self, message: bytes) -> Any:
         try:
-            return self.codec.decode(message if self._json is not None else readable(message))
+            return self.codec.decode(readable(message))
         except SocketClusterError:
             raise
         except Exception as error:
             raise InvalidMessageError(f"The message could not be decoded: {error}") from error
 
-    def _parse_any(self, message: bytes) -> Any:
-        return packet_from(self._decode_any(message)).data
+    def _data_of(self, message: bytes) -> Any:
+        return packet_from(self._value_of(message)).data
 
-    def _parse_json(self, data: msgspec.Raw) -> Any:
-        assert self._json is not None
-        return self._json.decode_value(bytes(data))
+    def cid_of(self, message: bytes) -> int | None:
+        """The number of the call that a message which cannot be decoded is, if that can be seen."""
+        return None if self._json is None else cid_of(message)
 
     def may_answer(self, message: bytes) -> bool:
         """Whether a message may have an answer in it; False only if it cannot. Much cheaper than
@@ -160,7 +148,10 @@ class Wire:
         if self._encode_json is None or type(data) not in _FLAT:
             return self.frame(packet)
         # What has nothing to look for in it is encoded without a detour.
-        return text_frame(_ENCODE(packet))
+        try:
+            return text_frame(_ENCODE(packet))
+        except (UnicodeEncodeError, OverflowError):
+            return self.frame(packet)
 
     def encode(self, packet: Any) -> str | bytes:
         """What the codec makes of a packet.
@@ -198,8 +189,7 @@ class Wire:
         if self._encode_json is not None:
             return self._encode_json(data)
         encoded = self.encode(data)
-        self._text = isinstance(encoded, str)
-        return encoded.encode() if isinstance(encoded, str) else bytes(encoded)
+        return utf8(encoded) if isinstance(encoded, str) else bytes(encoded)
 
     def decode_payload(self, payload: bytes) -> Any:
         """What `encode_payload` was given.
@@ -217,6 +207,20 @@ class Wire:
         except Exception as error:
             raise InvalidMessageError(f"The payload could not be decoded: {error}") from error
 
+    def check_payload(self, payload: bytes) -> None:
+        """Check what another process published, without building its value where that is possible.
+
+        Raises:
+            InvalidMessageError: as `decode_payload`.
+        """
+        if self._json is not None:
+            try:
+                if self._json.is_sound(bytes(_SKIP(payload))):
+                    return
+            except UNREADABLE:
+                pass
+        self.decode_payload(payload)
+
     def publish_frame(self, channel: str, payload: bytes) -> bytes:
         """The '#publish' frame for subscribers."""
         frame = self.frame(self.publish_packet(channel, payload))
@@ -228,18 +232,18 @@ class Wire:
         return {"event": "#publish", "data": {"channel": channel, "data": data}}
 
 
-def _is_sound(payload: msgspec.Raw) -> bool:
-    """Whether a payload that was left unparsed can be parsed: a number may be too large, or the
-    nesting too deep, which is left to the codec to say."""
-    data = bytes(payload)
-    if data[0] != _STRING:
-        _ANY.decode(data)
-        return not may_be_deep(data)
-    return True
+def _makes_text(codec: CodecEngine) -> bool:
+    """Whether a codec's messages are text: asked of it once, with a packet."""
+    if type(codec) in (JSONCodec, MinBinCodec):
+        return type(codec) is JSONCodec
+    try:
+        return isinstance(codec.encode({"rid": 1}), str)
+    except Exception:
+        return True  # It encodes nothing, and this will be said where it is to.
 
 
 def frame_of(message: str | bytes) -> bytes:
     """The frame of an encoded message: text for str, binary for bytes."""
     if isinstance(message, str):
-        return text_frame(message.encode())
+        return text_frame(utf8(message))
     return binary_frame(bytes(message))

@@ -22,6 +22,7 @@ from socketcluster.errors import (
 from socketcluster.events import RawEvent
 from socketcluster.middleware import MIDDLEWARE_INBOUND
 from socketcluster.protocol.packets import (
+    AnyPacket,
     Packet,
     Unparsed,
     channel_and_data,
@@ -33,7 +34,6 @@ from socketcluster.server.decision import Decision, Pending
 from socketcluster.server.delivery import deliver, deliver_unparsed, refuse_unknown
 from socketcluster.server.handshake import authenticate, shake_hands
 from socketcluster.server.replies import (
-    AnyPacket,
     acknowledge,
     answer_error,
     parsed,
@@ -65,7 +65,10 @@ def dispatch(socket: AGServerSocket, packet: AnyPacket, message: bytes) -> Left:
         return None
     handler = _SYSTEM.get(event)
     if handler is not None:
-        return handler(socket, packet)
+        if type(packet.data) is not Unparsed:
+            return handler(socket, packet)
+        _without_value(socket, packet)
+        return None
     if MIDDLEWARE_INBOUND in socket.server.middleware:
         return _user_event_through_middleware(socket, packet)
     if socket.auth.expires_at is not None:
@@ -84,6 +87,14 @@ def dispatch(socket: AGServerSocket, packet: AnyPacket, message: bytes) -> Left:
     return None
 
 
+def _without_value(socket: AGServerSocket, packet: AnyPacket) -> None:
+    """Refuse an event of the protocol whose data was left unparsed because it has no value."""
+    try:
+        packet.data.parse()  # type: ignore[union-attr]
+    except InvalidMessageError as error:
+        refuse(socket, packet, error, True)
+
+
 def _before_handshake(socket: AGServerSocket, packet: AnyPacket) -> Pending | None:
     if socket.state == CLOSED:
         return None
@@ -93,6 +104,8 @@ def _before_handshake(socket: AGServerSocket, packet: AnyPacket) -> Pending | No
             socket.disconnect(CLOSE_HANDSHAKE_REJECTED)
             return None
         assert isinstance(packet, Packet)
+        if type(packet.data) is Unparsed:
+            packet.data.parse()  # It has no value, and is malformed.
         return shake_hands(socket, _request(socket, packet))
     if not socket.server.options.strict_handshake and packet.cid is not None:
         error = InvalidRequestError("Cannot handle a call before the handshake is complete")

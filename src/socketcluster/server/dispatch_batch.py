@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from socketcluster.errors import ResourceLimitError
+from socketcluster.errors import InvalidMessageError, ResourceLimitError
+from socketcluster.protocol.packets import Batch
 from socketcluster.server.dispatch import Left, dispatch
-from socketcluster.server.replies import AnyPacket
+from socketcluster.server.replies import refuse_unreadable
 
 if TYPE_CHECKING:
     from socketcluster.server.socket import AGServerSocket
@@ -16,38 +17,46 @@ _YIELD_EVERY = 32
 """Packets of one batch before other sockets get their turn."""
 
 
-def dispatch_batch(socket: AGServerSocket, packets: list[AnyPacket], message: bytes) -> Left:
+def dispatch_batch(socket: AGServerSocket, batch: Batch, message: bytes) -> Left:
     """Carry out the packets of a batch; None when that is done, else the rest of it."""
     limit = socket.server.options.max_batch_items
-    if len(packets) > limit:
+    if len(batch) > limit:
         error = ResourceLimitError(
-            f"A batch of {len(packets)} packets exceeds max_batch_items ({limit})"
+            f"A batch of {len(batch)} packets exceeds max_batch_items ({limit})"
         )
         socket.emit_error(error)
         socket.disconnect(1009, str(error))
         return None
-    if len(packets) > _YIELD_EVERY:
-        return _rest(socket, None, packets, 0, message)
-    for index, packet in enumerate(packets):
+    if len(batch) > _YIELD_EVERY:
+        return _rest(socket, None, batch, 0, message)
+    for index in range(len(batch)):
         if socket.inbound.closed:
             return None
-        left = dispatch(socket, packet, message)
+        left = _dispatch_one(socket, batch, index, message)
         if left is not None or socket.subscribed.reauthorization is not None:
-            return _rest(socket, left, packets, index + 1, message)
+            return _rest(socket, left, batch, index + 1, message)
     return None
 
 
+def _dispatch_one(socket: AGServerSocket, batch: Batch, index: int, message: bytes) -> Left:
+    try:
+        return dispatch(socket, batch.packet(index), message)
+    except InvalidMessageError as error:  # It is not the end of the others.
+        refuse_unreadable(socket, error, b"")
+        return None
+
+
 async def _rest(
-    socket: AGServerSocket, left: Left, packets: list[AnyPacket], start: int, message: bytes
+    socket: AGServerSocket, left: Left, batch: Batch, start: int, message: bytes
 ) -> None:
     if left is not None:
         await left
-    for index in range(start, len(packets)):
+    for index in range(start, len(batch)):
         if socket.subscribed.reauthorization is not None:
             await socket.subscribed.reauthorization.finished()
         if socket.inbound.closed:
             return
-        left = dispatch(socket, packets[index], message)
+        left = _dispatch_one(socket, batch, index, message)
         if left is not None:
             await left
         if index % _YIELD_EVERY == 0:

@@ -16,6 +16,7 @@ from socketcluster.errors import InvalidMessageError
 from socketcluster.events import MessageEvent
 from socketcluster.middleware import MIDDLEWARE_INBOUND_RAW
 from socketcluster.protocol.packets import (
+    Batch,
     BinaryMessage,
     Packet,
     is_answer,
@@ -28,7 +29,7 @@ from socketcluster.server.dispatch import Left, dispatch
 from socketcluster.server.dispatch_batch import dispatch_batch
 from socketcluster.server.raw_line import RawLine
 from socketcluster.server.reading import Reading
-from socketcluster.server.replies import take_answer
+from socketcluster.server.replies import refuse_unreadable, take_answer
 from socketcluster.server.turnstile import Turnstile
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ class Inbound:
         socket = self._socket
         if not socket.calls or socket.state != OPEN or not self._wire.may_answer(message):
             return False
-        answers, nothing_else = _answers(self._wire, message)
+        answers, nothing_else = _answers(self._wire, message, socket.server.options.max_batch_items)
         for packet in answers:
             take_answer(socket, packet)
         return nothing_else
@@ -212,11 +213,11 @@ class Inbound:
                 self._pong_received()
                 return None
             decoded = self._wire.decode(message)
-            if isinstance(decoded, list):
+            if isinstance(decoded, Batch):
                 return dispatch_batch(socket, decoded, message)
             return dispatch(socket, decoded, message)
         except InvalidMessageError as error:
-            self._malformed_message(error)
+            refuse_unreadable(socket, error, message)
         except Exception as error:
             self.fault(error)
         return None
@@ -226,13 +227,6 @@ class Inbound:
             self.reject_before_handshake()
         else:
             self._socket.auth.check_expiry()
-
-    def _malformed_message(self, error: InvalidMessageError) -> None:
-        self._socket.emit_error(error)
-        if self._socket.state == CONNECTING:
-            self.reject_before_handshake()
-        else:
-            self.malformed()
 
     def fault(self, error: BaseException) -> None:
         """A fault of this server, or of something plugged into it: never of the client."""
@@ -288,12 +282,15 @@ class Inbound:
             task.cancel()
 
 
-def _answers(wire: Wire, message: bytes) -> tuple[list[Packet], bool]:
+def _answers(wire: Wire, message: bytes, max_batch_items: int) -> tuple[list[Packet], bool]:
     """The answers in a message, and whether it has nothing else."""
     try:
         decoded = wire.decode(message)
     except InvalidMessageError:
         return [], False
-    packets = decoded if isinstance(decoded, list) else [decoded]
+    if isinstance(decoded, Batch):
+        packets = list(decoded.readable()) if len(decoded) <= max_batch_items else []
+    else:
+        packets = [decoded]
     answers = [p for p in packets if isinstance(p, Packet) and is_answer(p)]
-    return answers, len(answers) == len(packets)
+    return answers, bool(packets) and len(answers) == len(packets)

@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from socketcluster.errors import hydrate_error
-from socketcluster.protocol.packets import Packet, PublishPacket
+from socketcluster.errors import InvalidMessageError, hydrate_error
+from socketcluster.protocol.packets import AnyPacket, Packet
 from socketcluster.protocol.state import CLOSED, CONNECTING
 from socketcluster.request import AGRequest
 
 if TYPE_CHECKING:
     from socketcluster.server.socket import AGServerSocket
-
-AnyPacket = Packet | PublishPacket
 
 
 def parsed(socket: AGServerSocket, data: Any) -> Any:
@@ -29,12 +27,12 @@ def acknowledge(socket: AGServerSocket, packet: AnyPacket, data: Any) -> None:
     """Answer a call of the protocol's own, and show it to whoever watches for it."""
     assert packet.event is not None
     if packet.cid is None:
-        if packet.event == "#publish" and socket.has_receivers:
+        if packet.event == "#publish" and socket.has_receiver("#publish"):
             data = parsed(socket, data["data"])
         socket.write_receiver(packet.event, data)
         return
     socket.respond_ok(packet.cid)
-    if socket.has_procedures:
+    if socket.has_procedure(packet.event):
         if packet.event == "#publish":
             data = {**data, "data": parsed(socket, data["data"])}
         request = AGRequest(socket, packet.cid, packet.event, data)
@@ -63,3 +61,15 @@ def refuse(
     answer_error(socket, packet, error)
     if malformed and socket.state != CONNECTING:
         socket.inbound.malformed()
+
+
+def refuse_unreadable(socket: AGServerSocket, error: InvalidMessageError, message: bytes) -> None:
+    """Report and count a message that cannot be decoded, and answer it if it is a call."""
+    socket.emit_error(error)
+    if socket.state == CONNECTING:
+        socket.inbound.reject_before_handshake()
+        return
+    cid = socket.server.wire.cid_of(message)
+    if cid is not None and socket.state != CLOSED:
+        socket.respond_error(cid, error)
+    socket.inbound.malformed()

@@ -293,15 +293,13 @@ class AGServerSocket(
             self._procedures = StreamDemux(self.inbound.reading.gauge, self.loop_binding)
         return self._procedures
 
-    @property
-    def has_receivers(self) -> bool:
-        """Whether anybody has asked for a receiver."""
-        return self._receivers is not None
+    def has_receiver(self, name: str) -> bool:
+        """Whether anybody waits for an event."""
+        return self._receivers is not None and self._receivers.get_consumer_count(name) > 0
 
-    @property
-    def has_procedures(self) -> bool:
-        """Whether anybody has asked for a procedure."""
-        return self._procedures is not None
+    def has_procedure(self, name: str) -> bool:
+        """Whether anybody handles a procedure."""
+        return self._procedures is not None and self._procedures.get_consumer_count(name) > 0
 
     def write_receiver(self, name: str, data: Any) -> bool:
         """Give an event to its receivers; whether there is one."""

@@ -1,0 +1,88 @@
+"""What is found in the bytes of a JSON text without decoding it, at the speed of C.
+
+A peer chooses what a message costs: a walk over its value in Python would take ten times as long
+as to decode it. Whether a text is valid JSON is not seen here.
+"""
+
+from __future__ import annotations
+
+import re
+from array import array
+from itertools import accumulate
+
+_BRACKETS = bytes.maketrans(b"{}", b"[]")
+_NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b'"[]{}')
+_RUNS = ((b"[" * 16, b"A"), (b"]" * 16, b"a"), (b"[" * 4, b"B"), (b"]" * 4, b"b"))
+_LEVELS = bytes.maketrans(b"[]AaBb", bytes((1, 255, 16, 240, 4, 252)))
+_DIGITS = bytes.maketrans(b"123456789", b"0" * 9)
+_EXPONENTS_OF_3_DIGITS = (b"e000", b"e+000", b"E000", b"E+000")
+_ESCAPED_BACKSLASH = b"\\\\"
+_PLACEHOLDER = b"\0\0"
+_LONE = re.compile(
+    rb"\\u[dD](?:"
+    rb"[89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])"  # The first half, and no second.
+    rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD])[c-fC-F][0-9a-fA-F]{2})"
+)
+
+
+def count_containers(text: bytes) -> int:
+    """How many lists and objects a text has at most."""
+    return text.count(b"[") + text.count(b"{")
+
+
+def deeper_than(text: bytes, limit: int) -> bool:
+    """Whether lists and objects are nested in more than `limit` levels."""
+    brackets = _brackets_outside_strings(text)
+    # Without its innermost pairs a text has exactly one level less. Where pairs are few, long
+    # runs of brackets are what is left, and a run counts as one step.
+    while len(brackets) > 2 * limit:
+        if limit < 0:
+            return True
+        size = len(brackets)
+        brackets = brackets.replace(b"[]", b"")
+        limit -= 1
+        if 5 * len(brackets) > 4 * size:
+            break
+    if len(brackets) <= 2 * limit:
+        return False
+    for run, short in _RUNS:
+        brackets = brackets.replace(run, short)
+    return max(accumulate(array("b", brackets.translate(_LEVELS)))) > limit
+
+
+def _brackets_outside_strings(text: bytes) -> bytes:
+    if b"\\" in text:
+        text = text.replace(_ESCAPED_BACKSLASH, b"").replace(b'\\"', b"")
+    text = text.translate(_BRACKETS, _NO_BRACKETS)
+    if b'"' in text:
+        # A string that ends where the next one begins is one with it.
+        text = text.replace(b'""', b"")
+        if b'"' in text:
+            text = b"".join(text.split(b'"')[::2])
+    return text
+
+
+def has_many_exponents(text: bytes) -> bool:
+    """Whether a text has more than one number such as 1e300 in a thousand bytes."""
+    most = len(text) // 1000
+    if text.count(b"e") + text.count(b"E") <= most:
+        return False
+    zeros = text.translate(_DIGITS)
+    return zeros.count(b"0e") + zeros.count(b"0E") > most
+
+
+def may_overflow(text: bytes) -> bool:
+    """Whether a text may have a number that is too large, such as 1e999."""
+    zeros = text.translate(_DIGITS, b".")
+    # The largest is 1.8e308: without three digits in the exponent there are many before it.
+    return b"0" * 200 in zeros or any(exponent in zeros for exponent in _EXPONENTS_OF_3_DIGITS)
+
+
+def without_lone_surrogates(text: bytes) -> bytes:
+    r"""The text with U+FFFD for each escape that is half a character, such as `\ud83d` alone; the
+    same object if there is none."""
+    if b"\\u" not in text or b"\0" in text:
+        return text
+    escapes = text.replace(_ESCAPED_BACKSLASH, _PLACEHOLDER)
+    whole, changes = _LONE.subn(rb"\\ufffd", escapes)
+    return whole.replace(_PLACEHOLDER, _ESCAPED_BACKSLASH) if changes else text

@@ -1,0 +1,204 @@
+"""JSON messages to packets. A message is decoded once, or skipped once and decoded when it is
+wanted.
+
+A short one is decoded in one go. In a longer one msgspec first finds where the fields begin and
+end, ten times as fast as it decodes them, and each is then decoded for itself if at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from socketcluster.codecs.collector import MANY_CONTAINERS, rest_collector
+from socketcluster.codecs.json import MAX_DEPTH, JSONCodec, finite, starts_like_json
+from socketcluster.codecs.scan import count_containers, without_lone_surrogates
+from socketcluster.errors import InvalidMessageError
+from socketcluster.protocol.packets import (
+    RAW_PACKET,
+    SYSTEM_EVENTS,
+    AnyPacket,
+    Batch,
+    Packet,
+    Publication,
+    PublishPacket,
+    Unparsed,
+    number,
+)
+
+_NOTHING = msgspec.Raw()
+
+
+class _Fields(msgspec.Struct, gc=False):
+    """A packet whose fields nobody has parsed."""
+
+    event: msgspec.Raw = _NOTHING
+    data: msgspec.Raw = _NOTHING
+    cid: msgspec.Raw = _NOTHING
+    rid: msgspec.Raw = _NOTHING
+    error: msgspec.Raw = _NOTHING
+
+
+class _PublicationFields(msgspec.Struct, gc=False):
+    channel: msgspec.Raw = _NOTHING
+    data: msgspec.Raw = msgspec.Raw(b"null")
+
+
+_decode_packet = msgspec.json.Decoder(Packet, float_hook=finite).decode
+_PUBLISH = msgspec.json.Decoder(PublishPacket)
+_FIELDS = msgspec.json.Decoder(_Fields)
+_PUBLICATION = msgspec.json.Decoder(_PublicationFields)
+_ITEMS = msgspec.json.Decoder(list[msgspec.Raw])
+_ANY = msgspec.json.Decoder()
+_PUBLISH_START = b'{"event":"#publish",'
+_NUMBER_STARTS = b"-0123456789"
+_FLAT = (str, int, float, bool, type(None))
+UNREADABLE = (msgspec.DecodeError, ValueError, RecursionError)
+_NUMBER = rb'\s*"cid"\s*:\s*(-?[0-9]{1,16})\s*'
+_FIRST_CID = re.compile(rb'\s*\{(?:\s*"event"\s*:\s*"[^"\\]{0,1000}"\s*,)?' + _NUMBER + rb"[,}]")
+_LAST_CID = re.compile(rb"[,{]" + _NUMBER + rb"\}\s*\Z")
+
+
+def read_short(codec: JSONCodec, message: bytes, levels: int = MAX_DEPTH - 1) -> AnyPacket | None:
+    """The packet of a short message in one go; None if it has to be read with more care. Its data
+    may have so many levels.
+
+    Raises:
+        msgspec.DecodeError, ValueError, RecursionError: the same.
+    """
+    if message.startswith(_PUBLISH_START):
+        publish = _PUBLISH.decode(message)
+        # A repeated key may have changed the event after it was looked at.
+        if publish.event == "#publish" and codec.is_sound(bytes(publish.data.data), levels - 1):
+            return publish
+    packet = _decode_packet(message)
+    if type(packet.data) in _FLAT or count_containers(message) <= levels:
+        return packet
+    return None
+
+
+def read(codec: JSONCodec, message: bytes, unparsed_above: int) -> AnyPacket | Batch:
+    """The packet or batch of any message.
+
+    Raises:
+        InvalidMessageError: it begins like JSON and is not.
+    """
+    if not starts_like_json(message):
+        return RAW_PACKET
+    text = bytes(message)
+    try:
+        return _read(codec, text, unparsed_above)
+    except UNREADABLE as error:
+        whole = without_lone_surrogates(text)
+        if whole is text:
+            raise _unreadable(error) from error
+    try:
+        return _read(codec, whole, unparsed_above)
+    except UNREADABLE as error:
+        raise _unreadable(error) from error
+
+
+def _read(codec: JSONCodec, text: bytes, unparsed_above: int) -> AnyPacket | Batch:
+    if text.lstrip()[:1] == b"[":
+        if count_containers(text) > MANY_CONTAINERS:
+            rest_collector()  # For what its packets carry together.
+        return Batch(_ITEMS.decode(text), partial(_read_item, codec, unparsed_above))
+    return _read_packet(codec, text, unparsed_above, MAX_DEPTH - 1)
+
+
+def _read_item(codec: JSONCodec, unparsed_above: int, item: msgspec.Raw) -> AnyPacket:
+    text = bytes(item)  # What is kept of one packet does not keep the batch.
+    if text[:1] != b"{":
+        return RAW_PACKET
+    levels = MAX_DEPTH - 2
+    try:
+        if len(text) <= unparsed_above:
+            packet = read_short(codec, text, levels)
+            if packet is not None:
+                return packet
+    except UNREADABLE:
+        pass
+    try:
+        return _read_packet(codec, text, unparsed_above, levels)
+    except UNREADABLE as error:
+        raise _unreadable(error) from error
+
+
+def _read_packet(codec: JSONCodec, text: bytes, unparsed_above: int, levels: int) -> AnyPacket:
+    fields = _FIELDS.decode(text)
+    event = _text(fields.event)
+    if event is None:
+        return _answer(codec, fields, levels)
+    cid = _number(fields.cid)
+    if event == "#publish":
+        publication = _publication(codec, fields.data, levels)
+        if publication is not None:
+            return PublishPacket(event, publication, cid)
+    data: Any = None
+    if bytes(fields.data):
+        data = Unparsed(fields.data, len(text), partial(_value, codec, levels))
+        if event in SYSTEM_EVENTS or len(text) <= unparsed_above:
+            # An error is met again where the call can be answered with it.
+            with contextlib.suppress(InvalidMessageError):
+                data = data.parse()
+    return Packet(event, data, cid)
+
+
+def _answer(codec: JSONCodec, fields: _Fields, levels: int) -> Packet:
+    rid = _number(fields.rid)
+    if rid is None:
+        return RAW_PACKET
+    try:
+        data, error = _value(codec, levels, fields.data), _value(codec, levels, fields.error)
+    except InvalidMessageError as invalid:  # Rather than no answer at all.
+        return Packet(rid=rid, error={"name": invalid.name, "message": invalid.message})
+    return Packet(data=data, rid=rid, error=error)
+
+
+def _publication(codec: JSONCodec, data: msgspec.Raw, levels: int) -> Publication | None:
+    """The data of a publish with its payload left as it is, if it has a value."""
+    try:
+        fields = _PUBLICATION.decode(data)
+    except msgspec.DecodeError:
+        return None
+    channel = _text(fields.channel)
+    if channel is None or not codec.is_sound(bytes(fields.data), levels - 1):
+        return None
+    return Publication(channel, fields.data)
+
+
+def _value(codec: JSONCodec, levels: int, field: msgspec.Raw) -> Any:
+    data = bytes(field)
+    return codec.decode_value(data, levels) if data else None
+
+
+def _text(field: msgspec.Raw) -> str | None:
+    data = bytes(field)
+    return _ANY.decode(data) if data[:1] == b'"' else None
+
+
+def _number(field: msgspec.Raw) -> int | float | None:
+    data = bytes(field)
+    if data[:1] not in _NUMBER_STARTS or not data:
+        return None
+    try:
+        return number(_ANY.decode(data))
+    except msgspec.DecodeError:  # It is too large.
+        return None
+
+
+def _unreadable(error: Exception) -> InvalidMessageError:
+    if isinstance(error, RecursionError):
+        return InvalidMessageError(f"The message has more than {MAX_DEPTH} levels")
+    return InvalidMessageError(f"The message is not valid JSON: {error}")
+
+
+def cid_of(message: bytes) -> int | None:
+    """The number of the call that an unreadable message is, if it is the first or last member: as
+    such, `"cid":1` is no part of any other."""
+    found = _FIRST_CID.match(message) or _LAST_CID.search(message, max(0, len(message) - 100))
+    return int(found[1]) if found else None
