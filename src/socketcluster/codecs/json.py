@@ -67,6 +67,14 @@ class JSONCodec:
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise _no_json(error) from error
 
+    def encode_decoded(self, value: Any) -> bytes:
+        """`encode_bytes` of what `decode` or `decode_value` made, which has no binary data to look
+        for."""
+        try:
+            return self._encode(value)
+        except (ValueError, OverflowError):
+            return self.encode_bytes(value)
+
     def decode(self, message: str | bytes) -> Any:
         """The value of JSON text; a text that is no object or array is returned as it is.
 

@@ -191,6 +191,16 @@ class Wire:
         encoded = self.encode(data)
         return utf8(encoded) if isinstance(encoded, str) else bytes(encoded)
 
+    def payload_of_decoded(self, value: Any) -> bytes:
+        """`encode_payload` of a value that was decoded here and that nobody has changed.
+
+        Raises:
+            InvalidArgumentsError: the codec cannot encode it.
+        """
+        return (
+            self.encode_payload(value) if self._json is None else self._json.encode_decoded(value)
+        )
+
     def decode_payload(self, payload: bytes) -> Any:
         """What `encode_payload` was given.
 

@@ -270,7 +270,7 @@ def _subscribe(socket: AGServerSocket, packet: AnyPacket) -> Left:
     if (channel := _check_channel(socket, packet, channel, "Subscribe")) is None:
         return None
     try:  # Before middleware, which may change it.
-        kept = None if data is None else socket.server.wire.encode_payload(data)
+        kept = None if data is None else socket.server.wire.payload_of_decoded(data)
     except SocketClusterError as error:
         refuse(socket, packet, error)
         return None
