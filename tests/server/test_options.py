@@ -47,7 +47,7 @@ def test_documented_names_and_defaults() -> None:
     assert origins.allow("http://b.com")
     assert not origins.allow("https://b.com")
     assert ServerOptions.from_mapping({"wsEngine": "asgi", "ws_engine": "asgi"}).ws_engine == "asgi"
-    assert (defaults.max_payload, defaults.max_batch_items) == (1024 * 1024, 1000)
+    assert (defaults.max_payload, defaults.max_batch_items) == (1024 * 1024, 2000)
     assert (defaults.max_channel_name_length, defaults.max_pending_clients) == (255, 10_000)
     assert (defaults.max_inbound_backlog, defaults.max_outbound_buffer) == (1000, 4 * 1024 * 1024)
     assert defaults.max_inbound_backlog_bytes == 4 * 1024 * 1024
@@ -203,3 +203,32 @@ async def test_background_functions(caplog: Any) -> None:
     assert heard == [socketcluster.ReadyEvent()]
     await server.close()
     assert "oops" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"), [(5000, 6000), (1, 1001), (0, 10_000), (None, 10_000), (1000, 2000)]
+)
+def test_a_batch_may_subscribe_to_all_channels(limit: int | None, expected: int) -> None:
+    """Guarantee 4: the limits fit each other by default."""
+    assert ServerOptions(socket_channel_limit=limit).max_batch_items == expected
+
+
+@pytest.mark.parametrize(("items", "channels"), [(1000, 5000), (5000, 5000), (1, 3)])
+def test_limits_that_contradict_each_other_are_refused(items: int, channels: int) -> None:
+    with pytest.raises(InvalidOptionsError) as raised:
+        AGServer(max_batch_items=items, socket_channel_limit=channels)
+    assert raised.value.option == "max_batch_items"
+    assert f"max_batch_items option ({items})" in str(raised.value)
+    assert f"socket_channel_limit ({channels})" in str(raised.value)
+
+
+def test_a_batch_limit_below_the_default_channel_limit_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    AGServer(max_batch_items=10, auth_key="k" * 32)
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert "max_batch_items option (10) must be above socket_channel_limit (1000)" in record.message
+    caplog.clear()
+    AGServer(max_batch_items=10, socket_channel_limit=5, auth_key="k" * 32)
+    assert not caplog.records

@@ -5,11 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from socketcluster.engines.base import DeflateOptions
 from socketcluster.engines.proxies import TrustedProxies
 from socketcluster.errors import InvalidOptionsError
+from socketcluster.server.batch_limit import (
+    DEFAULT_CHANNELS,
+    batch_problem,
+    default_batch_items,
+)
 from socketcluster.server.origins import FORM, AllowedOrigins
 from socketcluster.validation import (
     Duration,
@@ -91,7 +96,8 @@ class ServerOptions:
         handle_protocols: called with (set of offered sub-protocols, request), returns one or None.
         request_creator: called with (socket, id, procedure, data), returns an AGRequest.
         max_payload: bytes of one message, after inflating too.
-        max_batch_items: packets in one batch.
+        max_batch_items: packets in one batch; None for `socket_channel_limit` + 1,000, as a client
+            may subscribe to all its channels in one batch, or 10,000 without such a limit.
         max_channel_name_length: characters.
         max_subscription_data: bytes of the data given with a socket's subscriptions, which is kept
             for middleware that is asked again; a subscription past it is refused.
@@ -125,7 +131,7 @@ class ServerOptions:
     ack_timeout: Duration = 10000
     origins: str | Sequence[str] = "*:*"
     trusted_proxies: str | Sequence[str] = ()
-    socket_channel_limit: int | None = 1000
+    socket_channel_limit: int | None = DEFAULT_CHANNELS
     ping_interval: Duration = 8000
     ping_timeout: Duration = 20000
     ping_timeout_disabled: bool = False
@@ -143,7 +149,7 @@ class ServerOptions:
     handle_protocols: Callable[..., Any] | None = None
     request_creator: Callable[..., Any] | None = None
     max_payload: int = 1024 * 1024
-    max_batch_items: int = 1000
+    max_batch_items: int = cast(int, None)
     max_channel_name_length: int = 255
     max_subscription_data: int = 1024 * 1024
     max_pending_clients: int = 10_000
@@ -157,6 +163,11 @@ class ServerOptions:
     last_words_timeout: Duration = 5000
 
     def __post_init__(self) -> None:
+        limit = self.socket_channel_limit
+        if limit is not None and (type(limit) is not int or limit < 0):
+            raise _wrong("socket_channel_limit", "an integer of at least 0, or None", limit)
+        if cast(object, self.max_batch_items) is None:
+            object.__setattr__(self, "max_batch_items", default_batch_items(limit))
         for name in _DURATIONS:
             object.__setattr__(self, name, milliseconds(name, getattr(self, name)))
         for name in ("ping_interval", "batch_interval"):
@@ -208,11 +219,11 @@ class ServerOptions:
             raise _wrong("auth_engine", "an object with verify_token and sign_token", engine)
 
     def _check_rest(self) -> None:
+        problem = batch_problem(self.max_batch_items, self.socket_channel_limit)
+        if problem is not None and self.socket_channel_limit != DEFAULT_CHANNELS:
+            raise InvalidOptionsError(problem, "max_batch_items")
         if type(self.protocol_version) is not int or self.protocol_version not in (1, 2):
             raise _wrong("protocol_version", "1 or 2", self.protocol_version)
-        limit = self.socket_channel_limit
-        if limit is not None and (type(limit) is not int or limit < 0):
-            raise _wrong("socket_channel_limit", "an integer of at least 0, or None", limit)
         if self.socket_stream_cleanup_mode not in CLEANUP_MODES:
             raise _wrong(
                 "socket_stream_cleanup_mode",

@@ -33,6 +33,7 @@ from socketcluster.protocol.wire import UNPARSED_ABOVE, Wire
 from socketcluster.reporting import Reporter
 from socketcluster.request import AGRequest
 from socketcluster.server.app import ServerApp
+from socketcluster.server.cautions import log_cautions
 from socketcluster.server.endpoint import ServerEndpoint
 from socketcluster.server.options import ServerOptions
 from socketcluster.server.reauthorization import ReauthorizationPace
@@ -76,13 +77,7 @@ class AGServer(ThreadMethods, Supervision):
         self.reporter = Reporter(logger)
         self.options = ServerOptions.of(**options)
         opts = self.options
-        if not opts.ping_timeout_disabled and self.ping_timeout <= self.ping_interval:
-            logger.warning(
-                "ping_timeout (%g ms) is not above ping_interval (%g ms): a client that sends "
-                "nothing by itself is closed before it is asked for a sign of life",
-                self.ping_timeout,
-                self.ping_interval,
-            )
+        log_cautions(opts, logger)
         self.app = app
         self.signature_key: str | bytes
         self.verification_key: str | bytes
