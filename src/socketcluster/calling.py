@@ -101,9 +101,21 @@ class PendingCalls:
             self._timer = asyncio.get_running_loop().call_at(deadline, self._expire)
 
     def _expire(self) -> None:
+        # The answer may have arrived while this process stood still.
+        after_reading(self._expire_now)
+
+    def _expire_now(self) -> None:
         self._timer = None
         self._calls.expire(asyncio.get_running_loop().time())
         self._arm()
+
+
+def after_reading(callback: Callable[[], object]) -> None:
+    """Call back after the loop has read once more: when a timer fires late, what it was waiting
+    for may have arrived and not been read yet."""
+    loop = asyncio.get_running_loop()
+    # uvloop runs timers, then what was due soon, and only then reads.
+    loop.call_soon(loop.call_soon, callback)
 
 
 def _seconds(timeout: float | timedelta | None) -> float:

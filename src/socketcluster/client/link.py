@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from socketcluster.calling import PendingCalls
+from socketcluster.calling import PendingCalls, after_reading
 from socketcluster.client.failures import connect_timed_out, not_opened, why
 from socketcluster.client.options import ClientOptions
 from socketcluster.client.transport import Connector, ConnectRequest
@@ -33,6 +33,9 @@ from socketcluster.protocol.wire import Wire
 
 _LONGEST = 1e12
 """Milliseconds that no ping timeout can have: it would be some thirty years."""
+
+_LOOKS = 4
+"""How often within `ping_timeout` a connection is looked at for signs of life."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,15 +99,16 @@ class Link:
     """
 
     __slots__ = (
+        "_activity",
         "_connection",
         "_connector",
-        "_last_ping",
         "_last_pong",
+        "_look_timer",
         "_owner",
         "_ping",
         "_ping_timeout",
-        "_ping_timer",
         "_pong",
+        "_silence",
         "_task",
         "gone",
         "reading",
@@ -118,8 +122,9 @@ class Link:
         self._connector = connector
         self._ping, self._pong = ping, pong
         self._ping_timeout = owner.options.milliseconds("connect_timeout") / 1000
-        self._ping_timer: asyncio.TimerHandle | None = None
-        self._last_ping = 0.0
+        self._look_timer: asyncio.TimerHandle | None = None
+        self._activity: object = None
+        self._silence = 0
         self._last_pong = -math.inf
         self.reading = True
         self._connection: Connection | None = None
@@ -176,7 +181,7 @@ class Link:
             opened = Opened.of(status, token)
             if opened.ping_timeout is not None:
                 self._ping_timeout = opened.ping_timeout / 1000
-            self._heard_ping()
+            self._watch()
             owner.link_opened(opened)
 
     def _send_now(self, packet: dict[str, Any], cid: int) -> None:
@@ -194,7 +199,7 @@ class Link:
         self.writer = ClientWriter(
             connection, self._owner.wire, self._owner.options.max_outbound_buffer
         )
-        self._heard_ping()
+        self._watch()
 
     def text_received(self, data: bytes) -> None:
         """See `ConnectionHandler`."""
@@ -202,7 +207,6 @@ class Link:
             return
         is_ping = data == self._ping
         if is_ping:
-            self._heard_ping()
             self._answer_ping()
         self._owner.link_received(data, is_ping)
 
@@ -217,16 +221,43 @@ class Link:
             self.gone.set_result(None)
         self._closed(code, reason or None, None)
 
-    # Pings
+    # Signs of life
 
-    def _heard_ping(self) -> None:
+    def _watch(self) -> None:
+        """Expect a sign of life within `ping_timeout` from now on."""
+        assert self._connection is not None
+        self._activity = self._connection.get_activity()
+        self._silence = 0
+        if self._look_timer is not None:
+            self._look_timer.cancel()
+        self._arm()
+
+    def _arm(self) -> None:
         loop = asyncio.get_running_loop()
-        self._last_ping = loop.time()
-        if self._owner.options.ping_timeout_disabled:
+        self._look_timer = loop.call_later(self._ping_timeout / _LOOKS, self._look)
+
+    def _look(self) -> None:
+        # Silence is counted in looks, not by the clock: while this process stands still nothing
+        # is read, and a stall counts for one look however long it was.
+        assert self._connection is not None
+        self._arm()
+        activity = self._connection.get_activity()
+        if not self.reading:
+            self._silence = 0
+            self._answer_ping()
+        elif activity != self._activity:
+            self._silence = 0
+        else:
+            self._silence += 1
+            if self._silence >= _LOOKS and not self._owner.options.ping_timeout_disabled:
+                after_reading(self._give_up)
+        self._activity = activity
+
+    def _give_up(self) -> None:
+        if self.state == CLOSED or not self.reading or self._connection is None:
             return
-        due = self._last_ping + self._ping_timeout
-        if self._ping_timer is None or self._ping_timer.when() > due:
-            self._arm_ping_timer(due)
+        if self._connection.get_activity() == self._activity:
+            self.close(CLOSE_PING_TIMEOUT)
 
     def _answer_ping(self) -> None:
         assert self.writer is not None
@@ -234,28 +265,6 @@ class Link:
         # With a full buffer there is no need to tell the server that this side is alive.
         with contextlib.suppress(ResourceLimitError):
             self.writer.send_message(self._pong.decode())
-
-    def _arm_ping_timer(self, when: float) -> None:
-        if self._ping_timer is not None:
-            self._ping_timer.cancel()
-        self._ping_timer = asyncio.get_running_loop().call_at(when, self._ping_due)
-
-    def _tell_alive(self) -> None:
-        self._answer_ping()
-        self._arm_ping_timer(self._last_pong + self._ping_timeout / 3)
-
-    def _ping_due(self) -> None:
-        # One timer runs out at the earliest moment possible, rather than one per ping.
-        due = self._last_ping + self._ping_timeout
-        self._ping_timer = None
-        if not self.reading:
-            self._tell_alive()
-        elif self._owner.options.ping_timeout_disabled:
-            return
-        elif asyncio.get_running_loop().time() >= due:
-            self.close(CLOSE_PING_TIMEOUT)
-        else:
-            self._arm_ping_timer(due)
 
     # Closing
 
@@ -278,8 +287,8 @@ class Link:
             return
         opened = self.state == OPEN
         self.state = CLOSED
-        if self._ping_timer is not None:
-            self._ping_timer.cancel()
+        if self._look_timer is not None:
+            self._look_timer.cancel()
         if self.writer is not None:
             self.writer.close()
         if self._task is not asyncio.current_task():
@@ -292,16 +301,14 @@ class Link:
             return
         self.reading = wanted
         if wanted:
-            self._heard_ping()
+            self._silence = 0
             self._connection.resume_reading()
         else:
             self._connection.pause_reading()
-            # Pings are not read now: the server hears in time what it asks for.
-            due = self._last_pong + self._ping_timeout / 3
-            if due > asyncio.get_running_loop().time():
-                self._arm_ping_timer(due)
-            else:
-                self._tell_alive()
+            # Pings are not read now: at every look the server hears in time what it asks for.
+            now = asyncio.get_running_loop().time()
+            if self._last_pong + self._ping_timeout / _LOOKS <= now:
+                self._answer_ping()
 
     def get_bytes_received(self) -> int:
         """Payload bytes received so far."""

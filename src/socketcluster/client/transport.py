@@ -187,6 +187,8 @@ class PicowsClientConnection(WSListener):
         self._limit = limit
         self._frames = FrameReceiver(handler, limit, deflate)
         self._transport: WSTransport
+        self._parser: Any = None
+        self._frame_count = 0
         self._closing = False
         self._timer: asyncio.TimerHandle | None = None
         self._code = _HUNG_UP
@@ -204,6 +206,7 @@ class PicowsClientConnection(WSListener):
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         opcode = int(frame.msg_type.value)
         payload = frame.get_payload_as_bytes()
+        self._frame_count += 1
         if self._closing:
             if opcode == CLOSE:
                 transport.disconnect()
@@ -287,8 +290,7 @@ class PicowsClientConnection(WSListener):
     def get_activity(self) -> object:
         """See `Connection.get_activity`. The room in the parser's buffer tells of a frame that is
         not complete."""
-        parser: Any = self._transport.underlying_transport.get_protocol()
-        return self._frames.bytes_received, len(parser.get_buffer(-1))
+        return self._frames.bytes_received, self._frame_count, len(self._parser.get_buffer(-1))
 
     def close(self, code: int, reason: str) -> None:
         """See `Connection.close`."""

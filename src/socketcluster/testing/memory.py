@@ -42,6 +42,7 @@ class MemoryConnection:
     """
 
     __slots__ = (
+        "_arrived",
         "_closing",
         "_code",
         "_handler",
@@ -68,6 +69,7 @@ class MemoryConnection:
         self._inbox: deque[bytes] = deque()
         self._inbox_size = 0
         self._received = 0
+        self._arrived = 0
         self._scheduled = False
         self._paused = False
         self._stalls = 0
@@ -95,7 +97,7 @@ class MemoryConnection:
 
     def get_activity(self) -> object:
         """See `Connection.get_activity`."""
-        return self._received
+        return self._arrived
 
     def close(self, code: int, reason: str) -> None:
         """See `Connection.close`."""
@@ -152,6 +154,7 @@ class MemoryConnection:
         while self._inbox and self._reading:
             frame = self._inbox.popleft()
             self._inbox_size -= len(frame)
+            self._arrived += len(frame)
             self._take(frame[0] & 0x0F, frame[payload_start(frame) :])
 
     def _take(self, opcode: int, payload: bytes) -> None:
