@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from contextlib import ExitStack
 from datetime import timedelta
 from typing import Any
@@ -221,6 +222,62 @@ async def test_a_batch_is_one_message(make_client: Any) -> None:
         client.transmit("at the end")
         client.disconnect()
         await until(lambda: len(batches.messages) == 3)
+
+
+async def test_a_large_batch_is_several_messages_in_order(make_client: Any) -> None:
+    messages: list[Any] = []
+
+    async def handle(peer: Peer) -> None:
+        await peer.handshake()
+        while sum(map(len, messages)) < 2513:
+            messages.append(await peer.receive())
+        await peer.send({"event": "done"})
+
+    async with fake_server(handle) as port:
+        client = make_client(port, auto_connect=False)
+        done = client.receiver("done").create_consumer()
+        client.connect()
+        await client.listener("connect").once(4000)
+        client.start_batch()
+        for number in range(2500):
+            client.transmit("small", number)
+        for number in range(10):
+            client.transmit("large", [number, "x" * 100_000])
+        client.transmit("huge", "x" * 300_000)
+        client.transmit("small", "after")
+        client.transmit("small", "last")
+        client.flush_batch()
+        await done.next(4000)
+    sizes = [len(message) for message in messages]
+    assert sizes[:2] == [1000, 1000]
+    assert all(len(json.dumps(message)) < 310_000 for message in messages)
+    sent = [packet["data"] for message in messages for packet in message]
+    assert sent[:2500] == list(range(2500))
+    assert [data[0] for data in sent[2500:2510]] == list(range(10))
+    assert sent[2511:] == ["after", "last"]
+
+
+@pytest.mark.parametrize("kind", ["ours", "ours, 1,000 packets in a batch", "npm 20"])
+async def test_three_thousand_channels_in_batches(
+    make_server: Any, make_client: Any, kind: str
+) -> None:
+    with ExitStack() as stack:
+        if kind == "npm 20":
+            port = stack.enter_context(npm_server("server20", {"socketChannelLimit": 5000}))
+        else:
+            limits = {} if kind == "ours" else {"max_batch_items": 1000}
+            port = (await make_server(socket_channel_limit=5000, **limits)).source_port
+        client = make_client(port, batch_on_handshake=True, auto_connect=False)
+        found = record(client)
+        for number in range(3000):
+            client.subscribe(f"channel {number}")
+        client.connect()
+        for _ in range(2):
+            await until(lambda: len(client.subscriptions()) == 3000)
+            client.reconnect()
+        await until(lambda: len(client.subscriptions()) == 3000)
+        assert not {"error", "subscribeFail"} & set(names(found))
+        assert names(found).count("disconnect") == 2
 
 
 async def test_batching_goes_on_over_connections(make_client: Any) -> None:

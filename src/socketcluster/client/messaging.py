@@ -197,7 +197,8 @@ class ClientBatchMethods:
             self.link.writer.start_batch()
 
     def flush_batch(self) -> None:
-        """Send what was collected as one message, and collect no more."""
+        """Send what was collected as one message, and collect no more. More than 1,000 packets or
+        256 KiB go out as several messages, in order."""
         self.loop_binding.check()
         if self.link is not None and self.link.writer is not None:
             self.link.writer.flush_batch()

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from socketcluster.engines.base import Connection
 from socketcluster.errors import ResourceLimitError
 from socketcluster.protocol.wire import Wire
 from socketcluster.writer import Flusher, FrameWriter
+
+MAX_BATCH_PACKETS = 1000
+"""Packets in one array: what servers take that limit it."""
+
+MAX_BATCH_BYTES = 256 * 1024
+"""Bytes of packets in one array, unless one alone is longer: a quarter of what servers take."""
 
 
 class ClientWriter(FrameWriter):
@@ -28,10 +35,12 @@ class ClientWriter(FrameWriter):
             self._accepting = False
 
     def flush_batch(self) -> None:
-        """See `FrameWriter.flush_batch`. The packets were accepted one by one."""
+        """Send what was collected, in as many arrays as servers take it in; later packets are
+        sent one by one again. The packets were accepted when they were collected."""
         self._accepting = True
         try:
-            super().flush_batch()
+            for part in _parts(self._take_batch()):
+                self.append(self._wire.frame(part))
         finally:
             self._accepting = False
 
@@ -44,6 +53,21 @@ class ClientWriter(FrameWriter):
         if not self._accepting and self.get_buffer_size() + size > self._limit:
             raise buffer_full(self._limit)
         super()._hold(queue, item, size)
+
+
+def _parts(batch: list[tuple[Any, int]]) -> Iterator[list[Any]]:
+    """The packets of a batch, in order, in parts within the limits."""
+    part: list[Any] = []
+    room = MAX_BATCH_BYTES
+    for packet, size in batch:
+        room -= size
+        if part and (room < 0 or len(part) == MAX_BATCH_PACKETS):
+            yield part
+            part = []
+            room = MAX_BATCH_BYTES - size
+        part.append(packet)
+    if part:
+        yield part
 
 
 def buffer_full(limit: int) -> ResourceLimitError:
