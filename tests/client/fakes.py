@@ -24,8 +24,10 @@ class Peer:
         self.received: list[Any] = []
 
     async def receive(self) -> Any:
-        """The next packet."""
-        packet = json.loads(await self.ws.recv())
+        """The next packet; pongs are passed over."""
+        while not (message := await self.ws.recv()):
+            pass
+        packet = json.loads(message)
         self.received.append(packet)
         return packet
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import timedelta
 from typing import Any
@@ -24,6 +25,8 @@ from socketcluster.errors import (
     UnknownProcedureError,
 )
 from support import Running, names, record, soon, until, until_full
+
+AGAIN = {"initial_delay": 1, "randomness": 1, "multiplier": 1}
 
 
 async def connected(server: AGServer, make_client: Any, **options: Any) -> tuple[Any, Any]:
@@ -422,6 +425,93 @@ async def test_a_loop_that_is_behind_can_call_the_server(
         assert await client.invoke("echo", value) == number
     # It is not told with every call that the client is alive.
     assert [event.message for event in received].count("") <= 1
+
+
+ANSWERS: dict[str, Callable[[int], str]] = {
+    "plain": lambda cid: json.dumps({"rid": cid, "data": "ok"}),
+    "other order": lambda cid: json.dumps({"data": "ok", "error": None, "rid": cid}),
+    "indented": lambda cid: json.dumps({"rid": cid, "data": "ok"}, indent=4),
+    "batch": lambda cid: json.dumps([{"event": "n", "data": 0}, {"rid": cid, "data": "ok"}]),
+    "a batch of answers": lambda cid: json.dumps([{"rid": 999}, {"rid": cid, "data": "ok"}]),
+    "a number with a point": lambda cid: f'{{"data":"ok","rid":{cid}.0}}',
+}
+
+
+@pytest.mark.parametrize("form", ANSWERS)
+@pytest.mark.parametrize("behind", ["receiver", "channel", "procedure", "batch"])
+async def test_an_answer_does_not_wait_behind_what_waits_for_it(
+    make_client: Any, running: Running, behind: str, form: str
+) -> None:
+    """Whatever is behind, and however the answer is written."""
+
+    async def handle(peer: Peer) -> None:
+        await peer.handshake()
+        subscribing = await peer.call("#subscribe")
+        await peer.send({"rid": subscribing["cid"]})
+        await peer.call("go")
+        data: Any = {"channel": "c", "data": 1}
+        packets: list[dict[str, Any]] = [
+            {"event": "#publish", "data": data}
+            if behind == "channel"
+            else {"event": "n", "data": 1, **({"cid": n} if behind == "procedure" else {})}
+            for n in range(1, 31)
+        ]
+        for packet in [packets] if behind == "batch" else packets:
+            await peer.send(packet)
+        while True:
+            call = await peer.call("ask")
+            await peer.send(ANSWERS[form](call["cid"]))
+
+    async with fake_server(handle) as port:
+        client = make_client(port, max_inbound_backlog=5)
+        channel = client.subscribe("c")
+        streams = {"channel": channel, "procedure": client.procedure("n")}
+        consumer = streams.get(behind, client.receiver("n")).create_consumer()
+        await channel.listener("subscribe").once(4000)
+        client.transmit("go")
+        await until(lambda: not client.link.reading)
+        for _ in range(3):
+            assert await client.invoke("ask", ack_timeout=4000) == "ok"
+
+        async def loop() -> None:
+            for _ in range(30):
+                await consumer.next(4000)
+                assert await client.invoke("ask", ack_timeout=4000) == "ok"
+
+        await soon(loop())
+
+
+async def test_a_handshake_does_not_wait_behind_a_loop(make_client: Any) -> None:
+    count = 0
+
+    async def handle(peer: Peer) -> None:
+        nonlocal count
+        count += 1
+        await peer.handshake()
+        if count == 1:
+            for number in range(60):
+                await peer.send({"event": "n", "data": number})
+            await peer.call("leave")
+            peer.ws.transport.abort()
+
+    async with fake_server(handle) as port:
+        client = make_client(port, max_inbound_backlog=5, auto_reconnect_options=AGAIN)
+        consumer = client.receiver("n").create_consumer()
+        connected = client.listener("connect").create_consumer()
+        await connected.next(4000)
+        asking = asyncio.ensure_future(client.invoke("nothing"))
+        await until(lambda: consumer.get_backpressure() >= 50)
+
+        def leave() -> bool:
+            client.transmit("leave")  # What is not read from is found lost when it is written to.
+            return asking.done()
+
+        await until(leave)
+        with pytest.raises(BadConnectionError):
+            await asking
+        # The loop is as far behind as it may be; the next connection is made all the same.
+        await connected.next(4000)
+        assert consumer.get_backpressure() >= 50
 
 
 async def test_calls_do_not_fill_the_memory(make_client: Any) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from socketcluster.errors import ResourceLimitError
+from socketcluster.protocol.state import OPEN
 from socketcluster.streams import Gauge
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Reading:
     def update(self) -> None:
         """Read from the present connection if that is right now, or stop."""
         link = self._socket.link
-        if link is None:
+        if link is None or link.state != OPEN:  # The answer to the handshake is always read.
             return
         if not self._behind or not self._socket.calls:
             link.read(not self._behind)
