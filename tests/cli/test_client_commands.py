@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import socket as sockets
@@ -16,7 +17,7 @@ from conftest import MakeServer
 from socketcluster import AGAction, AGServer, AGServerSocket
 from socketcluster.codecs.minbin import MinBinCodec
 from socketcluster.errors import AuthError
-from support import Running, soon
+from support import Running, soon, until
 from transports import url
 
 KEY = "k" * 32
@@ -273,6 +274,38 @@ async def test_transmit_more_than_the_buffer_takes(
     assert await commands("transmit", "ev", stdin=lines) == Result(0, "", "")
     await soon(all_there.wait())
     assert sizes == [500_000] * 20
+
+
+async def test_a_pipe_that_ends_at_once_loses_nothing(
+    server: AGServer, commands: Commands, running: Running
+) -> None:
+    published = running.collect(server.exchange.subscribe("room"))
+    lines = "".join(f"{number}\n" for number in range(1000))
+    assert await commands("pub", "room", stdin=lines) == Result(0, "", "")
+    assert published == list(range(1000))
+    assert await commands("invoke", "echo", stdin=lines) == Result(0, lines, "")
+    result = await commands("transmit", "#publish", stdin=_publishes())
+    assert result == Result(0, "", "")
+    await until(lambda: len(published) == 2000)
+    assert published[1000:] == list(range(1000))
+
+
+@pytest.mark.parametrize("command", [["pub", "room"], ["transmit", "#publish"]])
+async def test_a_pipe_to_the_original_loses_nothing(
+    commands: Commands, npm_20: int, command: list[str]
+) -> None:
+    lines = "".join(f"{number}\n" for number in range(1000))
+    given = _publishes() if command[0] == "transmit" else lines
+    where = f"ws://127.0.0.1:{npm_20}/socketcluster/"
+    before = await commands("invoke", "what was published", "null", "--url", where)
+    assert before.status == 0
+    assert await commands(*command, "--url", where, stdin=given) == Result(0, "", "")
+    result = await commands("invoke", "what was published", "null", "--url", where)
+    assert json.loads(result.out) == list(range(1000))
+
+
+def _publishes() -> str:
+    return "".join(f'{{"channel":"room","data":{number}}}\n' for number in range(1000))
 
 
 async def test_listen(server: AGServer, commands: Commands, running: Running) -> None:

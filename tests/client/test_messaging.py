@@ -504,7 +504,7 @@ async def test_a_handshake_does_not_wait_behind_a_loop(make_client: Any) -> None
 
         def leave() -> bool:
             client.transmit("leave")  # What is not read from is found lost when it is written to.
-            return asking.done()
+            return bool(asking.done())
 
         await until(leave)
         with pytest.raises(BadConnectionError):

@@ -17,6 +17,7 @@ from socketcluster.client.transport import Connector, PicowsConnector
 from socketcluster.errors import (
     SOCKET_PROTOCOL_ERROR_STATUSES,
     SOCKET_PROTOCOL_IGNORE_STATUSES,
+    BadConnectionError,
     InvalidActionError,
     InvalidArgumentsError,
     SocketProtocolError,
@@ -33,6 +34,9 @@ from socketcluster.protocol.wire import Wire
 
 if TYPE_CHECKING:
     from socketcluster.client.socket import AGClientSocket
+
+HAND_OVER_SECONDS = 5.0
+"""How long the end of a block waits for a connection over which to send what waits for one."""
 
 
 class Lifecycle:
@@ -91,6 +95,43 @@ class Lifecycle:
             self.link.close(code, reason)
         else:
             self._give_up("connectAbort", code, reason)
+
+    async def enter(self) -> None:
+        """Connect, and wait for the first attempt.
+
+        Raises:
+            BadConnectionError: it failed; its cause is the error.
+        """
+        socket = self._socket
+        errors = socket.listener("error").create_consumer()
+        closed = socket.listener("close").create_consumer()
+        self.connect()
+        try:
+            if socket.state == CONNECTING and self.link is not None:
+                await asyncio.wait([self.link.opening])
+            if socket.state == OPEN:
+                return
+            end = (await closed.next()).value
+            assert end is not None
+            cause = (await errors.next()).value if errors.get_backpressure() else None
+            raise BadConnectionError(
+                f"The connection could not be made: {end.reason or end.code}",
+                "connectAbort",
+                end.code,
+                end.reason,
+            ) from (None if cause is None else cause.error)
+        finally:
+            errors.return_()
+            closed.return_()
+
+    async def wait_sent(self) -> None:
+        """Wait until what waits for a connection was sent, if it can be: over the connection that
+        is being made, or over one more attempt, for a few seconds at most."""
+        if not self._socket.outbox:
+            return
+        self.connect()
+        assert self.link is not None
+        await asyncio.wait([self.link.opening], timeout=HAND_OVER_SECONDS)
 
     async def wait_closed(self) -> None:
         """Wait until nothing is left of connections that were closed."""

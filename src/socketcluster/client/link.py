@@ -94,6 +94,7 @@ class Link:
 
     Attributes:
         writer: what is still to be written; None until the WebSocket is open.
+        opening: done when the connection is open, or could not be opened.
         reading: whether it is read from.
         gone: done when nothing is left of the connection.
     """
@@ -109,8 +110,8 @@ class Link:
         "_ping_timeout",
         "_pong",
         "_silence",
-        "_task",
         "gone",
+        "opening",
         "reading",
         "state",
         "writer",
@@ -131,8 +132,8 @@ class Link:
         self.state: str = CONNECTING
         self.writer: ClientWriter | None = None
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._task = asyncio.ensure_future(self._open())
-        self._task.add_done_callback(self._opening_ended)
+        self.opening = asyncio.ensure_future(self._open())
+        self.opening.add_done_callback(self._opening_ended)
 
     # Opening
 
@@ -291,8 +292,8 @@ class Link:
             self._look_timer.cancel()
         if self.writer is not None:
             self.writer.close()
-        if self._task is not asyncio.current_task():
-            self._task.cancel()
+        if self.opening is not asyncio.current_task():
+            self.opening.cancel()
         self._owner.link_closed(code, reason, opened, cause)
 
     def read(self, wanted: bool) -> None:

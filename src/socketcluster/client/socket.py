@@ -27,13 +27,12 @@ from socketcluster.client.outbox import Outbox
 from socketcluster.client.reading import Reading
 from socketcluster.client.subscriptions import SubscriptionMethods, Subscriptions
 from socketcluster.codecs.json import JSONCodec
-from socketcluster.errors import BadConnectionError
 from socketcluster.events import ErrorEvent
 from socketcluster.loop_binding import ThreadMethods, binding_of
 from socketcluster.protocol import state as states
 from socketcluster.protocol.wire import Wire
 from socketcluster.reporting import Reporter, one_line
-from socketcluster.streams import ProcedureMethods, ReceiverMethods, StreamDemux, StreamItem
+from socketcluster.streams import ProcedureMethods, ReceiverMethods, StreamDemux
 
 
 class AGClientSocket(
@@ -50,7 +49,8 @@ class AGClientSocket(
 
     Give it the options of `ClientOptions` as keywords. With `auto_connect` it must be made in a
     running event loop. It is used from one loop; other threads use `from_thread`. `async with
-    socket:` connects, waits until the connection is open, and disconnects at the end.
+    socket:` connects, waits until the connection is open, and at the end hands over what was sent
+    and disconnects.
 
     Attributes:
         options: the ClientOptions.
@@ -189,7 +189,9 @@ class AGClientSocket(
     def disconnect(self, code: int = 1000, reason: str | None = None) -> None:
         """Close the connection with a code and a reason, after what was sent; give up connecting.
 
-        Codes other than 1000 below 4500 are followed by a reconnection, if that is on.
+        An unflushed batch goes out too; `wait_closed` waits for that. What waits for a connection
+        is given up, with 'error' events, and calls not answered raise BadConnectionError. Codes
+        other than 1000 below 4500 are followed by a reconnection, if that is on.
 
         Raises:
             InvalidArgumentsError: the code is no close code.
@@ -202,8 +204,10 @@ class AGClientSocket(
         self.connect()
 
     async def wait_closed(self) -> None:
-        """Wait until nothing is left of connections that were closed, and the token store is done,
-        the latter for at most `ack_timeout`. Cancelling stops the waiting only."""
+        """Wait until nothing is left of connections that were closed: the server has all that was
+        sent, or did not read it within 30 seconds. The token store is waited for too, for at most
+        `ack_timeout`. A program that ends after `disconnect` should await this. Cancelling stops
+        the waiting only."""
         await self.lifecycle.wait_closed()
         await self.auth.settled(self.options.milliseconds("ack_timeout") / 1000)
 
@@ -213,34 +217,13 @@ class AGClientSocket(
         Raises:
             BadConnectionError: it failed; its cause is the error.
         """
-        errors = self.listener("error").create_consumer()
-        closed = self.listener("close").create_consumer()
-        connected = self.listener("connect").create_consumer()
-        self.connect()
-        waiting: list[asyncio.Future[StreamItem[Any]]] = [
-            asyncio.ensure_future(c.next()) for c in (connected, closed)
-        ]
         try:
-            if self.state == states.CONNECTING:
-                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            if self.state == states.OPEN:
-                return self
-            end = (await waiting[1]).value
-            assert end is not None
-            cause = (await errors.next()).value if errors.get_backpressure() else None
-            raise BadConnectionError(
-                f"The connection could not be made: {end.reason or end.code}",
-                "connectAbort",
-                end.code,
-                end.reason,
-            ) from (None if cause is None else cause.error)
+            await self.lifecycle.enter()
         except BaseException:
-            await self._leave()
+            self.disconnect()
+            await self.wait_closed()
             raise
-        finally:
-            for task in waiting:
-                task.cancel()
-            errors.return_()
+        return self
 
     async def __aexit__(
         self,
@@ -248,10 +231,18 @@ class AGClientSocket(
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self._leave()
+        """Hand over what was sent in the block, disconnect, and wait for the server's answer.
 
-    async def _leave(self) -> None:
-        self.disconnect()
+        What waits for a connection is sent over the next one, if that is open within 5 seconds and
+        the block is not left by cancellation. The server has 30 seconds to read what was sent, and
+        3 to answer then. Cancelling stops the waiting: the connection is closed then, and what was
+        sent goes out while the loop runs.
+        """
+        try:
+            if kind is None or issubclass(kind, Exception):
+                await self.lifecycle.wait_sent()
+        finally:
+            self.disconnect()
         await self.wait_closed()
 
     # For the parts

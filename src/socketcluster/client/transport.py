@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import logging
 import socket
 import ssl
+import sys
+import termios
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -34,7 +37,10 @@ from socketcluster.engines.messages import CLOSE, PING, FrameReceiver, Violation
 from socketcluster.protocol.frames import cut_reason, may_be_sent, payload_start
 
 CLOSE_SECONDS = 3.0
-"""How long a server may take to answer a close frame."""
+"""How long a server may take to answer a close frame that has reached it."""
+
+CLOSE_ROUNDS = 10
+"""How often as long what was sent before may take to reach it."""
 
 _HUNG_UP = 1006
 _RSV1 = 0x40
@@ -261,8 +267,22 @@ class PicowsClientConnection(WSListener):
 
     def _arm(self) -> None:
         if self._timer is None:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(CLOSE_SECONDS, self._transport.disconnect, False)
+            self._wait_on(CLOSE_ROUNDS)
+
+    def _wait_on(self, rounds: int) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(CLOSE_SECONDS, self._look, self._on_its_way(), rounds - 1)
+
+    def _on_its_way(self) -> int:
+        """Bytes that have not reached the server's kernel, as far as can be seen here."""
+        raw = self._transport.underlying_transport.get_extra_info("socket")
+        return self.get_write_buffer_size() + unacknowledged(raw)
+
+    def _look(self, on_its_way: int, rounds: int) -> None:
+        if rounds and on_its_way:
+            self._wait_on(rounds)
+        else:
+            self._transport.disconnect(False)
 
     # To the server
 
@@ -320,6 +340,15 @@ class PicowsClientConnection(WSListener):
         """See `Connection.resume_reading`."""
         if not self._closing:
             self._transport.underlying_transport.resume_reading()
+
+
+def unacknowledged(raw: socket.socket) -> int:
+    """Bytes that the kernel keeps because the other side has not acknowledged them; 0 where it
+    does not tell. While there are some, a closed socket may still lose them."""
+    try:
+        return int.from_bytes(fcntl.ioctl(raw.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+    except OSError:
+        return 0
 
 
 _PASSED_ON = ("get_buffer", "buffer_updated", "eof_received", "pause_writing", "resume_writing")
