@@ -164,3 +164,20 @@ def test_a_wrong_url(url: str | None, message: str, monkeypatch: pytest.MonkeyPa
     for kind in (AsyncPublisher, Publisher):
         with pytest.raises(InvalidOptionsError, match=message):
             kind(url)
+
+
+@pytest.mark.parametrize("starts", ["before", "with the publishes"])
+async def test_close_loses_nothing(engine: EngineServers, make_server: Any, starts: str) -> None:
+    """What was given to a publisher before `close` arrives, also while it connects."""
+    server: AGServer = await make_server(broker_engine=engine.url)
+    async with connected(server) as client:
+        await client.call("#subscribe", {"channel": "a"})
+        publisher = AsyncPublisher(engine.url)
+        if starts == "before":
+            await publisher.start()
+        publishes = [asyncio.create_task(publisher.publish("a", n)) for n in range(16)]
+        await asyncio.sleep(0)
+        await publisher.close()
+        await asyncio.gather(*publishes)
+        for number in range(16):
+            assert (await client.event())["data"]["data"] == number

@@ -52,15 +52,15 @@ _quiet.propagate = False
 @dataclass(frozen=True, slots=True)
 class ConnectRequest:
     """What a connection is opened with. `uri` is the whole URL, with the query; `timeout`, for
-    the answer to the upgrade request, in seconds."""
+    the answer to the upgrade request, in seconds. Its repr leaves out what may be secret."""
 
-    uri: str
+    uri: str = field(repr=False)
     max_payload: int
     timeout: float = 20.0
     socket_path: str | None = None
     ssl: ssl.SSLContext | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
-    proxy: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    proxy: str | None = field(default=None, repr=False)
     deflate: DeflateOptions | None = None
 
 
