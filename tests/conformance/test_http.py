@@ -57,8 +57,17 @@ class Site:
         self.writers: list[asyncio.StreamWriter] = []
 
     async def app(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.accept"})
+            await receive()
+            return
         assert scope["type"] == "http"
         self.asked += 1
+        if scope["path"] == "/early":
+            await send({"type": "http.response.start", "status": 413, "headers": []})
+            await send({"type": "http.response.body", "body": b"applause"})
+            return
         size = 0
         while True:
             message = await receive()
@@ -229,6 +238,18 @@ async def test_a_head_that_does_not_come_is_not_waited_for(
         monkeypatch.setattr(guard, "HEAD_SECONDS", 0.05)
     writer.write(half)
     assert await everything(reader) == b""
+
+
+async def test_the_rest_of_a_body_that_was_answered_is_not_waited_for(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guarantee 4."""
+    reader, writer = await site.dial()
+    writer.write(b"POST /early HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n")
+    assert status(await soon(reader.readuntil(b"applause"))) == 413
+    monkeypatch.setattr(guard, "HEAD_SECONDS", 0.05)
+    writer.write(b"b")  # Stops the time that uvicorn gives between requests.
+    assert b"HTTP/1.1" not in await everything(reader)
 
 
 async def test_a_whole_head_stops_the_clock(site: Site) -> None:
@@ -416,6 +437,35 @@ async def test_pongs_to_a_client_that_does_not_read_are_bounded(site: Site) -> N
     while not writer.transport.is_closing():
         writer.write(pings)
         await asyncio.sleep(0)
+
+
+async def test_no_log_has_a_query_string(engine: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    site = Site(engine)
+    await site.listen()
+    for path in (b"/ws/", b"/other"):
+        head = UPGRADE.replace(b"/ws/", path + b"?token=secret")
+        assert status(await first_line(site, head)) == 101
+    for writer in site.writers:
+        writer.close()
+    await site.listener.close()
+    assert "secret" not in caplog.text
+
+
+async def test_only_other_paths_are_pinged_by_uvicorn() -> None:
+    """Guarantee 9: it would close a connection over which a long message comes."""
+    site = Site("asgi")
+    await site.listen()
+    connections = site.listener._server.server_state.connections  # type: ignore[attr-defined]
+    seen = {}
+    for path in (b"/ws/", b"/other"):
+        assert status(await first_line(site, UPGRADE.replace(b"/ws/", path))) == 101
+        (seen[path],) = (c.ping_timer is not None for c in connections)
+        for writer in site.writers:
+            writer.close()
+        await until(lambda: not connections)
+    assert seen == {b"/ws/": False, b"/other": True}
+    await site.listener.close()
 
 
 # A server

@@ -32,8 +32,8 @@ HEAD_SECONDS = 10.0
 """How long a client may take to send the head of a request, and for a TLS handshake."""
 
 LINGER_SECONDS = 1.0
-"""How long a refused client may go on sending: a connection that is closed with unread data is
-reset, and its client would not read the answer."""
+"""How long a refused client may take to read why. Until then it is read from: a connection that is
+closed with unread data is reset, and its client would not see the answer."""
 
 _ANY_REQUEST = b"GET / HTTP/1.1\r\n\r\n"
 
@@ -83,7 +83,7 @@ class GuardedHttp(HttpToolsProtocol):
         if self._refused:
             return
         self._unset_keepalive_if_required()
-        if self._in_head and not self._is_busy:
+        if not self._is_busy:  # Else the next head waits for the answer to this request.
             self._await_head()
         try:
             self._parse(memoryview(data))
@@ -165,23 +165,30 @@ class GuardedHttp(HttpToolsProtocol):
         self.cycle = None  # type: ignore[assignment]
         self._stop_waiting()
         self._unset_keepalive_if_required()
-        if begun or not self.transport.can_write_eof():
-            if not begun:
-                self.transport.write(refusal(status, message))
-            self.transport.close()
-            return
-        self.transport.write(refusal(status, message))
-        self.transport.write_eof()
-        self.flow.resume_reading()
-        self.too_slow = self.loop.call_later(LINGER_SECONDS, self.transport.abort)
+        transport = self.transport
+        if not begun:
+            transport.write(refusal(status, message))
+        if begun or not transport.can_write_eof():
+            transport.close()
+        else:
+            transport.write_eof()
+            self.flow.resume_reading()
+        self.too_slow = self.loop.call_later(LINGER_SECONDS, transport.abort)
 
 
 class GuardedWebSocket(WebSocketsSansIOProtocol):
     """WebSocket by uvicorn. It takes the head that was parsed already, as `websockets` takes no
     line over 8 KiB and no more than 128 headers; it keeps what comes before its answer, which
-    `websockets` has no state for; and pongs to a client that does not read are bounded."""
+    `websockets` has no state for; and pongs to a client that does not read are bounded.
+
+    Attributes:
+        max_outbound_buffer: bytes waiting past which a ping drops the connection.
+        own_path: where the pings of uvicorn, which close a connection that has not answered one
+            for 20 s, are left out: what is served there has its own.
+    """
 
     max_outbound_buffer: ClassVar[int] = 4 * 1024 * 1024
+    own_path: ClassVar[str | None] = None
     _request: Request | None = None
     _early = b""
 
@@ -213,6 +220,10 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
                 self.transport.resume_reading()
             if not self.close_sent:
                 super().data_received(early)
+
+    def start_keepalive(self) -> None:
+        if self.own_path is None or self.scope["path"].rstrip("/") != self.own_path.rstrip("/"):
+            super().start_keepalive()
 
     def handle_ping(self) -> None:
         if self.transport.get_write_buffer_size() > self.max_outbound_buffer:

@@ -23,9 +23,18 @@ CLOSE_SECONDS = 3.0
 _POLL_SECONDS = 0.01
 
 
+_UNWANTED = (
+    "Invalid UTF-8 sequence received from client.",
+    '%s - "WebSocket %s" [accepted]',
+    '%s - "WebSocket %s" 403',
+    '%s - "WebSocket %s" %d',
+)
+
+
 def _worth_logging(record: logging.LogRecord) -> bool:
-    """All but a peer's fault, which uvicorn reports with a traceback."""
-    return record.msg != "Invalid UTF-8 sequence received from client."
+    """All but a peer's fault, which uvicorn reports with a traceback, and the access log, which
+    has the query string with whatever secret is in it."""
+    return record.msg not in _UNWANTED
 
 
 class UvicornListener:
@@ -56,7 +65,10 @@ class UvicornListener:
             ws=type(
                 "WebSocket",
                 (GuardedWebSocket,),
-                {"max_outbound_buffer": endpoint.max_outbound_buffer},
+                {
+                    "max_outbound_buffer": endpoint.max_outbound_buffer,
+                    "own_path": endpoint.path,
+                },
             ),
             ws_max_size=endpoint.max_payload,
             ws_per_message_deflate=endpoint.deflate is not None,

@@ -59,7 +59,9 @@ class ServerApp:
     async def _answer_http(self, scope: ASGIScope, send: ASGISend) -> None:
         status, headers, body = 404, [], b"Not Found"
         if self._is_ours(scope):
-            status, headers, body = 426, [(b"upgrade", b"websocket")], b"Connect by WebSocket"
+            status, body = 426, b"Connect by WebSocket"
+            if scope.get("http_version", "1.1") < "2":  # Later versions forbid the header.
+                headers = [(b"upgrade", b"websocket")]
         headers += [
             (b"content-type", b"text/plain; charset=utf-8"),
             (b"content-length", str(len(body)).encode()),
