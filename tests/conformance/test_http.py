@@ -280,9 +280,11 @@ def test_a_tls_handshake_that_does_not_come_is_not_waited_for(
         await site.listen(ssl_certfile=certfile, ssl_keyfile=keyfile)
         reader, writer = await site.dial()
         writer.write(sent)
-        assert await everything(reader) == b""
-        writer.close()
-        await site.listener.close()
+        try:
+            assert await everything(reader) == b""
+        finally:
+            writer.close()
+            await site.listener.close()
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop if loop == "uvloop" else None) as runner:
         runner.run(dial())
