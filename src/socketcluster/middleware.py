@@ -96,6 +96,9 @@ class MiddlewareStream:
             self._waiter.set_result(None)
 
 
+spared: set[asyncio.Task[Any]] = set()
+"""Tasks that close their server, and are not cancelled by that."""
+
 MiddlewareFunction = Callable[[MiddlewareStream], Awaitable[None]]
 
 
@@ -256,7 +259,7 @@ class MiddlewareLine:
     def kill(self) -> None:
         """End it and cancel the function."""
         self.end()
-        if self._task is not _current_task():
+        if self._task is not _current_task() and self._task not in spared:
             self._task.cancel()
 
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import re
+import signal
+import sys
+from asyncio.subprocess import PIPE
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import websockets
 
 from socketcluster import AGServer
-from support import AnswerError, connected, until
+from support import AnswerError, connected, soon, until
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -84,3 +89,30 @@ async def test_the_server_of_the_readme(make_server: Any, tmp_path: Path) -> Non
             await client.call("add", "text")
         assert await client.call("add", [1, 2]) == 3
         await client.call("#subscribe", {"channel": "news"})
+
+
+async def test_the_readme_as_a_program(tmp_path: Path) -> None:
+    """It prints its address, answers a call under way on Ctrl-C, and ends well."""
+    found = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert found is not None
+    (tmp_path / "main.py").write_text(found[1].replace("server.run(8000)", "server.run(0)"))
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "main.py", cwd=tmp_path, stdout=PIPE, stderr=PIPE
+    )
+    try:
+        assert process.stdout is not None
+        line = (await asyncio.wait_for(process.stdout.readline(), 30)).decode()
+        where = re.fullmatch(r"SocketCluster is running on http(://\S+) \(Ctrl-C stops\)\n", line)
+        assert where is not None, line
+        async with websockets.connect(f"ws{where[1]}/socketcluster/") as ws:
+            await ws.send('{"event":"#handshake","data":{},"cid":1}')
+            await soon(ws.recv())
+            await ws.send('{"event":"add","data":[1,2],"cid":2}')
+            assert await soon(ws.recv()) == '{"rid":2,"data":3}'
+            process.send_signal(signal.SIGINT)
+            await soon(ws.wait_closed())
+        assert await asyncio.wait_for(process.communicate(), 30) == (b"", b"")
+        assert process.returncode == 0
+    finally:
+        if process.returncode is None:
+            process.kill()

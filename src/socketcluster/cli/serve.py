@@ -8,7 +8,6 @@ import importlib
 import inspect
 import logging
 import os
-import signal
 import socket
 import sys
 from dataclasses import replace
@@ -19,6 +18,7 @@ import uvloop
 from socketcluster import AGServer
 from socketcluster.cli.settings import Settings, said
 from socketcluster.errors import SocketClusterError
+from socketcluster.server.signals import StopSignals
 
 _STOP_SECONDS = 30
 """How long `--reload` lets a server drain."""
@@ -149,19 +149,17 @@ async def serve(settings: Settings) -> None:
         loop.add_reader(supervisor, stopped.set)
 
     def stop() -> None:
-        if stopped.is_set() and not settings.reloading:
-            os._exit(1)
-        if supervisor is None:
+        if supervisor is None and not stopped.is_set():
             print("Stopping: waiting for calls that are under way", flush=True)
         stopped.set()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop)
-    await stopped.wait()
-    if supervisor is not None:
-        loop.remove_reader(supervisor)
-        supervisor.close()
-    await server.close()
+    # `--reload` passes on a Ctrl-C that this process got already.
+    with StopSignals(stop, forgiving=settings.reloading):
+        await stopped.wait()
+        if supervisor is not None:
+            loop.remove_reader(supervisor)
+            supervisor.close()
+        await server.close()
 
 
 def _run_reloading(settings: Settings) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from socketcluster.engines.base import ListenAddress
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -32,11 +34,7 @@ class Settings:
 
     def address(self, port: int | None) -> str:
         """Where it listens, for people."""
-        if self.uds is not None:
-            return f"unix:{self.uds}"
-        scheme = "http" if self.ssl_certfile is None else "https"
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{scheme}://{host}:{port}"
+        return ListenAddress(self.host, self.port, self.uds, self.ssl_certfile).url(port)
 
 
 def said(error: BaseException) -> str:

@@ -305,6 +305,14 @@ class ListenAddress:
     fd: int | None = None
     reuse_port: bool = False
 
+    def url(self, port: int | None) -> str:
+        """Where it is, for people; `port` is the one in use."""
+        if self.uds is not None:
+            return f"unix:{self.uds}"
+        scheme = "http" if self.ssl_certfile is None else "https"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{scheme}://{host}:{port}"
+
 
 class Listener(Protocol):
     """A bound, accepting server."""

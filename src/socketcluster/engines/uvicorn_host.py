@@ -120,13 +120,17 @@ class UvicornListener:
                 app_state=uvicorn.lifespan.state,
             )
 
-        self._listening = await asyncio.get_running_loop().create_server(
+        loop = asyncio.get_running_loop()
+        self._listening = await loop.create_server(
             protocol,
             sock=bound,
-            backlog=config.backlog,
+            # asyncio accepts up to so many connections in a row, and without descriptors logs
+            # each that it cannot accept: of the system's backlog it need not know.
+            backlog=1 if isinstance(loop, asyncio.BaseEventLoop) else config.backlog,
             ssl=config.ssl,
             ssl_handshake_timeout=guard.HEAD_SECONDS if config.ssl is not None else None,
         )
+        bound.listen(config.backlog)
 
     @property
     def port(self) -> int | None:
@@ -165,21 +169,24 @@ class UvicornListener:
         """See `Listener.close`."""
         self.stop_accepting()
         state = self._server.server_state
+        caller = {asyncio.current_task()}  # A request may be what closes the server.
+
         # WebSockets are closing already; uvicorn would close its own with another code.
-        await self._wait_for(lambda: not self._connections and not state.tasks)
+        await self._wait_for(lambda: not self._connections and state.tasks <= caller)
         for connection in list(state.connections):
             connection.shutdown()
-        await self._wait_for(lambda: not state.connections and not state.tasks)
+        await self._wait_for(lambda: not state.connections and state.tasks <= caller)
         for connection in list(self._connections):
             connection.abort()
         for protocol in list(state.connections):
             transport = getattr(protocol, "transport", None)
             if transport is not None:
                 transport.abort()
-        for task in list(state.tasks):
+        tasks = state.tasks - caller
+        for task in tasks:
             task.cancel()
-        if state.tasks:
-            await asyncio.wait(state.tasks, timeout=CLOSE_SECONDS)
+        if tasks:
+            await asyncio.wait(tasks, timeout=CLOSE_SECONDS)
         await self._server.lifespan.shutdown()
         await asyncio.sleep(0)
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import traceback
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from socketcluster.engines.base import ASGIApp, Endpoint, Engine, ListenAddress, Listener
+from socketcluster.errors import UsageError
 from socketcluster.events import ReadyEvent
+from socketcluster.middleware import spared
+from socketcluster.server.signals import StopSignals
 from socketcluster.writer import Flusher
 
 if TYPE_CHECKING:
@@ -56,7 +60,13 @@ class Running:
         self._server.loop_binding.check()
         task = asyncio.ensure_future(self._supervise(coroutine))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+
+        def done(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            if inspect.iscoroutine(coroutine):
+                coroutine.close()  # It may have been cancelled before it began.
+
+        task.add_done_callback(done)
         return task
 
     async def _supervise(self, coroutine: Awaitable[Any]) -> None:
@@ -110,14 +120,42 @@ class Running:
         await self.start()
         self.listeners.append(await engine.listen(endpoint, app, address))
 
+    @property
+    def port(self) -> int | None:
+        """The port of the last listener; None without one, and on a Unix socket."""
+        return self.listeners[-1].port if self.listeners else None
+
     async def until_closed(self) -> None:
         """`AGServer.serve_forever`."""
-        if self._closed is not None:
+        if self._closed is None:
+            raise UsageError(
+                "serve_forever() serves what listens, and nothing does: call "
+                "'await server.listen(port)' first, or server.run(port) for both"
+            )
+        closing: asyncio.Task[None] | None = None
+
+        def stop() -> None:
+            nonlocal closing
+            closing = closing or asyncio.ensure_future(self.close(False))
+
+        with StopSignals(stop):
             await self._closed.wait()
+        if closing is not None:
+            await closing
 
     async def close(self, keep_sockets_open: bool) -> None:
         """`AGServer.close`."""
         self._server.loop_binding.check()
+        caller = asyncio.current_task()
+        assert caller is not None
+        # A handler, or middleware, may close the server that it works for.
+        spared.add(caller)
+        try:
+            await self._close(keep_sockets_open)
+        finally:
+            spared.discard(caller)
+
+    async def _close(self, keep_sockets_open: bool) -> None:
         server = self._server
         server.is_ready = False
         self._closing = True
@@ -125,7 +163,22 @@ class Running:
             listener.stop_accepting()
         if keep_sockets_open:
             return
-        await self._drain()
+        try:
+            await self._drain()
+            await self._end()
+        except asyncio.CancelledError:
+            raise  # It is called again to finish.
+        except Exception:
+            self._is_closed()
+            raise
+        self._is_closed()
+
+    def _is_closed(self) -> None:
+        if self._closed is not None:
+            self._closed.set()
+
+    async def _end(self) -> None:
+        server = self._server
         sockets = [*server.pending_clients.values(), *server.clients.values()]
         for index, socket in enumerate(sockets, 1):
             socket.disconnect(1001, "The server is closing")
@@ -136,14 +189,14 @@ class Running:
             await listener.close()
         server.ticker.stop()
         await server.exchange.close()
-        for task in list(self._tasks):
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        tasks = self._tasks - spared
+        for task in tasks:
+            if not task.cancelling():
+                task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
         server.reporter.flush()
         server.loop_binding.takes_calls = False
-        if self._closed is not None:
-            self._closed.set()
 
     async def _drain(self) -> None:
         server = self._server

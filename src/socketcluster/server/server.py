@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import secrets
-from collections.abc import Awaitable, Callable
-from types import TracebackType
-from typing import Any, Self
+from collections.abc import Callable
+from typing import Any
 
 from socketcluster.auth import AuthEngine, JWTAuthEngine, warn_of_short_key
 from socketcluster.brokers.registry import resolve_broker
 from socketcluster.codecs.base import CodecEngine
 from socketcluster.codecs.json import JSONCodec
-from socketcluster.engines.base import ASGIApp, ListenAddress
+from socketcluster.engines.base import ASGIApp
 from socketcluster.engines.registry import resolve_engine
 from socketcluster.errors import InvalidActionError, InvalidArgumentsError
 from socketcluster.exchange import AGExchange
@@ -37,7 +35,8 @@ from socketcluster.server.cautions import log_cautions
 from socketcluster.server.endpoint import ServerEndpoint
 from socketcluster.server.options import ServerOptions
 from socketcluster.server.reauthorization import ReauthorizationPace
-from socketcluster.server.running import Background, Running
+from socketcluster.server.running import Running
+from socketcluster.server.serving import ServingMethods
 from socketcluster.server.socket import AGServerSocket
 from socketcluster.server.supervision import Supervision
 from socketcluster.server.ticker import Ticker
@@ -49,7 +48,7 @@ AUTH_KEY_VARIABLE = "SOCKETCLUSTER_AUTH_KEY"
 """The `auth_key` of servers that are given none, so that all processes of one have the same."""
 
 
-class AGServer(ThreadMethods, Supervision):
+class AGServer(ServingMethods, ThreadMethods, Supervision):
     """A SocketCluster server: `AGServer(auth_key="…", ping_interval=8000)`.
 
     Give it the options of `ServerOptions` as keywords, and an ASGI application as `app` to serve
@@ -137,8 +136,7 @@ class AGServer(ThreadMethods, Supervision):
     @property
     def source_port(self) -> int | None:
         """The port it listens on; None before `listen` and on a Unix socket."""
-        listeners = self.running.listeners
-        return listeners[-1].port if listeners else None
+        return self.running.port
 
     @property
     def ack_timeout(self) -> float:
@@ -210,82 +208,6 @@ class AGServer(ThreadMethods, Supervision):
     def has_middleware(self, type: str) -> bool:
         """Whether a type has a middleware function."""
         return type in self.middleware
-
-    # Running
-
-    def background(self, function: Background) -> Background:
-        """Run an async function from the start of the server to its close, as a decorator or not.
-
-        It is started before connections are accepted, so that the listeners it makes before it
-        first waits miss nothing. What it raises is logged and emitted as 'error'.
-        """
-        self.running.add(function)
-        return function
-
-    def spawn(self, coroutine: Awaitable[Any]) -> asyncio.Task[None]:
-        """Run a coroutine in a task of its own, for one socket say, until it ends or the server
-        closes. What it raises is logged and emitted as 'error', and ends nothing else.
-        """
-        return self.running.spawn(coroutine)
-
-    async def listen(
-        self,
-        port: int = 8000,
-        host: str = "127.0.0.1",
-        *,
-        ssl_certfile: str | None = None,
-        ssl_keyfile: str | None = None,
-        uds: str | None = None,
-        fd: int | None = None,
-        reuse_port: bool = False,
-    ) -> None:
-        """Listen, and return once connections are accepted. Port 0 takes any free one.
-
-        `fd` is a bound socket that the process has inherited. With `reuse_port` several processes
-        share the port.
-
-        Cancelling it leaves nothing listening.
-
-        Raises:
-            OSError: the address cannot be bound or the certificate cannot be read.
-            BrokerError: the broker cannot start.
-            HTTPServerError: `app` failed in its lifespan's startup.
-        """
-        address = ListenAddress(host, port, uds, ssl_certfile, ssl_keyfile, fd, reuse_port)
-        await self.running.listen(self.engine, self.endpoint, self._asgi.fallback, address)
-        self.host = None if uds else host
-        self.secure = ssl_certfile is not None
-
-    async def start(self) -> None:
-        """Start the broker, the ticker and the background functions; 'ready' follows.
-
-        `listen` and ASGI servers do this. Raises:
-            BrokerError: the broker cannot start.
-        """
-        await self.running.start()
-
-    async def serve_forever(self) -> None:
-        """Wait until `close` is done. Cancelling it does not close the server."""
-        await self.running.until_closed()
-
-    async def close(self, keep_sockets_open: bool = False) -> None:
-        """Stop accepting; finish calls for up to `drain_timeout`; close the sockets with 1001.
-
-        With `keep_sockets_open` it only stops accepting. Cancelling it stops the draining: call
-        it again to finish.
-        """
-        await self.running.close(keep_sockets_open)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.close()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve as an ASGI 3 application."""
