@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from client.fakes import Peer, fake_server
-from socketcluster import AGServer, MemoryTokenStore
+from socketcluster import AGAction, AGServer, MemoryTokenStore
 from socketcluster.client.authentication import token_data
 from socketcluster.errors import (
+    AuthError,
     AuthTokenInvalidError,
     BadConnectionError,
     InvalidMessageError,
@@ -266,3 +267,35 @@ def test_token_data() -> None:
     assert token_data("x.e30") == {}
     for odd in ("?", "é", "bm90IGpzb24", "W1tbW1" * 20_000):
         assert token_data(f"x.{odd}.y") == odd
+
+
+async def test_private_channels_after_a_loss(make_server: Any, make_client: Any) -> None:
+    """A client that loses its token is kicked out of what is private, and comes back by itself
+    only if the application subscribes again after the next log-in."""
+    server = AGServer(auth_key="k" * 32, drain_timeout=100)
+
+    async def inbound(stream: Any) -> None:
+        async for action in stream:
+            private = action.type == AGAction.SUBSCRIBE and action.channel == "private"
+            if private and action.socket.auth_token is None:
+                action.block(AuthError("Log in"))
+            else:
+                action.allow()
+
+    server.set_middleware("inbound", inbound)
+    await make_server(server)
+    client = make_client(server)
+    await soon(client.listener("connect").once())
+    (socket,) = server.clients.values()
+    authenticated = client.listener("authenticate").create_consumer()
+    await socket.set_auth_token({"name": "bob"})
+    await soon(authenticated.next())
+    for name in ("public", "private"):
+        await soon(client.subscribe(name).listener("subscribe").once())
+    kicked = client.listener("kickOut").create_consumer()
+    await client.deauthenticate()
+    event = (await soon(kicked.next())).value
+    assert (event.channel, event.message) == ("private", "Log in")
+    assert client.subscriptions(include_pending=True) == ["public"]
+    await socket.set_auth_token({"name": "bob"})
+    await soon(client.subscribe("private").listener("subscribe").once())

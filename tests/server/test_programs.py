@@ -199,6 +199,17 @@ async def test_all_servers_stop_and_the_former_handlers_are_back(start: Start, r
     assert await ended(process) == (0, "restored\n", "")
 
 
+async def test_it_runs_again(start: Start) -> None:
+    """In a loop of its own each time."""
+    process = await start(SERVER + "server.run(0)\nserver.run(0)")
+    for _ in range(2):
+        async with websockets.connect(await address(process)) as ws:
+            await call(ws, "slow")
+            process.send_signal(signal.SIGTERM)
+            assert await soon(ws.recv()) == '{"rid":2,"data":"done"}'
+    assert await ended(process) == (0, "", "")
+
+
 async def test_a_server_runs_in_another_thread(start: Start) -> None:
     """Where there are no signals."""
     process = await start(

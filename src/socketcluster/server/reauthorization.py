@@ -10,6 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
+from itertools import islice
 from typing import Protocol
 
 QUESTIONS_PER_TURN = 64
@@ -102,7 +103,7 @@ class Reauthorization:
         if self._timer is None and self._channels:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(self._timeout, self._timed_out)
-        asked = list(self._channels)[:most]
+        asked = list(islice(self._channels, most))
         for channel in asked:
             del self._channels[channel]
             self._open[channel] = self._open.get(channel, 0) + 1

@@ -12,6 +12,7 @@ from socketcluster.engines.base import ASGIApp, Endpoint, Engine, ListenAddress,
 from socketcluster.errors import UsageError
 from socketcluster.events import ReadyEvent
 from socketcluster.middleware import spared
+from socketcluster.server.reauthorization import ReauthorizationPace
 from socketcluster.server.signals import StopSignals
 from socketcluster.writer import Flusher
 
@@ -96,6 +97,7 @@ class Running:
                 self._closed = asyncio.Event()
             # Of an earlier loop nothing may be left.
             server.flusher = Flusher()
+            server.reauthorization_pace = ReauthorizationPace()
             server.exchange.fan_out.use(server.flusher)
             server.ticker.start()
             await server.exchange.start()

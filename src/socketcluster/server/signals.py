@@ -25,7 +25,7 @@ class StopSignals:
 
     _entered: ClassVar[list[StopSignals]] = []
     _replaced: ClassVar[dict[signal.Signals, tuple[Any, Any]]] = {}
-    _loop: ClassVar[asyncio.AbstractEventLoop]
+    _loop: ClassVar[asyncio.AbstractEventLoop | None] = None
 
     def __init__(self, stop: Callable[[], None], *, forgiving: bool = False) -> None:
         self._stop = stop
@@ -34,8 +34,13 @@ class StopSignals:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
+            loop = asyncio.get_running_loop()
+            if self._loop is not loop:
+                # Of a loop that was given up nothing is left.
+                self._entered.clear()
+                self._replaced.clear()
             if not self._entered:
-                self._install(asyncio.get_running_loop())
+                self._install(loop)
             self._entered.append(self)
         return self
 
@@ -52,7 +57,7 @@ class StopSignals:
 
     @classmethod
     def _install(cls, loop: asyncio.AbstractEventLoop) -> None:
-        cls._loop = loop
+        StopSignals._loop = loop
         for number in NUMBERS:
             before = signal.getsignal(number)
             if not _is_nobodys(before):
@@ -65,11 +70,13 @@ class StopSignals:
 
     @classmethod
     def _restore(cls) -> None:
+        assert cls._loop is not None
         for number, (before, ours) in cls._replaced.items():
             now = signal.getsignal(number)
             cls._loop.remove_signal_handler(number)
             signal.signal(number, before if now is ours else now)
         cls._replaced.clear()
+        StopSignals._loop = None
 
     @classmethod
     def _received(cls) -> None:
