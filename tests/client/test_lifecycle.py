@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import ssl
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -185,6 +186,30 @@ async def test_attempts_are_counted(make_client: Any) -> None:
         assert client.pending_reconnect_timeout in (1, 2)
         client.disconnect()
         assert not client.pending_reconnect
+
+
+@pytest.mark.parametrize(("version", "ping", "pong"), [(2, "", ""), (1, "#1", "#2")])
+async def test_a_ping_is_answered_once_the_handshake_is_done(
+    make_client: Any, version: int, ping: str, pong: str
+) -> None:
+    received: asyncio.Queue[Any] = asyncio.Queue()
+
+    async def handle(peer: Peer) -> None:
+        handshake = json.loads(await peer.ws.recv())
+        for _ in range(3):  # Servers of npm take an answer for a message before the handshake.
+            await peer.ws.send(ping)
+        await peer.send({"event": "early"})
+        received.put_nowait(handshake["event"])
+        await peer.send({"rid": handshake["cid"], "data": {"id": "x", "pingTimeout": 20000}})
+        async for message in peer.ws:
+            received.put_nowait(message)
+
+    async with fake_server(handle) as port:
+        client = make_client(port, protocol_version=version)
+        await soon(client.listener("connect").once())
+        client.transmit("after")
+        assert await soon(received.get()) == "#handshake"
+        assert [await soon(received.get()) for _ in range(2)] == [pong, '{"event":"after"}']
 
 
 # What waits for a connection

@@ -110,6 +110,7 @@ class Link:
         "_ping_timeout",
         "_pong",
         "_silence",
+        "_unanswered_ping",
         "gone",
         "opening",
         "reading",
@@ -126,6 +127,7 @@ class Link:
         self._look_timer: asyncio.TimerHandle | None = None
         self._activity: object = None
         self._silence = 0
+        self._unanswered_ping = False
         self._last_pong = -math.inf
         self.reading = True
         self._connection: Connection | None = None
@@ -183,6 +185,8 @@ class Link:
             if opened.ping_timeout is not None:
                 self._ping_timeout = opened.ping_timeout / 1000
             self._watch()
+            if self._unanswered_ping:
+                self._answer_ping()
             owner.link_opened(opened)
 
     def _send_now(self, packet: dict[str, Any], cid: int) -> None:
@@ -208,7 +212,10 @@ class Link:
             return
         is_ping = data == self._ping
         if is_ping:
-            self._answer_ping()
+            if self.state == OPEN:
+                self._answer_ping()
+            else:  # An answer before the handshake is done makes an npm server close with 4009.
+                self._unanswered_ping = True
         self._owner.link_received(data, is_ping)
 
     def binary_received(self, data: bytes) -> None:
