@@ -245,7 +245,17 @@ class ResourceLimitError(SocketClusterError):
 
 
 class BrokerError(SocketClusterError):
-    """The broker refused or failed an operation."""
+    """The broker refused or failed an operation.
+
+    Its message may name hosts and engines: it is for the log. A client gets `public_message`.
+    """
+
+    public_message: str | None = "The message broker failed"
+
+    def __init__(self, message: str = "", public_message: str | None = None) -> None:
+        super().__init__(message)
+        if public_message is not None:
+            self.public_message = public_message
 
 
 class MiddlewareError(SocketClusterError):
@@ -336,10 +346,8 @@ def dehydrate_error(error: BaseException | str | None) -> dict[str, Any] | str |
         raise InvalidArgumentsError(
             f"An error must be an exception or a string, not {type(error).__name__}"
         )
-    wire: dict[str, Any] = {"message": str(error), "name": _wire_name(error)}
+    wire: dict[str, Any] = {"message": public_text(error), "name": _wire_name(error)}
     if isinstance(error, SocketClusterError):
-        if error.public_message is not None:
-            wire["message"] = error.public_message
         for field in error.public_fields:
             value = getattr(error, field, None)
             if value is not None:
@@ -374,6 +382,12 @@ def hydrate_error(obj: object) -> SocketClusterError:
     error.fields = rest
     error.is_remote = True
     return error
+
+
+def public_text(error: BaseException) -> str:
+    """The text of an error that a client may see."""
+    public = error.public_message if isinstance(error, SocketClusterError) else None
+    return str(error) if public is None else public
 
 
 def named(error: BaseException) -> str:

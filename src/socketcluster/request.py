@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from types import TracebackType
-from typing import Any, Protocol, Self, cast
+from typing import Any, Protocol, Self
 
 from socketcluster.errors import (
+    BrokerError,
     InvalidActionError,
     InvalidArgumentsError,
     SocketClusterError,
@@ -106,8 +107,8 @@ class AGRequest:
             )
         self._responder.respond(self.id, None, error)
         self.sent = True
-        if getattr(error, "public_message", None) is not None:  # The caller is not told all of it.
-            self._responder.request_failed(self.procedure, cast(BaseException, error))
+        if isinstance(error, BrokerError) and not error.is_remote:  # The caller is told less.
+            self._responder.request_failed(self.procedure, error)
 
     def _sent_already(self) -> InvalidActionError:
         return InvalidActionError(f"Response to request {self.id} has already been sent")

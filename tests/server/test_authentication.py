@@ -628,7 +628,7 @@ class NoisyError(AuthTokenError):
         (jwt.ExpiredSignatureError("secret"), "AuthTokenExpiredError", "Invalid token"),
         (jwt.DecodeError("secret"), "AuthTokenInvalidError", "Invalid token"),
         (OwnError("Session ended"), "AuthTokenError", "Session ended"),
-        (BrokerError("No session store"), "AuthTokenError", "No session store"),
+        (BrokerError("No session store"), "AuthTokenError", "The message broker failed"),
         (AuthTokenInvalidError("Unknown session"), "AuthTokenInvalidError", "Unknown session"),
         (NoisyError("secret"), "NoisyError", "Try again"),
     ],

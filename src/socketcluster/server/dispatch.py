@@ -336,10 +336,8 @@ def _unsubscribe(socket: AGServerSocket, packet: AnyPacket) -> None:
     try:
         socket.subscribed.unsubscribe(channel)
     except InvalidActionError as error:
-        failure = BrokerError(
-            f"Failed to unsubscribe socket from the {channel} channel - {named(error)}"
-        )
-        refuse(socket, packet, failure)
+        text = f"Failed to unsubscribe socket from the {channel} channel - {named(error)}"
+        refuse(socket, packet, BrokerError(text, public_message=text))
         return
     acknowledge(socket, packet, channel)
 
@@ -368,6 +366,8 @@ def _check_channel(
 
 
 def _broker_error(server: Any, error: BaseException) -> BaseException:
+    if isinstance(error, BrokerError):
+        server.report_broker("publish", error)
     if isinstance(error, SocketClusterError):
         return error
     server.report_fault(error)

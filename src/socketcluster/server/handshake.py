@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from socketcluster.action import AGAction
 from socketcluster.engines.base import UpgradeRefusedError, UpgradeRequest
-from socketcluster.errors import ServerProtocolError, SocketClusterError, dehydrate_error
+from socketcluster.errors import (
+    ServerProtocolError,
+    SocketClusterError,
+    dehydrate_error,
+    public_text,
+)
 from socketcluster.events import ConnectEvent, ConnectionEvent
 from socketcluster.middleware import MIDDLEWARE_HANDSHAKE, Blocked, MiddlewareLine
 from socketcluster.protocol.state import AUTHENTICATED, CLOSE_HANDSHAKE_REJECTED, CLOSED
@@ -51,7 +56,7 @@ async def admit(server: AGServer, request: UpgradeRequest) -> MiddlewareLine | N
             line.kill()
             if blocked.for_server is not None and server.options.middleware_emit_failures:
                 server.emit_warning(blocked.for_server)
-            raise UpgradeRefusedError(401, str(blocked.for_client)) from None
+            raise UpgradeRefusedError(401, public_text(blocked.for_client)) from None
         except TimeoutError:
             line.kill()
             raise UpgradeRefusedError(401, "The handshake took too long") from None

@@ -100,7 +100,7 @@ class AGServer(ServingMethods, ThreadMethods, Supervision):
         )
         self.wire = Wire(self.codec, opts.droppable, unparsed_above)
         broker = resolve_broker(opts.broker_engine)
-        self.exchange = AGExchange(broker, self.wire, self.emit_warning, self.loop_binding)
+        self.exchange = AGExchange(broker, self.wire, self.broker_failed, self.loop_binding)
         self.engine = resolve_engine(opts.ws_engine, opts.ws_engine_server_options)
         self.allowed_origins = opts.allowed_origins()
         self.middleware: dict[str, MiddlewareFunction] = {}

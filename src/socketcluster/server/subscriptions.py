@@ -60,10 +60,10 @@ class Subscriptions:
         if channel not in self.channels:
             limit = socket.server.options.socket_channel_limit
             if limit and len(self.channels) >= limit:
-                reason: Exception = InvalidActionError(
+                reason = InvalidActionError(
                     f"Socket {socket.id} tried to exceed the channel subscription limit of {limit}"
                 )
-                raise _failed(channel, reason) from reason
+                raise _exceeded(channel, reason) from reason
         self._keep(channel, data)
         known = self.channels.get(channel)
         if known is None:
@@ -72,7 +72,7 @@ class Subscriptions:
             pending = socket.server.exchange.subscribe_socket(socket.outbound, channel)
         except Exception as error:
             self._forget(channel)
-            raise _failed(channel, error) from error
+            raise self._refused(channel, error) from error
         if pending is None:
             self._subscribed(channel, options)
             return None
@@ -85,7 +85,7 @@ class Subscriptions:
             await pending
         except Exception as error:
             self._forget(channel)
-            raise _failed(channel, error) from error
+            raise self._refused(channel, error) from error
         except asyncio.CancelledError:
             self._forget(channel)
             raise
@@ -95,6 +95,12 @@ class Subscriptions:
                 f"The subscription to the {channel} channel was given up", "disconnect"
             )
         self._subscribed(channel, options)
+
+    def _refused(self, channel: str, error: Exception) -> BrokerError:
+        """The broker refused; the client is not told its reason."""
+        self._socket.server.report_broker("subscribe", error)
+        text = _failed(channel)
+        return BrokerError(f"{text} - {named(error)}", public_message=text)
 
     def _subscribed(self, channel: str, options: dict[str, Any]) -> None:
         socket = self._socket
@@ -137,7 +143,7 @@ class Subscriptions:
                 f"The data of the socket's subscriptions exceeds {limit} bytes "
                 "(max_subscription_data)"
             )
-            raise _failed(channel, reason) from reason
+            raise _exceeded(channel, reason) from reason
         self._data_size = size
         if data is not None:
             kept[channel] = data
@@ -273,5 +279,10 @@ class SubscriptionMethods:
         return self.subscribed.channels.get(channel) == SUBSCRIBED
 
 
-def _failed(channel: str, error: BaseException) -> BrokerError:
-    return BrokerError(f"Failed to subscribe socket to the {channel} channel - {named(error)}")
+def _exceeded(channel: str, reason: SocketClusterError) -> BrokerError:
+    text = f"{_failed(channel)} - {named(reason)}"
+    return BrokerError(text, public_message=text)
+
+
+def _failed(channel: str) -> str:
+    return f"Failed to subscribe socket to the {channel} channel"

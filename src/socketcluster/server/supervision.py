@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from socketcluster.errors import SocketClusterError
 from socketcluster.events import ErrorEvent, WarningEvent
 from socketcluster.protocol.state import CLOSE_HANDSHAKE_TIMEOUT, CLOSE_PONG_TIMEOUT
 from socketcluster.reporting import Reporter, one_line
@@ -72,6 +73,18 @@ class Supervision(ServerListeners):
         if self.get_listener_consumer_count("warning") == 0:
             self.reporter.line(one_line(warning), logging.DEBUG, type(warning).__qualname__)
         self.emit("warning", WarningEvent(warning))
+
+    def report_broker(self, what: str, error: BaseException) -> None:
+        """Log a failure of the broker in something: in one line, unless it is unexpected."""
+        if isinstance(error, SocketClusterError):
+            self.reporter.line(one_line(error), logging.WARNING, ("broker", what))
+        else:
+            self.reporter.fault(f"The broker failed: {one_line(error)}", error)
+
+    def broker_failed(self, error: BaseException) -> None:
+        """The broker failed in something that no caller hears of: logged, emitted as 'warning'."""
+        self.report_broker("background", error)
+        self.emit("warning", WarningEvent(error))
 
     def report_fault(self, error: BaseException) -> None:
         """A fault of this side that no caller hears of: logged in full, and emitted as 'error'."""
