@@ -130,7 +130,7 @@ class MiddlewareLine:
         self._on_failure = on_failure
         self._reporter = reporter
         self._ended = False
-        self._undecided: set[_Undecided] = set()
+        self._undecided: dict[_Undecided, None] = {}
         self._task = asyncio.ensure_future(self._run())
 
     @property
@@ -171,7 +171,7 @@ class MiddlewareLine:
             then(Blocked(self._silent(action.type), None), None)
             return
         undecided = _Undecided(self, action.type, then)
-        self._undecided.add(undecided)
+        self._undecided[undecided] = None
         action.on_decided(undecided)
         self.stream.write(action)
 
@@ -204,7 +204,7 @@ class MiddlewareLine:
             # Not before it is known whether the function has ended, which is the reason then.
             self.loop_binding.finalize(self._block_soon, undecided)
             return
-        self._undecided.discard(undecided)
+        del self._undecided[undecided]
         if outcome == "allowed":
             undecided.then(None, value)
         else:
@@ -215,7 +215,7 @@ class MiddlewareLine:
 
     def _blocks_dropped(self, undecided: _Undecided) -> None:
         if undecided in self._undecided:
-            self._undecided.discard(undecided)
+            del self._undecided[undecided]
             undecided.then(self._blocked(undecided.kind, "dropped", None), None)
 
     def _blocked(self, kind: str, outcome: str, error: Any) -> Blocked:
@@ -243,6 +243,22 @@ class MiddlewareLine:
         return SilentMiddlewareBlockedError(
             f"The {kind} AGAction was blocked by {self.type} middleware", self.type
         )
+
+    @property
+    def oldest_undecided(self) -> object | None:
+        """What stands for the action that waits longest for the function; None if none does."""
+        return next(iter(self._undecided), None)
+
+    def report_held(self, option: str) -> None:
+        """Log, once, that the function did not decide its oldest action within an option's time."""
+        undecided = next(iter(self._undecided), None)
+        if undecided is not None:
+            place = place_of(self.function)
+            self._reporter.once(
+                f"The {self.type} middleware function {place} has neither allowed nor blocked "
+                f"a {undecided.kind} action within {option}; what follows it waits",
+                ("held", self.type, place),
+            )
 
     def close(self) -> None:
         """End the function's loop once it has decided what was written."""

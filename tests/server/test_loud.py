@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from contextlib import suppress
 from typing import Any
 
@@ -11,12 +12,14 @@ import pytest
 
 from socketcluster import AGServer, AGServerSocket
 from support import AnswerError, Running, connected, soon, until
+from transports import Refused, dial
 
 LOUD = logging.WARNING
 
 
 def loud(caplog: Any) -> list[str]:
-    return [r.getMessage() for r in caplog.records if r.levelno >= LOUD]
+    found = [r.getMessage() for r in caplog.records if r.levelno >= LOUD]
+    return [line for line in found if "event loop was blocked" not in line]  # By other tests.
 
 
 async def add(socket: AGServerSocket) -> None:
@@ -186,3 +189,140 @@ async def test_middleware_that_fails_often_is_logged_once(make_server: Any, capl
     await server.close()
     assert caplog.text.count("Traceback") == 1
     assert "and 2 more" in loud(caplog)[-1]
+
+
+IN_MEMORY = pytest.mark.parametrize("make_server", ["memory"], indirect=True)
+
+
+@IN_MEMORY
+async def test_a_call_that_is_held(make_server: Any, running: Running, caplog: Any) -> None:
+    server = await make_server(ack_timeout=3000)
+    held: list[Any] = []
+
+    async def hold(socket: AGServerSocket) -> None:
+        async for request in socket.procedure("hold"):
+            held.append(request)
+
+    running.on_connection(server, hold)
+    async with connected(server) as client, connected(server) as other:
+        packets = [client.packet("hold"), client.packet("hold"), other.packet("hold")]
+        for sender, packet in zip((client, client, other), packets, strict=True):
+            await sender.send(packet)
+        await asyncio.sleep(2.5)
+        assert not loud(caplog)
+        await asyncio.sleep(10)
+        (told,) = loud(caplog)
+        assert "A call of 'hold' by socket" in told
+        assert "has no answer after ack_timeout" in told
+        assert any(s.id in told for s in server.clients.values())
+        for request in held:
+            request.end()
+
+
+@IN_MEMORY
+async def test_calls_that_are_answered_in_time_are_no_bug(
+    make_server: Any, running: Running, caplog: Any
+) -> None:
+    server = await make_server(ack_timeout=3000)
+
+    async def answer(request: Any) -> None:
+        await asyncio.sleep(2)
+        request.end()
+
+    async def slow(socket: AGServerSocket) -> None:
+        async for request in socket.procedure("slow"):
+            running.start(answer(request))
+
+    running.on_connection(server, slow)
+    async with connected(server) as client:
+        calls = []
+        for _ in range(12):  # There is always one without an answer, but never the same for long.
+            calls.append(asyncio.create_task(client.call("slow")))
+            await asyncio.sleep(1)
+        await asyncio.gather(*calls)
+    assert not loud(caplog)
+
+
+@IN_MEMORY
+@pytest.mark.parametrize("line", ["inboundRaw", "inbound", "outbound"])
+async def test_an_action_that_is_held(make_server: Any, caplog: Any, line: str) -> None:
+    server = AGServer(drain_timeout=100, ack_timeout=3000)
+    held: list[Any] = []
+    holds = False
+
+    async def hold(stream: Any) -> None:
+        async for action in stream:
+            if holds:
+                held.append(action)
+            else:
+                action.allow()
+
+    server.set_middleware(line, hold)
+    await make_server(server)
+    async with connected(server) as client, connected(server) as other:
+        for each in (client, other):
+            await each.call("#subscribe", {"channel": "c"})
+        holds = True
+        for each in (client, other):
+            await each.transmit("#publish", {"channel": "c", "data": 1})
+        await asyncio.sleep(10)
+        (told,) = loud(caplog)
+        assert f"hold ({__file__}:{hold.__code__.co_firstlineno})" in told
+        assert "has neither allowed nor blocked" in told
+        assert "within ack_timeout" in told
+
+
+@IN_MEMORY
+@pytest.mark.parametrize("kind", ["handshakeWS", "handshakeSC"])
+async def test_a_handshake_that_is_held(make_server: Any, caplog: Any, kind: str) -> None:
+    server = AGServer(drain_timeout=100, handshake_timeout=2000)
+    held: list[Any] = []
+
+    async def hold(stream: Any) -> None:
+        async for action in stream:
+            if action.type == kind:
+                held.append(action)
+            else:
+                action.allow()
+
+    server.set_middleware("handshake", hold)
+    await make_server(server)
+    if kind == "handshakeWS":
+        with pytest.raises(Refused, match="401"):
+            await dial(server)
+    else:
+        async with connected(server, handshake=False) as client:
+            await client.send(client.packet("#handshake", {}))
+            assert (await client.closed())[0] == 4005
+    (told,) = loud(caplog)
+    assert f"has neither allowed nor blocked a {kind} action within handshake_timeout" in told
+    assert "hold (" in told
+
+
+@IN_MEMORY
+async def test_an_auth_engine_that_does_not_answer(make_server: Any, caplog: Any) -> None:
+    class Engine:
+        async def verify_token(self, token: Any, key: Any, options: Any) -> Any:
+            await asyncio.Event().wait()
+
+        def sign_token(self, token: Any, key: Any, options: Any) -> Any:
+            return "signed"
+
+    server = await make_server(auth_engine=Engine(), handshake_timeout=2000, auth_key="k" * 32)
+    async with connected(server, handshake=False) as client:
+        await client.send(client.packet("#handshake", {"authToken": "x"}))
+        assert (await client.closed())[0] == 4005
+    async with connected(server, handshake=False) as client:  # Which is the client's fault.
+        assert (await client.closed())[0] == 4005
+    (told,) = loud(caplog)
+    assert told.startswith("A handshake was not done within handshake_timeout")
+
+
+@pytest.mark.parametrize("make_server", ["picows"], indirect=True)
+async def test_a_blocked_event_loop(make_server: Any, caplog: Any) -> None:
+    server: AGServer = await make_server(ping_interval=50, ping_timeout=10_000)
+    for _ in range(3):
+        last = server.ticker.time
+        await until(lambda last=last: server.ticker.time > last)  # type: ignore[misc]
+    time.sleep(0.7)  # noqa: ASYNC251  What a handler should not do.
+    await until(lambda: "The event loop was blocked for 0." in caplog.text)

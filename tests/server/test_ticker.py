@@ -58,6 +58,9 @@ class FakeLoop:
     def get_debug(self) -> bool:
         return False
 
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        """Nothing is scheduled for real."""
+
     def after(self, seconds: float) -> None:
         self.now += seconds
         self.run()
@@ -79,6 +82,20 @@ def test_the_clock_of_silence_stands_still_in_a_stall(monkeypatch: pytest.Monkey
     loop.after(1.0)
     assert ticker.now == start + 3.5
     assert ticked == [start, start + 1.0, start + 2.5, start + 2.5, start + 3.5]
+
+
+def test_how_late_it_is_but_in_the_first_period(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = FakeLoop()
+    monkeypatch.setattr(asyncio, "get_running_loop", lambda: loop)
+    late: list[float] = []
+    ticker = Ticker([8000], lambda now: None, late.append)
+    for _ in range(2):
+        ticker.start()
+        loop.after(5.0)
+        loop.after(1.0)
+        loop.after(3.5)
+        ticker.stop()
+    assert late == [0.0, 2.5, 0.0, 2.5]
 
 
 @OVER_TCP

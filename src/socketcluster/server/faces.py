@@ -203,20 +203,21 @@ class StreamMethods(ReceiverMethods, ProcedureMethods):
     _lines: dict[str, MiddlewareLine] | None
     handshake_line: MiddlewareLine | None
 
-    def _all_lines(self) -> list[MiddlewareLine]:
+    def all_lines(self) -> list[MiddlewareLine]:
+        """The middleware functions at work for this socket."""
         lines = list((self._lines or {}).values())
         return [*lines, self.handshake_line] if self.handshake_line is not None else lines
 
     def close_all_middlewares(self) -> None:
         """End the middleware loops of this socket once they have decided what is waiting."""
         self.loop_binding.check()
-        for line in self._all_lines():
+        for line in self.all_lines():
             line.close()
 
     def kill_all_middlewares(self) -> None:
         """End the middleware loops of this socket now; what is waiting is blocked."""
         self.loop_binding.check()
-        for line in self._all_lines():
+        for line in self.all_lines():
             line.kill()
 
     def close_input(self) -> None:

@@ -58,6 +58,7 @@ async def admit(server: AGServer, request: UpgradeRequest) -> MiddlewareLine | N
                 server.emit_warning(blocked.for_server)
             raise UpgradeRefusedError(401, public_text(blocked.for_client)) from None
         except TimeoutError:
+            line.report_held("handshake_timeout")
             line.kill()
             raise UpgradeRefusedError(401, "The handshake took too long") from None
         except BaseException:

@@ -197,6 +197,7 @@ class Running:
                 task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+        server.watch.look(server.ticker.now, ())
         server.reporter.flush()
         server.loop_binding.takes_calls = False
 

@@ -40,6 +40,7 @@ from socketcluster.server.serving import ServingMethods
 from socketcluster.server.socket import AGServerSocket
 from socketcluster.server.supervision import Supervision
 from socketcluster.server.ticker import Ticker
+from socketcluster.server.watch import Watch
 from socketcluster.writer import Flusher
 
 logger = logging.getLogger("socketcluster")
@@ -110,9 +111,11 @@ class AGServer(ServingMethods, ThreadMethods, Supervision):
         self.host: str | None = None
         self.secure = False
         self.ping_frame = text_frame(PINGS[opts.protocol_version][0])
+        self.watch = Watch(self.reporter, self.ack_timeout)
         self.ticker = Ticker(
             [float(d) for d in (self.ping_interval, self.ping_timeout, self.handshake_timeout)],
             self.tick,
+            self.watch.ticked,
         )
         self.reauthorization_pace = ReauthorizationPace()
         self.make_request: Callable[..., Any] = opts.request_creator or AGRequest

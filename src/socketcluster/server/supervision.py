@@ -12,6 +12,7 @@ from socketcluster.reporting import Reporter, one_line
 from socketcluster.server.listening import ServerListeners
 from socketcluster.server.silence import hears
 from socketcluster.server.ticker import Ticker
+from socketcluster.server.watch import Watch
 
 if TYPE_CHECKING:
     from socketcluster.server.options import ServerOptions
@@ -29,6 +30,7 @@ class Supervision(ServerListeners):
     clients: dict[str, AGServerSocket]
     pending_clients: dict[str, AGServerSocket]
     ticker: Ticker
+    watch: Watch
 
     def welcome(self, socket: AGServerSocket) -> None:
         """A socket has completed its handshake."""
@@ -45,6 +47,7 @@ class Supervision(ServerListeners):
         handshake_timeout = self.options.milliseconds("handshake_timeout") / 1000
         for socket in list(self.pending_clients.values()):
             if now - socket.opened_at >= handshake_timeout:
+                self.watch.handshake_timed_out(socket)
                 socket.disconnect(CLOSE_HANDSHAKE_TIMEOUT)
         pings = not self.options.ping_timeout_disabled
         interval = self.options.milliseconds("ping_interval") / 1000
@@ -60,6 +63,7 @@ class Supervision(ServerListeners):
                     socket.ping()
             if socket.auth.expires_at is not None:
                 socket.auth.check_expiry()
+        self.watch.look(now, [*self.clients.values(), *self.pending_clients.values()])
 
     def emit_error(self, error: BaseException) -> None:
         """Emit 'error'; without a listener it is logged with its traceback."""

@@ -19,8 +19,13 @@ STALLED_PERIODS = 2
 """A tick that comes later than this many periods after the last one comes after a stall."""
 
 
+_STARTING_TICKS = 2
+"""The one of `start`, and the one after the period in which a program starts."""
+
+
 class Ticker:
-    """Calls `tick(now)` in regular periods while it runs.
+    """Calls `tick(now)` in regular periods while it runs, and before that `ticked(seconds)` with
+    how late it is; not in the first period, when a program starts.
 
     Attributes:
         now: seconds on the clock of silence as of the last tick, cheap enough to be read for
@@ -28,12 +33,19 @@ class Ticker:
         time: the loop's time in seconds at the last tick.
     """
 
-    __slots__ = ("_handle", "_loop", "_period", "_tick", "now", "time")
+    __slots__ = ("_handle", "_loop", "_period", "_tick", "_ticked", "_ticks", "now", "time")
 
-    def __init__(self, durations: list[float], tick: Callable[[float], None]) -> None:
+    def __init__(
+        self,
+        durations: list[float],
+        tick: Callable[[float], None],
+        ticked: Callable[[float], None] = lambda late: None,
+    ) -> None:
         shortest = min((d / 1000 for d in durations if d > 0), default=LONGEST_PERIOD)
         self._period = min(LONGEST_PERIOD, max(SHORTEST_PERIOD, shortest / 8))
         self._tick = tick
+        self._ticked = ticked
+        self._ticks = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._handle: asyncio.TimerHandle | None = None
         self.now = self.time = time.monotonic()
@@ -43,6 +55,7 @@ class Ticker:
         if self._handle is None:
             self._loop = asyncio.get_running_loop()
             self.time = self._loop.time()
+            self._ticks = 0
             self._run()
 
     def stop(self) -> None:
@@ -58,4 +71,7 @@ class Ticker:
         if elapsed <= STALLED_PERIODS * self._period:
             self.now += elapsed
         self._handle = self._loop.call_later(self._period, self._run)
+        self._ticks += 1
+        if self._ticks > _STARTING_TICKS:
+            self._ticked(elapsed - self._period)
         self._tick(self.now)
