@@ -77,7 +77,15 @@ async def listen(port: int = 8000, host: str = "127.0.0.1", **options: Any) -> A
 
 
 def attach(app: ASGIApp, **options: Any) -> AGServer:
-    """An AGServer in front of an ASGI application: itself an ASGI application, to be served."""
+    """An AGServer in front of an ASGI application: itself an ASGI application, to be served.
+
+    Raises:
+        InvalidOptionsError: `app` is no application, or another option is wrong.
+    """
+    if app is None:
+        raise errors.InvalidOptionsError(
+            "attach() needs an ASGI application; without one, make an AGServer()", "app"
+        )
     return AGServer(app=app, **options)
 
 

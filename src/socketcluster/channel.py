@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from socketcluster.protocol.state import PENDING, SUBSCRIBED, UNSUBSCRIBED
 from socketcluster.streams import ConsumableStream, Consumer, ConsumerStats, StreamDemux
+from socketcluster.validation import check_text
 
 
 class ChannelMethods:
@@ -185,6 +186,10 @@ class ChannelMethods:
         """Whether one listener of the channel has this consumer."""
         return self._channel_listeners.has_consumer(f"{channel}/{event}", consumer_id)
 
+    def channel_is_listened_to(self, channel: str, event: str) -> bool:
+        """Whether one listener of the channel has a consumer."""
+        return self._channel_listeners.get_consumer_count(f"{channel}/{event}") > 0
+
     def channel_has_any_listener_consumer(self, channel: str, consumer_id: int) -> bool:
         """Whether any listener of the channel has this consumer."""
         return any(
@@ -222,6 +227,7 @@ class AGChannel(ConsumableStream[Any]):
     UNSUBSCRIBED = UNSUBSCRIBED
 
     def __init__(self, name: str, client: ChannelClient, methods: ChannelMethods) -> None:
+        check_text("A channel's name", name)
         self.name = name
         self.client = client
         self._methods = methods
@@ -243,6 +249,7 @@ class AGChannel(ConsumableStream[Any]):
     def listener(self, event: str) -> ConsumableStream[Any]:
         """The stream of one event of this channel: 'subscribe', 'subscribeFail', 'unsubscribe',
         and of a client's 'subscribeStateChange' and 'kickOut' too."""
+        check_text("An event's name", event)
         return self._methods._channel_listeners.stream(f"{self.name}/{event}")
 
     def subscribe(self, **options: Any) -> None:

@@ -93,8 +93,7 @@ class SocketClusterError(Exception):
     is_remote: bool = False
     fields: Mapping[str, Any] = MappingProxyType({})
     public_fields: ClassVar[tuple[str, ...]] = ()
-    public_message: str | None = None
-    """Sent in place of `message`, for a class whose messages are for the log only."""
+    public_message: str | None = None  # Sent in place of a `message` that is for the log only.
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -245,17 +244,9 @@ class ResourceLimitError(SocketClusterError):
 
 
 class BrokerError(SocketClusterError):
-    """The broker refused or failed an operation.
-
-    Its message may name hosts and engines: it is for the log. A client gets `public_message`.
-    """
+    """The broker refused or failed an operation. Its message may name hosts: it is for the log."""
 
     public_message: str | None = "The message broker failed"
-
-    def __init__(self, message: str = "", public_message: str | None = None) -> None:
-        super().__init__(message)
-        if public_message is not None:
-            self.public_message = public_message
 
 
 class MiddlewareError(SocketClusterError):
@@ -346,8 +337,10 @@ def dehydrate_error(error: BaseException | str | None) -> dict[str, Any] | str |
         raise InvalidArgumentsError(
             f"An error must be an exception or a string, not {type(error).__name__}"
         )
-    wire: dict[str, Any] = {"message": public_text(error), "name": _wire_name(error)}
+    wire: dict[str, Any] = {"message": str(error), "name": _wire_name(error)}
     if isinstance(error, SocketClusterError):
+        if error.public_message is not None:
+            wire["message"] = error.public_message
         for field in error.public_fields:
             value = getattr(error, field, None)
             if value is not None:
@@ -384,12 +377,6 @@ def hydrate_error(obj: object) -> SocketClusterError:
     return error
 
 
-def public_text(error: BaseException) -> str:
-    """The text of an error that a client may see."""
-    public = error.public_message if isinstance(error, SocketClusterError) else None
-    return str(error) if public is None else public
-
-
 def named(error: BaseException) -> str:
     """An error as "Name: message"."""
     return f"{_wire_name(error)}: {error}"
@@ -409,6 +396,5 @@ def _iso(value: datetime) -> str:
     return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _is_a(value: object, types: tuple[type, ...]) -> bool:
-    # True and False are integers to isinstance.
+def _is_a(value: object, types: tuple[type, ...]) -> bool:  # True and False are integers, too.
     return isinstance(value, types) and (bool in types or not isinstance(value, bool))

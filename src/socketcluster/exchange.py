@@ -6,6 +6,7 @@ Source: SocketCluster documentation, AGExchange; npm ag-simple-broker.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -23,8 +24,15 @@ from socketcluster.fanout import FanOut, Subscriber
 from socketcluster.loop_binding import LoopBinding
 from socketcluster.protocol.state import PENDING, SUBSCRIBED, UNSUBSCRIBED
 from socketcluster.protocol.wire import Wire
-from socketcluster.streams import AsyncStreamEmitter, StreamDemux
-from socketcluster.validation import checked_name
+from socketcluster.reporting import Reporter, clean, one_line
+from socketcluster.streams import AsyncStreamEmitter, ConsumableStream, StreamDemux
+from socketcluster.validation import check_text, checked_name
+
+logger = logging.getLogger("socketcluster")
+
+EXCHANGE_EVENTS = frozenset(
+    ["subscribe", "unsubscribe", "subscribeFail", "error", "ready", "brokerAway", "brokerGap"]
+)
 
 
 class AGExchange(ChannelMethods, AsyncStreamEmitter):
@@ -40,6 +48,7 @@ class AGExchange(ChannelMethods, AsyncStreamEmitter):
         "_channels",
         "_index",
         "_on_error",
+        "_reporter",
         "_wire",
         "broker",
         "is_ready",
@@ -53,8 +62,10 @@ class AGExchange(ChannelMethods, AsyncStreamEmitter):
         wire: Wire,
         on_error: Callable[[BaseException], None] = lambda error: None,
         loop_binding: LoopBinding | None = None,
+        reporter: Reporter | None = None,
     ) -> None:
         super().__init__(loop_binding)
+        self._reporter = Reporter(logger) if reporter is None else reporter
         self._on_error = on_error
         self.broker = broker
         self.is_ready = False
@@ -80,6 +91,13 @@ class AGExchange(ChannelMethods, AsyncStreamEmitter):
         self.is_ready = False
         self._index.close()
         await self.broker.close()
+
+    def listener(self, event: str) -> ConsumableStream[Any]:
+        """The stream of one event. Any name is one; one that looks like a documented event is
+        logged."""
+        stream = super().listener(event)
+        self._reporter.listened(event, EXCHANGE_EVENTS)
+        return stream
 
     # Publishing
 
@@ -171,11 +189,22 @@ class AGExchange(ChannelMethods, AsyncStreamEmitter):
         if error is None:
             self._emit_channel("subscribe", SubscribeEvent(channel))
             return
+        if not (
+            self.channel_is_listened_to(channel, "subscribeFail")
+            or self.get_listener_consumer_count("subscribeFail")
+        ):
+            self._reporter.line(
+                f"The exchange's subscription to {clean(channel)!r} failed, and nobody listens to "
+                f"'subscribeFail': {one_line(error)}",
+                logging.WARNING,
+                ("subscribeFail", type(error).__qualname__),
+            )
         self._emit_channel("subscribeFail", SubscribeFailEvent(channel, error))
 
     def unsubscribe(self, channel: str) -> None:
         """Unsubscribe the server itself; its sockets are not touched."""
         self.loop_binding.check()
+        check_text("A channel's name", channel)
         known = self._channels.get(channel)
         if known is None or not known.watched:
             return

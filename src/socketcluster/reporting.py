@@ -16,6 +16,8 @@ from collections.abc import Callable, Hashable
 from types import CodeType
 from typing import Any
 
+from socketcluster.validation import near_miss
+
 SECONDS = 1.0
 """How long the reports of a kind are only counted after one was logged."""
 
@@ -153,6 +155,17 @@ class Reporter:
                 del self._told[next(iter(self._told))]
             self._told[kind] = None
             self._log(level, text, None)
+
+    def listened(self, event: str, events: frozenset[str]) -> None:
+        """Somebody listens to an event: log, once, that it looks like a documented one."""
+        if event not in events:
+            near = near_miss(event, events)
+            if near is not None:
+                self.once(
+                    f"Nothing emits {clean(event)!r}, to which a listener was made; did you mean "
+                    f"{near!r}?",
+                    ("listener", event),
+                )
 
     def flush(self) -> None:
         """Log the counts that are still to come, and forget all kinds."""

@@ -12,8 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import watchfiles
 import websockets
 
+from socketcluster.cli.serve import run
+from socketcluster.cli.settings import Settings
 from support import soon
 
 Start = Callable[..., Awaitable[asyncio.subprocess.Process]]
@@ -131,12 +134,10 @@ async def test_the_demo_on_a_unix_socket(start: Start, tmp_path: Path) -> None:
         (["nothing:x"], "there is no module 'nothing'"),
         (["mine:nothing"], "has no attribute 'nothing'"),
         (["mine:not_a_server"], "is no AGServer but int"),
-        (["mine:fails"], "'mine:fails' failed: ValueError: Not today"),
-        (["exits:x"], "Cannot import 'exits:x': SystemExit: 3"),
         (["--host", "999.0.0.1"], "Cannot listen on 999.0.0.1:8000: "),
         (["--uds", "no/s"], "Cannot listen on the Unix socket no/s: No such file or directory"),
         (["--uds", "mine.py"], "Cannot listen on the Unix socket mine.py: Address already in use"),
-        (["--port", "99999"], "ports are 0 to 65535"),
+        (["--port", "99999"], "The port must be an integer from 0 to 65535, not 99999"),
         (["--ssl-certfile", "none.pem"], "Cannot read the certificate 'none.pem'"),
         (["--ssl-certfile", "mine.py"], "no usable certificate"),
     ],
@@ -151,6 +152,39 @@ async def test_a_fault_is_one_line_and_status_1(
     assert message in text
     assert text.startswith("socketcluster: ")
     assert text.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("target", "last", "place"),
+    [
+        ("mine:fails", "'mine:fails' failed: ValueError: Not today", 'mine.py", line'),
+        ("exits:x", "Cannot import 'exits:x': SystemExit: 3", 'exits.py", line 1'),
+        ("broken:x", "Cannot import 'broken:x': ZeroDivisionError", 'broken.py", line 2'),
+        ("typo:x", "Cannot import 'typo:x': SyntaxError", 'typo.py", line 1'),
+        ("lacks:x", "Cannot import 'lacks:x': there is no module 'not_there'", 'lacks.py", line 1'),
+        ("package.lacks:x", "there is no module 'package.lacks'", None),
+    ],
+)
+async def test_what_the_target_s_own_code_raises_shows_its_traceback(
+    start: Start, tmp_path: Path, target: str, last: str, place: str | None
+) -> None:
+    """Guarantee 10: your own bugs are loud."""
+    (tmp_path / "broken.py").write_text("def half():\n    return 1 / 0\nhalf()\n")
+    (tmp_path / "typo.py").write_text("x = = 5\n")
+    (tmp_path / "lacks.py").write_text("import not_there\n")
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "__init__.py").write_text("")
+    process = await start(target)
+    _, err = await asyncio.wait_for(process.communicate(), 30)
+    assert process.returncode == 1
+    *traceback, told = err.decode().splitlines()
+    assert told.startswith("socketcluster: ")
+    assert last in told
+    shown = "\n".join(traceback)
+    assert (place is None) == (shown == "")
+    assert place is None or place in shown
+    assert "importlib" not in shown
+    assert "serve.py" not in shown
 
 
 async def test_an_application_that_does_not_start(start: Start) -> None:
@@ -192,6 +226,25 @@ async def test_ctrl_c_with_reload_drains_too(start: Start) -> None:
         assert await soon(ws.recv()) == '{"rid":2,"data":"done"}'
     _, err = await asyncio.wait_for(process.communicate(), 30)
     assert (process.returncode, err) == (0, b"")
+
+
+def test_reload_watches_python_files_only(monkeypatch: Any) -> None:
+    watched: list[Any] = []
+    monkeypatch.setattr(
+        watchfiles, "run_process", lambda *_, **options: watched.append(options["watch_filter"])
+    )
+    run(Settings(target="mine:server"), reload=True)
+    (watches,) = watched
+    files = {
+        "/app/main.py": True,
+        "/app/package/part.py": True,
+        "/app/chat.db": False,
+        "/app/log.txt": False,
+        "/app/main.pyc": False,
+        "/app/.venv/lib/part.py": False,
+        "/app/__pycache__/main.py": False,
+    }
+    assert {path: watches(watchfiles.Change.modified, path) for path in files} == files
 
 
 async def test_a_second_signal_stops_at_once(start: Start) -> None:

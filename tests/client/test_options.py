@@ -242,7 +242,7 @@ def test_documented_names() -> None:
 
 
 def test_a_documented_name_that_does_not_exist() -> None:
-    with pytest.raises(InvalidOptionsError, match="auto_connec"):
+    with pytest.raises(InvalidOptionsError, match="did you mean 'autoConnect'"):
         ClientOptions.from_mapping({"autoConnec": True})
 
 

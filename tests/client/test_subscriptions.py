@@ -323,3 +323,34 @@ async def test_a_channel_without_a_name_is_refused(make_client: Any, name: Any) 
     with pytest.raises(InvalidArgumentsError, match="must be a text that is not empty"):
         await socket.invoke_publish(name, 1)
     assert socket.subscriptions(True) == []
+
+
+@pytest.mark.parametrize("listening", ["nobody", "on the channel", "on the client"])
+async def test_a_refused_subscription_that_nobody_listens_for_is_logged(
+    make_server: Any, make_client: Any, running: Running, caplog: Any, listening: str
+) -> None:
+    """Guarantee 10."""
+    server = AGServer(drain_timeout=100)
+    refuse(server, "secret", SocketClusterError("Members only"))
+    client = make_client(await make_server(server))
+    channel = client.channel("secret")
+    if listening == "on the channel":
+        running.collect(channel.listener("subscribeFail"))
+    elif listening == "on the client":
+        running.collect(client.listener("subscribeFail"))
+    await asyncio.sleep(0)
+    for _ in range(3):
+        client.subscribe("secret")
+        assert channel.state == "pending"
+        await until(lambda: channel.state == "unsubscribed")
+    await client.invoke_publish("other", 1)
+    told = [r for r in caplog.records if "subscribeFail" in r.getMessage()]
+    if listening != "nobody":
+        assert told == []
+        return
+    assert told[0].levelname == "WARNING"
+    assert told[0].getMessage() == (
+        "The subscription to 'secret' failed, and nobody listens to 'subscribeFail': "
+        "SocketClusterError: Members only"
+    )
+    assert len(told) == 1

@@ -301,7 +301,7 @@ async def test_socket_that_closes_while_subscribing_is_not_subscribed(make_serve
 
 
 async def test_publish_that_the_broker_refuses_is_not_acknowledged(
-    make_server: Any, running: Running
+    make_server: Any, running: Running, caplog: Any
 ) -> None:
     broker = SlowBroker()
     server: AGServer = await make_server(broker_engine=broker)
@@ -324,9 +324,14 @@ async def test_publish_that_the_broker_refuses_is_not_acknowledged(
     assert channel.state == "pending"
     assert server.exchange.subscriptions(include_pending=True) == ["b"]
     failed = running.collect(channel.listener("subscribeFail"))
+    caplog.clear()
     await broker.settle("subscribe", BrokerError("No"))
     await until(lambda: len(failed) == 1)
     assert channel.state == "unsubscribed"
+    assert not caplog.records
+    server.exchange.subscribe("d")
+    await broker.settle("subscribe", BrokerError("Nobody listens"))
+    await until(lambda: "Nobody listens" in caplog.text)  # Guarantee 10.
 
 
 async def test_publishes_do_not_wait_for_each_other(make_server: Any, monkeypatch: Any) -> None:

@@ -10,6 +10,7 @@ import logging
 import os
 import socket
 import sys
+import traceback
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +26,8 @@ _STOP_SECONDS = 30
 
 
 class TargetError(Exception):
-    """The target of `serve` is no AGServer; the message says why."""
+    """The target of `serve` is no AGServer; the message says why. Its cause, if it has one, is what
+    the target's own code raised."""
 
 
 def run(settings: Settings, *, reload: bool = False) -> int:
@@ -40,11 +42,26 @@ def run(settings: Settings, *, reload: bool = False) -> int:
         _check_files(settings)
         uvloop.run(serve(settings))
     except (TargetError, SocketClusterError, OSError) as error:
+        if isinstance(error, TargetError) and error.__cause__ is not None:
+            _print_traceback(error.__cause__)
         print(f"socketcluster: {said(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:  # Before it served.
         return 130
     return 0
+
+
+def _print_traceback(error: BaseException) -> None:
+    """The traceback of what the target's code raised, without the lines of this command and of the
+    import machinery before it."""
+    outside = (__file__, importlib.__file__)
+    found = error.__traceback__
+    while found is not None:
+        file = found.tb_frame.f_code.co_filename
+        if file not in outside and not file.startswith("<frozen importlib"):
+            break
+        found = found.tb_next
+    traceback.print_exception(type(error), error, found)
 
 
 async def load(target: str | None) -> AGServer:
@@ -80,11 +97,13 @@ def _named(target: str) -> object:
     try:
         found: object = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        missing = error.name if error.name != module_name else module_name
-        raise TargetError(
-            f"Cannot import {target!r}: there is no module {missing!r} in {os.getcwd()} "
+        text = (
+            f"Cannot import {target!r}: there is no module {error.name!r} in {os.getcwd()} "
             "or among the installed packages"
-        ) from error
+        )
+        if f"{module_name}.".startswith(f"{error.name}."):  # The target itself is not there.
+            raise TargetError(text) from None
+        raise TargetError(text) from error
     except (Exception, SystemExit) as error:
         raise TargetError(f"Cannot import {target!r}: {type(error).__name__}: {error}") from error
     for attribute in attributes.split("."):
@@ -163,7 +182,12 @@ async def serve(settings: Settings) -> None:
 
 
 def _run_reloading(settings: Settings) -> int:
-    from watchfiles import run_process
+    from watchfiles import Change, DefaultFilter, run_process
+
+    not_ignored = DefaultFilter()
+
+    def is_source(change: Change, path: str) -> bool:
+        return path.endswith(".py") and not_ignored(change, path)
 
     def tell(changes: object) -> None:
         print("Restarting: files have changed", flush=True)
@@ -171,7 +195,12 @@ def _run_reloading(settings: Settings) -> int:
     logging.getLogger("watchfiles").setLevel(logging.ERROR)
     child = replace(settings, reloading=True)
     run_process(
-        os.getcwd(), target=_run_child, args=(child,), callback=tell, sigint_timeout=_STOP_SECONDS
+        os.getcwd(),
+        target=_run_child,
+        args=(child,),
+        callback=tell,
+        watch_filter=is_source,
+        sigint_timeout=_STOP_SECONDS,
     )
     return 0
 

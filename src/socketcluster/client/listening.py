@@ -5,13 +5,40 @@ from __future__ import annotations
 from typing import Any, Literal, overload
 
 from socketcluster import events
+from socketcluster.reporting import Reporter
 from socketcluster.streams import AsyncStreamEmitter, ConsumableStream
+from socketcluster.validation import check_text
+
+CLIENT_EVENTS = frozenset(
+    [
+        "authStateChange",
+        "authenticate",
+        "close",
+        "connect",
+        "connectAbort",
+        "connecting",
+        "deauthenticate",
+        "disconnect",
+        "error",
+        "kickOut",
+        "message",
+        "raw",
+        "removeAuthToken",
+        "subscribe",
+        "subscribeFail",
+        "subscribeRequest",
+        "subscribeStateChange",
+        "unsubscribe",
+    ]
+)
 
 
 class ClientListeners(AsyncStreamEmitter):
     """`listener` of a client. Source: SocketCluster documentation, AGClientSocket."""
 
     __slots__ = ()
+
+    reporter: Reporter
 
     @overload
     def listener(self, event: Literal["error"]) -> ConsumableStream[events.ErrorEvent]: ...
@@ -74,5 +101,10 @@ class ClientListeners(AsyncStreamEmitter):
     @overload
     def listener(self, event: str) -> ConsumableStream[Any]: ...
     def listener(self, event: str) -> ConsumableStream[Any]:
-        """The stream of one event: `async for event in socket.listener("connect")`."""
+        """The stream of one event: `async for event in socket.listener("connect")`.
+
+        Any name is one; one that looks like a documented event is logged.
+        """
+        check_text("An event's name", event)
+        self.reporter.listened(event, CLIENT_EVENTS)
         return super().listener(event)

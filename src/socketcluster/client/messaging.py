@@ -19,6 +19,7 @@ from socketcluster.loop_binding import LoopBinding
 from socketcluster.protocol.session import Settle
 from socketcluster.protocol.state import CLOSED, OPEN
 from socketcluster.protocol.wire import Wire
+from socketcluster.validation import check_text
 
 if TYPE_CHECKING:
     from socketcluster.client.link import Link
@@ -51,7 +52,7 @@ class ClientMessagingMethods:
         sent in order, and given up with an 'error' event after `ack_timeout`.
 
         Raises:
-            InvalidArgumentsError: the codec cannot encode `data`.
+            InvalidArgumentsError: the codec cannot encode `data`, or `event` is no text.
             ResourceLimitError: more would wait than `max_outbound_buffer` allows.
         """
         self.loop_binding.check()
@@ -89,7 +90,7 @@ class ClientMessagingMethods:
             TimeoutError: no answer came in time.
             BadConnectionError: the connection was lost after the call was sent, or could not be
                 made and is not tried again.
-            InvalidArgumentsError: the codec cannot encode `data`.
+            InvalidArgumentsError: the codec cannot encode `data`, or `event` is no text.
             ResourceLimitError: more would wait than `max_outbound_buffer` allows.
             SocketClusterError: the error that the server answered with.
         """
@@ -260,4 +261,5 @@ class ClientBatchMethods:
 
 
 def _packet(event: str, data: Any) -> dict[str, Any]:
+    check_text("The name of an event or procedure", event)
     return {"event": event} if data is None else {"event": event, "data": data}

@@ -15,6 +15,7 @@ from socketcluster.client.reconnect import ReconnectOptions
 from socketcluster.errors import InvalidOptionsError
 from socketcluster.validation import (
     Duration,
+    check_entries,
     check_names,
     from_documented,
     has_methods,
@@ -214,12 +215,7 @@ class ClientOptions:
     def _check_ws_options(self) -> None:
         if not isinstance(self.ws_options, Mapping):
             raise _wrong_kind("ws_options", "a mapping", self.ws_options)
-        for name in self.ws_options:
-            if name not in _WS_OPTIONS:
-                raise InvalidOptionsError(
-                    f"The ws_options option has no {name!r}; it has {', '.join(_WS_OPTIONS)}",
-                    "ws_options",
-                )
+        check_entries("ws_options", self.ws_options, _WS_OPTIONS)
         context = self.ws_options.get("ssl")
         if context is not None and not isinstance(context, ssl.SSLContext):
             raise _wrong("ws_options", "given an ssl.SSLContext as 'ssl'", context)
@@ -294,7 +290,7 @@ class ClientOptions:
         Raises:
             InvalidOptionsError: an unknown name or a wrong value.
         """
-        given = from_documented(options, WITHOUT_EFFECT)
+        given = from_documented(options, WITHOUT_EFFECT, {f.name for f in fields(cls)})
         ws_options = given.get("ws_options")
         if isinstance(ws_options, Mapping):
             given["ws_options"] = {snake_case(str(n)): value for n, value in ws_options.items()}

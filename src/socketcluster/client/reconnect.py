@@ -11,8 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from socketcluster.errors import InvalidOptionsError
-from socketcluster.validation import Duration, milliseconds, snake_case, wrong_option
+from socketcluster.validation import Duration, check_entries, milliseconds, snake_case, wrong_option
 
 AT_ONCE = frozenset({4000, 4001, 1005})
 """Close codes of connections that were lost without anybody's intent: tried again soon."""
@@ -53,12 +52,7 @@ class ReconnectOptions:
         if not isinstance(value, Mapping):
             raise wrong_option(option, "a mapping or ReconnectOptions", value)
         given = {snake_case(str(name)): entry for name, entry in value.items()}
-        known = [field.name for field in fields(cls)]
-        for name in given:
-            if name not in known:
-                raise InvalidOptionsError(
-                    f"The {option} option has no {name!r}; it has {', '.join(known)}", option
-                )
+        check_entries(option, given, [field.name for field in fields(cls)])
         return cls(**given)
 
 

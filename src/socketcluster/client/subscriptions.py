@@ -6,6 +6,7 @@ Source: SocketCluster documentation, AGClientSocket and AGChannel; npm socketclu
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,8 @@ from socketcluster.events import (
 )
 from socketcluster.loop_binding import LoopBinding
 from socketcluster.protocol.state import AUTHENTICATED, OPEN, PENDING, SUBSCRIBED, UNSUBSCRIBED
-from socketcluster.validation import checked_name
+from socketcluster.reporting import clean, one_line
+from socketcluster.validation import check_text, checked_name
 
 if TYPE_CHECKING:
     from socketcluster.client.socket import AGClientSocket
@@ -161,6 +163,16 @@ class Subscriptions:
             known.attempts += 1
             loop = asyncio.get_running_loop()
             known.retry = loop.call_later(delay / 1000, self._try, known)
+        if not (
+            socket.channel_is_listened_to(known.name, "subscribeFail")
+            or socket.get_listener_consumer_count("subscribeFail")
+        ):
+            socket.reporter.line(
+                f"The subscription to {clean(known.name)!r} failed, and nobody listens to "
+                f"'subscribeFail': {one_line(error)}",
+                logging.WARNING,
+                ("subscribeFail", type(error).__qualname__),
+            )
         event = SubscribeFailEvent(known.name, error, sent)
         socket.emit_channel(known.name, "subscribeFail", event)
 
@@ -238,6 +250,7 @@ class SubscriptionMethods(ChannelMethods):
     def unsubscribe(self, channel: str) -> None:
         """Unsubscribe, at once."""
         self.loop_binding.check()
+        check_text("A channel's name", channel)
         self.subscribed.unsubscribe(channel)
 
     def channel(self, channel: str) -> AGChannel:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from socketcluster.engines.proxies import NO_PROXIES, TrustedProxies
+from socketcluster.errors import InvalidArgumentsError
 
 ASGIScope = MutableMapping[str, Any]
 ASGIReceive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -304,6 +305,14 @@ class ListenAddress:
     ssl_keyfile: str | None = None
     fd: int | None = None
     reuse_port: bool = False
+
+    def __post_init__(self) -> None:
+        if type(self.port) is not int or not 0 <= self.port <= 65535:
+            raise InvalidArgumentsError(
+                f"The port must be an integer from 0 to 65535, not {self.port!r}"
+            )
+        if not isinstance(self.host, str):
+            raise InvalidArgumentsError(f"The host must be a text, not {self.host!r}")
 
     def url(self, port: int | None) -> str:
         """Where it is, for people; `port` is the one in use."""

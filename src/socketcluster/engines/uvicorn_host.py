@@ -210,8 +210,6 @@ def bind(address: ListenAddress) -> socket.socket:
         return bound
     if address.uds is not None:
         return _bind_unix(address.uds)
-    if not 0 <= address.port <= 65535:
-        raise OSError(f"Cannot listen on port {address.port}: ports are 0 to 65535")
     try:
         return _bind_tcp(address)
     except OSError as error:

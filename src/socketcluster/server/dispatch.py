@@ -36,6 +36,7 @@ from socketcluster.server.handshake import authenticate, shake_hands
 from socketcluster.server.replies import (
     acknowledge,
     answer_error,
+    broker_error,
     parsed,
     refuse,
     take_answer,
@@ -337,7 +338,7 @@ def _unsubscribe(socket: AGServerSocket, packet: AnyPacket) -> None:
         socket.subscribed.unsubscribe(channel)
     except InvalidActionError as error:
         text = f"Failed to unsubscribe socket from the {channel} channel - {named(error)}"
-        refuse(socket, packet, BrokerError(text, public_message=text))
+        refuse(socket, packet, broker_error(text))
         return
     acknowledge(socket, packet, channel)
 

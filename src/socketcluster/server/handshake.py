@@ -15,7 +15,6 @@ from socketcluster.errors import (
     ServerProtocolError,
     SocketClusterError,
     dehydrate_error,
-    public_text,
 )
 from socketcluster.events import ConnectEvent, ConnectionEvent
 from socketcluster.middleware import MIDDLEWARE_HANDSHAKE, Blocked, MiddlewareLine
@@ -56,7 +55,8 @@ async def admit(server: AGServer, request: UpgradeRequest) -> MiddlewareLine | N
             line.kill()
             if blocked.for_server is not None and server.options.middleware_emit_failures:
                 server.emit_warning(blocked.for_server)
-            raise UpgradeRefusedError(401, public_text(blocked.for_client)) from None
+            told = getattr(blocked.for_client, "public_message", None) or str(blocked.for_client)
+            raise UpgradeRefusedError(401, told) from None
         except TimeoutError:
             line.report_held("handshake_timeout")
             line.kill()

@@ -2,16 +2,61 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from socketcluster import events
+from socketcluster.reporting import Reporter
 from socketcluster.streams import AsyncStreamEmitter, ConsumableStream
+from socketcluster.validation import check_text
+
+if TYPE_CHECKING:
+    from socketcluster.server.server import AGServer
+
+SERVER_EVENTS = frozenset(
+    [
+        "authentication",
+        "authenticationStateChange",
+        "badSocketAuthToken",
+        "closure",
+        "connection",
+        "connectionAbort",
+        "deauthentication",
+        "disconnection",
+        "error",
+        "handshake",
+        "ready",
+        "subscription",
+        "unsubscription",
+        "warning",
+    ]
+)
+SOCKET_EVENTS = frozenset(
+    [
+        "authStateChange",
+        "authTokenSigned",
+        "authenticate",
+        "badAuthToken",
+        "close",
+        "connect",
+        "connectAbort",
+        "deauthenticate",
+        "disconnect",
+        "end",
+        "error",
+        "message",
+        "raw",
+        "subscribe",
+        "unsubscribe",
+    ]
+)
 
 
 class ServerListeners(AsyncStreamEmitter):
     """`listener` of a server. Source: AGServer specification, Events."""
 
     __slots__ = ()
+
+    reporter: Reporter
 
     @overload
     def listener(self, event: Literal["error"]) -> ConsumableStream[events.ErrorEvent]: ...
@@ -62,14 +107,22 @@ class ServerListeners(AsyncStreamEmitter):
     @overload
     def listener(self, event: str) -> ConsumableStream[Any]: ...
     def listener(self, event: str) -> ConsumableStream[Any]:
-        """The stream of one event: `async for event in server.listener("connection")`."""
+        """The stream of one event: `async for event in server.listener("connection")`.
+
+        Any name is one; one that looks like a documented event is logged.
+        """
+        check_text("An event's name", event)
+        self.reporter.listened(event, SERVER_EVENTS)
         return super().listener(event)
 
 
 class SocketListeners(AsyncStreamEmitter):
     """`listener` of a server's socket. Source: SocketCluster documentation, AGServerSocket."""
 
-    __slots__ = ()
+    if not TYPE_CHECKING:  # The attribute is a slot of the class that mixes this in.
+        __slots__ = ()
+
+    server: AGServer
 
     @overload
     def listener(self, event: Literal["error"]) -> ConsumableStream[events.ErrorEvent]: ...
@@ -120,7 +173,13 @@ class SocketListeners(AsyncStreamEmitter):
     @overload
     def listener(self, event: str) -> ConsumableStream[Any]: ...
     def listener(self, event: str) -> ConsumableStream[Any]:
-        """The stream of one event: `async for event in socket.listener("disconnect")`."""
+        """The stream of one event: `async for event in socket.listener("disconnect")`.
+
+        Any name is one; one that looks like a documented event is logged.
+        """
+        check_text("An event's name", event)
+        if event not in SOCKET_EVENTS:
+            self.server.reporter.listened(event, SOCKET_EVENTS)
         self._listened()
         return super().listener(event)
 

@@ -11,6 +11,7 @@ from socketcluster.loop_binding import LoopBinding
 from socketcluster.protocol import state as states
 from socketcluster.request import report_dropped, report_failed
 from socketcluster.server.outbound import Outbound
+from socketcluster.validation import check_text
 
 if TYPE_CHECKING:
     from socketcluster.server.server import AGServer
@@ -35,9 +36,11 @@ class MessagingMethods:
         """Send an event. On a socket that is not open it only warns.
 
         Raises:
-            InvalidArgumentsError: the codec cannot encode `data`.
+            InvalidArgumentsError: the codec cannot encode `data`, or `event` is no text.
         """
         self.loop_binding.check()
+        if type(event) is not str:
+            check_text("An event's name", event)
         if self.state != states.OPEN:
             self.emit_error(_aborted("transmit", event))
             return
@@ -59,10 +62,11 @@ class MessagingMethods:
         Raises:
             BadConnectionError: the socket is not open, or is lost meanwhile.
             TimeoutError: no answer came in time.
-            InvalidArgumentsError: the codec cannot encode `data`.
+            InvalidArgumentsError: the codec cannot encode `data`, or `event` is no text.
             SocketClusterError: the error that the client answered with.
         """
         self.loop_binding.check()
+        check_text("A procedure's name", event)
         if self.state != states.OPEN:
             error = _aborted("invoke", event)
             self.emit_error(error)

@@ -18,6 +18,7 @@ from socketcluster.server.batch_limit import (
 from socketcluster.server.origins import FORM, AllowedOrigins
 from socketcluster.validation import (
     Duration,
+    check_entries,
     check_names,
     from_documented,
     has_methods,
@@ -272,13 +273,7 @@ class ServerOptions:
             raise _wrong("per_message_deflate", "a bool, a mapping or DeflateOptions", value)
         known = {f.name for f in fields(DeflateOptions)}
         given = {snake_case(str(name)): v for name, v in value.items()}
-        unknown = sorted(set(given) - known)
-        if unknown:
-            raise InvalidOptionsError(
-                f"The per_message_deflate option has no {unknown[0]!r}; it has "
-                f"{', '.join(sorted(known))}",
-                "per_message_deflate",
-            )
+        check_entries("per_message_deflate", given, known)
         try:
             return DeflateOptions(**given)
         except (TypeError, ValueError) as error:
@@ -302,7 +297,7 @@ class ServerOptions:
         Raises:
             InvalidOptionsError: an unknown name or a wrong value.
         """
-        return cls.of(**from_documented(options, WITHOUT_EFFECT))
+        return cls.of(**from_documented(options, WITHOUT_EFFECT, {f.name for f in fields(cls)}))
 
     @classmethod
     def of(cls, **options: Any) -> ServerOptions:

@@ -13,8 +13,6 @@ from functools import partial
 from itertools import islice
 from typing import Protocol
 
-from socketcluster.errors import public_text
-
 QUESTIONS_PER_TURN = 64
 """Questions of all sockets in one turn of the loop; the rest comes in the next ones."""
 
@@ -120,7 +118,7 @@ class Reauthorization:
         if not self._open[channel]:
             del self._open[channel]
         if error is not None:
-            self._socket.expel(channel, public_text(error))
+            self._socket.expel(channel, getattr(error, "public_message", None) or str(error))
         self._finish()
 
     def _timed_out(self) -> None:

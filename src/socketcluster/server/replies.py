@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from socketcluster.errors import InvalidMessageError, hydrate_error
+from socketcluster.errors import BrokerError, InvalidMessageError, hydrate_error
 from socketcluster.protocol.packets import AnyPacket, Packet
 from socketcluster.protocol.state import CLOSED, CONNECTING
 from socketcluster.request import AGRequest
@@ -51,6 +51,13 @@ def answer_error(socket: AGServerSocket, packet: AnyPacket, error: BaseException
     """Answer a call with an error that was reported already."""
     if packet.cid is not None and socket.state != CLOSED:
         socket.respond_error(packet.cid, error)
+
+
+def broker_error(text: str) -> BrokerError:
+    """A BrokerError whose text a client may see."""
+    error = BrokerError(text)
+    error.public_message = text
+    return error
 
 
 def refuse(

@@ -14,17 +14,9 @@ from socketcluster.codecs.base import CodecEngine
 from socketcluster.codecs.json import JSONCodec
 from socketcluster.engines.base import ASGIApp
 from socketcluster.engines.registry import resolve_engine
-from socketcluster.errors import InvalidActionError, InvalidArgumentsError
 from socketcluster.exchange import AGExchange
 from socketcluster.loop_binding import ThreadMethods, binding_of
-from socketcluster.middleware import (
-    MIDDLEWARE_HANDSHAKE,
-    MIDDLEWARE_INBOUND,
-    MIDDLEWARE_INBOUND_RAW,
-    MIDDLEWARE_OUTBOUND,
-    MIDDLEWARE_TYPES,
-    MiddlewareFunction,
-)
+from socketcluster.middleware import MiddlewareFunction
 from socketcluster.protocol.frames import text_frame
 from socketcluster.protocol.state import PINGS
 from socketcluster.protocol.wire import UNPARSED_ABOVE, Wire
@@ -33,6 +25,7 @@ from socketcluster.request import AGRequest
 from socketcluster.server.app import ServerApp
 from socketcluster.server.cautions import log_cautions
 from socketcluster.server.endpoint import ServerEndpoint
+from socketcluster.server.middleware import MiddlewareMethods
 from socketcluster.server.options import ServerOptions
 from socketcluster.server.reauthorization import ReauthorizationPace
 from socketcluster.server.running import Running
@@ -41,6 +34,7 @@ from socketcluster.server.socket import AGServerSocket
 from socketcluster.server.supervision import Supervision
 from socketcluster.server.ticker import Ticker
 from socketcluster.server.watch import Watch
+from socketcluster.validation import wrong_option
 from socketcluster.writer import Flusher
 
 logger = logging.getLogger("socketcluster")
@@ -49,7 +43,7 @@ AUTH_KEY_VARIABLE = "SOCKETCLUSTER_AUTH_KEY"
 """The `auth_key` of servers that are given none, so that all processes of one have the same."""
 
 
-class AGServer(ServingMethods, ThreadMethods, Supervision):
+class AGServer(ServingMethods, ThreadMethods, MiddlewareMethods, Supervision):
     """A SocketCluster server: `AGServer(auth_key="…", ping_interval=8000)`.
 
     Give it the options of `ServerOptions` as keywords, and an ASGI application as `app` to serve
@@ -67,17 +61,14 @@ class AGServer(ServingMethods, ThreadMethods, Supervision):
     Source: AGServer specification.
     """
 
-    MIDDLEWARE_HANDSHAKE = MIDDLEWARE_HANDSHAKE
-    MIDDLEWARE_INBOUND_RAW = MIDDLEWARE_INBOUND_RAW
-    MIDDLEWARE_INBOUND = MIDDLEWARE_INBOUND
-    MIDDLEWARE_OUTBOUND = MIDDLEWARE_OUTBOUND
-
     def __init__(self, *, app: ASGIApp | None = None, **options: Any) -> None:
         super().__init__(binding_of("AGServer", "server"))
         self.reporter = Reporter(logger)
         self.options = ServerOptions.of(**options)
         opts = self.options
         log_cautions(opts, logger)
+        if app is not None and not callable(app):
+            raise wrong_option("app", "an ASGI application", app)
         self.app = app
         self.signature_key: str | bytes
         self.verification_key: str | bytes
@@ -101,7 +92,9 @@ class AGServer(ServingMethods, ThreadMethods, Supervision):
         )
         self.wire = Wire(self.codec, opts.droppable, unparsed_above)
         broker = resolve_broker(opts.broker_engine)
-        self.exchange = AGExchange(broker, self.wire, self.broker_failed, self.loop_binding)
+        self.exchange = AGExchange(
+            broker, self.wire, self.broker_failed, self.loop_binding, self.reporter
+        )
         self.engine = resolve_engine(opts.ws_engine, opts.ws_engine_server_options)
         self.allowed_origins = opts.allowed_origins()
         self.middleware: dict[str, MiddlewareFunction] = {}
@@ -180,37 +173,6 @@ class AGServer(ServingMethods, ThreadMethods, Supervision):
         self.loop_binding.check()
         self.codec = codec_engine
         self.wire.use(codec_engine)
-
-    # Middleware
-
-    def set_middleware(self, type: str, middleware: MiddlewareFunction) -> None:
-        """Set the middleware function of one of the four types, for sockets old and new.
-
-        Raises:
-            InvalidArgumentsError: there is no such type, or it is not callable.
-            InvalidActionError: the type has one already.
-        """
-        self.loop_binding.check()
-        if type not in MIDDLEWARE_TYPES:
-            raise InvalidArgumentsError(f"Middleware {type} type is not supported")
-        if not callable(middleware):
-            raise InvalidArgumentsError(
-                "Middleware must be an async function that takes a stream of actions, "
-                f"not {middleware!r}"
-            )
-        if type in self.middleware:
-            raise InvalidActionError(f"Middleware {type} type has already been set")
-        self.middleware[type] = middleware
-
-    def remove_middleware(self, type: str, middleware: MiddlewareFunction | None = None) -> None:
-        """Remove the middleware function of a type (if it is `middleware`, when that is given)."""
-        self.loop_binding.check()
-        if middleware is None or self.middleware.get(type) == middleware:
-            self.middleware.pop(type, None)
-
-    def has_middleware(self, type: str) -> bool:
-        """Whether a type has a middleware function."""
-        return type in self.middleware
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve as an ASGI 3 application."""

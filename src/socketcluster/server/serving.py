@@ -12,6 +12,7 @@ from socketcluster.errors import UsageError
 from socketcluster.server.app import ServerApp
 from socketcluster.server.endpoint import ServerEndpoint
 from socketcluster.server.running import Background, Running
+from socketcluster.validation import check_async_function, check_coroutine
 
 
 class ServingMethods:
@@ -32,14 +33,22 @@ class ServingMethods:
 
         It is started before connections are accepted, so that the listeners it makes before it
         first waits miss nothing. What it raises is logged and emitted as 'error'.
+
+        Raises:
+            InvalidArgumentsError: the function is not async or takes arguments.
         """
+        check_async_function("A background function", function)
         self.running.add(function)
         return function
 
     def spawn(self, coroutine: Awaitable[Any]) -> asyncio.Task[None]:
         """Run a coroutine in a task of its own, for one socket say, until it ends or the server
         closes. What it raises is logged and emitted as 'error', and ends nothing else.
+
+        Raises:
+            InvalidArgumentsError: it cannot be awaited, as a function cannot, or was already.
         """
+        check_coroutine("spawn", coroutine)
         return self.running.spawn(coroutine)
 
     async def listen(
@@ -61,6 +70,7 @@ class ServingMethods:
         Cancelling it leaves nothing listening.
 
         Raises:
+            InvalidArgumentsError: the port is no number from 0 to 65535, or the host no text.
             OSError: the address cannot be bound or the certificate cannot be read.
             BrokerError: the broker cannot start.
             HTTPServerError: `app` failed in its lifespan's startup.

@@ -25,6 +25,8 @@ from socketcluster.loop_binding import LoopBinding
 from socketcluster.middleware import MIDDLEWARE_INBOUND
 from socketcluster.protocol.state import CLOSED, PENDING, SUBSCRIBED
 from socketcluster.server.reauthorization import Answer, Reauthorization
+from socketcluster.server.replies import broker_error
+from socketcluster.validation import check_text
 
 if TYPE_CHECKING:
     from socketcluster.server.socket import AGServerSocket
@@ -99,8 +101,9 @@ class Subscriptions:
     def _refused(self, channel: str, error: Exception) -> BrokerError:
         """The broker refused; the client is not told its reason."""
         self._socket.server.report_broker("subscribe", error)
-        text = _failed(channel)
-        return BrokerError(f"{text} - {named(error)}", public_message=text)
+        refused = BrokerError(f"{_failed(channel)} - {named(error)}")
+        refused.public_message = _failed(channel)
+        return refused
 
     def _subscribed(self, channel: str, options: dict[str, Any]) -> None:
         socket = self._socket
@@ -235,12 +238,17 @@ class SubscriptionMethods:
 
         Raises:
             InvalidActionError: it is not subscribed to one of them; it has left the others.
+            InvalidArgumentsError: a name is no text; nothing is done then.
         """
         self.loop_binding.check()
         if channel is None:
             channels = self.subscriptions()
         else:
+            if not isinstance(channel, Iterable):
+                check_text("A channel's name", channel)
             channels = [channel] if isinstance(channel, str) else list(channel)
+        for name in channels:
+            check_text("A channel's name", name)
         failure: InvalidActionError | None = None
         for name in channels:
             try:
@@ -280,8 +288,7 @@ class SubscriptionMethods:
 
 
 def _exceeded(channel: str, reason: SocketClusterError) -> BrokerError:
-    text = f"{_failed(channel)} - {named(reason)}"
-    return BrokerError(text, public_message=text)
+    return broker_error(f"{_failed(channel)} - {named(reason)}")
 
 
 def _failed(channel: str) -> str:

@@ -9,6 +9,7 @@ from socketcluster.loop_binding import LoopBinding
 from socketcluster.streams.consumable import ConsumableStream, Consumer, ConsumerStats
 from socketcluster.streams.demux import StreamDemux
 from socketcluster.streams.inbox import Timeout, own_binding
+from socketcluster.validation import check_text
 
 
 class AsyncStreamEmitter:
@@ -47,7 +48,12 @@ class AsyncStreamEmitter:
             self._listeners_demux.write_tracked(event, data, done)
 
     def listener(self, event: str) -> ConsumableStream[Any]:
-        """The stream of one event."""
+        """The stream of one event. Any name is one.
+
+        Raises:
+            InvalidArgumentsError: the name is no text.
+        """
+        check_text("An event's name", event)
         return _Listener(self, event)
 
     def create_listener_consumer(self, event: str, timeout: Timeout = None) -> Consumer[Any]:

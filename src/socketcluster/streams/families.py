@@ -9,6 +9,7 @@ from typing import Any
 
 from socketcluster.streams.consumable import ConsumableStream, ConsumerStats
 from socketcluster.streams.demux import StreamDemux
+from socketcluster.validation import check_text
 
 
 class ReceiverMethods:
@@ -22,6 +23,7 @@ class ReceiverMethods:
 
     def receiver(self, name: str) -> ConsumableStream[Any]:
         """The stream of the peer's events of this name."""
+        check_text("A receiver's name", name)
         return self._receiver_demux.stream(name)
 
     def close_receiver(self, name: str) -> None:
@@ -88,6 +90,7 @@ class ProcedureMethods:
 
     def procedure(self, name: str) -> ConsumableStream[Any]:
         """The stream of the peer's calls of this name."""
+        check_text("A procedure's name", name)
         return self._procedure_demux.stream(name)
 
     def close_procedure(self, name: str) -> None:

@@ -1,0 +1,55 @@
+"""The middleware functions of a server."""
+
+from __future__ import annotations
+
+from socketcluster.errors import InvalidActionError, InvalidArgumentsError
+from socketcluster.loop_binding import LoopBinding
+from socketcluster.middleware import (
+    MIDDLEWARE_HANDSHAKE,
+    MIDDLEWARE_INBOUND,
+    MIDDLEWARE_INBOUND_RAW,
+    MIDDLEWARE_OUTBOUND,
+    MIDDLEWARE_TYPES,
+    MiddlewareFunction,
+)
+from socketcluster.validation import check_async_function
+
+
+class MiddlewareMethods:
+    """Setting and removing middleware. Source: AGServer specification."""
+
+    __slots__ = ()
+
+    MIDDLEWARE_HANDSHAKE = MIDDLEWARE_HANDSHAKE
+    MIDDLEWARE_INBOUND_RAW = MIDDLEWARE_INBOUND_RAW
+    MIDDLEWARE_INBOUND = MIDDLEWARE_INBOUND
+    MIDDLEWARE_OUTBOUND = MIDDLEWARE_OUTBOUND
+
+    middleware: dict[str, MiddlewareFunction]
+    loop_binding: LoopBinding
+
+    def set_middleware(self, type: str, middleware: MiddlewareFunction) -> None:
+        """Set the middleware function of one of the four types, for sockets old and new.
+
+        Raises:
+            InvalidArgumentsError: there is no such type, or the function is not async or does not
+                take one argument.
+            InvalidActionError: the type has one already.
+        """
+        self.loop_binding.check()
+        if type not in MIDDLEWARE_TYPES:
+            raise InvalidArgumentsError(f"Middleware {type} type is not supported")
+        check_async_function("Middleware", middleware, "stream")
+        if type in self.middleware:
+            raise InvalidActionError(f"Middleware {type} type has already been set")
+        self.middleware[type] = middleware
+
+    def remove_middleware(self, type: str, middleware: MiddlewareFunction | None = None) -> None:
+        """Remove the middleware function of a type (if it is `middleware`, when that is given)."""
+        self.loop_binding.check()
+        if middleware is None or self.middleware.get(type) == middleware:
+            self.middleware.pop(type, None)
+
+    def has_middleware(self, type: str) -> bool:
+        """Whether a type has a middleware function."""
+        return type in self.middleware
