@@ -268,8 +268,12 @@ async def test_three_thousand_channels_in_batches(
         if kind == "npm 20":
             port = stack.enter_context(npm_server("server20", {"socketChannelLimit": 5000}))
         else:
-            limits = {} if kind == "ours" else {"max_batch_items": 1000}
-            port = (await make_server(socket_channel_limit=5000, **limits)).source_port
+            limits = (
+                {"socket_channel_limit": 5000}
+                if kind == "ours"
+                else {"socket_channel_limit": 0, "max_batch_items": 1000}
+            )
+            port = (await make_server(**limits)).source_port
         client = make_client(port, batch_on_handshake=True, auto_connect=False)
         found = record(client)
         for number in range(3000):
