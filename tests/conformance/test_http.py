@@ -55,6 +55,7 @@ class Site:
         self.finish.set()
         self.asked = 0
         self.bodies: list[int] = []
+        self.headers: list[list[tuple[bytes, bytes]]] = []
         self.writers: list[asyncio.StreamWriter] = []
 
     async def app(self, scope: Any, receive: Any, send: Any) -> None:
@@ -78,6 +79,7 @@ class Site:
             if not message["more_body"]:
                 break
         self.bodies.append(size)
+        self.headers.append(scope["headers"])
         await self.begin.wait()
         headers = [(b"content-length", b"8")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -213,6 +215,23 @@ async def test_a_larger_head_behind_a_request_gets_431(site: Site, head: bytes) 
     writer.write(padded(head, 65_537))
     assert status(await everything(reader)) == 431
     assert (site.endpoint.requests, site.asked) == ([], 1)
+
+
+@pytest.mark.parametrize("trailer", [b"X: " + b"x" * 200_000, b"X: x\r\n" * 40_000])
+async def test_trailers_without_end_get_431(site: Site, trailer: bytes) -> None:
+    """Guarantee 4."""
+    head = b"POST /app HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+    assert status(await site.ask(head + b"1\r\nb\r\n0\r\n" + trailer)) == 431
+
+
+async def test_trailers_are_no_headers(site: Site) -> None:
+    head = b"POST /app HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+    reader, writer = await site.dial()
+    for _ in range(2):
+        writer.write(head + b"2\r\nbb\r\n" * 50_000 + b"0\r\nX-Admin: 1\r\n\r\n")
+        assert status(await soon(reader.readuntil(b"applause"))) == 200
+    assert site.bodies == [100_000] * 2
+    assert [b"x-admin" in dict(headers) for headers in site.headers] == [False] * 2
 
 
 @pytest.mark.parametrize(

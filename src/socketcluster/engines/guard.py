@@ -53,7 +53,7 @@ class GuardedHttp(HttpToolsProtocol):
 
     too_slow: asyncio.TimerHandle | None = None
     _in_head = True
-    _head_size = 0
+    _head_size = 0  # Bytes since the last body: of a head, or of trailers.
     _refused = False
     _answering: RequestResponseCycle | None = None
 
@@ -93,12 +93,10 @@ class GuardedHttp(HttpToolsProtocol):
     def _parse(self, data: memoryview) -> None:
         start = 0
         while start < len(data):
-            end = len(data)
-            if self._in_head:
-                end = min(end, start + MAX_REQUEST_HEAD - self._head_size)
-                if end == start:
-                    raise _RefusedError(431, "Request head too large")
-                self._head_size += end - start
+            end = min(len(data), start + MAX_REQUEST_HEAD - self._head_size)
+            if end == start:
+                raise _RefusedError(431, "Request head too large")
+            self._head_size += end - start
             try:
                 self.parser.feed_data(data[start:end])
             except httptools.HttpParserUpgrade as upgrade:
@@ -117,6 +115,10 @@ class GuardedHttp(HttpToolsProtocol):
                 raise _RefusedError(400, "Invalid HTTP request received.") from error
             start = end
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_head:  # Else it is a trailer, which no application is given.
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
         self._in_head = False
         self._head_size = 0
@@ -125,8 +127,13 @@ class GuardedHttp(HttpToolsProtocol):
             raise _RefusedError(431, "Request head too large")
         super().on_headers_complete()
 
+    def on_body(self, body: bytes) -> None:
+        self._head_size = 0
+        super().on_body(body)
+
     def on_message_complete(self) -> None:
         self._in_head = True
+        self._head_size = 0
         super().on_message_complete()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
