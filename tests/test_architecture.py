@@ -16,6 +16,7 @@ LEVELS = {
     "reporting": 1,
     "validation": 1,
     "loop_binding": 1,
+    "cancelling": 1,
     "codecs": 1,
     "streams": 2,
     "protocol": 2,

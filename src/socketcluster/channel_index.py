@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from socketcluster.brokers.base import Broker
+from socketcluster.cancelling import cancel
 from socketcluster.errors import BrokerError, SocketClusterError
 from socketcluster.events import BrokerAwayEvent, BrokerGapEvent
 from socketcluster.fanout import FanOut, Subscriber
@@ -76,7 +77,7 @@ class ChannelIndex:
         """Give up what the broker is asked to do."""
         for entry in list(self.channels.values()):
             if entry.operation is not None:
-                entry.operation.cancel()
+                cancel(entry.operation)
 
     def broker_failed(self, error: BaseException) -> None:
         """See `BrokerListener`."""

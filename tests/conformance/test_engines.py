@@ -31,7 +31,7 @@ from socketcluster.engines.base import (
     UpgradeRequest,
 )
 from socketcluster.engines.deflate import DeflateCache, negotiate
-from socketcluster.engines.messages import Assembler, Violation
+from socketcluster.engines.messages import Assembler, Violation, max_fragments
 from socketcluster.engines.picows import open_connection
 from socketcluster.engines.registry import resolve_engine
 from socketcluster.engines.upgrade import Site as UpgradeSite
@@ -795,21 +795,23 @@ async def test_a_handler_hears_of_a_peer_that_left_while_it_was_accepted(how: st
 
 @pytest.mark.parametrize("deflate", [False, True])
 async def test_fragments_hold_no_more_than_their_message(deflate: bool) -> None:
-    assembler = Assembler(1000, None)
-    if deflate:
-        agreed = negotiate("permessage-deflate", DeflateOptions(), DeflateCache())
-        assert agreed is not None
-        assembler = Assembler(1000, agreed[1])
+    agreed = negotiate("permessage-deflate", DeflateOptions(), DeflateCache())
+    assert agreed is not None
+    assembler = Assembler(64_000, agreed[1] if deflate else None)
     assembler.add(2, False, False, b"")
     tracemalloc.start()
-    for _ in range(100_000):
-        assert assembler.add(0, False, False, b"") is None
     for _ in range(1000):
+        assert assembler.add(0, False, False, b"") is None
         assert assembler.add(0, False, False, b"x") is None
     assert tracemalloc.get_traced_memory()[1] < 20_000
     tracemalloc.stop()
-    with pytest.raises(Violation):
-        assembler.add(0, False, False, b"x")
+    with pytest.raises(Violation, match="Message too big"):
+        assembler.add(0, False, False, b"x" * 63_001)
+    for _ in range(max_fragments(64_000) - 2001):
+        assert assembler.add(0, False, False, b"") is None
+    with pytest.raises(Violation, match="may have 2024 fragments") as refused:
+        assembler.add(0, False, False, b"")
+    assert refused.value.code == 1009
 
 
 @pytest.mark.parametrize(

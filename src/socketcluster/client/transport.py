@@ -33,7 +33,15 @@ from python_socks import ProxyError
 from socketcluster.client.failures import http_status, hung_up, not_opened, why
 from socketcluster.engines.base import Connection, ConnectionHandler, DeflateOptions
 from socketcluster.engines.deflate import Deflate, DeflateOffer, InflateError
-from socketcluster.engines.messages import CLOSE, PING, FrameReceiver, Violation, close_code
+from socketcluster.engines.messages import (
+    BINARY,
+    CLOSE,
+    PING,
+    TEXT,
+    FrameReceiver,
+    Violation,
+    close_code,
+)
 from socketcluster.protocol.frames import cut_reason, may_be_sent, payload_start
 
 CLOSE_SECONDS = 3.0
@@ -191,7 +199,7 @@ class PicowsClientConnection(WSListener):
         self._handler = handler
         self._deflate = deflate
         self._limit = limit
-        self._frames = FrameReceiver(handler, limit, deflate)
+        self._frames = FrameReceiver(limit, deflate)
         self._transport: WSTransport
         self._parser: Any = None
         self._frame_count = 0
@@ -217,9 +225,13 @@ class PicowsClientConnection(WSListener):
             if opcode == CLOSE:
                 transport.disconnect()
             return
+        reserved = bool(frame.rsv2 or frame.rsv3)
         try:
-            if not self._frames.receive(opcode, frame, payload):
-                self._control_frame(opcode, payload)
+            message = self._frames.receive(
+                opcode, bool(frame.fin), bool(frame.rsv1), reserved, payload
+            )
+            if message is not None:
+                self._message(*message)
         except Violation as violation:
             self._fail(violation)
 
@@ -231,6 +243,8 @@ class PicowsClientConnection(WSListener):
             # picows found that the server broke the protocol, and has told it so.
             self._code, self._reason = int(sent.code.value), sent.reason or ""
         self._closing = True
+        self._frames.close()
+        self._deflate = None
         self._ending = asyncio.ensure_future(_end(transport))
         self._handler.connection_lost(self._code, self._reason)
 
@@ -244,8 +258,12 @@ class PicowsClientConnection(WSListener):
     def resume_writing(self) -> None:
         pass
 
-    def _control_frame(self, opcode: int, payload: bytes) -> None:
-        if opcode == PING:
+    def _message(self, opcode: int, payload: bytes) -> None:
+        if opcode == TEXT:
+            self._handler.text_received(payload)
+        elif opcode == BINARY:
+            self._handler.binary_received(payload)
+        elif opcode == PING:
             if self.get_write_buffer_size() <= self._limit:
                 self._transport.send_pong(payload)
         elif opcode == CLOSE:

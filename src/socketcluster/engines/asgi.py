@@ -23,6 +23,7 @@ from socketcluster.engines.base import (
     UpgradeRequest,
 )
 from socketcluster.engines.guard import GuardedHttp, head_too_large
+from socketcluster.engines.messages import TURN_UNITS, turn_units
 from socketcluster.engines.uvicorn_host import UvicornListener
 from socketcluster.protocol.frames import cut_reason, frame_payload
 
@@ -72,7 +73,7 @@ async def serve_websocket(
     connection = AsgiConnection(send, endpoint)
     handler.connection_made(connection)
     code, reason = 1006, ""
-    reader = asyncio.ensure_future(_read(handler, connection, endpoint.max_payload, first, receive))
+    reader = asyncio.ensure_future(_read(handler, connection, endpoint, first, receive))
     try:
         ends: list[asyncio.Future[Any]] = [reader, connection.dropped]
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
@@ -89,14 +90,19 @@ async def serve_websocket(
 async def _read(
     handler: ConnectionHandler,
     connection: AsgiConnection,
-    limit: int,
+    endpoint: Endpoint,
     first: asyncio.Future[Any],
     receive: ASGIReceive,
 ) -> tuple[int, str]:
-    """Deliver what is received; (code, reason) of the end."""
+    """Deliver what is received, a share in each loop turn; (code, reason) of the end."""
     message = await first
+    limit, left = endpoint.max_first_message, TURN_UNITS
     while message["type"] == "websocket.receive":
-        _deliver(handler, connection, message, limit)
+        left -= turn_units(_deliver(handler, connection, message, limit))
+        limit = endpoint.max_payload
+        if left <= 0:
+            await asyncio.sleep(0)
+            left = TURN_UNITS
         if connection.can_read is not None:
             await connection.can_read.wait()
         message = await receive()
@@ -154,9 +160,9 @@ async def _refuse(scope: ASGIScope, send: ASGISend, refusal: UpgradeRefusedError
     await send({"type": "websocket.http.response.body", "body": refusal.message.encode()})
 
 
-def _deliver(handler: Any, connection: AsgiConnection, message: Any, limit: int) -> None:
+def _deliver(handler: Any, connection: AsgiConnection, message: Any, limit: int) -> int:
     if connection.closing:
-        return
+        return 0
     text = message.get("text")
     data = message["bytes"] if text is None else text.encode()
     connection.received += len(data)
@@ -166,6 +172,7 @@ def _deliver(handler: Any, connection: AsgiConnection, message: Any, limit: int)
         handler.binary_received(data)
     else:
         handler.text_received(data)
+    return len(data)
 
 
 class AsgiConnection:
@@ -278,6 +285,8 @@ class AsgiConnection:
                 self._more.set_result(None)
             await asyncio.wait({self._writer}, timeout=0.1)
             self._writer.cancel()
+            self._writer = None
+        self._queue.clear()
 
 
 _: type[Connection] = AsgiConnection

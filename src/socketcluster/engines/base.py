@@ -268,6 +268,10 @@ class Endpoint(Protocol):
         """Bytes in one message, also after inflating; a longer one closes with 1009."""
 
     @property
+    def max_first_message(self) -> int:
+        """Bytes that may come before the first message is complete; more close with 1009."""
+
+    @property
     def max_outbound_buffer(self) -> int:
         """Bytes that pongs and other answers of the engine itself may make a connection hold."""
 

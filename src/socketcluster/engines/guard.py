@@ -17,10 +17,10 @@ from typing import Any, ClassVar
 import httptools
 from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.datastructures import Headers
 from websockets.http11 import Request
 
+from socketcluster.engines.slices import SlicedWebSocket
 from socketcluster.engines.upgrade import MAX_EARLY_DATA, refusal, request_fault
 
 MAX_REQUEST_HEAD = 64 * 1024
@@ -183,19 +183,19 @@ class GuardedHttp(HttpToolsProtocol):
         self.too_slow = self.loop.call_later(LINGER_SECONDS, transport.abort)
 
 
-class GuardedWebSocket(WebSocketsSansIOProtocol):
+class GuardedWebSocket(SlicedWebSocket):
     """WebSocket by uvicorn. It takes the head that was parsed already, as `websockets` takes no
     line over 8 KiB and no more than 128 headers; it keeps what comes before its answer, which
     `websockets` has no state for; and pongs to a client that does not read are bounded.
 
     Attributes:
         max_outbound_buffer: bytes waiting past which a ping drops the connection.
-        own_path: where the pings of uvicorn, which close a connection that has not answered one
-            for 20 s, are left out: what is served there has its own.
+
+    At `own_path` the pings of uvicorn, which close a connection that has not answered one for 20 s,
+    are left out: what is served there has its own.
     """
 
     max_outbound_buffer: ClassVar[int] = 4 * 1024 * 1024
-    own_path: ClassVar[str | None] = None
     _request: Request | None = None
     _early = b""
 
@@ -229,7 +229,7 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
                 super().data_received(early)
 
     def start_keepalive(self) -> None:
-        if self.own_path is None or self.scope["path"].rstrip("/") != self.own_path.rstrip("/"):
+        if not self.is_own():
             super().start_keepalive()
 
     def handle_ping(self) -> None:

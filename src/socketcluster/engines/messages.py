@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import codecs
-from typing import Any
 
-from socketcluster.engines.base import ConnectionHandler
 from socketcluster.engines.deflate import Deflate, InflateError
 from socketcluster.protocol.frames import may_be_sent
 
 CONTINUATION, TEXT, BINARY = 0x0, 0x1, 0x2
 CLOSE, PING = 0x8, 0x9
+TURN_UNITS = 128
+"""What one connection may carry out in one loop turn, before all others get theirs."""
+
 _utf8 = codecs.getincrementaldecoder("utf-8")
 
 
@@ -24,20 +25,21 @@ class Violation(Exception):
 
 
 class Assembler:
-    """Puts the data frames of one connection together; a message is at most `limit` bytes."""
+    """Puts the frames of one message together, which is at most `limit` bytes long."""
 
-    __slots__ = ("_checker", "_deflate", "_limit", "_message", "_opcode", "_rsv1")
+    __slots__ = ("_checker", "_deflate", "_fragments", "_limit", "_message", "_opcode", "_rsv1")
 
     def __init__(self, limit: int, deflate: Deflate | None) -> None:
         self._limit = limit
         self._deflate = deflate
         self._opcode: int | None = None
         self._message = bytearray()
+        self._fragments = 0
         self._rsv1 = False
         self._checker: codecs.IncrementalDecoder | None = None
 
     def add(self, opcode: int, fin: bool, rsv1: bool, payload: bytes) -> tuple[int, bytes] | None:
-        """(TEXT or BINARY, payload) when the frame completes a message.
+        """(TEXT or BINARY, payload) when the frame completes the message.
 
         Raises:
             Violation: 1002, 1007 or 1009.
@@ -57,8 +59,7 @@ class Assembler:
             self._checker = _utf8() if opcode == TEXT else None
         if self._rsv1:
             payload = self._inflate(opcode, fin, rsv1, payload)
-        if len(self._message) + len(payload) > self._limit:
-            raise Violation(1009, "Message too big")
+        self._check_size(payload)
         if self._checker is not None:
             try:
                 self._checker.decode(payload, fin)
@@ -68,11 +69,15 @@ class Assembler:
             self._message += payload
         if not fin:
             return None
-        if self._message:
-            payload, self._message = bytes(self._message), bytearray()
-        assert self._opcode is not None
-        kind, self._opcode = self._opcode, None
-        return kind, payload
+        return self._opcode, bytes(self._message) if self._message else payload
+
+    def _check_size(self, payload: bytes) -> None:
+        if len(self._message) + len(payload) > self._limit:
+            raise Violation(1009, "Message too big")
+        self._fragments += 1
+        most = max_fragments(self._limit)
+        if self._fragments > most:
+            raise Violation(1009, f"A message may have {most} fragments")
 
     def _inflate(self, opcode: int, fin: bool, rsv1: bool, payload: bytes) -> bytes:
         assert self._deflate is not None
@@ -83,47 +88,58 @@ class Assembler:
             raise Violation(error.code) from None
 
 
+def turn_units(size: int) -> int:
+    """What a message or frame of so many bytes takes of `TURN_UNITS`: 128 small ones, or 32 KiB,
+    make a turn."""
+    return 1 + (size >> 8)
+
+
+def max_fragments(limit: int) -> int:
+    """How many fragments a message of at most `limit` bytes may have."""
+    return 1024 + limit // 64
+
+
 class FrameReceiver:
-    """The frames of one connection, checked, as messages for its handler.
+    """The frames of one connection, checked, as messages.
 
     Attributes:
-        assembler: None between messages, unless some may be compressed.
+        assembler: None between messages.
         bytes_received: payload bytes of data frames so far.
+        limit: bytes in a message.
     """
 
-    __slots__ = ("_deflate", "_handler", "_limit", "assembler", "bytes_received")
+    __slots__ = ("_deflate", "assembler", "bytes_received", "limit")
 
-    def __init__(self, handler: ConnectionHandler, limit: int, deflate: Deflate | None) -> None:
-        self._handler = handler
-        self._limit = limit
+    def __init__(self, limit: int, deflate: Deflate | None) -> None:
+        self.limit = limit
         self._deflate = deflate
         self.assembler: Assembler | None = None
         self.bytes_received = 0
 
-    def receive(self, opcode: int, frame: Any, payload: bytes) -> bool:
-        """A frame of picows; False if it is a control frame, which the connection deals with.
+    def receive(
+        self, opcode: int, fin: bool, rsv1: bool, reserved: bool, payload: bytes
+    ) -> tuple[int, bytes] | None:
+        """(opcode, payload) of a control frame, or of the message that a frame completes.
+        `reserved` says whether RSV2 or RSV3 is set.
 
         Raises:
             Violation: 1002, 1007 or 1009.
         """
-        if frame.rsv2 or frame.rsv3 or (frame.rsv1 and opcode >= CLOSE):
+        if reserved or (rsv1 and opcode >= CLOSE):
             raise Violation(1002, "Reserved bits are set")
         if opcode >= CLOSE:
-            return False
+            return opcode, payload
         if self.assembler is None:
-            self.assembler = Assembler(self._limit, self._deflate)
+            self.assembler = Assembler(self.limit, self._deflate)
         self.bytes_received += len(payload)
-        message = self.assembler.add(opcode, frame.fin, frame.rsv1, payload)
-        if message is None:
-            return True
-        if self._deflate is None:
+        message = self.assembler.add(opcode, fin, rsv1, payload)
+        if message is not None:
             self.assembler = None
-        kind, data = message
-        if kind == BINARY:
-            self._handler.binary_received(data)
-        else:
-            self._handler.text_received(data)
-        return True
+        return message
+
+    def close(self) -> None:
+        """Drop the message in progress and the state of the inflater."""
+        self.assembler = self._deflate = None
 
 
 def is_text(payload: bytes) -> bool:

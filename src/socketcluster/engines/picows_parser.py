@@ -22,7 +22,7 @@ from picows.picows import WSProtocol  # type: ignore[attr-defined]
 from socketcluster.engines.messages import CLOSE
 
 if TYPE_CHECKING:
-    from socketcluster.engines.picows import PicowsConnection
+    from socketcluster.engines.picows_reading import FrameReader
 
 _READ_BUFFER = 2048
 """Bytes that a parser reads at once, at first: the least that picows takes."""
@@ -33,7 +33,7 @@ _REQUEST = (
 
 
 def new_parser(
-    owner: PicowsConnection, transport: asyncio.Transport, max_payload: int
+    owner: FrameReader, transport: asyncio.Transport, max_payload: int
 ) -> asyncio.BufferedProtocol:
     """A parser of what a transport receives, which gives its frames to the owner."""
     ours = _Transport(transport, owner)
@@ -106,7 +106,7 @@ class _Transport:
 
     __slots__ = ("_owner", "_transport")
 
-    def __init__(self, transport: asyncio.Transport, owner: PicowsConnection) -> None:
+    def __init__(self, transport: asyncio.Transport, owner: FrameReader) -> None:
         self._transport = transport
         self._owner = owner
 

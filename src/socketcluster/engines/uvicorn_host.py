@@ -68,6 +68,7 @@ class UvicornListener:
                 {
                     "max_outbound_buffer": endpoint.max_outbound_buffer,
                     "own_path": endpoint.path,
+                    "max_first_message": endpoint.max_first_message,
                 },
             ),
             ws_max_size=endpoint.max_payload,

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
+from socketcluster.cancelling import close
+
 Pending = Coroutine[Any, Any, None]
 Proceed = Callable[[BaseException | None, Any], Pending | None]
 """(why the action was blocked, its data) → what is left to await."""
@@ -33,8 +35,11 @@ class Decision:
         self._made = True
         if self._then is not None:
             self._then(self._rest)
-        elif self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        elif self._waiter is not None:
+            if self._waiter.done():  # It was cancelled.
+                self.close()
+            else:
+                self._waiter.set_result(None)
 
     def when_made(self, then: Callable[[Pending | None], None]) -> None:
         """Have `then(what is left to await)` called; at once if it was made already."""
@@ -42,9 +47,17 @@ class Decision:
         if self._made:
             then(self._rest)
 
+    def close(self) -> None:
+        """Nobody waits for it any more."""
+        self.when_made(close)
+
     def __await__(self) -> Generator[Any, None, None]:
         if not self._made:
             self._waiter = asyncio.get_running_loop().create_future()
-            yield from self._waiter
+            try:
+                yield from self._waiter
+            except BaseException:
+                self.close()
+                raise
         if self._rest is not None:
             yield from self._rest.__await__()

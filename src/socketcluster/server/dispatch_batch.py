@@ -11,10 +11,14 @@ from socketcluster.server.dispatch import Left, dispatch
 from socketcluster.server.replies import refuse_unreadable
 
 if TYPE_CHECKING:
+    from socketcluster.server.inbound import Inbound
     from socketcluster.server.socket import AGServerSocket
 
 _YIELD_EVERY = 32
 """Packets of one batch before other sockets get their turn."""
+
+_TURN = 128
+"""Packets of batches of one socket that are carried out in one loop turn."""
 
 
 def dispatch_batch(socket: AGServerSocket, batch: Batch, message: bytes) -> Left:
@@ -27,7 +31,7 @@ def dispatch_batch(socket: AGServerSocket, batch: Batch, message: bytes) -> Left
         socket.emit_error(error)
         socket.disconnect(1009, str(error))
         return None
-    if len(batch) > _YIELD_EVERY:
+    if len(batch) > _YIELD_EVERY or not _fit_in_turn(socket.inbound, len(batch)):
         return _rest(socket, None, batch, 0, message)
     for index in range(len(batch)):
         if socket.inbound.closed:
@@ -44,6 +48,17 @@ def _dispatch_one(socket: AGServerSocket, batch: Batch, index: int, message: byt
     except InvalidMessageError as error:  # It is not the end of the others.
         refuse_unreadable(socket, error, b"")
         return None
+
+
+def _fit_in_turn(inbound: Inbound, count: int) -> bool:
+    if inbound.batched == 0:
+        asyncio.get_running_loop().call_soon(_next_turn, inbound)
+    inbound.batched += count
+    return inbound.batched <= _TURN
+
+
+def _next_turn(inbound: Inbound) -> None:
+    inbound.batched = 0
 
 
 async def _rest(

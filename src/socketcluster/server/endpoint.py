@@ -17,6 +17,9 @@ from socketcluster.server.handshake import admit, check_origin
 if TYPE_CHECKING:
     from socketcluster.server.server import AGServer
 
+MAX_FIRST_MESSAGE = 40 * 1024
+"""Bytes that a client may send until its first message, the handshake, is complete."""
+
 
 class ServerEndpoint:
     """The `Endpoint` of an AGServer."""
@@ -26,12 +29,14 @@ class ServerEndpoint:
         "_proxies",
         "_server",
         "deflate",
+        "max_first_message",
         "max_outbound_buffer",
         "max_payload",
         "path",
     )
 
     path: str
+    max_first_message: int
     max_payload: int
     max_outbound_buffer: int
     deflate: DeflateOptions | None
@@ -43,6 +48,7 @@ class ServerEndpoint:
         self._proxies = options.proxies()
         self.path = options.path
         self.max_payload = options.max_payload
+        self.max_first_message = min(MAX_FIRST_MESSAGE, options.max_payload)
         self.max_outbound_buffer = options.max_outbound_buffer
         self.deflate = options.deflate()
 

@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from socketcluster.cancelling import cancel
 from socketcluster.errors import InvalidMessageError
 from socketcluster.events import MessageEvent
 from socketcluster.middleware import MIDDLEWARE_INBOUND_RAW
@@ -58,6 +59,7 @@ class Inbound:
         "_task",
         "_ticker",
         "_wire",
+        "batched",
         "closed",
         "last_seen",
         "processed",
@@ -86,7 +88,7 @@ class Inbound:
         self._ending = False
         self._on_idle: Callable[[], None] | None = None
         self.closed = False
-        self.received = self.processed = 0
+        self.received = self.processed = self.batched = 0
         self.last_seen = self._ticker.now
         self.silence: tuple[float, object] | None = None
 
@@ -279,7 +281,7 @@ class Inbound:
         self.processed = self.received
         task, self._task = self._task, None
         if task is not None and task is not asyncio.current_task():
-            task.cancel()
+            cancel(task)
 
 
 def _answers(wire: Wire, message: bytes, max_batch_items: int) -> tuple[list[Packet], bool]:

@@ -53,7 +53,7 @@ class EchoEndpoint:
         self, deflate: DeflateOptions | None = None, max_payload: int = 16 * 1024 * 1024
     ) -> None:
         self.deflate = deflate
-        self.max_payload = max_payload
+        self.max_payload = self.max_first_message = max_payload
 
     def open_now(self, request: UpgradeRequest) -> Accepted | None:
         """See `Endpoint.open_now`."""

@@ -1,7 +1,8 @@
 """Two ends of a WebSocket in memory: the `Connection`s of a client and of a server.
 
 Frames are those of a real connection. What one end writes, the other receives in a later loop
-turn, all that was written in one go in one turn, as if it had come in one TCP segment.
+turn: all that was written in one go in one turn, as if it had come in one TCP segment, unless it
+is more than a connection may carry out in one turn.
 
 Source: RFC 6455, section 5.5.1 and 7 (closing).
 """
@@ -24,7 +25,7 @@ from socketcluster.engines.base import (
     UpgradeRefusedError,
     UpgradeRequest,
 )
-from socketcluster.engines.messages import CLOSE, TEXT, close_code
+from socketcluster.engines.messages import CLOSE, TEXT, TURN_UNITS, close_code, turn_units
 from socketcluster.protocol.frames import close_frame, payload_start
 
 CLOSE_SECONDS = 3.0
@@ -37,17 +38,24 @@ _ports = itertools.cycle(range(49152, 65536))
 class MemoryConnection:
     """One end. What it has written and the other end has not read yet is its write buffer.
 
+    Args:
+        handler: what gets its messages.
+        max_payload: bytes in one message.
+        max_first_message: bytes in the first one.
+
     Attributes:
-        peer: the other end.
+        peer: the other end, until both have lost the connection.
     """
 
     __slots__ = (
         "_arrived",
+        "_broken",
         "_closing",
         "_code",
         "_handler",
         "_inbox",
         "_inbox_size",
+        "_later_limit",
         "_limit",
         "_loop",
         "_lost",
@@ -62,9 +70,12 @@ class MemoryConnection:
 
     peer: MemoryConnection
 
-    def __init__(self, handler: ConnectionHandler, max_payload: int) -> None:
+    def __init__(
+        self, handler: ConnectionHandler, max_payload: int, max_first_message: int
+    ) -> None:
         self._handler = handler
-        self._limit = max_payload
+        self._limit = max_first_message
+        self._later_limit = max_payload
         self._loop = asyncio.get_running_loop()
         self._inbox: deque[bytes] = deque()
         self._inbox_size = 0
@@ -74,6 +85,7 @@ class MemoryConnection:
         self._paused = False
         self._stalls = 0
         self._closing = False
+        self._broken = False
         self._lost = False
         self._code = _HUNG_UP
         self._reason = ""
@@ -89,7 +101,7 @@ class MemoryConnection:
 
     def get_write_buffer_size(self) -> int:
         """See `Connection.get_write_buffer_size`."""
-        return self.peer._inbox_size
+        return 0 if self._lost else self.peer._inbox_size
 
     def get_bytes_received(self) -> int:
         """See `Connection.get_bytes_received`."""
@@ -108,11 +120,22 @@ class MemoryConnection:
             self._schedule()
 
     def abort(self) -> None:
-        """See `Connection.abort`."""
+        """See `Connection.abort`. The other end still receives what was written before."""
+        if self._lost:
+            return
         self._closing = True
-        for end in (self, self.peer):
-            end._drop_inbox()
-            self._loop.call_soon(end._lose)
+        self._drop_inbox()
+        self._loop.call_soon(self._lose)
+        self.peer._break()
+
+    def _break(self) -> None:
+        self._broken = True
+        if self._stalls:
+            self._drop_inbox()
+        if self._inbox:
+            self._schedule()
+        else:
+            self._loop.call_soon(self._lose)
 
     # Reading
 
@@ -136,10 +159,10 @@ class MemoryConnection:
 
     @property
     def _reading(self) -> bool:
-        return not self._stalls and (self._closing or not self._paused)
+        return not self._stalls and (self._closing or self._broken or not self._paused)
 
     def _arrive(self, frames: Sequence[bytes]) -> None:
-        if not self._lost:
+        if not (self._lost or self._broken):
             self._inbox.extend(frames)
             self._inbox_size += sum(map(len, frames))
             self._schedule()
@@ -151,11 +174,17 @@ class MemoryConnection:
 
     def _deliver(self) -> None:
         self._scheduled = False
-        while self._inbox and self._reading:
+        left = TURN_UNITS
+        while self._inbox and self._reading and left > 0:
             frame = self._inbox.popleft()
             self._inbox_size -= len(frame)
             self._arrived += len(frame)
+            left -= turn_units(len(frame))
             self._take(frame[0] & 0x0F, frame[payload_start(frame) :])
+        if self._broken and not self._inbox:
+            self._lose()
+        else:
+            self._schedule()
 
     def _take(self, opcode: int, payload: bytes) -> None:
         if opcode == CLOSE:
@@ -165,7 +194,9 @@ class MemoryConnection:
             if len(payload) > self._limit:
                 self._code, self._reason = 1009, "Message too big"
                 self.close(self._code, self._reason)
-            elif opcode == TEXT:
+                return
+            self._limit = self._later_limit
+            if opcode == TEXT:
                 self._handler.text_received(payload)
             else:
                 self._handler.binary_received(payload)
@@ -191,6 +222,8 @@ class MemoryConnection:
                 self._timer.cancel()
             handler = self._handler
             del self._handler  # Whoever keeps the other end does not keep what was at this one.
+            if self.peer._lost:
+                del self.peer.peer, self.peer  # Neither keeps the other.
             handler.connection_lost(self._code, self._reason)
 
 
@@ -208,8 +241,8 @@ async def join(
     if scope["path"].rstrip("/") != endpoint.path.rstrip("/"):
         raise UpgradeRefusedError(404, "Not Found")
     accepted = await endpoint.open(UpgradeRequest(scope))
-    there = MemoryConnection(accepted.handler, endpoint.max_payload)
-    here = MemoryConnection(handler, request.max_payload)
+    there = MemoryConnection(accepted.handler, endpoint.max_payload, endpoint.max_first_message)
+    here = MemoryConnection(handler, request.max_payload, request.max_payload)
     here.peer, there.peer = there, here
     accepted.handler.connection_made(there)
     handler.connection_made(here)

@@ -1,0 +1,387 @@
+"""Guarantee 4: a fast sender does not delay others. What one client sends is carried out a bounded
+share in each turn of the loop; the tests count messages and bytes in a turn, not time."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import zlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from websockets.frames import Opcode
+
+from conformance.floods import Raw, Turns, masked, packet
+from socketcluster import AGServer
+from socketcluster.engines.base import Accepted, DeflateOptions, ListenAddress, UpgradeRequest
+from socketcluster.engines.picows_turns import FrameTurns
+from socketcluster.engines.registry import resolve_engine
+from socketcluster.engines.slices import SlicedWebSocket
+from socketcluster.testing.echo import EchoEndpoint, EchoHandler
+from support import Running, connected, soon, until
+
+MESSAGES = 256
+BYTES = 64 * 1024
+LARGE = 200_000
+
+ENGINES = ("picows", "asgi")
+
+
+class Counting(EchoHandler):
+    """Counts what it is given."""
+
+    def __init__(self) -> None:
+        self.messages = 0
+        self.bytes = 0
+        self.largest = 0
+        self.last = b""
+        self.lost: list[tuple[int, str]] = []
+        self.pause_at = -1
+
+    def text_received(self, data: bytes) -> None:
+        assert not self.lost
+        self.messages += 1
+        self.bytes += len(data)
+        self.largest = max(self.largest, len(data))
+        self.last = data
+        if self.messages == self.pause_at:
+            self.connection.pause_reading()
+
+    binary_received = text_received
+
+    def connection_lost(self, code: int, reason: str) -> None:
+        self.lost.append((code, reason))
+
+
+class Endpoint(EchoEndpoint):
+    path = "/socketcluster/"
+
+    def __init__(self, deflate: DeflateOptions | None = None, max_payload: int = 1 << 20) -> None:
+        super().__init__(deflate, max_payload)
+        self.max_first_message = 40 * 1024
+        self.handler = Counting()
+
+    async def open(self, request: UpgradeRequest) -> Accepted:
+        return Accepted(self.handler)
+
+
+async def no_app(scope: Any, receive: Any, send: Any) -> None:
+    raise AssertionError(scope["type"])
+
+
+class Site:
+    def __init__(self, engine: str) -> None:
+        self.engine = engine
+        self.client = Raw()
+        self.listener: Any = None
+
+    async def open(self, endpoint: Endpoint | None = None, extra: bytes = b"") -> Counting:
+        endpoint = endpoint or Endpoint()
+        engine = resolve_engine(self.engine, {})
+        self.listener = await engine.listen(endpoint, no_app, ListenAddress(port=0))
+        await self.client.open(self.listener.port, extra=extra)
+        await until(lambda: hasattr(endpoint.handler, "connection"))
+        return endpoint.handler
+
+
+@pytest.fixture(params=ENGINES)
+async def site(request: Any) -> AsyncIterator[Site]:
+    made = Site(request.param)
+    yield made
+    await made.client.close()
+    await made.listener.close()
+
+
+@pytest.mark.parametrize("size", [0, 1, 100, 1000, 10_000, LARGE])
+async def test_messages_are_delivered_a_share_per_turn(site: Site, size: int) -> None:
+    """Guarantee 4: at most 256 messages or about 64 KiB of one client in a turn."""
+    handler = await site.open()
+    site.client.send(masked("first"))
+    await until(lambda: handler.messages == 1)
+    count = min(5000, 4_000_000 // (size + 6))
+    with Turns(lambda: handler.messages) as messages, Turns(lambda: handler.bytes) as sizes:
+        site.client.send(masked("x" * size) * count)
+        await until(lambda: handler.messages == 1 + count)
+    assert messages.most <= MESSAGES
+    assert sizes.most <= max(BYTES + size, size)
+
+
+async def test_order_and_content_survive(site: Site) -> None:
+    handler = await site.open()
+    seen: list[bytes] = []
+    handler.text_received = seen.append  # type: ignore
+    handler.binary_received = seen.append  # type: ignore
+    sent = [os.urandom(3).hex().encode() * (number % 700) for number in range(3000)]
+    frames = []
+    for number, data in enumerate(sent):
+        if number % 5 == 0:
+            frames.append(masked(b"", Opcode.PING))
+        if number % 3 == 0:
+            frames.append(masked(data[:10], Opcode.BINARY, fin=False))
+            frames.append(masked(data[10:], Opcode.CONT))
+        else:
+            frames.append(masked(data))
+    frames.append(masked((1000).to_bytes(2, "big") + b"bye", Opcode.CLOSE))
+    site.client.send(*frames)
+    await asyncio.gather(site.client.drain(), until(lambda: bool(handler.lost)))
+    assert seen == sent
+    assert handler.lost == [(1000, "bye")]
+
+
+@pytest.mark.parametrize("kind", ["pings", "pongs", "empty fragments", "small fragments"])
+async def test_frames_are_parsed_a_share_per_turn(
+    site: Site, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guarantee 4: control frames and fragments are bounded as messages are."""
+    counted = [0]
+
+    def count(cls: Any, name: str) -> None:
+        original = getattr(cls, name)
+
+        def counting(self: Any, *args: Any) -> Any:
+            counted[0] += 1
+            return original(self, *args)
+
+        monkeypatch.setattr(cls, name, counting)
+
+    count(FrameTurns, "_carry_out")
+    for name in ("handle_ping", "handle_pong", "handle_cont"):
+        count(SlicedWebSocket, name)
+    handler = await site.open()
+    site.client.send(masked("first"))
+    await until(lambda: handler.messages == 1)
+    rounds = 3
+    frames = {
+        "pings": masked(b"", Opcode.PING) * 1000,
+        "pongs": masked(b"", Opcode.PONG) * 1000,
+        "empty fragments": masked(b"", fin=False)
+        + masked(b"", Opcode.CONT, fin=False) * 1000
+        + masked(b"", Opcode.CONT),
+        "small fragments": masked(b"", fin=False)
+        + masked(b"x" * 64, Opcode.CONT, fin=False) * 1000
+        + masked(b"", Opcode.CONT),
+    }[kind]
+    draining = asyncio.ensure_future(site.client.drain())
+    with Turns(lambda: counted[0]) as turns:
+        site.client.send((frames) * rounds, masked("last"))
+        await until(lambda: handler.last == b"last")
+    assert turns.most <= MESSAGES
+    await site.client.close()
+    await draining
+
+
+async def test_what_is_inflated_counts(site: Site) -> None:
+    """Guarantee 4: a kilobyte that inflates to a megabyte is a megabyte."""
+    offer = b"\r\nSec-WebSocket-Extensions: permessage-deflate"
+    handler = await site.open(Endpoint(DeflateOptions()), offer)
+    site.client.send(masked("first"))
+    await until(lambda: handler.messages == 1)
+    compress = zlib.compressobj(wbits=-12)
+    data = compress.compress(b"x" * LARGE) + compress.flush(zlib.Z_SYNC_FLUSH)
+    frame = bytearray(masked(data[:-4]))
+    frame[0] |= 0x40
+    with Turns(lambda: handler.messages) as turns:
+        site.client.send(bytes(frame) * 100)
+        await until(lambda: handler.messages == 101)
+    assert turns.most == 1
+
+
+async def test_a_pause_of_the_handler_holds(site: Site) -> None:
+    """A handler that pauses gets no more than what was read, and all of it once it resumes."""
+    handler = await site.open()
+    handler.pause_at = 1
+    site.client.send(masked("x" * 10) * 5000)
+    await until(lambda: handler.messages >= 1)
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert handler.messages <= MESSAGES
+    handler.pause_at = handler.messages + 500
+    handler.connection.resume_reading()
+    await until(lambda: handler.messages >= handler.pause_at)
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert handler.messages <= handler.pause_at + MESSAGES
+    handler.connection.resume_reading()
+    await until(lambda: handler.messages == 5000)
+
+
+@pytest.mark.parametrize("how", ["close frame", "line breaks"])
+async def test_what_was_received_is_delivered_before_the_end(site: Site, how: str) -> None:
+    """Guarantee 2: what came before the close frame, or before the line broke, is delivered."""
+    handler = await site.open()
+    site.client.send(masked("x") * 2000)
+    if how == "close frame":
+        site.client.send(masked((4321).to_bytes(2, "big"), Opcode.CLOSE))
+        site.client.send(masked("late") * 10)
+    else:
+        site.client.writer.close()
+    await until(lambda: bool(handler.lost))
+    assert (handler.messages, handler.last) == (2000, b"x")
+    assert handler.lost[0][0] in ((4321,) if how == "close frame" else (1005, 1006))
+
+
+@pytest.mark.parametrize("how", ["close", "abort"])
+async def test_nothing_is_delivered_after_this_side_closed(site: Site, how: str) -> None:
+    handler = await site.open()
+    site.client.send(masked("x") * 5000, masked((4321).to_bytes(2, "big"), Opcode.CLOSE))
+    await until(lambda: handler.messages > 0)
+    if how == "close":
+        handler.connection.close(4000, "")
+    else:
+        handler.connection.abort()
+    count = handler.messages
+    await until(lambda: bool(handler.lost))
+    assert handler.messages == count <= MESSAGES
+
+
+async def test_a_violation_waits_its_turn(site: Site) -> None:
+    handler = await site.open()
+    site.client.send(masked("x") * 2000, b"\x83\x80AAAA", masked("late") * 500)
+    await until(lambda: bool(handler.lost))
+    assert (handler.messages, handler.last) == (2000, b"x")
+
+
+async def test_a_message_may_have_so_many_fragments(site: Site) -> None:
+    """Guarantee 4: 1,024 fragments, and one more for each 64 bytes of the limit."""
+    handler = await site.open(Endpoint(max_payload=64_000))
+    empty = masked(b"", Opcode.CONT, fin=False)
+    site.client.send(masked("first"))
+    site.client.send(masked(b"", fin=False), empty * 2000, masked(b"", Opcode.CONT))
+    await until(lambda: handler.messages == 2)
+    site.client.send(masked(b"", fin=False), empty * 3000, masked(b"", Opcode.CONT))
+    answer = await soon(site.client.reader.read())
+    assert answer.startswith(b"\x88")
+    assert answer[2:4] == (1009).to_bytes(2, "big")
+    assert b"fragments" in answer
+    assert handler.messages == 2
+
+
+@pytest.mark.parametrize(
+    "how", ["one frame", "half a frame", "fragments", "pings", "binary", "with the request"]
+)
+async def test_the_first_message_is_bounded(site: Site, how: str) -> None:
+    """Guarantee 4: until its first message is complete a client may send 40 KiB."""
+    handler = await site.open()
+    large = masked("x" * 50_000)
+    fragment = masked("x" * 1000, Opcode.CONT, fin=False)
+    draining = asyncio.ensure_future(site.client.drain()) if how == "pings" else None
+    site.client.send(
+        {
+            "one frame": large,
+            "half a frame": large[:49_000],
+            "fragments": masked("", fin=False) + fragment * 50,
+            "pings": masked("x" * 100, Opcode.PING) * 500,
+            "binary": masked(b"x" * 50_000, Opcode.BINARY),
+            "with the request": large,
+        }[how]
+    )
+    if draining is None:
+        answer = await soon(site.client.reader.read())
+        assert answer[:1] == b"\x88"
+        assert answer[2:4] == (1009).to_bytes(2, "big")
+    else:
+        await soon(draining)
+    await until(lambda: bool(handler.lost))
+    assert handler.messages == 0
+
+
+async def test_later_messages_may_be_as_long_as_the_limit(site: Site) -> None:
+    handler = await site.open()
+    site.client.send(masked("x" * 40_000), masked("x" * 1_000_000), masked("y" * 1_000_000))
+    await until(lambda: handler.messages == 3)
+    assert handler.largest == 1_000_000
+    assert not handler.lost
+
+
+# With the server behind the engine
+
+FLOODS = {
+    "calls": [packet(event="add", data=[1, 2], cid=5)],
+    "calls that wait": [packet(event="slow", data=[1, 2], cid=5)],
+    "transmits": [packet(event="hello", data="x" * 20)],
+    "pongs": [""],
+    "answers": ['{"rid":1}'],
+    "handshakes": [packet(event="#handshake", cid=7)],
+    "publishes": [packet(event="#publish", data={"channel": "a", "data": 1}, cid=3)],
+    "subscribes": [packet(event="#subscribe", data={"channel": "a"}, cid=3)],
+    "malformed": ["[1,"],
+    "batches": ["[" + ",".join([packet(event="hello", data=1)] * 32) + "]"],
+    "batches of calls": ["[" + ",".join([packet(event="add", data=1, cid=9)] * 20) + "]"],
+    "long batches": ["[" + ",".join([packet(event="hello", data=1)] * 900) + "]"],
+}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("kind", FLOODS)
+async def test_floods_are_carried_out_a_share_per_turn(
+    engine: str, kind: str, make_server: Any, running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guarantee 4: whatever it is that a client sends without end, others get their turns."""
+    dispatched = [0]
+    for module in ("inbound", "dispatch_batch"):
+        _count_calls(monkeypatch, f"socketcluster.server.{module}.dispatch", dispatched)
+    server: AGServer = await make_server(
+        ws_engine=engine, max_malformed_messages=10**9, socket_channel_limit=10_000
+    )
+    running.procedure(server, "add")
+    running.on_connection(server, _receive)
+    client = Raw()
+    assert server.source_port is not None
+    await client.open(server.source_port)
+    draining = asyncio.ensure_future(client.drain())
+    client.send(masked(packet(event="#handshake", data={}, cid=1)))
+    await until(lambda: server.clients_count == 1)
+    (socket,) = server.clients.values()
+    message = FLOODS[kind][0]
+    count = max(20, 50_000 // (len(message) + 6))
+    before = socket.inbound.received
+    with (
+        Turns(lambda: dispatched[0]) as packets,
+        Turns(lambda: socket.inbound.processed) as processed,
+        Turns(lambda: socket.connection.get_bytes_received()) as sizes,
+    ):
+        client.send(masked(message) * count)
+        await until(lambda: socket.inbound.received == before + count and not socket.inbound.busy)
+    assert packets.most <= MESSAGES
+    assert processed.most <= MESSAGES
+    assert sizes.most <= BYTES + len(message)
+    await client.close()
+    await draining
+
+
+def _count_calls(monkeypatch: pytest.MonkeyPatch, name: str, counted: list[int]) -> None:
+    module, _, attribute = name.rpartition(".")
+    original = getattr(__import__(module, fromlist=[attribute]), attribute)
+
+    def counting(*args: Any) -> Any:
+        counted[0] += 1
+        return original(*args)
+
+    monkeypatch.setattr(name, counting)
+
+
+async def _receive(socket: Any) -> None:
+    async for _ in socket.receiver("hello"):
+        pass
+
+
+async def test_others_are_answered_during_a_flood(make_server: Any, running: Running) -> None:
+    """Guarantee 4: a call beside a flood of 20,000 takes a few turns, not all of them."""
+    server: AGServer = await make_server()
+    running.procedure(server, "add")
+    flooder = Raw()
+    assert server.source_port is not None
+    async with connected(server) as other:
+        await flooder.open(server.source_port)
+        draining = asyncio.ensure_future(flooder.drain())
+        flooder.send(masked(packet(event="#handshake", data={}, cid=1)))
+        await until(lambda: server.clients_count == 2)
+        (flooding,) = [s for s in server.clients.values() if s.id != next(iter(server.clients))]
+        flooder.send(masked(packet(event="hello", data=1)) * 100_000)
+        await until(lambda: flooding.inbound.received > 1000)
+        before = flooding.inbound.received
+        assert await other.call("add", 1) == 1
+        assert flooding.inbound.received - before < 10_000
+        await flooder.close()
+        await draining
