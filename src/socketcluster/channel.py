@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any, Protocol
 
+from socketcluster.codecs.text import whole_text
 from socketcluster.protocol.state import PENDING, SUBSCRIBED, UNSUBSCRIBED
 from socketcluster.streams import ConsumableStream, Consumer, ConsumerStats, StreamDemux
 from socketcluster.validation import check_text
@@ -228,7 +229,7 @@ class AGChannel(ConsumableStream[Any]):
 
     def __init__(self, name: str, client: ChannelClient, methods: ChannelMethods) -> None:
         check_text("A channel's name", name)
-        self.name = name
+        self.name = whole_text(name)
         self.client = client
         self._methods = methods
 

@@ -13,6 +13,7 @@ from typing import Any
 from socketcluster.brokers.base import Broker
 from socketcluster.channel import AGChannel, ChannelMethods
 from socketcluster.channel_index import ChannelEntry, ChannelIndex
+from socketcluster.codecs.text import whole_text
 from socketcluster.events import (
     ErrorEvent,
     ReadyEvent,
@@ -110,6 +111,7 @@ class AGExchange(ChannelMethods, AsyncStreamEmitter):
         """
         self.loop_binding.check()
         checked_name("A channel's name", channel)
+        channel = whole_text(channel)
         accepted = self.publish_payload(channel, self._wire.encode_payload(data))
         if accepted is not None:
             _then(accepted, lambda error: None if error is None else self._failed(error))
@@ -123,6 +125,7 @@ class AGExchange(ChannelMethods, AsyncStreamEmitter):
         """
         self.loop_binding.check()
         checked_name("A channel's name", channel)
+        channel = whole_text(channel)
         accepted = self.publish_payload(channel, self._wire.encode_payload(data))
         if accepted is not None:
             await accepted
@@ -171,6 +174,7 @@ class AGExchange(ChannelMethods, AsyncStreamEmitter):
         """
         self.loop_binding.check()
         checked_name("A channel's name", channel)
+        channel = whole_text(channel)
         known = self._channels.setdefault(channel, ChannelEntry())
         if not known.watched:
             known.watched = True

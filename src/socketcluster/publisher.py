@@ -18,6 +18,7 @@ from socketcluster.brokers.registry import BROKER_VARIABLE, create_broker
 from socketcluster.brokers.simple import SimpleBroker
 from socketcluster.codecs.base import CodecEngine
 from socketcluster.codecs.json import JSONCodec
+from socketcluster.codecs.text import whole_text
 from socketcluster.errors import BrokerError, UsageError
 from socketcluster.protocol.wire import Wire
 from socketcluster.validation import checked_name
@@ -52,6 +53,7 @@ class AsyncPublisher:
             UsageError: it is used from another loop.
         """
         checked_name("A channel's name", channel)
+        channel = whole_text(channel)
         payload = self._wire.encode_payload(data)
         await self.start()
         taken = self._broker.publish(channel, payload)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from socketcluster.channel import AGChannel, ChannelMethods
 from socketcluster.client.reconnect import ReconnectOptions, reconnect_delay
+from socketcluster.codecs.text import whole_text
 from socketcluster.errors import BadConnectionError, InvalidArgumentsError, SocketClusterError
 from socketcluster.events import (
     KickOutEvent,
@@ -66,6 +67,7 @@ class Subscriptions:
     def subscribe(self, name: str, options: dict[str, Any]) -> None:
         """Want a channel; of one already wanted only the options change."""
         checked_name("A channel's name", name)
+        name = whole_text(name)
         priority = options.get("priority", 0)
         if isinstance(priority, bool) or not isinstance(priority, int | float):
             raise InvalidArgumentsError(f"The priority must be a number, not {priority!r}")
