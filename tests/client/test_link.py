@@ -104,6 +104,26 @@ def test_a_stall_is_not_silence(new_loop: Any, sends: bool) -> None:
 
 
 @pytest.mark.parametrize("new_loop", LOOPS, ids=["asyncio", "uvloop"])
+@pytest.mark.parametrize("turns_before", [1, 5, 20])
+def test_a_stall_while_it_connects_is_not_silence(new_loop: Any, turns_before: int) -> None:
+    async def handle(peer: Peer) -> None:
+        await peer.handshake()
+
+    async def main() -> None:
+        async with fake_server(handle) as port:
+            client = AGClientSocket(hostname="127.0.0.1", port=port, connect_timeout=1000)
+            found = record(client)
+            await turns(turns_before)
+            stand_still(1.2)
+            async with client:
+                assert client.state == "open"
+            assert "connectAbort" not in dict(found)
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(asyncio.wait_for(main(), 20))
+
+
+@pytest.mark.parametrize("new_loop", LOOPS, ids=["asyncio", "uvloop"])
 def test_an_answer_that_arrived_during_a_stall_is_taken(new_loop: Any) -> None:
     async def handle(peer: Peer) -> None:
         await peer.handshake()

@@ -98,8 +98,6 @@ def why(error: BaseException | None) -> str:
         return f"TLS failed: {error}"
     if isinstance(error, OSError) and error.errno:
         return os.strerror(error.errno)
-    if isinstance(error, TimeoutError):
-        return "the upgrade request was not answered in time"
     return _short(str(error)) or type(error).__name__
 
 

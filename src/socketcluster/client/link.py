@@ -142,7 +142,8 @@ class Link:
     async def _open(self) -> None:
         options = self._owner.options
         try:
-            async with asyncio.timeout(options.milliseconds("connect_timeout") / 1000):
+            async with asyncio.timeout(None) as limit:
+                self._expect_connection(limit, _LOOKS)
                 await self._connector.connect(connect_request(options), self)
         except TimeoutError:
             late = connect_timed_out(options.uri(), options.milliseconds("connect_timeout"))
@@ -156,6 +157,17 @@ class Link:
         else:
             if self.state == CONNECTING:
                 await self._shake_hands()
+
+    def _expect_connection(self, limit: asyncio.Timeout, looks: int) -> None:
+        # As with silence later, a stall of this process counts for one look.
+        if self.state != CONNECTING or self._connection is not None:
+            return
+        if looks:
+            loop = asyncio.get_running_loop()
+            seconds = self._ping_timeout / _LOOKS
+            self._look_timer = loop.call_later(seconds, self._expect_connection, limit, looks - 1)
+        elif not self.opening.done():
+            limit.reschedule(0)
 
     def _opening_ended(self, _: asyncio.Task[None]) -> None:
         # Also of a task that was cancelled before it had begun.
@@ -329,7 +341,6 @@ def connect_request(options: ClientOptions) -> ConnectRequest:
     return ConnectRequest(
         uri=options.uri(),
         max_payload=options.max_payload,
-        timeout=options.milliseconds("connect_timeout") / 1000,
         socket_path=options.socket_path,
         ssl=given.get("ssl"),
         headers=given.get("headers") or {},

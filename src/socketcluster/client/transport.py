@@ -59,12 +59,11 @@ _quiet.propagate = False
 
 @dataclass(frozen=True, slots=True)
 class ConnectRequest:
-    """What a connection is opened with. `uri` is the whole URL, with the query; `timeout`, for
-    the answer to the upgrade request, in seconds. Its repr leaves out what may be secret."""
+    """What a connection is opened with. `uri` is the whole URL, with the query. Its repr leaves out
+    what may be secret."""
 
     uri: str = field(repr=False)
     max_payload: int
-    timeout: float = 20.0
     socket_path: str | None = None
     ssl: ssl.SSLContext | None = None
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -76,7 +75,8 @@ class Connector(Protocol):
     """Makes connections of a client."""
 
     async def connect(self, request: ConnectRequest, handler: ConnectionHandler) -> None:
-        """Connect, and call `handler.connection_made` before it returns. Cancelling drops it.
+        """Connect, and call `handler.connection_made` before it returns. Cancelling drops it, as
+        the client does after `connect_timeout`.
 
         Raises:
             SocketProtocolError: it could not be; the cause says why.
@@ -112,7 +112,7 @@ class PicowsConnector:
                 made,
                 request.uri,
                 ssl_context=context,
-                websocket_handshake_timeout=request.timeout,
+                websocket_handshake_timeout=None,
                 logger_name=_quiet,
                 enable_auto_pong=False,
                 max_frame_size=request.max_payload,
