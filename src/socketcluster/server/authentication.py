@@ -42,6 +42,7 @@ from socketcluster.protocol.state import (
     CONNECTING,
     UNAUTHENTICATED,
 )
+from socketcluster.server.leaving import leave
 from socketcluster.validation import refuse_unknown
 
 if TYPE_CHECKING:
@@ -192,7 +193,7 @@ class SocketAuth:
         except Exception as error:
             self.socket.emit_error(error)
             # The client is not told why: that is about this side only.
-            self.socket.leave(CLOSE_SIGNING_FAILED, named(error), "")
+            leave(self.socket, CLOSE_SIGNING_FAILED, named(error), "")
             raise
         # `claims` now also has what the engine added, `iat` and `exp`, as a client sees it.
 

@@ -10,6 +10,7 @@ from socketcluster.engines.base import Connection, UpgradeRequest
 from socketcluster.events import HandshakeEvent
 from socketcluster.middleware import MiddlewareLine
 from socketcluster.server.handshake import settled
+from socketcluster.server.leaving import lose
 from socketcluster.server.socket import AGServerSocket
 
 if TYPE_CHECKING:
@@ -50,6 +51,6 @@ class SocketHandler:
     def connection_lost(self, code: int, reason: str) -> None:
         """See `ConnectionHandler`."""
         if self._socket is not None:
-            self._socket.lost(code, reason or None)
+            lose(self._socket, code, reason or None)
         elif self._line is not None:
             self._line.kill()

@@ -18,7 +18,8 @@ from socketcluster.errors import (
 )
 from socketcluster.events import ConnectEvent, ConnectionEvent
 from socketcluster.middleware import MIDDLEWARE_HANDSHAKE, Blocked, MiddlewareLine
-from socketcluster.protocol.state import AUTHENTICATED, CLOSE_HANDSHAKE_REJECTED, CLOSED
+from socketcluster.protocol.state import AUTHENTICATED, CLOSE_HANDSHAKE_REJECTED, CLOSED, OPEN
+from socketcluster.server.leaving import abort_undecided, lost_in_handshake
 
 if TYPE_CHECKING:
     from socketcluster.server.server import AGServer
@@ -95,7 +96,7 @@ async def shake_hands(socket: AGServerSocket, request: Any) -> None:
     """Carry out '#handshake'."""
     await socket.introduced()
     if socket.last_words is not None:
-        asyncio.get_running_loop().call_soon(socket.abort_undecided)
+        asyncio.get_running_loop().call_soon(abort_undecided, socket)
     data = request.data if isinstance(request.data, dict) else {}
     signed_token = data.get("authToken")
     if signed_token in ("", 0):
@@ -166,7 +167,11 @@ def _open(
     }
     if auth_error is not None:
         status["authError"] = dehydrate_error(auth_error)
-    socket.opened()
+    socket.state = OPEN
+    socket.was_opened = True
+    socket.server.welcome(socket)
+    if socket.last_words is not None:
+        lost_in_handshake(socket)
     _answer(socket, request, status)
     if auth_error is not None and getattr(auth_error, "is_bad_token", False):
         socket.auth.drop_and_tell()

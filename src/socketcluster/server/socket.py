@@ -12,22 +12,8 @@ from typing import TYPE_CHECKING, Any
 from socketcluster.batching import Batching
 from socketcluster.calling import PendingCalls
 from socketcluster.engines.base import Connection, UpgradeRequest
-from socketcluster.errors import (
-    SOCKET_PROTOCOL_ERROR_STATUSES,
-    SOCKET_PROTOCOL_IGNORE_STATUSES,
-    InvalidArgumentsError,
-    ResourceLimitError,
-)
-from socketcluster.events import (
-    CloseEvent,
-    ClosureEvent,
-    ConnectAbortEvent,
-    ConnectionAbortEvent,
-    DisconnectEvent,
-    DisconnectionEvent,
-    EndEvent,
-    ErrorEvent,
-)
+from socketcluster.errors import InvalidArgumentsError
+from socketcluster.events import ErrorEvent
 from socketcluster.middleware import MiddlewareLine
 from socketcluster.protocol import state as states
 from socketcluster.protocol.frames import may_be_sent
@@ -37,6 +23,7 @@ from socketcluster.server.faces import AuthMethods, BatchMethods, FigureMethods,
 from socketcluster.server.handshake import finish
 from socketcluster.server.inbound import Inbound
 from socketcluster.server.last_words import LastWords
+from socketcluster.server.leaving import end, leave
 from socketcluster.server.listening import SocketListeners
 from socketcluster.server.messaging import MessagingMethods
 from socketcluster.server.outbound import Outbound
@@ -166,111 +153,19 @@ class AGServerSocket(
             raise InvalidArgumentsError(
                 f"The close code must be 1000 to 1014 or 3000 to 4999, not {code!r}"
             )
-        self.leave(code, reason, reason or "")
-
-    def leave(self, code: int, reason: str | None, told: str) -> None:
-        """Close after what was sent, with one reason for the events and one for the client."""
-        if self.state != states.CLOSED:
-            self.outbound.flush_batch()
-            self.outbound.flush_now()
-            self.closed(code, reason)
-            self.connection.close(code, told)
-        elif self.last_words is not None:
-            self.closed(code, reason)
+        leave(self, code, reason, reason or "")
 
     def terminate(self) -> None:
         """Drop the connection without a close frame: code 1006."""
         self.loop_binding.check()
         self.connection.abort()
-        self.closed(1006, None)
+        end(self, 1006, None)
 
     def _overflowed(self) -> None:
         if self.state != states.CLOSED:
             limit = self.server.options.max_outbound_buffer
-            self.closed(1008, f"More than {limit} bytes wait to be sent (max_outbound_buffer)")
+            end(self, 1008, f"More than {limit} bytes wait to be sent (max_outbound_buffer)")
             self.connection.abort()
-
-    def lost(self, code: int, reason: str | None) -> None:
-        """The connection is gone. Carry out the messages received before, then close."""
-        if self.state == states.CLOSED:
-            return
-        if not self.inbound.waiting:
-            self.closed(code, reason)
-            return
-        if self.state == states.OPEN:
-            self.state = states.CLOSED
-            self._silence(code, reason)
-        elif self.introduction is None:
-            # A handshake that needs to wait for nothing is decided in this turn.
-            asyncio.get_running_loop().call_soon(self.abort_undecided)
-        seconds = self.server.options.milliseconds("last_words_timeout") / 1000
-        self.last_words = LastWords(code, reason, seconds, self._last_words_over)
-        self.inbound.when_idle(self.last_words.done)
-
-    def _last_words_over(self, in_time: bool) -> None:
-        words = self.last_words
-        if words is None:
-            return
-        if not in_time:
-            self.emit_error(
-                ResourceLimitError(
-                    f"{self.get_inbound_backpressure()} messages of socket {self.id} were dropped: "
-                    "they were not carried out within last_words_timeout after it left"
-                )
-            )
-        self.closed(words.code, words.reason)
-
-    def _silence(self, code: int, reason: str | None) -> None:
-        """Nothing can be sent any more, and no answer can come."""
-        self.cancel_batching()
-        self.outbound.close()
-        if self.calls is not None:
-            opened = self.was_opened
-            self.calls.abort("disconnect" if opened else "connectAbort", code, reason)
-
-    def closed(self, code: int, reason: str | None) -> None:
-        """The connection is lost or about to be: tell everybody, once."""
-        if self.ended:
-            return
-        words, self.last_words = self.last_words, None
-        if words is not None:
-            words.cancel()
-            code, reason = words.code, words.reason
-        reason = reason or SOCKET_PROTOCOL_ERROR_STATUSES.get(code)
-        self.state = states.CLOSED
-        server = self.server
-        server.forget(self)
-        self.inbound.close()
-        if self.introduction is not None:
-            self.introduction.cancel()
-        self.cancel_batching()
-        if self.calls is not None:
-            self.calls.abort("disconnect" if self.was_opened else "connectAbort", code, reason)
-        if self.was_opened:
-            self.emit("disconnect", DisconnectEvent(code, reason))
-            server.emit("disconnection", DisconnectionEvent(self, code, reason))
-        else:
-            self.emit("connectAbort", ConnectAbortEvent(code, reason))
-            server.emit("connectionAbort", ConnectionAbortEvent(self, code, reason))
-        self.emit("close", CloseEvent(code, reason))
-        server.emit("closure", ClosureEvent(self, code, reason))
-        if code not in SOCKET_PROTOCOL_IGNORE_STATUSES:
-            self.emit_error(states.close_error(code, reason))
-        self.subscribed.leave_all()
-        self.outbound.close()
-        self.emit("end", EndEvent())
-        # After those who wait for these events have been woken.
-        asyncio.get_running_loop().call_soon(self._clean_up)
-
-    def _clean_up(self) -> None:
-        self.kill_all_middlewares()
-        mode = self.server.options.socket_stream_cleanup_mode
-        if mode == "kill":
-            self.kill_all_streams()
-        elif mode == "close":
-            self.close_all_streams()
-        if mode != "none":
-            self.finish_all_streams()
 
     @property
     def exchange(self) -> AGExchange:
@@ -340,11 +235,6 @@ class AGServerSocket(
         loop = asyncio.get_running_loop()
         self._batch_timer = loop.call_later(milliseconds / 1000, self.stop_batching)
 
-    def abort_undecided(self) -> None:
-        """Close it if the handshake has not been decided."""
-        if self.last_words is not None and not self.was_opened:
-            self.closed(1006, None)
-
     async def introduced(self) -> None:
         """Wait until everybody has handled the server's 'handshake' event of this socket."""
         if self.introduction is not None:
@@ -360,12 +250,3 @@ class AGServerSocket(
             handled, self._settling = self._settling, None
             if not handled.done():
                 handled.get_loop().call_later(_GRACE_SECONDS, finish, handled, True)
-
-    def opened(self) -> None:
-        """The handshake is complete."""
-        self.state = states.OPEN
-        self.was_opened = True
-        self.server.welcome(self)
-        if self.last_words is not None:  # The connection was lost meanwhile.
-            self.state = states.CLOSED
-            self._silence(self.last_words.code, self.last_words.reason)
