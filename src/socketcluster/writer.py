@@ -155,6 +155,12 @@ class FrameWriter:
         here = sum(map(len, self._frames)) + self._held_bytes
         return here if self.closed else here + self._connection.get_write_buffer_size()
 
+    def get_held_size(self) -> int:
+        """`get_buffer_size`, at no cost for one that has nothing to write."""
+        if self._backed_up or self._frames or self._held_bytes:
+            return self.get_buffer_size()
+        return 0
+
     def close(self) -> None:
         """Drop what is here; send nothing more."""
         self.closed = True

@@ -51,6 +51,7 @@ def test_documented_names_and_defaults() -> None:
     assert (defaults.max_channel_name_length, defaults.max_pending_clients) == (255, 10_000)
     assert (defaults.max_inbound_backlog, defaults.max_outbound_buffer) == (1000, 4 * 1024 * 1024)
     assert defaults.max_inbound_backlog_bytes == 4 * 1024 * 1024
+    assert defaults.max_buffered == 1024**3
     assert (defaults.max_malformed_messages, defaults.drain_timeout) == (100, 10_000)
 
 

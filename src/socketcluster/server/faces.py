@@ -373,6 +373,10 @@ class FigureMethods:
         self.outbound.settle()
         return self.outbound.prepared - self.outbound.sent
 
+    def get_inbound_buffer_size(self) -> int:
+        """Bytes received that wait for middleware, or for loops over the socket."""
+        return self.inbound.reading.total_size
+
     def get_outbound_buffer_size(self) -> int:
         """Bytes waiting to be sent, the transport's included."""
         self.loop_binding.check()

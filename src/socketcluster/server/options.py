@@ -54,6 +54,7 @@ _LIMITS = (
     "max_inbound_backlog",
     "max_inbound_backlog_bytes",
     "max_outbound_buffer",
+    "max_buffered",
     "max_malformed_messages",
 )
 _FLAGS = (
@@ -107,6 +108,9 @@ class ServerOptions:
             its streams, before it is no longer read from.
         max_inbound_backlog_bytes: the same in bytes, as received.
         max_outbound_buffer: bytes waiting per socket, the transport's included.
+        max_buffered: bytes that all sockets of the server together may hold, received and to be
+            sent; past it the largest backlogs are not read on, then the largest outbound
+            buffers closed.
         droppable_channels: channel names, or a predicate: past `max_outbound_buffer` their
             oldest publishes are dropped instead of closing the socket.
         max_malformed_messages: a socket that sends more is closed.
@@ -157,6 +161,7 @@ class ServerOptions:
     max_inbound_backlog: int = 1000
     max_inbound_backlog_bytes: int = 4 * 1024 * 1024
     max_outbound_buffer: int = 4 * 1024 * 1024
+    max_buffered: int = 1024 * 1024 * 1024
     droppable_channels: Collection[str] | Callable[[str], bool] = ()
     max_malformed_messages: int = 100
     health_probes: bool = True

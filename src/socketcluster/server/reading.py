@@ -9,11 +9,13 @@ from socketcluster.streams import Gauge
 class Reading:
     """Pauses and resumes the reading of one connection, so that TCP pushes back.
 
-    Two things pause it: a backlog of messages that wait for middleware and the like, in number or
-    in bytes, and a loop over the socket's streams that is further behind than that backlog may be.
+    A backlog of messages that wait for middleware and the like pauses it, in number or in bytes;
+    so do loops over the socket's streams that are further behind than that backlog may be; and
+    the server, when all sockets together hold too much.
 
     Attributes:
         size: bytes of the messages in the backlog.
+        held: whether the server has paused it.
     """
 
     __slots__ = (
@@ -25,6 +27,7 @@ class Reading:
         "_messages",
         "_size_limit",
         "_was_paused",
+        "held",
         "size",
     )
 
@@ -37,6 +40,7 @@ class Reading:
         self._gauge: Gauge | None = None
         self._backlogged = False
         self._behind = False
+        self.held = False
         self._was_paused = False
 
     @property
@@ -49,7 +53,12 @@ class Reading:
     @property
     def paused(self) -> bool:
         """Whether it is paused."""
-        return self._backlogged or self._behind
+        return self._backlogged or self._behind or self.held
+
+    @property
+    def total_size(self) -> int:
+        """Bytes in the backlog and in loops."""
+        return self.size if self._gauge is None else self.size + self._gauge.size
 
     def was_paused(self) -> bool:
         """Whether it was paused at any time since this was asked last: the peer's pongs could
@@ -82,6 +91,11 @@ class Reading:
         if self._messages <= self._limit // 2 and self.size <= self._size_limit // 2:
             self._backlogged = False
             self._changed()
+
+    def hold(self, held: bool) -> None:
+        """Pause it, or no longer, whatever waits."""
+        self.held = held
+        self._changed()
 
     def _loops_are_behind(self, behind: bool) -> None:
         self._behind = behind

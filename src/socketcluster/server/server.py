@@ -24,6 +24,7 @@ from socketcluster.reporting import Reporter
 from socketcluster.request import AGRequest
 from socketcluster.server.app import ServerApp
 from socketcluster.server.cautions import log_cautions
+from socketcluster.server.buffered import Buffered
 from socketcluster.server.endpoint import ServerEndpoint
 from socketcluster.server.middleware import MiddlewareMethods
 from socketcluster.server.options import ServerOptions
@@ -110,6 +111,7 @@ class AGServer(ServingMethods, ThreadMethods, MiddlewareMethods, Supervision):
             self.tick,
             self.watch.ticked,
         )
+        self.buffered = Buffered(opts.max_buffered, self.reporter)
         self.reauthorization_pace = ReauthorizationPace()
         self.make_request: Callable[..., Any] = opts.request_creator or AGRequest
         self.flusher = Flusher()

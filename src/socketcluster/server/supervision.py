@@ -9,6 +9,7 @@ from socketcluster.errors import SocketClusterError
 from socketcluster.events import ErrorEvent, WarningEvent
 from socketcluster.protocol.state import CLOSE_HANDSHAKE_TIMEOUT, CLOSE_PONG_TIMEOUT
 from socketcluster.reporting import Reporter, one_line
+from socketcluster.server.buffered import Buffered
 from socketcluster.server.listening import ServerListeners
 from socketcluster.server.silence import hears
 from socketcluster.server.ticker import Ticker
@@ -31,6 +32,7 @@ class Supervision(ServerListeners):
     pending_clients: dict[str, AGServerSocket]
     ticker: Ticker
     watch: Watch
+    buffered: Buffered
 
     def welcome(self, socket: AGServerSocket) -> None:
         """A socket has completed its handshake."""
@@ -43,7 +45,7 @@ class Supervision(ServerListeners):
         self.clients.pop(socket.id, None)
 
     def tick(self, now: float) -> None:
-        """Ping, time out, expire: what the ticker does."""
+        """Ping, time out, expire, bound what is held: what the ticker does."""
         handshake_timeout = self.options.milliseconds("handshake_timeout") / 1000
         for socket in list(self.pending_clients.values()):
             if now - socket.opened_at >= handshake_timeout:
@@ -53,7 +55,9 @@ class Supervision(ServerListeners):
         interval = self.options.milliseconds("ping_interval") / 1000
         timeout = self.options.milliseconds("ping_timeout") / 1000
         time = self.ticker.time
-        for socket in [*self.clients.values(), *self.pending_clients.values()]:
+        sockets = [*self.clients.values(), *self.pending_clients.values()]
+        self.buffered.check(sockets)
+        for socket in sockets:
             if pings:
                 if not hears(socket, now, timeout):
                     socket.disconnect(CLOSE_PONG_TIMEOUT)

@@ -1,0 +1,98 @@
+"""What all sockets of a server hold together, received and to be sent: `max_buffered`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from operator import itemgetter
+from typing import TYPE_CHECKING
+
+from socketcluster.reporting import Reporter
+
+if TYPE_CHECKING:
+    from socketcluster.server.socket import AGServerSocket
+
+_WORTH_CLOSING = 64 * 1024
+"""Bytes to be sent past which a client is a slow one; none is closed for fewer."""
+
+_size_of = itemgetter(0)
+
+
+class Buffered:
+    """Keeps what the sockets hold within a limit; it looks once a tick.
+
+    Past the limit the sockets with the largest inbound backlogs are not read from, until they are
+    drained or half of the limit is free. If that was not enough by the next tick, those with the
+    largest outbound buffers are closed.
+    """
+
+    __slots__ = ("_held", "_limit", "_reporter", "_was_over")
+
+    def __init__(self, limit: int, reporter: Reporter) -> None:
+        self._limit = limit
+        self._reporter = reporter
+        self._held: list[AGServerSocket] = []
+        self._was_over = False
+
+    def check(self, sockets: Iterable[AGServerSocket]) -> None:
+        """Add up what the sockets hold, and act on it."""
+        inbound: list[tuple[int, AGServerSocket]] = []
+        outbound: list[tuple[int, AGServerSocket]] = []
+        total = 0
+        for socket in sockets:
+            size = socket.inbound.reading.total_size
+            if size:
+                total += size
+                inbound.append((size, socket))
+            size = socket.outbound.get_held_size()
+            if size:
+                total += size
+                outbound.append((size, socket))
+        excess = total - self._limit
+        if excess > 0:
+            self._reporter.line(
+                f"The clients together hold more than {self._limit} bytes (max_buffered), received "
+                "and not taken by a loop, or to be sent and not read by them: the largest "
+                "backlogs are not read on, then the clients that read least are closed",
+                logging.WARNING,
+                ("max_buffered",),
+            )
+            self._hold(inbound, excess)
+            if self._was_over:
+                self._close(outbound, excess)
+        elif self._held:
+            self._let_go(total <= self._limit // 2)
+        self._was_over = excess > 0
+
+    def _hold(self, inbound: list[tuple[int, AGServerSocket]], excess: int) -> None:
+        inbound.sort(key=_size_of, reverse=True)
+        for size, socket in inbound:
+            if excess <= 0:
+                break
+            excess -= size
+            if not socket.inbound.reading.held:
+                socket.inbound.reading.hold(True)
+                self._held.append(socket)
+
+    def _let_go(self, everybody: bool) -> None:
+        still_held: list[AGServerSocket] = []
+        for socket in self._held:
+            reading = socket.inbound.reading
+            if everybody or not reading.total_size:
+                reading.hold(False)
+            else:
+                still_held.append(socket)
+        self._held = still_held
+
+    def _close(self, outbound: list[tuple[int, AGServerSocket]], excess: int) -> None:
+        outbound.sort(key=_size_of, reverse=True)
+        for size, socket in outbound:
+            if excess <= 0 or size < _WORTH_CLOSING:
+                break
+            excess -= size
+            socket.closed(
+                1008,
+                f"All clients together hold more than {self._limit} bytes (max_buffered), and "
+                f"{size} bytes wait to be sent to this one",
+            )
+            socket.connection.abort()

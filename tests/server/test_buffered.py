@@ -1,0 +1,106 @@
+"""Guarantee 4: what all clients together make the server hold is bounded."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+import pytest
+
+from socketcluster import AGServerSocket
+from support import Running, connected, soon, until
+
+EVERYWHERE = pytest.mark.parametrize("make_server", ["picows", "asgi", "memory"], indirect=True)
+LIMIT = 1_000_000
+TICKS = {"ping_interval": 80}
+"""A tick every 10 ms."""
+
+
+async def fill(server: Any, client: Any, socket: AGServerSocket, size: int) -> Any:
+    """A loop over the socket's 'n' that leaves so many bytes."""
+    consumer = socket.receiver("n").create_consumer()
+    for _ in range(size // 10_000):
+        await client.transmit("n", "x" * 10_000)
+    await until(lambda: consumer.get_backpressure() == size // 10_000)
+    assert size < socket.get_inbound_buffer_size() < size * 1.01
+    return consumer
+
+
+@EVERYWHERE
+async def test_the_largest_inbound_backlogs_are_not_read_on(
+    make_server: Any, running: Running, caplog: Any
+) -> None:
+    """Guarantee 4: past `max_buffered` the largest backlogs are paused, until they drain."""
+    server = await make_server(max_buffered=LIMIT, **TICKS)
+    async with connected(server) as large, connected(server) as small:
+        first, second = server.clients.values()
+        slow = await fill(server, large, first, 900_000)
+        other = await fill(server, small, second, 90_000)
+        assert not first.inbound.reading.paused
+        await large.transmit("n", "x" * 90_000)
+        await until(lambda: first.inbound.reading.paused)
+        assert not second.inbound.reading.paused
+        assert any(
+            "max_buffered" in record.message and record.levelno == logging.WARNING
+            for record in caplog.records
+        )
+        for _ in range(30):
+            await soon(slow.next())
+        for _ in range(300):
+            await asyncio.sleep(0)
+        assert first.inbound.reading.paused
+        while slow.get_backpressure():
+            await soon(slow.next())
+        await until(lambda: not first.inbound.reading.paused)
+        await large.transmit("n", "more")
+        assert (await soon(slow.next())).value == "more"
+        assert first.state == second.state == "open"
+        other.return_()
+        assert second.get_inbound_buffer_size() == 0
+
+
+async def test_the_largest_outbound_buffers_are_closed(make_server: Any, running: Running) -> None:
+    """Guarantee 4: then the clients that read least are closed, and the others go on."""
+    server = await make_server(max_buffered=LIMIT, max_outbound_buffer=100 * LIMIT, **TICKS)
+    closures = running.collect(server.listener("closure"))
+    async with connected(server) as slowest, connected(server) as slow, connected(server) as quick:
+        first, second, third = server.clients.values()
+        for client in (slowest, slow):
+            client.ws.transport.pause_reading()
+        while second.get_outbound_buffer_size() < 300_000:
+            second.transmit("n", "x" * 50_000)
+            await asyncio.sleep(0)
+        while first.get_outbound_buffer_size() < LIMIT:
+            first.transmit("n", "x" * 50_000)
+            await asyncio.sleep(0)
+        third.transmit("n", "hello")
+        await until(lambda: first.state == "closed")
+        await until(lambda: len(closures) == 1)
+        assert closures[0].socket is first
+        assert closures[0].code == 1008
+        assert "max_buffered" in closures[0].reason
+        assert (await quick.event())["data"] == "hello"
+        assert second.state == third.state == "open"
+        for client in (slowest, slow):
+            client.ws.transport.resume_reading()
+
+
+async def test_inbound_goes_first_and_small_outbound_buffers_are_left_alone(
+    make_server: Any, running: Running
+) -> None:
+    server = await make_server(max_buffered=100_000, **TICKS)
+    async with connected(server) as sender, connected(server) as reader:
+        first, second = server.clients.values()
+        second.start_batch()
+        second.transmit("n", "x" * 30_000)
+        slow = await fill(server, sender, first, 200_000)
+        await until(lambda: first.inbound.reading.paused)
+        for _ in range(5):
+            now = server.ticker.time
+            await until(lambda now=now: server.ticker.time > now)  # type: ignore[misc]
+        assert first.state == second.state == "open"
+        slow.return_()
+        await until(lambda: not first.inbound.reading.paused)
+        second.flush_batch()
+        assert (await reader.event())["data"] == "x" * 30_000
