@@ -14,7 +14,7 @@ import websockets
 
 from socketcluster import AGRequest, AGServer
 from support import AnswerError, Running, connected, soon, until
-from transports import more_than_fits
+from transports import more_than_fits, send_at_once
 
 EVERYWHERE = pytest.mark.parametrize("make_server", ["picows", "asgi", "memory"], indirect=True)
 LONG = "x" * 600
@@ -27,6 +27,12 @@ EMPTY_LISTS = "[" + ",".join(["[]"] * 340_000) + "]"
 def call(cid: int, data: str, event: str = "slow") -> str:
     """A call whose data is given as JSON."""
     return f'{{"event":"{event}","data":{data},"cid":{cid}}}'
+
+
+async def allow(stream: Any) -> None:
+    """Middleware that lets everything through."""
+    async for action in stream:
+        action.allow()
 
 
 def held(socket: Any) -> int:
@@ -91,11 +97,6 @@ async def test_text_to_a_receiver_that_does_not_read_pauses_the_socket(
 ) -> None:
     """Guarantee 4: text without end to a receiver that waits is taken up to 4 MiB."""
     server = AGServer(drain_timeout=100)
-
-    async def allow(stream: Any) -> None:
-        async for action in stream:
-            action.allow()
-
     if middleware:
         server.set_middleware("inbound", allow)
     await make_server(server)
@@ -154,6 +155,57 @@ async def test_a_value_that_middleware_saw_counts_for_what_it_takes(
         request.end()
         assert held(socket) == 0
         assert not socket.inbound.reading.paused
+
+
+@EVERYWHERE
+async def test_middleware_makes_no_values_while_loops_are_behind(
+    make_server: Any, running: Running
+) -> None:
+    """Guarantee 4: what came in already waits as bytes."""
+    server = AGServer(drain_timeout=100, max_inbound_backlog_bytes=300_000)
+    server.set_middleware("inbound", allow)
+    await make_server(server)
+    async with connected(server) as client:
+        (socket,) = server.clients.values()
+        receiver = socket.receiver("n").create_consumer()
+        packets = [{"event": "n", "data": [number, LONG * 10]} for number in range(30)]
+        send_at_once(client.ws, [json.dumps(packet) for packet in packets])
+        for number in range(30):
+            await until(lambda: receiver.get_backpressure() > 0)
+            for _ in range(50):
+                await asyncio.sleep(0)
+            assert receiver.get_backpressure() <= 2
+            assert held(socket) <= 2 * 32 * 6100
+            assert (await soon(receiver.next())).value[0] == number
+        assert held(socket) == 0
+        assert socket.inbound.reading.size == 0
+
+
+@pytest.mark.parametrize("make_server", ["memory"], indirect=True)
+async def test_last_words_do_not_wait_for_loops_that_are_behind(
+    make_server: Any, running: Running
+) -> None:
+    """Guarantee 2: what was received reaches its stream before 'disconnect'."""
+    server = AGServer(
+        drain_timeout=100, max_inbound_backlog_bytes=300_000, socket_stream_cleanup_mode="close"
+    )
+    server.set_middleware("inbound", allow)
+    await make_server(server)
+    async with connected(server) as client:
+        (socket,) = server.clients.values()
+        receiver = socket.receiver("n").create_consumer()
+        packets = [{"event": "n", "data": [number, LONG * 10]} for number in range(30)]
+        send_at_once(client.ws, [json.dumps(packet) for packet in packets])
+        await until(lambda: socket.get_inbound_backpressure() == 28)
+        disconnected = socket.listener("disconnect").once()
+        closing = running.start(client.close())
+        await soon(disconnected)
+        assert receiver.get_backpressure() >= 30
+        for number in range(30):
+            assert (await soon(receiver.next())).value[0] == number
+        assert (await soon(receiver.next())).done
+        assert held(socket) == 0
+        await soon(closing)
 
 
 @EVERYWHERE

@@ -31,7 +31,7 @@ class PausableConnection:
 
 def test_either_limit_pauses_and_half_of_both_resumes() -> None:
     connection: Any = PausableConnection()
-    reading = Reading(connection, 4, 100)
+    reading = Reading(connection, 4, 100, lambda behind: None)
     for _ in range(4):
         reading.waits(b"")
     assert not connection.paused

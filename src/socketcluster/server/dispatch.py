@@ -41,15 +41,13 @@ from socketcluster.server.replies import (
     refuse,
     take_answer,
 )
+from socketcluster.server.sequencer import Left
 
 if TYPE_CHECKING:
     from socketcluster.server.socket import AGServerSocket
 
 MAX_UNCONFIRMED_PUBLISHES = 1000
 """Publishes of one socket that the broker has not answered; more wait for it."""
-
-Left = Pending | Decision | None
-"""What is left of a packet to await."""
 
 
 def dispatch(socket: AGServerSocket, packet: AnyPacket, message: bytes) -> Left:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from socketcluster.errors import InvalidMessageError, ResourceLimitError
 from socketcluster.protocol.packets import Batch
-from socketcluster.server.dispatch import Left, dispatch
+from socketcluster.server.dispatch import dispatch
 from socketcluster.server.replies import refuse_unreadable
+from socketcluster.server.sequencer import Left
 
 if TYPE_CHECKING:
     from socketcluster.server.inbound import Inbound

@@ -12,7 +12,6 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from socketcluster.cancelling import cancel
 from socketcluster.errors import InvalidMessageError
 from socketcluster.events import MessageEvent
 from socketcluster.middleware import MIDDLEWARE_INBOUND_RAW
@@ -25,13 +24,12 @@ from socketcluster.protocol.packets import (
 )
 from socketcluster.protocol.state import CLOSE_BEFORE_HANDSHAKE, CONNECTING, OPEN, PINGS
 from socketcluster.protocol.wire import Wire
-from socketcluster.server.decision import Decision, Pending
-from socketcluster.server.dispatch import Left, dispatch
+from socketcluster.server.dispatch import dispatch
 from socketcluster.server.dispatch_batch import dispatch_batch
 from socketcluster.server.raw_line import RawLine
 from socketcluster.server.reading import Reading
 from socketcluster.server.replies import refuse_unreadable, take_answer
-from socketcluster.server.turnstile import Turnstile
+from socketcluster.server.sequencer import Left, Sequencer
 
 if TYPE_CHECKING:
     from socketcluster.server.socket import AGServerSocket
@@ -50,13 +48,13 @@ class Inbound:
     __slots__ = (
         "_ending",
         "_gate",
+        "_held_by_loops",
         "_line",
         "_malformed",
         "_middleware",
         "_on_idle",
         "_pong",
         "_socket",
-        "_task",
         "_ticker",
         "_wire",
         "batched",
@@ -78,11 +76,14 @@ class Inbound:
         self._middleware = server.middleware
         self._line: RawLine | None = None
         self._pong = PINGS[socket.protocol_version][1]
-        self._gate: Turnstile[bytes] | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._gate: Sequencer | None = None
+        self._held_by_loops = False
         opts = server.options
         self.reading = Reading(
-            socket.connection, opts.max_inbound_backlog, opts.max_inbound_backlog_bytes
+            socket.connection,
+            opts.max_inbound_backlog,
+            opts.max_inbound_backlog_bytes,
+            self._loops_are_behind,
         )
         self._malformed = 0
         self._ending = False
@@ -158,11 +159,8 @@ class Inbound:
 
     def hold(self) -> None:
         """Have the messages that come later wait until `release`."""
-        if self.closed:
-            return
-        if self._gate is None:
-            self._gate = Turnstile(self._let_through, self._caught_up)
-        self._gate.hold()
+        if not self.closed:
+            self._sequencer().hold()
 
     def release(self) -> None:
         """One that held the later messages back is done."""
@@ -170,8 +168,14 @@ class Inbound:
             self._gate.next()
 
     def _wait(self, left: Left) -> None:
-        self.hold()
-        self._follow(left)
+        gate = self._sequencer()
+        gate.hold()
+        gate.follow(left)
+
+    def _sequencer(self) -> Sequencer:
+        if self._gate is None:
+            self._gate = Sequencer(self._let_through, self._caught_up, self.fault)
+        return self._gate
 
     def _caught_up(self) -> None:
         self._gate = None
@@ -182,27 +186,22 @@ class Inbound:
             on_idle, self._on_idle = self._on_idle, None
             on_idle()
 
-    def _let_through(self, message: bytes) -> None:
+    def _let_through(self, message: bytes) -> Left:
         self.reading.waited(message)
-        self._follow(None if self.closed else self._process(message))
+        return None if self.closed else self._process(message)
 
-    def _follow(self, left: Left) -> None:
-        if left is None:
-            self.release()
-        elif isinstance(left, Decision):
-            left.when_made(self._follow)
-        else:
-            self._task = asyncio.ensure_future(self._run(left))
+    def _loops_are_behind(self, behind: bool) -> None:
+        # What came in already waits as bytes: no middleware makes values of it meanwhile.
+        if behind and self._on_idle is None:
+            self._held_by_loops = True
+            self.hold()
+        elif not behind:
+            self._release_by_loops()
 
-    async def _run(self, pending: Pending) -> None:
-        try:
-            await pending
-        except asyncio.CancelledError:
-            raise
-        except Exception as error:
-            self.fault(error)
-        self._task = None
-        self.release()
+    def _release_by_loops(self) -> None:
+        if self._held_by_loops:
+            self._held_by_loops = False
+            asyncio.get_running_loop().call_soon(self.release)
 
     def _process(self, message: bytes) -> Left:
         """Carry out a message; None when that is done, else the rest of it. It never raises."""
@@ -248,6 +247,7 @@ class Inbound:
     def when_idle(self, on_idle: Callable[[], None]) -> None:
         """Call `on_idle` once when nothing is `waiting` any more. Something must be now."""
         self._on_idle = on_idle
+        self._release_by_loops()  # Nobody waits for handlers now.
 
     def malformed(self) -> None:
         """Count a malformed message; the socket that sends too many is closed."""
@@ -279,9 +279,6 @@ class Inbound:
         if on_idle is not None:
             on_idle()
         self.processed = self.received
-        task, self._task = self._task, None
-        if task is not None and task is not asyncio.current_task():
-            cancel(task)
 
 
 def _answers(wire: Wire, message: bytes, max_batch_items: int) -> tuple[list[Packet], bool]:

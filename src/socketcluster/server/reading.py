@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from socketcluster.engines.base import Connection
 from socketcluster.streams import Gauge
 
@@ -11,7 +13,8 @@ class Reading:
 
     A backlog of messages that wait for middleware and the like pauses it, in number or in bytes;
     so do loops over the socket's streams that are further behind than that backlog may be; and
-    the server, when all sockets together hold too much.
+    the server, when all sockets together hold too much. `on_behind` is told when loops begin to
+    be behind, and when they are no longer.
 
     Attributes:
         size: bytes of the messages in the backlog.
@@ -25,14 +28,22 @@ class Reading:
         "_gauge",
         "_limit",
         "_messages",
+        "_on_behind",
         "_size_limit",
         "_was_paused",
         "held",
         "size",
     )
 
-    def __init__(self, connection: Connection, limit: int, size_limit: int) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        limit: int,
+        size_limit: int,
+        on_behind: Callable[[bool], None],
+    ) -> None:
         self._connection = connection
+        self._on_behind = on_behind
         self._limit = limit
         self._size_limit = size_limit
         self._messages = 0
@@ -100,6 +111,7 @@ class Reading:
     def _loops_are_behind(self, behind: bool) -> None:
         self._behind = behind
         self._changed()
+        self._on_behind(behind)
 
     def _changed(self) -> None:
         if self.paused:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -23,7 +23,7 @@ class Turnstile(Generic[T]):
 
     __slots__ = ("_let_through", "_on_empty", "_passed", "_waiting", "_walking", "busy")
 
-    def __init__(self, let_through: Callable[[T], None], on_empty: Callable[[], None]) -> None:
+    def __init__(self, let_through: Callable[[T], Any], on_empty: Callable[[], None]) -> None:
         self._let_through = let_through
         self._on_empty = on_empty
         self._waiting: deque[T] | None = None  # Most of the time nothing has to wait.
@@ -63,11 +63,14 @@ class Turnstile(Generic[T]):
         try:
             while self._waiting and not self.busy:
                 self.busy = 1
-                self._let_through(self._waiting.popleft())
+                self._begin(self._waiting.popleft())
         finally:
             self._walking = False
         if not self.busy:
             self._on_empty()
+
+    def _begin(self, item: T) -> None:
+        self._let_through(item)
 
     def clear(self) -> None:
         """Drop what waits."""
