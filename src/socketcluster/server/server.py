@@ -19,7 +19,7 @@ from socketcluster.loop_binding import ThreadMethods, binding_of
 from socketcluster.middleware import MiddlewareFunction
 from socketcluster.protocol.frames import text_frame
 from socketcluster.protocol.state import PINGS
-from socketcluster.protocol.wire import UNPARSED_ABOVE, Wire
+from socketcluster.protocol.wire import Wire
 from socketcluster.reporting import Reporter
 from socketcluster.request import AGRequest
 from socketcluster.server.app import ServerApp
@@ -28,6 +28,7 @@ from socketcluster.server.buffered import Buffered
 from socketcluster.server.endpoint import ServerEndpoint
 from socketcluster.server.middleware import MiddlewareMethods
 from socketcluster.server.options import ServerOptions
+from socketcluster.server.reading import largest_uncounted
 from socketcluster.server.reauthorization import ReauthorizationPace
 from socketcluster.server.running import Running
 from socketcluster.server.serving import ServingMethods
@@ -87,10 +88,7 @@ class AGServer(ServingMethods, ThreadMethods, MiddlewareMethods, Supervision):
         if isinstance(self.auth, JWTAuthEngine):
             warn_of_short_key(self.signature_key, opts.auth_algorithm)
         self.codec: CodecEngine = opts.codec_engine or JSONCodec()
-        # Of messages that count by their number alone, the limit of that is within that of bytes.
-        unparsed_above = min(
-            UNPARSED_ABOVE, opts.max_inbound_backlog_bytes // opts.max_inbound_backlog
-        )
+        unparsed_above = largest_uncounted(opts.max_inbound_backlog, opts.max_inbound_backlog_bytes)
         self.wire = Wire(self.codec, opts.droppable, unparsed_above)
         broker = resolve_broker(opts.broker_engine)
         self.exchange = AGExchange(
