@@ -122,6 +122,38 @@ async def test_text_to_a_receiver_that_does_not_read_pauses_the_socket(
         assert held(socket) == 0
 
 
+@EVERYWHERE
+@pytest.mark.parametrize("event", ["message", "raw"])
+async def test_messages_shown_to_a_slow_listener_are_bounded(
+    make_server: Any, running: Running, event: str
+) -> None:
+    """Guarantee 4: 'message' and 'raw' wait as the bytes received, too."""
+    server = await make_server(max_inbound_backlog_bytes=1_000_000)
+    count = more_than_fits(server) // 100_000 + 100
+    async with connected(server) as client:
+        (socket,) = server.clients.values()
+        slow = socket.listener(event).create_consumer()
+        texts = [json.dumps(f"{number} {LONG * 167}") for number in range(count)]
+
+        async def send() -> None:
+            for text in texts:
+                await client.send(text)
+
+        sending = running.start(send())
+        await until(lambda: socket.inbound.reading.paused)
+        for _ in range(500):
+            await asyncio.sleep(0)
+        assert not sending.done()
+        assert 1_000_000 < held(socket) < 1_200_000
+        for text in texts:
+            shown = ""
+            while not shown:  # And no pong.
+                shown = (await soon(slow.next())).value.message
+            assert shown == text
+        await soon(sending)
+        assert not socket.inbound.reading.paused
+
+
 async def test_a_value_that_middleware_saw_counts_for_what_it_takes(
     make_server: Any, running: Running
 ) -> None:

@@ -1,4 +1,5 @@
-"""What a client sent reaches its consumers: an event the receivers, a call the procedure.
+"""What a client sent reaches its consumers: an event the receivers, a call the procedure, a message
+whoever listens.
 
 Data that was left as the bytes received waits for a consumer in that form. What middleware has
 seen waits as the value that it has seen, and counts for what that may take.
@@ -10,9 +11,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from socketcluster.errors import InvalidMessageError, UnknownProcedureError
-from socketcluster.protocol.packets import Unparsed
+from socketcluster.events import MessageEvent, RawEvent
+from socketcluster.protocol.packets import Unparsed, readable
 from socketcluster.protocol.state import CLOSED
-from socketcluster.streams import MADE_WEIGHT, NOTHING
+from socketcluster.streams import MADE_WEIGHT, NOTHING, TEXT_WEIGHT
 
 if TYPE_CHECKING:
     from socketcluster.server.socket import AGServerSocket
@@ -58,6 +60,15 @@ def deliver_unparsed(
         event, data.size, call.request
     ):
         call.refuse(_unknown_procedure(event))
+
+
+def show_message(
+    socket: AGServerSocket, name: str, kind: type[MessageEvent | RawEvent], message: bytes
+) -> None:
+    """Emit 'message' or 'raw', which is made of the bytes when it is taken."""
+    demux = socket._listeners_demux
+    if demux is not None:
+        demux.write_deferred(name, len(message), lambda: kind(readable(message)), TEXT_WEIGHT)
 
 
 def refuse_unknown(socket: AGServerSocket, name: str, request: Any) -> None:

@@ -27,11 +27,10 @@ from socketcluster.protocol.packets import (
     Unparsed,
     channel_and_data,
     checked_channel,
-    readable,
 )
 from socketcluster.protocol.state import CLOSE_HANDSHAKE_REJECTED, CLOSED
 from socketcluster.server.decision import Decision, Pending
-from socketcluster.server.delivery import deliver, deliver_unparsed, refuse_unknown
+from socketcluster.server.delivery import deliver, deliver_unparsed, refuse_unknown, show_message
 from socketcluster.server.handshake import authenticate, shake_hands
 from socketcluster.server.replies import (
     acknowledge,
@@ -59,8 +58,8 @@ def dispatch(socket: AGServerSocket, packet: AnyPacket, message: bytes) -> Left:
         assert isinstance(packet, Packet)
         if packet.rid is not None:
             take_answer(socket, packet)
-        elif socket.has_listener("raw"):
-            socket.emit("raw", RawEvent(readable(message)))
+        else:
+            show_message(socket, "raw", RawEvent, message)
         return None
     handler = _SYSTEM.get(event)
     if handler is not None:

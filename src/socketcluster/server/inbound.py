@@ -20,10 +20,10 @@ from socketcluster.protocol.packets import (
     BinaryMessage,
     Packet,
     is_answer,
-    readable,
 )
 from socketcluster.protocol.state import CLOSE_BEFORE_HANDSHAKE, CONNECTING, OPEN, PINGS
 from socketcluster.protocol.wire import Wire
+from socketcluster.server.delivery import show_message
 from socketcluster.server.dispatch import dispatch
 from socketcluster.server.dispatch_batch import dispatch_batch
 from socketcluster.server.raw_line import RawLine
@@ -208,8 +208,8 @@ class Inbound:
         self.processed += 1
         socket = self._socket
         try:
-            if socket._listeners_demux is not None and socket.has_listener("message"):
-                socket.emit("message", MessageEvent(readable(message)))
+            if socket._listeners_demux is not None:
+                show_message(socket, "message", MessageEvent, message)
             if message == self._pong:
                 self._pong_received()
                 return None

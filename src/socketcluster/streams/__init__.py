@@ -9,12 +9,13 @@ from socketcluster.streams.consumable import (
 from socketcluster.streams.demux import StreamDemux
 from socketcluster.streams.emitter import AsyncStreamEmitter
 from socketcluster.streams.families import ProcedureMethods, ReceiverMethods
-from socketcluster.streams.inbox import MADE_WEIGHT, NOTHING, Gauge
+from socketcluster.streams.inbox import MADE_WEIGHT, NOTHING, TEXT_WEIGHT, Gauge
 from socketcluster.streams.writable import WritableConsumableStream
 
 __all__ = [
     "MADE_WEIGHT",
     "NOTHING",
+    "TEXT_WEIGHT",
     "AsyncStreamEmitter",
     "ConsumableStream",
     "Consumer",

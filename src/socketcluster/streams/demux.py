@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 from socketcluster.loop_binding import LoopBinding
 from socketcluster.streams.consumable import ConsumableStream, Consumer, ConsumerStats
-from socketcluster.streams.inbox import Gauge, Inbox, Timeout, own_binding
+from socketcluster.streams.inbox import MADE_WEIGHT, Gauge, Inbox, Timeout, own_binding
 from socketcluster.streams.writable import WritableConsumableStream
 
 T = TypeVar("T")
@@ -45,10 +45,12 @@ class StreamDemux(Generic[T]):
                 inbox.put(value)
         return True
 
-    def write_deferred(self, name: str, size: int, make: Callable[[], Any]) -> bool:
+    def write_deferred(
+        self, name: str, size: int, make: Callable[[], Any], weight: int = MADE_WEIGHT
+    ) -> bool:
         """See `WritableConsumableStream.write_deferred`."""
         stream = self._streams.get(name)
-        return stream is not None and stream.write_deferred(size, make)
+        return stream is not None and stream.write_deferred(size, make, weight)
 
     def write_tracked(self, name: str, value: T, done: Callable[[], None]) -> bool:
         """See `WritableConsumableStream.write_tracked`."""

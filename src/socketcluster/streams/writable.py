@@ -57,12 +57,12 @@ class WritableConsumableStream(ConsumableStream[T]):
             inbox.put(value)
         return True
 
-    def write_deferred(self, size: int, make: Callable[[], Any]) -> bool:
+    def write_deferred(self, size: int, make: Callable[[], Any], weight: int = MADE_WEIGHT) -> bool:
         """Give every consumer a value that `make()` makes when it is first taken; whether there is
         any consumer. It counts `size` bytes with each; but when several have it, it may be made for
-        one and wait for another, and counts as a made value does."""
+        one and wait for another, and counts `weight` times as much, as a made value may take."""
         inboxes = self.inboxes
-        deferred = Deferred(size if len(inboxes) == 1 else size * MADE_WEIGHT, make)
+        deferred = Deferred(size if len(inboxes) == 1 else size * weight, make)
         for inbox in inboxes.values():
             inbox.put_deferred(deferred)
         return bool(inboxes)
