@@ -49,6 +49,7 @@ DEFAULTS: dict[str, Any] = {
     "connector": None,
     "max_payload": 1024 * 1024,
     "max_inbound_backlog": 1000,
+    "max_inbound_backlog_bytes": 4 * 1024 * 1024,
     "max_outbound_buffer": 4 * 1024 * 1024,
 }
 
@@ -116,6 +117,7 @@ WRONG: list[tuple[str, Any]] = [
     ("connector", object()),
     ("max_payload", 0),
     ("max_inbound_backlog", 1.5),
+    ("max_inbound_backlog_bytes", 0),
     ("max_outbound_buffer", True),
 ]
 

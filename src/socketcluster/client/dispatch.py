@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
@@ -28,6 +29,7 @@ from socketcluster.protocol.packets import (
 )
 from socketcluster.protocol.state import OPEN
 from socketcluster.request import AGRequest, report_dropped, report_failed
+from socketcluster.streams import MADE_WEIGHT, NOTHING, StreamDemux
 
 if TYPE_CHECKING:
     from socketcluster.client.socket import AGClientSocket
@@ -112,35 +114,74 @@ def _dispatch(socket: AGClientSocket, packet: AnyPacket, message: bytes) -> None
         elif socket.get_listener_consumer_count("raw"):
             socket.emit("raw", RawEvent(readable(message)))
         return
-    if type(packet.data) is Unparsed:
+    if packet.cid is None:
+        _dispatch_event(socket, event, packet.data)
+        return
+    data, size = packet.data, 0
+    if type(data) is Unparsed:
+        size = data.size
         try:
-            packet.data = packet.data.parse()
+            data = data.parse()
         except InvalidMessageError as invalid:
             _unreadable(socket, invalid, packet.cid)
             return
-    if packet.cid is None:
-        version = socket.options.protocol_version
-        handler = (_EVENTS if version == 2 else _EVENTS_OF_VERSION_1).get(event)
-        if handler is not None:
-            handler(socket, packet.data)
-        else:
-            socket.receivers.write(event, packet.data)
-    else:
-        request = AGRequest(socket, packet.cid, event, packet.data, LinkResponder(socket))
+    request = AGRequest(socket, packet.cid, event, data, LinkResponder(socket))
+    try:
+        _dispatch_call(socket, request, size)
+    except ResourceLimitError as full:  # There is no room for the answer.
+        socket.emit_error(full)
+
+
+def _dispatch_event(socket: AGClientSocket, event: str, data: Any) -> None:
+    version = socket.options.protocol_version
+    handler = (_EVENTS if version == 2 else _EVENTS_OF_VERSION_1).get(event)
+    if type(data) is Unparsed:
+        if handler is None:
+            _deliver_later(socket, socket.receivers, event, data.size, data.parse)
+            return
         try:
-            _dispatch_call(socket, request)
-        except ResourceLimitError as full:  # There is no room for the answer.
-            socket.emit_error(full)
+            data = data.parse()
+        except InvalidMessageError as invalid:
+            socket.emit_error(invalid)
+            return
+    if handler is not None:
+        handler(socket, data)
+    else:
+        socket.receivers.write(event, data)
 
 
-def _dispatch_call(socket: AGClientSocket, request: AGRequest) -> None:
+def _dispatch_call(socket: AGClientSocket, request: AGRequest, size: int) -> None:
     event = request.procedure
     procedure = _PROCEDURES.get(event)
     if procedure is not None:
         procedure(socket, request)
-    elif not socket.procedures.write(event, request):
+        return
+    if size:
+        found = socket.procedures.write_deferred(event, size * MADE_WEIGHT, lambda: request)
+    else:
+        found = socket.procedures.write(event, request)
+    if not found:
         name = event if len(event) <= 100 else event[:100] + "…"
         request.error(UnknownProcedureError(f"There is no procedure {name!r}"))
+
+
+def _deliver_later(
+    socket: AGClientSocket,
+    streams: StreamDemux[Any],
+    name: str,
+    size: int,
+    parse: Callable[[], Any],
+) -> None:
+    """Give data to the consumers of a stream, parsed when the first of them takes it."""
+
+    def make() -> Any:
+        try:
+            return parse()
+        except InvalidMessageError as error:
+            socket.emit_error(error)
+            return NOTHING
+
+    streams.write_deferred(name, size, make)
 
 
 def _published(socket: AGClientSocket, data: Any) -> None:
@@ -153,13 +194,16 @@ def _published(socket: AGClientSocket, data: Any) -> None:
     channel = socket.subscribed.undecorated(channel)
     # A payload that nobody wants is not parsed.
     if channel in socket.subscribed.channels and socket.has_channel_consumer(channel):
+        outputs = socket._channel_outputs
         if type(payload) is msgspec.Raw:
-            try:
-                payload = socket.wire.decode_payload(bytes(payload))
-            except InvalidMessageError as error:
-                socket.emit_error(error)
-                return
-        socket.write_channel(channel, payload)
+            data = bytes(payload)
+            parse = partial(socket.wire.decode_payload, data)
+            if len(data) > socket.wire.unparsed_above:
+                _deliver_later(socket, outputs, channel, len(data), parse)
+            else:
+                outputs.write(channel, parse())
+        else:
+            outputs.write(channel, payload)
 
 
 def _kicked_out(socket: AGClientSocket, data: Any) -> None:

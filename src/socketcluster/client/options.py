@@ -45,7 +45,12 @@ _FLAGS = (
     "batch_on_handshake",
     "clone_data",
 )
-_LIMITS = ("max_payload", "max_inbound_backlog", "max_outbound_buffer")
+_LIMITS = (
+    "max_payload",
+    "max_inbound_backlog",
+    "max_inbound_backlog_bytes",
+    "max_outbound_buffer",
+)
 _WS_OPTIONS = ("ssl", "headers", "proxy", "per_message_deflate")
 _HOST = re.compile(r"[^\s/?#@]+:\d{1,5}").fullmatch
 _PROXY = re.compile(r"(https?|socks[45])://[^\s/?#]+/?").fullmatch
@@ -110,6 +115,7 @@ class ClientOptions:
         max_payload: bytes of one message, after inflating too.
         max_inbound_backlog: values that a consumer may leave untaken before the connection is no
             longer read from.
+        max_inbound_backlog_bytes: the same in bytes, of all consumers together.
         max_outbound_buffer: bytes waiting to be sent; more are refused with ResourceLimitError.
 
     Source: SocketCluster documentation, socketClusterClient.create.
@@ -150,6 +156,7 @@ class ClientOptions:
     connector: Any = None
     max_payload: int = 1024 * 1024
     max_inbound_backlog: int = 1000
+    max_inbound_backlog_bytes: int = 4 * 1024 * 1024
     max_outbound_buffer: int = 4 * 1024 * 1024
 
     def __post_init__(self) -> None:

@@ -14,10 +14,11 @@ from socketcluster.protocol.state import OPEN
 from socketcluster.streams import Gauge
 
 if TYPE_CHECKING:
+    from socketcluster.client.options import ClientOptions
     from socketcluster.client.socket import AGClientSocket
 
 _AHEAD = 10
-"""How many times `max_inbound_backlog` a loop may be behind while an answer is waited for."""
+"""How many times the limits a loop may be behind while an answer is waited for."""
 
 
 class Reading:
@@ -29,10 +30,17 @@ class Reading:
 
     __slots__ = ("_behind", "_socket", "gauge")
 
-    def __init__(self, socket: AGClientSocket, limit: int) -> None:
+    def __init__(self, socket: AGClientSocket, options: ClientOptions) -> None:
         self._socket = socket
         self._behind = False
-        self.gauge = Gauge(limit, self._changed)
+        self.gauge = Gauge(
+            options.max_inbound_backlog, self._changed, options.max_inbound_backlog_bytes
+        )
+
+    def configure(self, options: ClientOptions) -> None:
+        """Other limits from now on."""
+        self.gauge.limit = options.max_inbound_backlog
+        self.gauge.size_limit = options.max_inbound_backlog_bytes
 
     def _changed(self, behind: bool) -> None:
         self._behind = behind
@@ -51,12 +59,14 @@ class Reading:
         if not self._behind or not self._socket.calls:
             link.read(not self._behind)
             return
-        longest = self.gauge.limit * _AHEAD
-        has_room = self._socket.get_streams_backpressure() < longest
+        gauge = self.gauge
+        longest, largest = gauge.limit * _AHEAD, gauge.size_limit * _AHEAD
+        has_room = self._socket.get_streams_backpressure() < longest and gauge.size < largest
         if link.reading and not has_room:
             message = (
-                f"A loop is {longest} messages behind: until it has caught up no answers are "
-                "read (see the max_inbound_backlog option)"
+                f"A loop is {longest} messages behind, or loops {largest} bytes: until they have "
+                "caught up no answers are read (see the options max_inbound_backlog and "
+                "max_inbound_backlog_bytes)"
             )
             self._socket.emit_error(ResourceLimitError(message))
         link.read(has_room)

@@ -30,7 +30,7 @@ from socketcluster.codecs.json import JSONCodec
 from socketcluster.events import ErrorEvent
 from socketcluster.loop_binding import ThreadMethods, binding_of
 from socketcluster.protocol import state as states
-from socketcluster.protocol.wire import Wire
+from socketcluster.protocol.wire import Wire, largest_uncounted
 from socketcluster.reporting import Reporter, one_line
 from socketcluster.streams import ProcedureMethods, ReceiverMethods, StreamDemux
 
@@ -91,7 +91,7 @@ class AGClientSocket(
         self.calls = PendingCalls()
         self.auth = ClientAuth(self, self.options.auth_engine)
         self.subscribed = Subscriptions(self)
-        self.reading = Reading(self, self.options.max_inbound_backlog)
+        self.reading = Reading(self, self.options)
         self.receivers = StreamDemux[Any](self.reading.gauge, self.loop_binding)
         self.procedures = StreamDemux[Any](self.reading.gauge, self.loop_binding)
         self._channel_outputs = StreamDemux[Any](self.reading.gauge, self.loop_binding)
@@ -105,7 +105,10 @@ class AGClientSocket(
 
     def _configure(self, options: ClientOptions) -> None:
         self.options = options
-        self.wire = Wire(options.codec_engine or JSONCodec())
+        uncounted = largest_uncounted(
+            options.max_inbound_backlog, options.max_inbound_backlog_bytes
+        )
+        self.wire = Wire(options.codec_engine or JSONCodec(), unparsed_above=uncounted)
         self.outbox = Outbox(self.wire, options.max_outbound_buffer)
 
     # Figures
@@ -180,7 +183,7 @@ class AGClientSocket(
             self.disconnect(1000, reason)
             self._configure(changed)
             self.lifecycle.configure(changed)
-            self.reading.gauge.limit = changed.max_inbound_backlog
+            self.reading.configure(changed)
             self._batching = None
             if "auth_engine" in options:
                 self.auth.store = changed.auth_engine or MemoryTokenStore()
@@ -263,10 +266,6 @@ class AGClientSocket(
     def has_channel_consumer(self, channel: str) -> bool:
         """Whether anybody consumes a channel."""
         return self._channel_outputs.get_consumer_count(channel) > 0
-
-    def write_channel(self, channel: str, data: Any) -> None:
-        """Give a publish to whoever consumes its channel."""
-        self._channel_outputs.write(channel, data)
 
     def emit_channel(self, channel: str, name: str, event: Any) -> None:
         """Emit an event on a channel and on the socket."""

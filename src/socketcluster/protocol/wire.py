@@ -38,6 +38,12 @@ _ANSWER_KEY = b'"rid"'
 _FLAT = (str, int, float, bool, type(None))
 
 
+def largest_uncounted(messages: int, size: int) -> int:
+    """Bytes of a message up to which its data is parsed at once and counts by its number alone:
+    so many messages, the limit of their number, are within the limit of bytes."""
+    return min(UNPARSED_ABOVE, size // messages)
+
+
 class DroppableFrame(bytes):
     """The frame of a publish that may be dropped when its receiver is too slow."""
 

@@ -5,14 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from socketcluster.engines.base import Connection
-from socketcluster.protocol.wire import UNPARSED_ABOVE
 from socketcluster.streams import Gauge
-
-
-def largest_uncounted(messages: int, size: int) -> int:
-    """Bytes of a message up to which its data is parsed at once and counts by its number alone:
-    so many messages, the limit of their number, are within the limit of bytes."""
-    return min(UNPARSED_ABOVE, size // messages)
 
 
 class Reading:

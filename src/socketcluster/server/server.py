@@ -19,16 +19,15 @@ from socketcluster.loop_binding import ThreadMethods, binding_of
 from socketcluster.middleware import MiddlewareFunction
 from socketcluster.protocol.frames import text_frame
 from socketcluster.protocol.state import PINGS
-from socketcluster.protocol.wire import Wire
+from socketcluster.protocol.wire import Wire, largest_uncounted
 from socketcluster.reporting import Reporter
 from socketcluster.request import AGRequest
 from socketcluster.server.app import ServerApp
-from socketcluster.server.cautions import log_cautions
 from socketcluster.server.buffered import Buffered
+from socketcluster.server.cautions import log_cautions
 from socketcluster.server.endpoint import ServerEndpoint
 from socketcluster.server.middleware import MiddlewareMethods
 from socketcluster.server.options import ServerOptions
-from socketcluster.server.reading import largest_uncounted
 from socketcluster.server.reauthorization import ReauthorizationPace
 from socketcluster.server.running import Running
 from socketcluster.server.serving import ServingMethods
