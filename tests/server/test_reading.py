@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
+from websockets.frames import Frame, Opcode
 
 from socketcluster import AGServer
 from socketcluster.server.reading import Reading
@@ -168,6 +170,44 @@ async def test_what_follows_a_handshake_counts_while_middleware_decides_it(
         assert not sending.done()
         gate.set()
         await until(lambda: sending.done())
+
+
+@pytest.mark.parametrize("make_server", ["picows", "asgi"], indirect=True)
+async def test_what_is_sent_while_the_upgrade_is_decided_is_bounded(
+    make_server: Any, running: Running
+) -> None:
+    """Guarantee 4: nor does slow HANDSHAKE_WS middleware make the server take more than a bit."""
+    server = AGServer(max_inbound_backlog_bytes=LIMIT, drain_timeout=100)
+    gate, asked = asyncio.Event(), asyncio.Event()
+
+    async def wait(stream: Any) -> None:
+        async for action in stream:
+            asked.set()
+            await gate.wait()
+            action.allow()
+
+    server.set_middleware("handshake", wait)
+    await make_server(server)
+    _, writer = await asyncio.open_connection("127.0.0.1", server.source_port)
+    request = (
+        f"GET {server.path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
+        "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+        "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    )
+    writer.write(request.encode())
+    await until(asked.is_set)
+    messages = [{"event": "#handshake", "cid": 1}, *[{"event": "n", "data": TEXT}] * COUNT]
+    frames = [Frame(Opcode.TEXT, json.dumps(message).encode()) for message in messages]
+    writer.write(b"".join(frame.serialize(mask=True) for frame in frames))
+    left = -1
+    while left != writer.transport.get_write_buffer_size():
+        left = writer.transport.get_write_buffer_size()
+        for _ in range(300):
+            await asyncio.sleep(0)
+    assert left > COUNT * len(TEXT) // 2  # The kernel has the rest.
+    gate.set()
+    await until(lambda: writer.transport.get_write_buffer_size() == 0)
+    writer.close()
 
 
 async def test_input_that_is_killed_is_no_longer_held(make_server: Any, running: Running) -> None:
