@@ -8,6 +8,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from socketcluster.reporting import Reporter
+from socketcluster.server.leaving import end
 
 if TYPE_CHECKING:
     from socketcluster.server.socket import AGServerSocket
@@ -90,7 +91,8 @@ class Buffered:
             if excess <= 0 or size < _WORTH_CLOSING:
                 break
             excess -= size
-            socket.closed(
+            end(
+                socket,
                 1008,
                 f"All clients together hold more than {self._limit} bytes (max_buffered), and "
                 f"{size} bytes wait to be sent to this one",
