@@ -94,7 +94,8 @@ async def test_inbound_goes_first_and_small_outbound_buffers_are_left_alone(
         first, second = server.clients.values()
         second.start_batch()
         second.transmit("n", "x" * 30_000)
-        slow = await fill(server, sender, first, 200_000)
+        slow = await fill(server, sender, first, 50_000)
+        await sender.transmit("n", "x" * 50_000)
         await until(lambda: first.inbound.reading.paused)
         for _ in range(5):
             now = server.ticker.time
