@@ -11,6 +11,7 @@ import pytest
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "socketcluster"
 MODULES = sorted(SOURCE.rglob("*.py"))
 LEVELS = {
+    "close_codes": 0,
     "errors": 0,
     "events": 0,
     "reporting": 1,

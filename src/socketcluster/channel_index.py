@@ -17,7 +17,7 @@ from socketcluster.events import BrokerAwayEvent, BrokerGapEvent
 from socketcluster.fanout import FanOut, Subscriber
 from socketcluster.protocol.state import PENDING, SUBSCRIBED, UNSUBSCRIBED
 from socketcluster.protocol.wire import Wire
-from socketcluster.streams import StreamDemux
+from socketcluster.streams import NOTHING, StreamDemux
 
 
 class ChannelEntry:
@@ -38,22 +38,9 @@ class ChannelEntry:
 
 
 class ChannelIndex:
-    """The channels wanted in this process; it listens to the broker.
+    """The channels wanted in this process; it listens to the broker."""
 
-    Attributes:
-        built: a payload that is about to be received, and its value.
-    """
-
-    __slots__ = (
-        "_broker",
-        "_emit",
-        "_on_error",
-        "_outputs",
-        "_wire",
-        "built",
-        "channels",
-        "fan_out",
-    )
+    __slots__ = ("_broker", "_emit", "_on_error", "_outputs", "_wire", "channels", "fan_out")
 
     def __init__(
         self,
@@ -70,7 +57,6 @@ class ChannelIndex:
         self._outputs = outputs
         self._on_error = on_error
         self._emit = emit
-        self.built: tuple[bytes, Any] | None = None
         broker.attach(self)
 
     def close(self) -> None:
@@ -95,31 +81,12 @@ class ChannelIndex:
         """Deliver what came through an engine, if it is what the codec makes."""
         if channel in self.channels:
             try:
-                if self.channels[channel].watched:
-                    self.build(payload)
-                else:
-                    self._wire.check_payload(payload)
+                self._wire.check_payload(payload)
             except SocketClusterError as error:
                 reason = f"A message on the channel {channel!r} of the engine is foreign: {error}"
                 self.broker_failed(BrokerError(reason))
                 return
             self.message_received(channel, payload)
-            self.built = None
-
-    def build(self, payload: bytes) -> None:
-        """Decode a payload that is about to be received, so that it is refused now rather than
-        lost later; it is not decoded again then.
-
-        Raises:
-            InvalidMessageError: it cannot be decoded.
-        """
-        self.built = (payload, self._wire.decode_payload(payload))
-
-    def _value(self, payload: bytes) -> Any:
-        built, self.built = self.built, None
-        if built is not None and built[0] is payload:
-            return built[1]
-        return self._wire.decode_payload(payload)
 
     def message_received(self, channel: str, payload: bytes) -> None:
         """Deliver a publish here. Called by the broker."""
@@ -127,15 +94,20 @@ class ChannelIndex:
         if known is None:
             return
         if known.watched:
-            try:
-                self._outputs.write(channel, self._value(payload))
-            except SocketClusterError as error:
-                self.broker_failed(error)
+            # Kept as bytes: a value may be thirty times as large.
+            self._outputs.write_payload(channel, payload, self._decoded)
         if known.subscribers:
             try:
                 self.fan_out.publish(channel, known.subscribers, payload, self._wire.publish_frame)
             except SocketClusterError as error:
                 self.broker_failed(error)
+
+    def _decoded(self, payload: bytes) -> Any:
+        try:
+            return self._wire.decode_payload(payload)
+        except SocketClusterError as error:
+            self.broker_failed(error)
+            return NOTHING
 
     def subscribe_socket(self, subscriber: Subscriber, channel: str) -> Awaitable[None] | None:
         """Deliver publishes to a socket; None means that it is done already.

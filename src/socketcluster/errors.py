@@ -7,7 +7,8 @@
      │   ├─ InvalidActionError
      │   ├─ InvalidArgumentsError
      │   │   └─ EncodeError
-     │   └─ InvalidOptionsError        (option)
+     │   ├─ InvalidOptionsError        (option)
+     │   └─ BackpressureError          (channel, values, bytes, limit)
      ├─ PeerError                      the other side is at fault
      │   ├─ InvalidMessageError
      │   ├─ InvalidRequestError        on the wire an "InvalidActionError"
@@ -39,41 +40,16 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, ClassVar, cast
 
+from socketcluster.close_codes import (
+    SOCKET_PROTOCOL_ERROR_STATUSES as SOCKET_PROTOCOL_ERROR_STATUSES,
+)
+from socketcluster.close_codes import (
+    SOCKET_PROTOCOL_IGNORE_STATUSES as SOCKET_PROTOCOL_IGNORE_STATUSES,
+)
+
 MAX_REMOTE_NAME_LENGTH = 255
 MAX_REMOTE_MESSAGE_LENGTH = 10_000
 _MALFORMED = "Invalid error message format"
-
-SOCKET_PROTOCOL_ERROR_STATUSES: Mapping[int, str] = MappingProxyType(
-    {
-        1001: "Socket was disconnected",
-        1002: "A WebSocket protocol error was encountered",
-        1003: "Server terminated socket because it received invalid data",
-        1005: "Socket closed without status code",
-        1006: "Socket hung up",
-        1007: "Message format was incorrect",
-        1008: "Encountered a policy violation",
-        1009: "Message was too big to process",
-        1010: "Client ended the connection because the server did not comply "
-        "with extension requirements",
-        1011: "Server encountered an unexpected fatal condition",
-        4000: "Server ping timed out",
-        4001: "Client pong timed out",
-        4002: "Server failed to sign auth token",
-        4003: "Failed to complete handshake",
-        4004: "Client failed to save auth token",
-        4005: "Did not receive #handshake from client before timeout",
-        4006: "Failed to bind socket to message broker",
-        4007: "Client connection establishment timed out",
-        4008: "Server rejected handshake from client",
-        4009: "Server received a message before the client handshake",
-    }
-)
-"""The close codes that are errors, and the reason each stands for."""
-
-SOCKET_PROTOCOL_IGNORE_STATUSES: Mapping[int, str] = MappingProxyType(
-    {1000: "Socket closed normally", 1001: SOCKET_PROTOCOL_ERROR_STATUSES[1001]}
-)
-"""The close codes that are not reported as an error."""
 
 
 class SocketClusterError(Exception):
@@ -130,6 +106,28 @@ class InvalidOptionsError(UsageError):
     def __init__(self, message: str = "", option: str | None = None) -> None:
         super().__init__(message)
         self.option = option
+
+
+class BackpressureError(UsageError):
+    """A loop over a channel of the exchange was too slow, and was ended.
+
+    `values` values of `bytes` payload bytes waited for it on `channel`: one of the two was more
+    than `limit`, the option `max_channel_backlog` or `max_channel_backlog_bytes`.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        channel: str = "",
+        values: int = 0,
+        bytes: int = 0,
+        limit: int = 0,
+    ) -> None:
+        super().__init__(message)
+        self.channel = channel
+        self.values = values
+        self.bytes = bytes
+        self.limit = limit
 
 
 class PeerError(SocketClusterError):

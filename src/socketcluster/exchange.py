@@ -26,7 +26,7 @@ from socketcluster.loop_binding import LoopBinding
 from socketcluster.protocol.state import PENDING, SUBSCRIBED, UNSUBSCRIBED
 from socketcluster.protocol.wire import Wire
 from socketcluster.reporting import Reporter, clean, one_line
-from socketcluster.streams import AsyncStreamEmitter, ConsumableStream, StreamDemux
+from socketcluster.streams import AsyncStreamEmitter, Bound, ConsumableStream, StreamDemux
 from socketcluster.validation import check_text, checked_name
 
 logger = logging.getLogger("socketcluster")
@@ -64,14 +64,16 @@ class AGExchange(ChannelMethods, AsyncStreamEmitter):
         on_error: Callable[[BaseException], None] = lambda error: None,
         loop_binding: LoopBinding | None = None,
         reporter: Reporter | None = None,
+        bound: Bound | None = None,
     ) -> None:
+        """`bound` is on each consumer of the exchange's channels."""
         super().__init__(loop_binding)
         self._reporter = Reporter(logger) if reporter is None else reporter
         self._on_error = on_error
         self.broker = broker
         self.is_ready = False
         self._wire = wire
-        self._channel_outputs = StreamDemux[Any](binding=self.loop_binding)
+        self._channel_outputs = StreamDemux[Any](binding=self.loop_binding, bound=bound)
         self._channel_listeners = StreamDemux[Any](binding=self.loop_binding)
         self._index = ChannelIndex(broker, wire, self._channel_outputs, self._failed, self.emit)
         self._channels = self._index.channels
@@ -138,13 +140,9 @@ class AGExchange(ChannelMethods, AsyncStreamEmitter):
             BrokerError: the broker refused it.
         """
         known = self._channels.get(channel)
-        if known is None or not known.watched:
-            return self.broker.publish(channel, payload)
-        self._index.build(payload)
-        try:
-            return self.broker.publish(channel, payload)
-        finally:
-            self._index.built = None
+        if known is not None and known.watched:
+            self._wire.check_payload(payload)  # Refused now rather than lost later.
+        return self.broker.publish(channel, payload)
 
     def _failed(self, error: BaseException) -> None:
         self.emit("error", ErrorEvent(error))

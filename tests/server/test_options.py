@@ -52,6 +52,8 @@ def test_documented_names_and_defaults() -> None:
     assert (defaults.max_inbound_backlog, defaults.max_outbound_buffer) == (1000, 4 * 1024 * 1024)
     assert defaults.max_inbound_backlog_bytes == 4 * 1024 * 1024
     assert defaults.max_buffered == 1024**3
+    assert defaults.max_channel_backlog == 10_000
+    assert defaults.max_channel_backlog_bytes == 16 * 1024 * 1024
     assert (defaults.max_malformed_messages, defaults.drain_timeout) == (100, 10_000)
 
 

@@ -55,6 +55,8 @@ _LIMITS = (
     "max_inbound_backlog_bytes",
     "max_outbound_buffer",
     "max_buffered",
+    "max_channel_backlog",
+    "max_channel_backlog_bytes",
     "max_malformed_messages",
 )
 _FLAGS = (
@@ -113,6 +115,9 @@ class ServerOptions:
             buffers closed.
         droppable_channels: channel names, or a predicate: past `max_outbound_buffer` their
             oldest publishes are dropped instead of closing the socket.
+        max_channel_backlog: values that one loop over a channel of the exchange may be behind;
+            past it the loop raises BackpressureError, or on `droppable_channels` loses the oldest.
+        max_channel_backlog_bytes: the same in bytes, as published.
         max_malformed_messages: a socket that sends more is closed.
         health_probes: answer GET /health/live and /health/ready over HTTP.
         drain_timeout: how long `close()` waits for unanswered calls.
@@ -160,6 +165,8 @@ class ServerOptions:
     max_pending_clients: int = 10_000
     max_inbound_backlog: int = 1000
     max_inbound_backlog_bytes: int = 4 * 1024 * 1024
+    max_channel_backlog: int = 10_000
+    max_channel_backlog_bytes: int = 16 * 1024 * 1024
     max_outbound_buffer: int = 4 * 1024 * 1024
     max_buffered: int = 1024 * 1024 * 1024
     droppable_channels: Collection[str] | Callable[[str], bool] = ()

@@ -25,6 +25,7 @@ from socketcluster.request import AGRequest
 from socketcluster.server.app import ServerApp
 from socketcluster.server.buffered import Buffered
 from socketcluster.server.cautions import log_cautions
+from socketcluster.server.channel_backlog import channel_bound
 from socketcluster.server.endpoint import ServerEndpoint
 from socketcluster.server.middleware import MiddlewareMethods
 from socketcluster.server.options import ServerOptions
@@ -91,7 +92,12 @@ class AGServer(ServingMethods, ThreadMethods, MiddlewareMethods, Supervision):
         self.wire = Wire(self.codec, opts.droppable, unparsed_above)
         broker = resolve_broker(opts.broker_engine)
         self.exchange = AGExchange(
-            broker, self.wire, self.broker_failed, self.loop_binding, self.reporter
+            broker,
+            self.wire,
+            self.broker_failed,
+            self.loop_binding,
+            self.reporter,
+            channel_bound(opts, self.report_fault),
         )
         self.engine = resolve_engine(opts.ws_engine, opts.ws_engine_server_options)
         self.allowed_origins = opts.allowed_origins()

@@ -1,5 +1,6 @@
 """Streams with visible backpressure, consumed with `async for`."""
 
+from socketcluster.streams.bounded import Bound
 from socketcluster.streams.consumable import (
     ConsumableStream,
     Consumer,
@@ -17,6 +18,7 @@ __all__ = [
     "NOTHING",
     "TEXT_WEIGHT",
     "AsyncStreamEmitter",
+    "Bound",
     "ConsumableStream",
     "Consumer",
     "ConsumerStats",

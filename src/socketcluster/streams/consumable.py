@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from socketcluster.errors import TimeoutError
-from socketcluster.streams.inbox import MARKS, Inbox, Timeout, seconds
+from socketcluster.streams.inbox import MARKS, NOTHING, End, Inbox, Payload, Timeout, seconds
 
 T = TypeVar("T")
 
@@ -89,6 +89,7 @@ class Consumer(Generic[T]):
         Raises:
             StopAsyncIteration: the stream has ended.
             TimeoutError: nothing came for the consumer's own timeout. Nothing is lost either.
+            BackpressureError: a consumer of a channel of the exchange was too slow.
         """
         inbox = self._inbox
         if not (self._removed or inbox._held or inbox._killed or inbox._full):
@@ -104,15 +105,19 @@ class Consumer(Generic[T]):
                     raise
                 inbox._waiter = None
                 items = inbox.items
-            if items and type(items[0]) not in MARKS and not inbox._full:
-                return items.popleft()  # type: ignore[no-any-return]
+            if items and not inbox._full:
+                kind = type(items[0])
+                if kind not in MARKS:
+                    return items.popleft()  # type: ignore[no-any-return]
+                if kind is Payload and (value := inbox.take_payload()) is not NOTHING:
+                    return value  # type: ignore[no-any-return]
         try:
             value, done = await self._take(inbox.timeout)
         except BaseException:
             del self
             raise
         if done:
-            self.return_()
+            self._ended(value)
             raise StopAsyncIteration
         return value  # type: ignore[no-any-return]
 
@@ -125,6 +130,7 @@ class Consumer(Generic[T]):
 
         Raises:
             TimeoutError: nothing came for `timeout` (else the consumer's own) milliseconds.
+            BackpressureError: a consumer of a channel of the exchange was too slow.
         """
         within = self._inbox.timeout if timeout is None else seconds(timeout)
         try:
@@ -133,8 +139,14 @@ class Consumer(Generic[T]):
             del self
             raise
         if done:
-            self.return_()
-        return StreamItem(value, done)
+            self._ended(value)
+            return StreamItem(value.value, True)
+        return StreamItem(value, False)
+
+    def _ended(self, end: End) -> None:
+        self.return_()
+        if end.error is not None:
+            raise end.error
 
     def _take(self, timeout: float | None) -> Awaitable[tuple[Any, bool]]:
         if self._removed:

@@ -8,8 +8,16 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 from socketcluster.loop_binding import LoopBinding
+from socketcluster.streams.bounded import Bound, BoundedInbox
 from socketcluster.streams.consumable import ConsumableStream, Consumer, ConsumerStats
-from socketcluster.streams.inbox import MADE_WEIGHT, Gauge, Inbox, Timeout, own_binding
+from socketcluster.streams.inbox import (
+    MADE_WEIGHT,
+    Gauge,
+    Inbox,
+    Payload,
+    Timeout,
+    own_binding,
+)
 from socketcluster.streams.writable import WritableConsumableStream
 
 T = TypeVar("T")
@@ -18,13 +26,20 @@ T = TypeVar("T")
 class StreamDemux(Generic[T]):
     """Streams by name. A name takes memory only while it has a consumer.
 
-    A `gauge` watches the backpressure of its consumers. It is used from one loop, as
-    `WritableConsumableStream` is; `binding` is that of the object that it is part of.
+    A `gauge` watches the backpressure of its consumers, or a `bound` limits that of each. It is
+    used from one loop, as `WritableConsumableStream` is; `binding` is that of the object that it
+    is part of.
     """
 
-    __slots__ = ("_binding", "_finished", "_gauge", "_ids", "_streams")
+    __slots__ = ("_binding", "_bound", "_finished", "_gauge", "_ids", "_streams")
 
-    def __init__(self, gauge: Gauge | None = None, binding: LoopBinding | None = None) -> None:
+    def __init__(
+        self,
+        gauge: Gauge | None = None,
+        binding: LoopBinding | None = None,
+        bound: Bound | None = None,
+    ) -> None:
+        self._bound = bound
         self._binding = own_binding() if binding is None else binding
         self._gauge = gauge
         self._finished = False
@@ -51,6 +66,16 @@ class StreamDemux(Generic[T]):
         """See `WritableConsumableStream.write_deferred`."""
         stream = self._streams.get(name)
         return stream is not None and stream.write_deferred(size, make, weight)
+
+    def write_payload(self, name: str, payload: bytes, decode: Callable[[bytes], Any]) -> None:
+        """Give every consumer of a stream a value that it decodes for itself when it takes it."""
+        self._binding.check()
+        stream = self._streams.get(name)
+        if stream is None:
+            return
+        item = Payload(payload, decode)
+        for inbox in tuple(stream.inboxes.values()):  # One that is full leaves meanwhile.
+            inbox.put_payload(item)
 
     def write_tracked(self, name: str, value: T, done: Callable[[], None]) -> bool:
         """See `WritableConsumableStream.write_tracked`."""
@@ -165,7 +190,11 @@ class StreamDemux(Generic[T]):
             inbox.on_removed = stream.detach
             stream.attach(inbox)
 
-        inbox = Inbox(next(self._ids), timeout, lambda _: None, self._binding, self._gauge)
+        inbox: Inbox
+        if self._bound is None:
+            inbox = Inbox(next(self._ids), timeout, lambda _: None, self._binding, self._gauge)
+        else:
+            inbox = BoundedInbox(next(self._ids), timeout, name, self._binding, self._bound)
         return Consumer(inbox, attach)
 
     def finish(self) -> None:

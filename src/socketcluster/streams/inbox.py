@@ -11,6 +11,8 @@ from datetime import timedelta
 from threading import get_ident
 from typing import Any
 
+import msgspec
+
 from socketcluster.errors import TimeoutError
 from socketcluster.loop_binding import LoopBinding
 
@@ -47,12 +49,13 @@ class Tracked:
 
 
 class End:
-    """Stands in a queue for the end of the stream."""
+    """Stands in a queue for the end of the stream, or for the error that ends a loop over it."""
 
-    __slots__ = ("value",)
+    __slots__ = ("error", "value")
 
-    def __init__(self, value: Any) -> None:
+    def __init__(self, value: Any, error: Exception | None = None) -> None:
         self.value = value
+        self.error = error
 
 
 NOTHING: Any = object()
@@ -88,6 +91,18 @@ class Deferred:
             make, self._make = self._make, None
             self._value = make()
         return self._value
+
+
+class Payload(msgspec.Struct, eq=False, gc=False):
+    """A value as the bytes it was published as: each consumer decodes it for itself, so that
+    nothing larger waits. `decode` returns the value, or NOTHING."""
+
+    data: bytes
+    decode: Callable[[bytes], Any]
+
+    def value(self) -> Any:
+        """The value."""
+        return self.decode(self.data)
 
 
 class Gauge:
@@ -201,6 +216,10 @@ class Inbox:
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
+    def put_payload(self, item: Payload) -> None:
+        """Add a value that each consumer decodes."""
+        self.put(item)
+
     def put_deferred(self, item: Deferred) -> None:
         """Add a value that is made later."""
         if self._gauge is not None:
@@ -216,13 +235,19 @@ class Inbox:
         """Add the end."""
         self.put(End(value))
 
-    def kill(self, value: Any) -> None:
-        """Drop everything; the end is all there is."""
+    def kill(self, value: Any, error: Exception | None = None) -> None:
+        """Drop everything; the end, or an error, is all there is."""
         self.clear()
-        self._killed = End(value)
+        self._killed = End(value, error)
         waiter = self._waiter
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
+
+    def fail(self, error: Exception) -> None:
+        """Go off the stream; the consumer's loop raises `error`."""
+        self.settle()
+        self.kill(None, error)
+        self.on_removed(self)
 
     @property
     def killed(self) -> bool:
@@ -237,10 +262,14 @@ class Inbox:
         for item in items:
             if type(item) is Tracked:
                 item.release()
-            elif type(item) is Deferred:
+            elif type(item) is Deferred or type(item) is Payload:
                 self._gone(item)
 
-    def _gone(self, item: Deferred) -> None:
+    def take_payload(self) -> Any:
+        """The value of the next item, which is a `Payload`; or NOTHING."""
+        return self.items.popleft().value()
+
+    def _gone(self, item: Any) -> None:
         if self._gauge is not None:
             self._gauge.shrink(item.size)
 
@@ -281,7 +310,8 @@ class Inbox:
         return loop.create_future()
 
     async def take(self, timeout: float | None) -> tuple[Any, bool]:
-        """(value, done) of the next item. Cancelling a wait loses nothing."""
+        """(value, False) of the next item, or (the `End`, True). Cancelling a wait loses
+        nothing."""
         if self._held is not None:
             self.settle()
         while True:
@@ -289,17 +319,17 @@ class Inbox:
                 await self._wait(timeout)
             if self._killed is not None:
                 end, self._killed = self._killed, None
-                return end.value, True
+                return end, True
             item = self.items.popleft()
             if self._full and len(self.items) <= self.limit // 2:
                 self._drained()
             kind = type(item)
             if kind is End:
-                return item.value, True
+                return item, True
             if kind is Tracked:
                 self._held = item
                 return item.value, False
-            if kind is Deferred:
+            if kind is Deferred or kind is Payload:
                 self._gone(item)
                 item = item.value()
                 if item is NOTHING:
@@ -317,7 +347,7 @@ class Inbox:
             self._waiter = None
 
 
-MARKS = (Tracked, End, Deferred)
+MARKS = (Tracked, End, Deferred, Payload)
 """What stands in a queue for something else than a value."""
 
 

@@ -61,6 +61,7 @@ class WritableConsumableStream(ConsumableStream[T]):
         """Give every consumer a value that `make()` makes when it is first taken; whether there is
         any consumer. It counts `size` bytes with each; but when several have it, it may be made for
         one and wait for another, and counts `weight` times as much, as a made value may take."""
+        self._binding.check()
         inboxes = self.inboxes
         deferred = Deferred(size if len(inboxes) == 1 else size * weight, make)
         for inbox in inboxes.values():

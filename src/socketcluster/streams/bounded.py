@@ -1,0 +1,75 @@
+"""The queue of a consumer that nobody can slow down the writers for: it is bounded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from socketcluster.loop_binding import LoopBinding
+from socketcluster.streams.inbox import Inbox, Payload, Timeout
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """How much one consumer of a stream may have to take, and what happens past that.
+
+    Attributes:
+        values: payloads.
+        size: their bytes.
+        passed: called with the stream's name, the values and the bytes; returns the error that
+            the consumer's loop raises, or None to drop its oldest values instead.
+    """
+
+    values: int
+    size: int
+    passed: Callable[[str, int, int], Exception | None]
+
+
+class BoundedInbox(Inbox):
+    """An inbox with a bound on its payloads."""
+
+    __slots__ = ("_max_size", "_max_values", "_name", "_passed", "_size")
+
+    def __init__(
+        self, id: int, timeout: Timeout, name: str, binding: LoopBinding, bound: Bound
+    ) -> None:
+        super().__init__(id, timeout, lambda _: None, binding)
+        self._name = name
+        self._max_values = bound.values
+        self._max_size = bound.size
+        self._passed = bound.passed
+        self._size = 0
+
+    def put_payload(self, item: Payload) -> None:
+        """See `Inbox.put_payload`."""
+        items = self.items
+        if items:
+            items.append(item)  # Its consumer was woken already.
+        else:
+            self.put(item)
+        self._size = size = self._size + len(item.data)
+        if size > self._max_size or len(items) > self._max_values:
+            error = self._passed(self._name, len(items), size)
+            if error is not None:
+                self.fail(error)
+            else:
+                self._drop_oldest()
+
+    def take_payload(self) -> Any:
+        """See `Inbox.take_payload`."""
+        item = self.items.popleft()
+        self._size -= len(item.data)
+        return item.decode(item.data)
+
+    def _drop_oldest(self) -> None:
+        items = self.items
+        while len(items) > 1 and (self._size > self._max_size or len(items) > self._max_values):
+            if type(items[0]) is Payload:
+                self._gone(items.popleft())
+            else:  # The end: what came after it is for nobody.
+                self._gone(items.pop())
+                return
+
+    def _gone(self, item: Payload) -> None:
+        self._size -= len(item.data)
