@@ -334,12 +334,21 @@ async def test_publish_that_the_broker_refuses_is_not_acknowledged(
     await until(lambda: "Nobody listens" in caplog.text)  # Guarantee 10.
 
 
-async def test_publishes_do_not_wait_for_each_other(make_server: Any, monkeypatch: Any) -> None:
+@pytest.mark.parametrize("bound", ["messages", "bytes"])
+async def test_publishes_do_not_wait_for_each_other(
+    make_server: Any, monkeypatch: Any, bound: str
+) -> None:
+    """Guarantee 4: publishes that the broker has not taken are bounded, in messages and bytes."""
     monkeypatch.setattr("socketcluster.server.dispatch.MAX_UNCONFIRMED_PUBLISHES", 3)
     broker = SlowBroker()
-    server: AGServer = await make_server(broker_engine=broker, drain_timeout=10_000)
+    options: dict[str, Any] = {}
+    if bound == "bytes":
+        monkeypatch.setattr("socketcluster.server.dispatch.MAX_UNCONFIRMED_PUBLISHES", 1000)
+        options["max_inbound_backlog_bytes"] = 25_000
+    server: AGServer = await make_server(broker_engine=broker, drain_timeout=10_000, **options)
     async with connected(server) as client:
-        packets = [client.packet("#publish", {"channel": "a", "data": n}) for n in range(4)]
+        data = "x" * 10_000
+        packets = [client.packet("#publish", {"channel": "a", "data": data}) for _ in range(4)]
         answers = [client.answer(packet) for packet in packets]
         for packet in packets:
             await client.send(packet)

@@ -345,6 +345,25 @@ async def test_two_loops_share_what_is_parsed_once(make_server: Any, running: Ru
         assert held(socket) == 0
 
 
+async def test_publishes_are_shown_as_they_are_taken(make_server: Any, running: Running) -> None:
+    """Guarantee 4: who watches for '#publish' holds bytes, too."""
+    server = await make_server()
+    async with connected(server) as client:
+        (socket,) = server.clients.values()
+        events = socket.receiver("#publish").create_consumer()
+        calls = socket.procedure("#publish").create_consumer()
+        publication = {"channel": "c", "data": [LONG]}
+        await client.call("#publish", publication)
+        await client.transmit("#publish", publication)
+        await until(lambda: events.get_backpressure() == 1)
+        assert 1200 < held(socket) < 1300
+        assert (await soon(events.next())).value == [LONG]
+        request = (await soon(calls.next())).value
+        assert request.sent
+        assert request.data == publication
+        assert held(socket) == 0
+
+
 async def test_small_messages_count_by_number_only(make_server: Any, running: Running) -> None:
     server = await make_server(max_inbound_backlog=100, max_inbound_backlog_bytes=10_000)
     async with connected(server) as client:

@@ -34,6 +34,7 @@ from socketcluster.server.delivery import deliver, deliver_unparsed, refuse_unkn
 from socketcluster.server.handshake import authenticate, shake_hands
 from socketcluster.server.replies import (
     acknowledge,
+    acknowledge_publish,
     answer_error,
     broker_error,
     parsed,
@@ -46,7 +47,8 @@ if TYPE_CHECKING:
     from socketcluster.server.socket import AGServerSocket
 
 MAX_UNCONFIRMED_PUBLISHES = 1000
-"""Publishes of one socket that the broker has not answered; more wait for it."""
+"""Publishes of one socket that the broker has not answered; more wait for it, and so do those past
+`max_inbound_backlog_bytes`."""
 
 
 def dispatch(socket: AGServerSocket, packet: AnyPacket, message: bytes) -> Left:
@@ -225,19 +227,25 @@ def _accept_publish(
 ) -> Pending | None:
     server = socket.server
     try:
-        accepted = server.exchange.publish_payload(channel, server.wire.encode_payload(data))
+        payload = server.wire.encode_payload(data)
+        accepted = server.exchange.publish_payload(channel, payload)
     except Exception as error:
         refuse(socket, packet, _broker_error(server, error))
         return None
     if accepted is None:
-        acknowledge(socket, packet, {"channel": channel, "data": data})
+        acknowledge_publish(socket, packet.cid, channel, payload)
         return None
     # Answered when the broker has it; what follows is not held up, for the broker keeps the order.
     # It goes out even if the client leaves meanwhile.
     confirmed = asyncio.ensure_future(accepted)
-    socket.inbound.unconfirmed += 1
-    confirmed.add_done_callback(partial(_published, socket, packet, channel, data))
-    if socket.inbound.unconfirmed >= MAX_UNCONFIRMED_PUBLISHES:
+    inbound = socket.inbound
+    inbound.unconfirmed += 1
+    inbound.unconfirmed_size += len(payload)
+    confirmed.add_done_callback(partial(_published, socket, packet, channel, payload))
+    if (
+        inbound.unconfirmed >= MAX_UNCONFIRMED_PUBLISHES
+        or inbound.unconfirmed_size >= server.options.max_inbound_backlog_bytes
+    ):
         return _settled(confirmed)
     return None
 
@@ -246,17 +254,18 @@ def _published(
     socket: AGServerSocket,
     packet: AnyPacket,
     channel: str,
-    data: Any,
+    payload: bytes,
     confirmed: asyncio.Future[None],
 ) -> None:
     socket.inbound.unconfirmed -= 1
+    socket.inbound.unconfirmed_size -= len(payload)
     if confirmed.cancelled():
         return
     error = confirmed.exception()
     if error is not None:
         refuse(socket, packet, _broker_error(socket.server, error))
     elif socket.state != CLOSED:
-        acknowledge(socket, packet, {"channel": channel, "data": data})
+        acknowledge_publish(socket, packet.cid, channel, payload)
 
 
 async def _settled(future: asyncio.Future[None]) -> None:

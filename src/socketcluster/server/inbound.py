@@ -65,13 +65,15 @@ class Inbound:
         "received",
         "silence",
         "unconfirmed",
+        "unconfirmed_size",
     )
 
     def __init__(self, socket: AGServerSocket) -> None:
         server = socket.server
         self._socket = socket
         self._wire = server.wire
-        self.unconfirmed = 0  # Publishes that the broker has not answered.
+        self.unconfirmed = 0  # Publishes that the broker has not answered,
+        self.unconfirmed_size = 0  # and their bytes.
         self._ticker = server.ticker
         self._middleware = server.middleware
         self._line: RawLine | None = None

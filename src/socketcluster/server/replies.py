@@ -5,6 +5,7 @@ Source: SocketCluster protocol 2.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -27,17 +28,37 @@ def acknowledge(socket: AGServerSocket, packet: AnyPacket, data: Any) -> None:
     """Answer a call of the protocol's own, and show it to whoever watches for it."""
     assert packet.event is not None
     if packet.cid is None:
-        if packet.event == "#publish" and socket.has_receiver("#publish"):
-            data = parsed(socket, data["data"])
         socket.write_receiver(packet.event, data)
         return
     socket.respond_ok(packet.cid)
     if socket.has_procedure(packet.event):
-        if packet.event == "#publish":
-            data = {**data, "data": parsed(socket, data["data"])}
-        request = AGRequest(socket, packet.cid, packet.event, data)
-        request.sent = True
-        socket.write_procedure(packet.event, request)
+        socket.write_procedure(packet.event, _answered(socket, packet.cid, packet.event, data))
+
+
+def acknowledge_publish(
+    socket: AGServerSocket, cid: int | float | None, channel: str, payload: bytes
+) -> None:
+    """`acknowledge` a publish, which is decoded when the first who watches for it takes it."""
+    decode = socket.server.wire.decode_payload
+    if cid is None:
+        if socket._receivers is not None:
+            socket._receivers.write_deferred("#publish", len(payload), partial(decode, payload))
+        return
+    socket.respond_ok(cid)
+    if socket._procedures is not None:
+        socket._procedures.write_deferred(
+            "#publish",
+            len(payload),
+            lambda: _answered(
+                socket, cid, "#publish", {"channel": channel, "data": decode(payload)}
+            ),
+        )
+
+
+def _answered(socket: AGServerSocket, cid: int | float, event: str, data: Any) -> AGRequest:
+    request = AGRequest(socket, cid, event, data)
+    request.sent = True
+    return request
 
 
 def take_answer(socket: AGServerSocket, packet: Packet) -> None:
