@@ -13,6 +13,7 @@ Source: ZeroMQ RFC 29 (publish-subscribe), zmq_proxy(3); pyzmq.
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import logging
 import os
@@ -216,7 +217,8 @@ class ZeroMQConnector:
 class Proxy:
     """The engine: passes on what publishers send to those who want it, in a thread of its own.
 
-    Of several on one path one runs; another takes over when it ends.
+    Its sockets and its lock file are for this user alone, whatever the umask. Of several on one
+    path one runs; another takes over when it ends.
     """
 
     def __init__(self, path: str) -> None:
@@ -231,11 +233,16 @@ class Proxy:
         """Bind, unless another proxy runs there already, in whose place this one waits.
 
         Raises:
+            BrokerError: the lock file is a symbolic link, which it is not followed through.
             OSError: the sockets cannot be made there.
         """
-        self._lock = open(f"{self._path}.lock", "wb")  # noqa: SIM115
-        if self._locked():
-            self._bind()
+        try:
+            self._lock = _open_lock(f"{self._path}.lock")
+            if self._locked():
+                self._bind()
+        except BaseException:
+            self._context.term()
+            raise
         self._thread.start()
 
     def _locked(self) -> bool:
@@ -254,7 +261,7 @@ class Proxy:
                 socket.setsockopt(zmq.LINGER, 0)
                 socket.setsockopt(zmq.RCVHWM, WAITING_MESSAGES)
                 socket.setsockopt(zmq.SNDHWM, WAITING_MESSAGES)
-                socket.bind(f"ipc://{self._path}.{end}")
+                _bind_private(socket, f"ipc://{self._path}.{end}")
         except zmq.ZMQError as error:
             self._publishers.close()
             self._subscribers.close()
@@ -287,6 +294,30 @@ class Proxy:
         self._thread.join()
         if self._lock is not None:
             self._lock.close()
+
+
+def _open_lock(path: str) -> IO[bytes]:
+    """A file to lock, for this user alone. It is not opened through a symbolic link: somebody who
+    can write to its folder could have another file of this user opened."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        return os.fdopen(os.open(path, flags, 0o600), "wb")
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise BrokerError(
+            f"{path} is a symbolic link, and the lock of a ZeroMQ proxy must be a file of its own. "
+            "Remove the link, or use a folder that only this user can write to"
+        ) from error
+
+
+def _bind_private(socket: zmq.Socket[bytes], address: str) -> None:
+    # The mask is there when the socket is made: it has no other mode for a moment.
+    mask = os.umask(0o177)
+    try:
+        socket.bind(address)
+    finally:
+        os.umask(mask)
 
 
 def path_of(address: BrokerAddress) -> str:

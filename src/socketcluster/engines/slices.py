@@ -115,6 +115,12 @@ class SlicedWebSocket(WebSocketsSansIOProtocol):
 
     # The end
 
+    async def run_asgi(self) -> None:
+        await super().run_asgi()
+        if self.is_own():
+            # It has waited for the peer as long as it wants to; uvicorn would for 10 s.
+            self.transport.close()
+
     def connection_lost(self, exc: Exception | None) -> None:
         if self._unparsed and not self.close_sent:
             self._lost = (exc,)
