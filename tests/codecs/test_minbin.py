@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import msgspec
 import pytest
 
 from socketcluster.codecs.json import MAX_DEPTH
@@ -162,3 +163,34 @@ def test_random_bytes_are_decoded_or_refused() -> None:
         decoded += 1
         codec.encode({"event": "again", "data": value})
     assert decoded > 100
+
+
+def levels_of(value: Any) -> int:
+    """Levels of lists and maps, one by one."""
+    if isinstance(value, dict):
+        return 1 + max(map(levels_of, value.values()), default=0)
+    return 1 + max(map(levels_of, value), default=0) if isinstance(value, list) else 0
+
+
+def some_value(chance: random.Random, levels: int) -> Any:
+    if levels <= 0 or chance.random() < 0.02:
+        return chance.choice([None, 1, 1.5, "[[", b"\x90", "é]", msgspec.msgpack.Ext(1, b"{")])
+    items = [some_value(chance, levels - chance.randrange(1, 3))]
+    if chance.random() < 0.5:
+        items.append(some_value(chance, min(levels - 1, chance.randrange(4))))
+    if chance.random() < 0.5:
+        return items
+    return {chance.choice([None, (1, (2,)), b"k", "[", 5, 1.5, True]): item for item in items}
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_levels_are_counted_whatever_the_value_holds(seed: int) -> None:
+    chance = random.Random(seed)
+    for _ in range(20):
+        value = some_value(chance, chance.choice([20, 150]))
+        value = [value, [[1]] * 200]  # Enough to have it looked at.
+        message = msgspec.msgpack.encode(value)
+        found = levels_of(value)
+        assert codec.decode_short(message, found)
+        with pytest.raises(InvalidMessageError, match="levels"):
+            codec.decode_short(message, found - 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from socketcluster.codecs.json import MAX_DEPTH, JSONCodec
@@ -178,3 +179,32 @@ def test_the_number_of_an_unreadable_call_is_found(message: str, cid: int | None
     with pytest.raises(InvalidMessageError):
         wire.decode(message.encode())
     assert wire.cid_of(message.encode()) == cid
+
+
+@pytest.mark.parametrize("levels", [MAX_DEPTH, MAX_DEPTH + 1])
+@pytest.mark.parametrize("kind", ["e", "free"])
+def test_the_levels_of_a_min_bin_message_count(kind: str, levels: int) -> None:
+    around = 2 if kind == "e" else 1
+    nested = b"\x91" * (levels - around - 1) + b"\x90"
+    fields = (
+        b"\x81\xa1e\x94\xa1x" + nested + b"\x01" if kind == "e" else b"\x82\xa1f\x01\xa1d" + nested
+    )
+    fields += b"\xda\x03\xe8" + b"x" * 1000 if kind == "e" else b""
+    wire = Wire(MinBinCodec(), unparsed_above=512 if kind == "e" else 10_000)
+    if levels <= MAX_DEPTH:
+        packet = wire.decode(BinaryMessage(fields))
+        assert isinstance(packet, Packet)
+        if kind == "e":
+            assert isinstance(packet.data, Unparsed)
+            assert packet.data.parse() == msgspec.msgpack.decode(nested)
+        return
+    with pytest.raises(InvalidMessageError, match="levels"):
+        wire.decode(BinaryMessage(fields)).data.parse()  # type: ignore[union-attr]
+
+
+def test_an_event_of_min_bin_with_half_a_character_in_its_name() -> None:
+    message = b"\x81\xa1e\x93\xa4a\xed\xa0\xbd\xda\x03\xe8" + b"x" * 1000 + b"\x07"
+    packet = Wire(MinBinCodec(), unparsed_above=512).decode(BinaryMessage(message))
+    assert isinstance(packet, Packet)
+    assert (packet.event, packet.cid) == ("a\ufffd", 7)
+    assert packet.data.parse() == "x" * 1000

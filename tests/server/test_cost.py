@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 
 from socketcluster import AGServer
+from socketcluster.codecs.minbin import MinBinCodec
+from socketcluster.protocol.packets import BinaryMessage
 from support import Running, connected, until
 
 pytestmark = [
@@ -142,10 +144,14 @@ def cpu(work: Callable[[], Any]) -> float:
     return time.process_time() - began
 
 
-async def cost(server: AGServer, running: Running, message: str) -> float:
+async def cost(server: AGServer, running: Running, message: bytes) -> float:
     """CPU seconds from a message's arrival until a loop took what is in it."""
-    async with connected(server, handshake="#handshake" not in message) as client:
+    binary = type(message) is BinaryMessage
+    async with connected(server, handshake=not binary and b"#handshake" not in message) as client:
         (socket,) = [*server.clients.values(), *server.pending_clients.values()]
+        if binary:
+            await client.send(MinBinCodec().encode({"event": "#handshake", "data": {}, "cid": 1}))
+            await until(lambda: socket.state == "open")
         if socket.state == "open":
             running.collect(socket.receiver("x"))
 
@@ -155,9 +161,8 @@ async def cost(server: AGServer, running: Running, message: str) -> float:
 
             running.start(answer())
             await asyncio.sleep(0)
-        received = message.encode()
         began = time.process_time()
-        socket.inbound.message(received)
+        socket.inbound.message(message)
         for _ in range(3):
             await asyncio.sleep(0)
         await until(lambda: not socket.inbound.waiting and not socket.open_requests)
@@ -176,5 +181,42 @@ async def test_no_message_costs_much_more_than_an_ordinary_one(
     assert MIB - 100_000 < len(message) <= MIB
     text = ordinary()
     usual = min(cpu(lambda: json.loads(text)) for _ in range(5))
-    found = min([await cost(server, running, message) for _ in range(5)])
+    found = min([await cost(server, running, message.encode()) for _ in range(5)])
     assert found < usual * (TIMES_NESTED if name in NESTED else TIMES), found / usual
+
+
+def array(item: bytes) -> bytes:
+    count = ROOM // len(item)
+    return b"\xdd" + count.to_bytes(4, "big") + item * count
+
+
+def short_call(data: bytes) -> bytes:
+    return b"\x81\xa1e\x93\xa4slow" + data + b"\x05"
+
+
+BINARY = {
+    "empty lists": short_call(array(b"\x90")),
+    "empty maps": short_call(array(b"\x80")),
+    "nothing": short_call(array(b"\xc0")),
+    "maps": short_call(array(b"\x81\xa1a\x01")),
+    "extensions": short_call(array(b"\xd4\x01\x00")),
+    "half characters": short_call(array(b"\xa3\xed\xa0\xbd")),
+    "deep lists": short_call(array(b"\x91" * 99 + b"\x90")),
+    "batch of empty maps": array(b"\x80"),
+    "batch of nothing": array(b"\xc0"),
+    "long event": b"\x81\xa1e" + array(b"\xc0"),
+}
+TIMES_BINARY = 10.0
+"""A list takes one byte: the values are three times as many as in JSON text."""
+
+
+@pytest.mark.parametrize("name", BINARY)
+async def test_no_min_bin_message_costs_much_more(
+    make_server: Any, running: Running, name: str
+) -> None:
+    server = await make_server(codec_engine=MinBinCodec())
+    text = ordinary()
+    usual = min(cpu(lambda: json.loads(text)) for _ in range(5))
+    message = BinaryMessage(BINARY[name])
+    found = min([await cost(server, running, message) for _ in range(5)])
+    assert found < usual * TIMES_BINARY, found / usual

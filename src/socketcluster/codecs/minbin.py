@@ -59,6 +59,15 @@ class MinBinCodec:
             InvalidMessageError: it is not MessagePack, or a text message, or has more than
                 `MAX_DEPTH` levels, which might not be encoded again.
         """
+        value = self.decode_short(message)
+        return [lengthen(item) for item in value] if isinstance(value, list) else lengthen(value)
+
+    def decode_short(self, message: bytes | str, levels: int = MAX_DEPTH) -> Any:
+        """The value of any MessagePack with so many levels, its packets in their short form.
+
+        Raises:
+            InvalidMessageError: as `decode`.
+        """
         if isinstance(message, str):
             raise InvalidMessageError("The message is text, and the codec is binary")
         containers = len(message) - len(message.translate(None, _CONTAINERS))
@@ -67,44 +76,65 @@ class MinBinCodec:
             try:
                 value = self._decode(message)
             except UnicodeDecodeError:
-                # As long as U+FFFD, so that the lengths in the message stay true.
-                value = self._decode(_HALF_CHARACTER.sub("\ufffd".encode(), message))
+                value = self._decode(_with_whole_texts(message))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError) as error:
             raise InvalidMessageError(f"The message is not valid MessagePack: {error}") from error
         finally:
             del rest
-        if containers > MAX_DEPTH and _is_deep(value):
+        if containers > levels and _is_deep(value, levels):
             raise InvalidMessageError(f"The message has more than {MAX_DEPTH} levels")
-        return [_lengthen(item) for item in value] if isinstance(value, list) else _lengthen(value)
+        return value
+
+    def open_event(self, message: bytes) -> OpenEvent | None:
+        """An event or a call with its data left encoded; None if the message is no such one, or
+        has to be read with more care."""
+        if not message.startswith(_EVENT_START):
+            return None
+        fields = message[len(_EVENT_START) :]
+        try:
+            try:
+                return _OPEN(fields)
+            except UnicodeDecodeError:
+                return _OPEN(_with_whole_texts(fields))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None
+
+    def decode_data(self, data: msgspec.Raw) -> Any:
+        """The value of the data of an `OpenEvent`.
+
+        Raises:
+            InvalidMessageError: as `decode`.
+        """
+        return self.decode_short(bytes(data), MAX_DEPTH - 2)
 
 
-_as_json = msgspec.json.Encoder(enc_hook=lambda extension: None).encode
+class OpenEvent(msgspec.Struct, array_like=True, gc=False):
+    """The fields of an event or a call."""
+
+    event: str
+    data: msgspec.Raw = msgspec.Raw(b"\xc0")
+    cid: int | float | None = None
 
 
-def _is_deep(value: Any) -> bool:
+_EVENT_START = b"\x81\xa1e"
+_OPEN = msgspec.msgpack.Decoder(OpenEvent).decode
+
+
+def _with_whole_texts(message: bytes) -> bytes:
+    # Half a character is as long as U+FFFD, so that the lengths in the message stay true.
+    return _HALF_CHARACTER.sub("\ufffd".encode(), message)
+
+
+_as_json = msgspec.json.Encoder(enc_hook=lambda odd: "").encode
+
+
+def _is_deep(value: Any, levels: int) -> bool:
     # In JSON text the levels can be seen, and to encode it takes less than it took to decode it.
+    # What JSON has no form for, keys too, counts as a text.
     try:
-        return deeper_than(_as_json(value), MAX_DEPTH)
-    except (TypeError, ValueError):
-        return _is_deep_with_odd_keys(value)
+        return deeper_than(_as_json(value), levels)
     except RecursionError:
         return True
-
-
-def _is_deep_with_odd_keys(value: Any) -> bool:
-    # A map with keys that are no texts or numbers, which JavaScript never sends.
-    level = [value]
-    for _ in range(MAX_DEPTH):
-        level = [
-            child
-            for item in level
-            if isinstance(item, dict | list)
-            for child in (item.values() if isinstance(item, dict) else item)
-            if isinstance(child, dict | list)
-        ]
-        if not level:
-            return False
-    return True
 
 
 def _shorten(packet: Any) -> Any:
@@ -128,7 +158,8 @@ def _shorten(packet: Any) -> Any:
     return packet
 
 
-def _lengthen(packet: Any) -> Any:
+def lengthen(packet: Any) -> Any:
+    """The packet that a short one stands for."""
     if not isinstance(packet, dict) or len(packet) != 1:
         return packet
     ((key, fields),) = packet.items()

@@ -15,7 +15,7 @@ import msgspec
 
 from socketcluster.codecs.base import CodecEngine
 from socketcluster.codecs.json import SHORT, JSONCodec
-from socketcluster.codecs.minbin import MinBinCodec
+from socketcluster.codecs.minbin import MinBinCodec, lengthen
 from socketcluster.codecs.text import utf8
 from socketcluster.errors import InvalidArgumentsError, InvalidMessageError, SocketClusterError
 from socketcluster.protocol.frames import binary_frame, text_frame
@@ -24,6 +24,7 @@ from socketcluster.protocol.packets import (
     SYSTEM_EVENTS,
     AnyPacket,
     Batch,
+    Packet,
     Unparsed,
     packet_from,
     readable,
@@ -102,6 +103,9 @@ class Wire:
         return read(codec, message, self.unparsed_above)
 
     def _decode_plainly(self, message: bytes) -> AnyPacket | Batch:
+        codec = self.codec
+        if type(codec) is MinBinCodec:
+            return self._decode_min_bin(codec, message)
         value = self._value_of(message)
         if isinstance(value, list):
             return Batch(value, packet_from)
@@ -113,6 +117,17 @@ class Wire:
         ):
             packet.data = Unparsed(message, len(message), self._data_of)
         return packet
+
+    def _decode_min_bin(self, codec: MinBinCodec, message: bytes) -> AnyPacket | Batch:
+        if len(message) > self.unparsed_above:
+            opened = codec.open_event(message)
+            if opened is not None and opened.event not in SYSTEM_EVENTS:
+                data = Unparsed(opened.data, len(message), codec.decode_data)
+                return Packet(opened.event, data, opened.cid)
+        value = codec.decode_short(readable(message))
+        if isinstance(value, list):
+            return Batch(value, lambda item: packet_from(lengthen(item)))
+        return packet_from(lengthen(value))
 
     def _value_of(self, message: bytes) -> Any:
         try:
