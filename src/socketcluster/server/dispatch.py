@@ -82,7 +82,7 @@ def dispatch(socket: AGServerSocket, packet: AnyPacket, message: bytes) -> Left:
         # A call, as `deliver` does it.
         request = socket.server.make_request(socket, cid, event, data)
         socket.unanswered[cid] = event
-        if not procedures.write(event, request):
+        if not procedures.put(event, request):
             refuse_unknown(socket, event, request)
     return None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from socketcluster.calling import PendingCalls
@@ -93,7 +94,8 @@ class MessagingMethods:
 
     def respond(self, rid: int | float, data: Any, error: BaseException | str | None) -> None:
         """Answer a call; `AGRequest.end` and `AGRequest.error` do this."""
-        self.loop_binding.check()
+        if get_ident() != self.loop_binding.thread_id:
+            self.loop_binding.check()
         if self.state == states.CLOSED:
             self.emit_error(BadConnectionError("WebSocket is not open", "disconnect"))
             return

@@ -49,6 +49,10 @@ class StreamDemux(Generic[T]):
     def write(self, name: str, value: T) -> bool:
         """Give a value to every consumer of a stream; whether there is any."""
         self._binding.check()
+        return self.put(name, value)
+
+    def put(self, name: str, value: T) -> bool:
+        """`write` on the loop's own thread, which is not checked."""
         stream = self._streams.get(name)
         if stream is None:
             return False
