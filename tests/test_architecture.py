@@ -18,6 +18,7 @@ LEVELS = {
     "validation": 1,
     "loop_binding": 1,
     "cancelling": 1,
+    "isolation": 1,
     "codecs": 1,
     "streams": 2,
     "protocol": 2,

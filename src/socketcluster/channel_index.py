@@ -93,14 +93,14 @@ class ChannelIndex:
         known = self.channels.get(channel)
         if known is None:
             return
-        if known.watched:
-            # Kept as bytes: a value may be thirty times as large.
-            self._outputs.write_payload(channel, payload, self._decoded)
-        if known.subscribers:
-            try:
+        try:
+            if known.watched:
+                # Kept as bytes: a value may be thirty times as large.
+                self._outputs.write_payload(channel, payload, self._decoded)
+            if known.subscribers:
                 self.fan_out.publish(channel, known.subscribers, payload, self._wire.publish_frame)
-            except SocketClusterError as error:
-                self.broker_failed(error)
+        except Exception as error:  # What called this delivers to others too.
+            self.broker_failed(error)
 
     def _decoded(self, payload: bytes) -> Any:
         try:

@@ -41,6 +41,10 @@ class Subscriber(Protocol):
         """Send a run: its frames as they are if nothing has to be done to them, else made anew
         of the payloads. At the end of the turn it may be written at once."""
 
+    @property
+    def failed(self) -> Callable[[Exception], None]:
+        """Called with what `publish` raised."""
+
 
 class FanOut:
     """The run that is being collected.
@@ -82,6 +86,11 @@ class FanOut:
         """Hand over what was collected now."""
         self._deliver(False)
 
+    @property
+    def failed(self) -> Callable[[Exception], None]:
+        """See `Flushable.failed`."""
+        return report_unwritable
+
     def flush(self) -> None:
         """Hand over what was collected at the end of the turn."""
         self._deliver(True)
@@ -96,4 +105,4 @@ class FanOut:
             try:
                 subscriber.publish(run, at_end_of_turn)
             except Exception as error:
-                report_unwritable(error)
+                subscriber.failed(error)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 from socketcluster.engines.base import Connection
@@ -20,9 +21,14 @@ class Flushable(Protocol):
     def flush(self) -> None:
         """Write it."""
 
+    @property
+    def failed(self) -> Callable[[Exception], None]:
+        """Called with what `flush` raised."""
+
 
 class Flusher:
-    """Flushes what has something to write, at the end of the loop turn in which it got it."""
+    """Flushes what has something to write, at the end of the loop turn in which it got it. One
+    that fails is told so, and the others are flushed all the same."""
 
     __slots__ = ("_waiting",)
 
@@ -41,7 +47,7 @@ class Flusher:
             try:
                 flushable.flush()
             except Exception as error:
-                report_unwritable(error)
+                flushable.failed(error)
 
 
 def report_unwritable(error: Exception) -> None:
@@ -51,12 +57,19 @@ def report_unwritable(error: Exception) -> None:
     )
 
 
+def _give_up(connection: Connection, error: Exception) -> None:
+    report_unwritable(error)
+    connection.abort()
+
+
 class FrameWriter:
     """What one connection has still to write.
 
     Attributes:
         batch: what is being collected, with sizes; None when nothing is.
         closed: whether nothing is sent any more.
+        failed: to be called with what a write raised: what it was given may be lost, so that the
+            connection has to end.
     """
 
     __slots__ = (
@@ -72,6 +85,7 @@ class FrameWriter:
         "_wire",
         "batch",
         "closed",
+        "failed",
     )
 
     def __init__(
@@ -81,12 +95,14 @@ class FrameWriter:
         limit: int,
         on_overflow: Callable[[], None],
         flusher: Flusher,
+        on_failure: Callable[[Exception], None] | None = None,
     ) -> None:
         self._connection = connection
         self._wire = wire
         self._limit = limit
         self._on_overflow = on_overflow
         self._flusher = flusher
+        self.failed = on_failure or partial(_give_up, connection)
         self._backed_up = False
         self._frames: list[bytes] = []
         self._room = limit

@@ -18,6 +18,7 @@ from socketcluster.engines import guard
 from socketcluster.engines.base import ASGIApp, Endpoint, ListenAddress
 from socketcluster.engines.guard import GuardedWebSocket
 from socketcluster.errors import HTTPServerError
+from socketcluster.isolation import for_each
 
 CLOSE_SECONDS = 3.0
 _POLL_SECONDS = 0.01
@@ -174,15 +175,10 @@ class UvicornListener:
 
         # WebSockets are closing already; uvicorn would close its own with another code.
         await self._wait_for(lambda: not self._connections and state.tasks <= caller)
-        for connection in list(state.connections):
-            connection.shutdown()
+        for_each(list(state.connections), lambda each: each.shutdown(), _report)
         await self._wait_for(lambda: not state.connections and state.tasks <= caller)
-        for connection in list(self._connections):
-            connection.abort()
-        for protocol in list(state.connections):
-            transport = getattr(protocol, "transport", None)
-            if transport is not None:
-                transport.abort()
+        for_each(list(self._connections), lambda each: each.abort(), _report)
+        for_each(list(state.connections), _abort, _report)
         tasks = state.tasks - caller
         for task in tasks:
             task.cancel()
@@ -197,6 +193,18 @@ class UvicornListener:
         # uvicorn keeps no event to wait for.
         while not done() and loop.time() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(_POLL_SECONDS)
+
+
+def _abort(protocol: Any) -> None:
+    transport = getattr(protocol, "transport", None)
+    if transport is not None:
+        transport.abort()
+
+
+def _report(_: object, error: Exception) -> None:
+    asyncio.get_running_loop().call_exception_handler(
+        {"message": "A connection could not be closed", "exception": error}
+    )
 
 
 def bind(address: ListenAddress) -> socket.socket:

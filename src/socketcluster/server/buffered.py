@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from functools import partial
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
+from socketcluster.isolation import for_each
 from socketcluster.reporting import Reporter
-from socketcluster.server.leaving import end
+from socketcluster.server.leaving import end, give_up
 
 if TYPE_CHECKING:
     from socketcluster.server.socket import AGServerSocket
@@ -40,7 +42,9 @@ class Buffered:
         inbound: list[tuple[int, AGServerSocket]] = []
         outbound: list[tuple[int, AGServerSocket]] = []
         total = 0
-        for socket in sockets:
+
+        def add(socket: AGServerSocket) -> None:
+            nonlocal total
             size = socket.inbound.reading.total_size
             if size:
                 total += size
@@ -49,6 +53,8 @@ class Buffered:
             if size:
                 total += size
                 outbound.append((size, socket))
+
+        for_each(sockets, add, give_up)
         excess = total - self._limit
         if excess > 0:
             self._reporter.line(
@@ -72,18 +78,23 @@ class Buffered:
                 break
             excess -= size
             if not socket.inbound.reading.held:
-                socket.inbound.reading.hold(True)
-                self._held.append(socket)
+                for_each((socket,), self._hold_one, give_up)
+
+    def _hold_one(self, socket: AGServerSocket) -> None:
+        socket.inbound.reading.hold(True)
+        self._held.append(socket)
 
     def _let_go(self, everybody: bool) -> None:
-        still_held: list[AGServerSocket] = []
-        for socket in self._held:
+        held, self._held = self._held, []
+
+        def look_at(socket: AGServerSocket) -> None:
             reading = socket.inbound.reading
             if everybody or not reading.total_size:
                 reading.hold(False)
             else:
-                still_held.append(socket)
-        self._held = still_held
+                self._held.append(socket)
+
+        for_each(held, look_at, give_up)
 
     def _close(self, outbound: list[tuple[int, AGServerSocket]], excess: int) -> None:
         outbound.sort(key=_size_of, reverse=True)
@@ -91,10 +102,13 @@ class Buffered:
             if excess <= 0 or size < _WORTH_CLOSING:
                 break
             excess -= size
-            end(
-                socket,
-                1008,
+            reason = (
                 f"All clients together hold more than {self._limit} bytes (max_buffered), and "
-                f"{size} bytes wait to be sent to this one",
+                f"{size} bytes wait to be sent to this one"
             )
-            socket.connection.abort()
+            for_each((socket,), partial(_close, reason), give_up)
+
+
+def _close(reason: str, socket: AGServerSocket) -> None:
+    end(socket, 1008, reason)
+    socket.connection.abort()

@@ -6,6 +6,7 @@ Source: SocketCluster documentation, AGServerSocket ('disconnect', 'connectAbort
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -33,8 +34,12 @@ if TYPE_CHECKING:
 def leave(socket: AGServerSocket, code: int, reason: str | None, told: str) -> None:
     """Close after what was sent, with one reason for the events and one for the client."""
     if socket.state != CLOSED:
-        socket.outbound.flush_batch()
-        socket.outbound.flush_now()
+        try:
+            socket.outbound.flush_batch()
+            socket.outbound.flush_now()
+        except Exception as error:
+            give_up(socket, error)
+            return
         end(socket, code, reason)
         socket.connection.close(code, told)
     elif socket.last_words is not None:
@@ -94,6 +99,17 @@ def _silence(socket: AGServerSocket, code: int, reason: str | None) -> None:
     if socket.calls is not None:
         failure = "disconnect" if socket.was_opened else "connectAbort"
         socket.calls.abort(failure, code, reason)
+
+
+def give_up(socket: AGServerSocket, error: Exception) -> None:
+    """This side failed in something with a socket: report it, and drop that socket alone."""
+    socket.server.report_fault(error)
+    # What else fails with it is not worth another report.
+    with contextlib.suppress(Exception):
+        socket.connection.abort()
+    with contextlib.suppress(Exception):
+        end(socket, 1011, None)
+    socket.server.forget(socket)
 
 
 def end(socket: AGServerSocket, code: int, reason: str | None) -> None:

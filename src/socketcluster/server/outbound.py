@@ -68,12 +68,13 @@ class Outbound(FrameWriter):
         wire: Wire,
         limit: int,
         on_overflow: Callable[[], None],
+        on_failure: Callable[[Exception], None],
         flusher: Flusher,
         fan_out: FanOut,
         middleware: Mapping[str, Any],
         decide: Decide,
     ) -> None:
-        super().__init__(connection, wire, limit, on_overflow, flusher)
+        super().__init__(connection, wire, limit, on_overflow, flusher, on_failure)
         self._fan_out = fan_out
         self._droppable = False
         self._middleware = middleware

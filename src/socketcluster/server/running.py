@@ -8,16 +8,20 @@ import traceback
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
+from socketcluster.cancelling import cancel
 from socketcluster.engines.base import ASGIApp, Endpoint, Engine, ListenAddress, Listener
 from socketcluster.errors import UsageError
 from socketcluster.events import ReadyEvent
+from socketcluster.isolation import for_each
 from socketcluster.middleware import spared
+from socketcluster.server.leaving import give_up
 from socketcluster.server.reauthorization import ReauthorizationPace
 from socketcluster.server.signals import StopSignals
 from socketcluster.writer import Flusher
 
 if TYPE_CHECKING:
     from socketcluster.server.server import AGServer
+    from socketcluster.server.socket import AGServerSocket
 
 CLOSE_BATCH = 200
 """Sockets that are closed before others get their turn."""
@@ -161,8 +165,7 @@ class Running:
         server = self._server
         server.is_ready = False
         self._closing = True
-        for listener in self.listeners:
-            listener.stop_accepting()
+        for_each(self.listeners, lambda listener: listener.stop_accepting(), self._failed)
         if keep_sockets_open:
             return
         try:
@@ -182,19 +185,30 @@ class Running:
     async def _end(self) -> None:
         server = self._server
         sockets = [*server.pending_clients.values(), *server.clients.values()]
-        for index, socket in enumerate(sockets, 1):
-            socket.disconnect(1001, "The server is closing")
-            if index % CLOSE_BATCH == 0:
-                await asyncio.sleep(0)
+        for start in range(0, len(sockets), CLOSE_BATCH):
+            for_each(sockets[start : start + CLOSE_BATCH], _close, give_up)
+            await asyncio.sleep(0)
         listeners, self.listeners = self.listeners, []
-        for listener in listeners:
-            await listener.close()
+        failures: list[Exception] = []
+        for close in (*(listener.close for listener in listeners), server.exchange.close):
+            try:
+                await close()
+            except Exception as error:
+                failures.append(error)
         server.ticker.stop()
-        await server.exchange.close()
+        await self._end_tasks()
+        if failures:
+            raise failures[0]
+
+    def _failed(self, _: object, error: Exception) -> None:
+        self._server.report_fault(error)
+
+    async def _end_tasks(self) -> None:
+        server = self._server
         tasks = self._tasks - spared
         for task in tasks:
             if not task.cancelling():
-                task.cancel()
+                cancel(task)
         if tasks:
             await asyncio.wait(tasks)
         server.watch.look(server.ticker.now, ())
@@ -203,11 +217,14 @@ class Running:
 
     async def _drain(self) -> None:
         server = self._server
-        for socket in server.clients.values():
-            socket.close_input()
+        for_each(list(server.clients.values()), lambda socket: socket.close_input(), give_up)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + server.options.milliseconds("drain_timeout") / 1000
         while loop.time() < deadline and any(  # noqa: ASYNC110
             socket.busy for socket in server.clients.values()
         ):
             await asyncio.sleep(DRAIN_POLL_SECONDS)
+
+
+def _close(socket: AGServerSocket) -> None:
+    socket.disconnect(1001, "The server is closing")

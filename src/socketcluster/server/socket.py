@@ -7,6 +7,7 @@ A thin face over narrow parts: `inbound` (what comes in), `outbound` (what goes 
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from socketcluster.batching import Batching
@@ -23,7 +24,7 @@ from socketcluster.server.faces import AuthMethods, BatchMethods, FigureMethods,
 from socketcluster.server.handshake import finish
 from socketcluster.server.inbound import Inbound
 from socketcluster.server.last_words import LastWords
-from socketcluster.server.leaving import end, leave
+from socketcluster.server.leaving import end, give_up, leave
 from socketcluster.server.listening import SocketListeners
 from socketcluster.server.messaging import MessagingMethods
 from socketcluster.server.outbound import Outbound
@@ -126,6 +127,7 @@ class AGServerSocket(
             server.wire,
             server.options.max_outbound_buffer,
             self._overflowed,
+            partial(give_up, self),
             server.flusher,
             server.exchange.fan_out,
             server.middleware,

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING
 
 from socketcluster.errors import SocketClusterError
 from socketcluster.events import ErrorEvent, WarningEvent
+from socketcluster.isolation import for_each
 from socketcluster.protocol.state import CLOSE_HANDSHAKE_TIMEOUT, CLOSE_PONG_TIMEOUT
 from socketcluster.reporting import Reporter, one_line
 from socketcluster.server.buffered import Buffered
+from socketcluster.server.leaving import give_up
 from socketcluster.server.listening import ServerListeners
 from socketcluster.server.silence import hears
 from socketcluster.server.ticker import Ticker
@@ -46,28 +49,38 @@ class Supervision(ServerListeners):
 
     def tick(self, now: float) -> None:
         """Ping, time out, expire, bound what is held: what the ticker does."""
-        handshake_timeout = self.options.milliseconds("handshake_timeout") / 1000
-        for socket in list(self.pending_clients.values()):
-            if now - socket.opened_at >= handshake_timeout:
-                self.watch.handshake_timed_out(socket)
-                socket.disconnect(CLOSE_HANDSHAKE_TIMEOUT)
-        pings = not self.options.ping_timeout_disabled
-        interval = self.options.milliseconds("ping_interval") / 1000
-        timeout = self.options.milliseconds("ping_timeout") / 1000
-        time = self.ticker.time
+        options = self.options
+        within = options.milliseconds("handshake_timeout") / 1000
+        for_each(
+            list(self.pending_clients.values()),
+            partial(self._check_handshake, now, within),
+            give_up,
+        )
         sockets = [*self.clients.values(), *self.pending_clients.values()]
         self.buffered.check(sockets)
-        for socket in sockets:
-            if pings:
-                if not hears(socket, now, timeout):
-                    socket.disconnect(CLOSE_PONG_TIMEOUT)
-                    continue
-                if time >= socket.next_ping:
-                    socket.next_ping = time + interval
-                    socket.ping()
-            if socket.auth.expires_at is not None:
-                socket.auth.check_expiry()
+        interval = options.milliseconds("ping_interval") / 1000
+        timeout = options.milliseconds("ping_timeout") / 1000
+        for_each(sockets, partial(self._check_life, now, interval, timeout), give_up)
         self.watch.look(now, [*self.clients.values(), *self.pending_clients.values()])
+
+    def _check_handshake(self, now: float, within: float, socket: AGServerSocket) -> None:
+        if now - socket.opened_at >= within:
+            self.watch.handshake_timed_out(socket)
+            socket.disconnect(CLOSE_HANDSHAKE_TIMEOUT)
+
+    def _check_life(
+        self, now: float, interval: float, timeout: float, socket: AGServerSocket
+    ) -> None:
+        if not self.options.ping_timeout_disabled:
+            if not hears(socket, now, timeout):
+                socket.disconnect(CLOSE_PONG_TIMEOUT)
+                return
+            time = self.ticker.time
+            if time >= socket.next_ping:
+                socket.next_ping = time + interval
+                socket.ping()
+        if socket.auth.expires_at is not None:
+            socket.auth.check_expiry()
 
     def emit_error(self, error: BaseException) -> None:
         """Emit 'error'; without a listener it is logged with its traceback."""
