@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from socketcluster import AGServer, AGServerSocket
+from socketcluster.errors import AuthTokenError
 from socketcluster.server import watch
 from support import AnswerError, Running, connected, soon, until
 from transports import Refused, dial
@@ -329,3 +330,28 @@ async def test_a_blocked_event_loop(
         await until(lambda last=last: server.ticker.time > last)  # type: ignore[misc]
     time.sleep(0.7)  # noqa: ASYNC251  What a handler should not do.
     await until(lambda: "The event loop was blocked for 0." in caplog.text)
+
+
+@pytest.mark.parametrize("in_handshake", [False, True])
+@pytest.mark.parametrize("how", [OSError("No route to 10.1.2.3"), AuthTokenError("Revoked")])
+async def test_an_auth_engine_that_fails(
+    make_server: Any, caplog: Any, how: Exception, in_handshake: bool
+) -> None:
+    class Engine:
+        async def verify_token(self, token: Any, key: Any, options: Any) -> Any:
+            raise how
+
+        def sign_token(self, token: Any, key: Any, options: Any) -> Any:
+            return "signed"
+
+    server = await make_server(auth_engine=Engine(), auth_key="k" * 32)
+    async with connected(server, token="x" if in_handshake else None) as client:
+        if not in_handshake:
+            with pytest.raises(AnswerError):
+                await client.call("#authenticate", "x")
+    if isinstance(how, OSError):
+        assert loud(caplog) == ["The auth engine failed to verify a token"]
+        assert "No route to 10.1.2.3" in caplog.text
+        assert "in verify_token" in caplog.text
+    else:  # Which is about the client's token.
+        assert loud(caplog) == []

@@ -17,6 +17,7 @@ from socketcluster.action import AGAction
 from socketcluster.auth import SIGN_OPTIONS, JWTAuthEngine, expiry_of, translate_token_error
 from socketcluster.errors import (
     AuthError,
+    AuthTokenError,
     AuthTokenExpiredError,
     AuthTokenInvalidError,
     InvalidActionError,
@@ -97,7 +98,11 @@ class SocketAuth:
             if not isinstance(claims, dict):
                 raise AuthTokenInvalidError("The token's claims are not an object")
         except Exception as error:
-            return AuthInfo(signed_token, translate_token_error(error), None, UNAUTHENTICATED)
+            failure = translate_token_error(error)
+            # Without a token many an engine raises whatever it likes.
+            if signed_token is not None and type(failure) is AuthTokenError:
+                server.report_engine(error)
+            return AuthInfo(signed_token, failure, None, UNAUTHENTICATED)
         return AuthInfo(signed_token, None, claims, AUTHENTICATED)
 
     async def accept(self, info: AuthInfo) -> None:

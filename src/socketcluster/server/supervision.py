@@ -6,7 +6,7 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
-from socketcluster.errors import SocketClusterError
+from socketcluster.errors import BrokerError, SocketClusterError
 from socketcluster.events import ErrorEvent, WarningEvent
 from socketcluster.isolation import for_each
 from socketcluster.protocol.state import CLOSE_HANDSHAKE_TIMEOUT, CLOSE_PONG_TIMEOUT
@@ -101,6 +101,13 @@ class Supervision(ServerListeners):
             self.reporter.line(one_line(error), logging.WARNING, ("broker", what))
         else:
             self.reporter.fault(f"The broker failed: {one_line(error)}", error)
+
+    def report_engine(self, error: BaseException) -> None:
+        """Log what an auth engine raised that says nothing of a token."""
+        if not isinstance(error, SocketClusterError):
+            self.reporter.fault("The auth engine failed to verify a token", error)
+        elif isinstance(error, BrokerError):
+            self.report_broker("authentication", error)
 
     def broker_failed(self, error: BaseException) -> None:
         """The broker failed in something that no caller hears of: logged, emitted as 'warning'."""
