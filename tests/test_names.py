@@ -74,6 +74,7 @@ def test_every_option_is_in_the_table() -> None:
     own = {  # Of this server alone.
         "last_words_timeout",
         "max_inbound_backlog_bytes",
+        "max_buffered",
         "max_channel_backlog",
         "max_channel_backlog_bytes",
         "max_subscription_data",

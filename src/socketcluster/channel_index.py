@@ -17,7 +17,7 @@ from socketcluster.events import BrokerAwayEvent, BrokerGapEvent
 from socketcluster.fanout import FanOut, Subscriber
 from socketcluster.protocol.state import PENDING, SUBSCRIBED, UNSUBSCRIBED
 from socketcluster.protocol.wire import Wire
-from socketcluster.streams import NOTHING, StreamDemux
+from socketcluster.streams import NOTHING, SMALL, StreamDemux
 
 
 class ChannelEntry:
@@ -38,9 +38,22 @@ class ChannelEntry:
 
 
 class ChannelIndex:
-    """The channels wanted in this process; it listens to the broker."""
+    """The channels wanted in this process; it listens to the broker.
 
-    __slots__ = ("_broker", "_emit", "_on_error", "_outputs", "_wire", "channels", "fan_out")
+    Attributes:
+        checked: a small payload that is about to be received, and its value.
+    """
+
+    __slots__ = (
+        "_broker",
+        "_emit",
+        "_on_error",
+        "_outputs",
+        "_wire",
+        "channels",
+        "checked",
+        "fan_out",
+    )
 
     def __init__(
         self,
@@ -57,6 +70,7 @@ class ChannelIndex:
         self._outputs = outputs
         self._on_error = on_error
         self._emit = emit
+        self.checked: tuple[bytes, Any] | None = None
         broker.attach(self)
 
     def close(self) -> None:
@@ -81,22 +95,37 @@ class ChannelIndex:
         """Deliver what came through an engine, if it is what the codec makes."""
         if channel in self.channels:
             try:
-                self._wire.check_payload(payload)
+                self.check(payload, self.channels[channel].watched)
             except SocketClusterError as error:
                 reason = f"A message on the channel {channel!r} of the engine is foreign: {error}"
                 self.broker_failed(BrokerError(reason))
                 return
             self.message_received(channel, payload)
+            self.checked = None
+
+    def check(self, payload: bytes, wanted: bool) -> None:
+        """Refuse a payload that is about to be received, rather than lose it later. If it is small
+        and its value wanted, that is kept until then, and not made again.
+
+        Raises:
+            InvalidMessageError: it cannot be decoded.
+        """
+        if wanted and len(payload) <= SMALL:
+            self.checked = (payload, self._wire.decode_payload(payload))
+        else:
+            self._wire.check_payload(payload)
 
     def message_received(self, channel: str, payload: bytes) -> None:
         """Deliver a publish here. Called by the broker."""
         known = self.channels.get(channel)
         if known is None:
             return
+        checked, self.checked = self.checked, None
         try:
             if known.watched:
-                # Kept as bytes: a value may be thirty times as large.
-                self._outputs.write_payload(channel, payload, self._decoded)
+                value = NOTHING if checked is None or checked[0] is not payload else checked[1]
+                # Kept as bytes where many or large ones wait: a value may be thirty times as large.
+                self._outputs.write_payload(channel, payload, self._decoded, value)
             if known.subscribers:
                 self.fan_out.publish(channel, known.subscribers, payload, self._wire.publish_frame)
         except Exception as error:  # What called this delivers to others too.

@@ -140,9 +140,13 @@ class AGExchange(ChannelMethods, AsyncStreamEmitter):
             BrokerError: the broker refused it.
         """
         known = self._channels.get(channel)
-        if known is not None and known.watched:
-            self._wire.check_payload(payload)  # Refused now rather than lost later.
-        return self.broker.publish(channel, payload)
+        if known is None or not known.watched:
+            return self.broker.publish(channel, payload)
+        self._index.check(payload, True)
+        try:
+            return self.broker.publish(channel, payload)
+        finally:
+            self._index.checked = None
 
     def _failed(self, error: BaseException) -> None:
         self.emit("error", ErrorEvent(error))

@@ -1,6 +1,6 @@
 """Streams with visible backpressure, consumed with `async for`."""
 
-from socketcluster.streams.bounded import Bound
+from socketcluster.streams.bounded import SMALL, Bound
 from socketcluster.streams.consumable import (
     ConsumableStream,
     Consumer,
@@ -16,6 +16,7 @@ from socketcluster.streams.writable import WritableConsumableStream
 __all__ = [
     "MADE_WEIGHT",
     "NOTHING",
+    "SMALL",
     "TEXT_WEIGHT",
     "AsyncStreamEmitter",
     "Bound",

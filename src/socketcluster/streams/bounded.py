@@ -7,7 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from socketcluster.loop_binding import LoopBinding
-from socketcluster.streams.inbox import Inbox, Payload, Timeout
+from socketcluster.streams.inbox import End, Inbox, Payload, Timeout
+
+SMALL = 512
+"""Bytes of a payload up to which a consumer that is not far behind gets its value, decoded."""
+
+_FAR = 64
+"""Values behind which that is far: they may take thirty times the bytes, and count as none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,8 +21,8 @@ class Bound:
     """How much one consumer of a stream may have to take, and what happens past that.
 
     Attributes:
-        values: payloads.
-        size: their bytes.
+        values: so many.
+        size: bytes of those that are kept as payloads.
         passed: called with the stream's name, the values and the bytes; returns the error that
             the consumer's loop raises, or None to drop its oldest values instead.
     """
@@ -40,6 +46,7 @@ class BoundedInbox(Inbox):
         self._max_size = bound.size
         self._passed = bound.passed
         self._size = 0
+        self.limit = min(_FAR, bound.values, max(1, bound.size // SMALL))
 
     def put_payload(self, item: Payload) -> None:
         """See `Inbox.put_payload`."""
@@ -65,11 +72,12 @@ class BoundedInbox(Inbox):
     def _drop_oldest(self) -> None:
         items = self.items
         while len(items) > 1 and (self._size > self._max_size or len(items) > self._max_values):
-            if type(items[0]) is Payload:
-                self._gone(items.popleft())
-            else:  # The end: what came after it is for nobody.
+            if type(items[0]) is End:  # What came after it is for nobody.
                 self._gone(items.pop())
                 return
+            oldest = items.popleft()
+            if type(oldest) is Payload:
+                self._gone(oldest)
 
     def _gone(self, item: Payload) -> None:
         self._size -= len(item.data)

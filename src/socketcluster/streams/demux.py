@@ -12,6 +12,7 @@ from socketcluster.streams.bounded import Bound, BoundedInbox
 from socketcluster.streams.consumable import ConsumableStream, Consumer, ConsumerStats
 from socketcluster.streams.inbox import (
     MADE_WEIGHT,
+    NOTHING,
     Gauge,
     Inbox,
     Payload,
@@ -71,15 +72,23 @@ class StreamDemux(Generic[T]):
         stream = self._streams.get(name)
         return stream is not None and stream.write_deferred(size, make, weight)
 
-    def write_payload(self, name: str, payload: bytes, decode: Callable[[bytes], Any]) -> None:
-        """Give every consumer of a stream a value that it decodes for itself when it takes it."""
+    def write_payload(
+        self, name: str, payload: bytes, decode: Callable[[bytes], Any], value: Any = NOTHING
+    ) -> None:
+        """Give every consumer of a stream the value of a payload, which it decodes when it takes
+        it. One that is not far behind gets `value`, if the payload was decoded already."""
         self._binding.check()
         stream = self._streams.get(name)
         if stream is None:
             return
-        item = Payload(payload, decode)
         for inbox in tuple(stream.inboxes.values()):  # One that is full leaves meanwhile.
-            inbox.put_payload(item)
+            items = inbox.items
+            if value is NOTHING or len(items) >= inbox.limit:
+                inbox.put_payload(Payload(payload, decode))
+            elif items:
+                items.append(value)
+            else:
+                inbox.put(value)
 
     def write_tracked(self, name: str, value: T, done: Callable[[], None]) -> bool:
         """See `WritableConsumableStream.write_tracked`."""
