@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from socketcluster.codecs.collector import MANY_CONTAINERS, rest_collector
-from socketcluster.codecs.json import MAX_DEPTH, JSONCodec, finite, starts_like_json
+from socketcluster.codecs.json import MAX_DEPTH, SHORT, JSONCodec, finite, starts_like_json
 from socketcluster.codecs.scan import count_containers, without_lone_surrogates
 from socketcluster.errors import InvalidMessageError
 from socketcluster.protocol.packets import (
@@ -48,13 +48,13 @@ class _PublicationFields(msgspec.Struct, gc=False):
     data: msgspec.Raw = msgspec.Raw(b"null")
 
 
-_decode_packet = msgspec.json.Decoder(Packet, float_hook=finite).decode
+decode_packet = msgspec.json.Decoder(Packet, float_hook=finite).decode
 _PUBLISH = msgspec.json.Decoder(PublishPacket)
 _FIELDS = msgspec.json.Decoder(_Fields)
 _PUBLICATION = msgspec.json.Decoder(_PublicationFields)
 _ITEMS = msgspec.json.Decoder(list[msgspec.Raw])
 _ANY = msgspec.json.Decoder()
-_PUBLISH_START = b'{"event":"#publish",'
+PUBLISH_START = b'{"event":"#publish",'
 _NUMBER_STARTS = b"-0123456789"
 _FLAT = (str, int, float, bool, type(None))
 UNREADABLE = (msgspec.DecodeError, ValueError, RecursionError)
@@ -63,21 +63,20 @@ _FIRST_CID = re.compile(rb'\s*\{(?:\s*"event"\s*:\s*"[^"\\]{0,1000}"\s*,)?' + _N
 _LAST_CID = re.compile(rb"[,{]" + _NUMBER + rb"\}\s*\Z")
 
 
-def read_short(codec: JSONCodec, message: bytes, levels: int = MAX_DEPTH - 1) -> AnyPacket | None:
-    """The packet of a short message in one go; None if it has to be read with more care. Its data
-    may have so many levels.
+def read_short_publish(
+    codec: JSONCodec | None, message: bytes, levels: int = MAX_DEPTH - 2
+) -> PublishPacket | None:
+    """The publish that a short message begins like, if it is one whose payload has a value of so
+    many levels.
 
     Raises:
-        msgspec.DecodeError, ValueError, RecursionError: the same.
+        msgspec.DecodeError, ValueError, RecursionError: it has to be read with more care.
     """
-    if message.startswith(_PUBLISH_START):
-        publish = _PUBLISH.decode(message)
-        # A repeated key may have changed the event after it was looked at.
-        if publish.event == "#publish" and codec.is_sound(bytes(publish.data.data), levels - 1):
-            return publish
-    packet = _decode_packet(message)
-    if type(packet.data) in _FLAT or count_containers(message) <= levels:
-        return packet
+    assert codec is not None
+    publish = _PUBLISH.decode(message)
+    # A repeated key may have changed the event after it was looked at.
+    if publish.event == "#publish" and codec.is_sound(bytes(publish.data.data), levels):
+        return publish
     return None
 
 
@@ -116,9 +115,13 @@ def _read_item(codec: JSONCodec, unparsed_above: int, item: msgspec.Raw) -> AnyP
         return RAW_PACKET
     levels = MAX_DEPTH - 2
     try:
-        if len(text) <= unparsed_above:
-            packet = read_short(codec, text, levels)
-            if packet is not None:
+        if len(text) <= min(unparsed_above, SHORT):
+            if text.startswith(PUBLISH_START):
+                publish = read_short_publish(codec, text, levels - 1)
+                if publish is not None:
+                    return publish
+            packet = decode_packet(text)
+            if type(packet.data) in _FLAT or count_containers(text) <= levels:
                 return packet
     except UNREADABLE:
         pass
