@@ -100,11 +100,18 @@ def test_the_levels_of_the_whole_message_count(kind: str, levels: int, pad: int)
         "event": f'{{{padding},"event":"e","data":{nested}}}',
         "call": f'{{{padding},"event":"e","data":{nested},"cid":1}}',
         "subscribe": f'{{{padding},"event":"#subscribe","data":{nested},"cid":1}}',
-        "publish": f'{{"event":"#publish",{padding},"data":{{"channel":"c","data":{nested}}}}}',
+        "publish": (
+            f'{{"event":"#publish",{padding},"data":{{"channel":"c","data":{nested}}},"cid":1}}'
+        ),
         "answer": f'{{{padding},"rid":1,"data":{nested}}}',
-        "batch": f'[{{{padding},"event":"e","data":{nested}}}]',
+        "batch": f'[{{{padding},"event":"e","data":{nested},"cid":1}}]',
     }[kind]
-    found = Wire(JSONCodec(), unparsed_above=512).decode(text.encode())
+    wire = Wire(JSONCodec(), unparsed_above=512)
+    if kind == "event" and not pad and levels > MAX_DEPTH:
+        with pytest.raises(InvalidMessageError, match="levels"):
+            wire.decode(text.encode())
+        return
+    found = wire.decode(text.encode())
     packet = found.packet(0) if isinstance(found, Batch) else found
     if kind == "answer":
         assert isinstance(packet, Packet)
@@ -208,3 +215,10 @@ def test_an_event_of_min_bin_with_half_a_character_in_its_name() -> None:
     assert isinstance(packet, Packet)
     assert (packet.event, packet.cid) == ("a\ufffd", 7)
     assert packet.data.parse() == "x" * 1000
+
+
+@pytest.mark.parametrize("event", ["e", "#publish", "#subscribe"])
+def test_a_short_event_whose_data_has_no_value_is_malformed(event: str) -> None:
+    message = f'{{"event":"{event}","data":{{"channel":"c","data":1e999}}}}'
+    with pytest.raises(InvalidMessageError, match="out of range"):
+        Wire(JSONCodec(), unparsed_above=512).decode(message.encode())

@@ -7,7 +7,6 @@ end, ten times as fast as it decodes them, and each is then decoded for itself i
 
 from __future__ import annotations
 
-import contextlib
 import re
 from functools import partial
 from typing import Any
@@ -145,9 +144,12 @@ def _read_packet(codec: JSONCodec, text: bytes, unparsed_above: int, levels: int
     if bytes(fields.data):
         data = Unparsed(fields.data, len(text), partial(_value, codec, levels))
         if event in SYSTEM_EVENTS or len(text) <= unparsed_above:
-            # An error is met again where the call can be answered with it.
-            with contextlib.suppress(InvalidMessageError):
+            try:
                 data = data.parse()
+            except InvalidMessageError:
+                if cid is None:
+                    raise
+                # It is met again where the call can be answered with it.
     return Packet(event, data, cid)
 
 
