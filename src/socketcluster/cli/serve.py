@@ -17,6 +17,7 @@ from pathlib import Path
 import uvloop
 
 from socketcluster import AGServer
+from socketcluster.brokers.registry import create_broker
 from socketcluster.cli.settings import Settings, said
 from socketcluster.errors import SocketClusterError
 from socketcluster.server.signals import StopSignals
@@ -39,7 +40,7 @@ def run(settings: Settings, *, reload: bool = False) -> int:
     )
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     try:
-        _check_files(settings)
+        _check(settings)
         uvloop.run(serve(settings))
     except (TargetError, SocketClusterError, OSError) as error:
         if isinstance(error, TargetError) and error.__cause__ is not None:
@@ -121,7 +122,7 @@ def _spare_the_garbage_collector() -> None:
     gc.set_threshold(20_000, 5, 5)
 
 
-def _check_files(settings: Settings) -> None:
+def _check(settings: Settings) -> None:
     for option, path in (("certificate", settings.ssl_certfile), ("key", settings.ssl_keyfile)):
         if path is not None:
             try:
@@ -130,6 +131,8 @@ def _check_files(settings: Settings) -> None:
                 raise OSError(f"Cannot read the {option} {path!r}: {error.strerror}") from error
     if settings.ssl_keyfile is not None and settings.ssl_certfile is None:
         raise OSError("A key (--ssl-keyfile) needs a certificate (--ssl-certfile)")
+    if settings.broker is not None:
+        create_broker(settings.broker)  # Before the target's own code would fail with it.
 
 
 async def serve(settings: Settings) -> None:
