@@ -120,9 +120,9 @@ class ChannelIndex:
         known = self.channels.get(channel)
         if known is None:
             return
-        checked, self.checked = self.checked, None
         try:
             if known.watched:
+                checked, self.checked = self.checked, None
                 value = NOTHING if checked is None or checked[0] is not payload else checked[1]
                 # Kept as bytes where many or large ones wait: a value may be thirty times as large.
                 self._outputs.write_payload(channel, payload, self._decoded, value)

@@ -147,7 +147,7 @@ def _dispatch_event(socket: AGClientSocket, event: str, data: Any) -> None:
     if handler is not None:
         handler(socket, data)
     else:
-        socket.receivers.write(event, data)
+        socket.receivers.put(event, data)
 
 
 def _dispatch_call(socket: AGClientSocket, request: AGRequest, size: int) -> None:
@@ -159,7 +159,7 @@ def _dispatch_call(socket: AGClientSocket, request: AGRequest, size: int) -> Non
     if size:
         found = socket.procedures.write_deferred(event, size * MADE_WEIGHT, lambda: request)
     else:
-        found = socket.procedures.write(event, request)
+        found = socket.procedures.put(event, request)
     if not found:
         name = event if len(event) <= 100 else event[:100] + "…"
         request.error(UnknownProcedureError(f"There is no procedure {name!r}"))
@@ -201,9 +201,9 @@ def _published(socket: AGClientSocket, data: Any) -> None:
             if len(data) > socket.wire.unparsed_above:
                 _deliver_later(socket, outputs, channel, len(data), parse)
             else:
-                outputs.write(channel, parse())
+                outputs.put(channel, parse())
         else:
-            outputs.write(channel, payload)
+            outputs.put(channel, payload)
 
 
 def _kicked_out(socket: AGClientSocket, data: Any) -> None:

@@ -200,11 +200,11 @@ class AGServerSocket(
 
     def write_receiver(self, name: str, data: Any) -> bool:
         """Give an event to its receivers; whether there is one."""
-        return self._receivers is not None and self._receivers.write(name, data)
+        return self._receivers is not None and self._receivers.put(name, data)
 
     def write_procedure(self, name: str, request: Any) -> bool:
         """Give a call to its procedure; whether there is one."""
-        return self._procedures is not None and self._procedures.write(name, request)
+        return self._procedures is not None and self._procedures.put(name, request)
 
     @property
     def ended(self) -> bool:
