@@ -18,6 +18,7 @@ from socketcluster.engines.base import Accepted, DeflateOptions, ListenAddress, 
 from socketcluster.engines.picows_turns import FrameTurns
 from socketcluster.engines.registry import resolve_engine
 from socketcluster.engines.slices import SlicedWebSocket
+from socketcluster.protocol.frames import text_frame
 from socketcluster.testing.echo import EchoEndpoint, EchoHandler
 from support import Running, connected, soon, until
 
@@ -38,6 +39,7 @@ class Counting(EchoHandler):
         self.last = b""
         self.lost: list[tuple[int, str]] = []
         self.pause_at = -1
+        self.answers = False
 
     def text_received(self, data: bytes) -> None:
         assert not self.lost
@@ -47,6 +49,8 @@ class Counting(EchoHandler):
         self.last = data
         if self.messages == self.pause_at:
             self.connection.pause_reading()
+        if self.answers:
+            self.connection.write([text_frame(data)])
 
     binary_received = text_received
 
@@ -219,6 +223,21 @@ async def test_what_was_received_is_delivered_before_the_end(site: Site, how: st
     await until(lambda: bool(handler.lost))
     assert (handler.messages, handler.last) == (2000, b"x")
     assert handler.lost[0][0] in ((4321,) if how == "close frame" else (1005, 1006))
+
+
+async def test_answers_that_cannot_be_sent_do_not_end_what_was_received() -> None:
+    """Guarantee 2: the client is gone while most of what it sent is still with the kernel, and
+    each message is answered. (An ASGI server ends at the first answer that it cannot send.)"""
+    site = Site("picows")
+    handler = await site.open()
+    handler.answers = True
+    site.client.send(masked("x" * 50) * 1000)
+    await until(lambda: handler.messages > 0)
+    await until(lambda: site.client.writer.transport.get_write_buffer_size() == 0)
+    await site.client.close()
+    await until(lambda: bool(handler.lost))
+    assert handler.messages == 1000
+    await site.listener.close()
 
 
 @pytest.mark.parametrize("how", ["close", "abort"])

@@ -160,7 +160,13 @@ class PicowsConnection(FrameReader):
         # The transport has nothing to write: straight to the socket, which costs a third less.
         try:
             sent = os.write(self._fileno, data)
-        except OSError:  # It is full, or broken, which the transport finds out by itself.
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            if not self._paused:
+                # The line is broken. What came before is still to be read, and reading finds
+                # the end; the transport would end at once.
+                return 0
             sent = 0
         if sent == len(data):
             return 0
