@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping, Sequence
 
 import pytest
 
 from socketcluster.brokers import engine
 from socketcluster.brokers.address import parse_address
 from socketcluster.brokers.engine import EngineBroker
-from socketcluster.brokers.link import BrokerOptions, Link, Session
+from socketcluster.brokers.link import BrokerOptions, Link, Publish, Session
 from socketcluster.brokers.redis_cluster import SLOTS, Address, ClusterBroker
 from socketcluster.errors import BrokerError
-from support import soon
+from support import soon, until
 
 
 class NeverThere:
@@ -67,3 +68,58 @@ async def test_a_cluster_can_be_closed_while_it_is_asked(monkeypatch: pytest.Mon
         await soon(starting)
     assert not broker._servers
     assert broker._watcher is None
+
+
+class Connected:
+    """An engine whose first link cannot subscribe to one channel."""
+
+    name = "somewhere"
+
+    def __init__(self) -> None:
+        self.links: list[PoisonedLink] = []
+
+    async def connect(self, session: Session) -> Link:
+        self.links.append(PoisonedLink(session, len(self.links) == 0))
+        return self.links[-1]
+
+
+class PoisonedLink:
+    def __init__(self, session: Session, is_poisoned: bool) -> None:
+        self.session = session
+        self.subscribed: set[str] = set()
+        self._is_poisoned = is_poisoned
+
+    def publish(self, publishes: Sequence[Publish]) -> None:
+        for each in publishes:
+            if each.channel in self.subscribed:
+                self.session.message(each.channel, each.payload)
+        self.session.taken(publishes)
+
+    async def subscribe(self, channels: Sequence[str]) -> Mapping[str, BrokerError]:
+        if self._is_poisoned and "poison" in channels:
+            raise UnicodeError("It is poison")
+        refused = {c: BrokerError("refused") for c in channels if c == "refused"}
+        self.subscribed.update(set(channels) - set(refused))
+        return refused
+
+    async def unsubscribe(self, channels: Sequence[str]) -> None:
+        self.subscribed.difference_update(channels)
+
+    async def check(self) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
+
+
+async def test_a_subscription_that_raises_is_not_the_end_of_others() -> None:
+    """All that is wanted is subscribed on the next link, but for what the engine refuses."""
+    connector = Connected()
+    broker = EngineBroker(connector, BrokerOptions())
+    await soon(broker.start())
+    wanted = [broker.subscribe(channel) for channel in ("a", "poison", "b", "refused")]
+    await soon(asyncio.wait([asyncio.ensure_future(each) for each in wanted if each is not None]))
+    await until(lambda: len(connector.links) == 2 and broker.ready)
+    assert {"a", "poison", "b"} <= connector.links[1].subscribed
+    assert "refused" not in connector.links[1].subscribed
+    await soon(broker.close())

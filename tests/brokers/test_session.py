@@ -48,3 +48,20 @@ async def test_no_publish_is_left_waiting_when_the_link_is_lost(when: str) -> No
         session.publish([waiting])
     with pytest.raises(BrokerError, match="gone"):
         await soon(waiting.taken)
+
+
+async def test_a_link_that_raises_leaves_no_publish_waiting() -> None:
+    """What a link raises that is no BrokerError ends it as well: others of the turn hear of it."""
+
+    class BrokenLink(SilentLink):
+        def publish(self, publishes: Sequence[Publish]) -> None:
+            raise UnicodeError("It cannot be sent")
+
+    session = EngineSession(BrokerOptions(), "inbox", lambda *_: None, lambda _: None)
+    session.link = BrokenLink()
+    waiting = [publish(), publish()]
+    session.publish(waiting)
+    for each in waiting:
+        with pytest.raises(BrokerError, match="UnicodeError: It cannot be sent"):
+            await soon(each.taken)
+    assert isinstance(session.over.result().__cause__, UnicodeError)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from socketcluster.brokers.base import BrokerListener
 from socketcluster.brokers.link import BrokerOptions, Connector, Publish
-from socketcluster.brokers.session import EngineSession, settle
+from socketcluster.brokers.session import EngineSession, as_broker_error, settle
 from socketcluster.errors import BrokerError
 
 logger = logging.getLogger("socketcluster.brokers")
@@ -191,8 +191,10 @@ class EngineBroker:
                 await session.run(session.link.unsubscribe(unwanted))
             if wanted:
                 refused.update(await session.run(session.link.subscribe(wanted)))
-        except BrokerError as error:
-            session.lost(error)  # What is wanted is subscribed when the engine is back.
+        except Exception as error:
+            session.lost(
+                as_broker_error(error)
+            )  # What is wanted is subscribed when the engine is back.
         finally:
             self._channels.difference_update(refused)
             for channel, (_, done) in wishes.items():

@@ -9,6 +9,7 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from socketcluster.brokers.link import BrokerOptions, Connector, Link, Publish
+from socketcluster.cancelling import cancel
 from socketcluster.errors import BrokerError
 
 TICKS = 10
@@ -134,8 +135,8 @@ class EngineSession:
             self.unconfirmed[publish] = None
         try:
             self.link.publish(publishes)
-        except BrokerError as error:
-            self.lost(error)
+        except Exception as error:
+            self.lost(as_broker_error(error))
 
     async def run(self, operation: Coroutine[Any, Any, Result]) -> Result:
         """Wait for an operation of the link.
@@ -183,7 +184,7 @@ class EngineSession:
         finally:
             del self._echoes[nonce]
             self.unconfirmed.pop(beat, None)
-            checked.cancel()
+            cancel(checked)
 
     async def _in_time(self, pending: set[asyncio.Future[None]]) -> None:
         seconds = self._options.heartbeat_timeout
@@ -196,6 +197,15 @@ class EngineSession:
             if not pending:
                 return
         raise BrokerError(f"The engine did not deliver a heartbeat within {seconds:g} s")
+
+
+def as_broker_error(error: Exception) -> BrokerError:
+    """What a link raised, as what a broker raises."""
+    if isinstance(error, BrokerError):
+        return error
+    wrapped = BrokerError(f"{type(error).__name__}: {error}")
+    wrapped.__cause__ = error
+    return wrapped
 
 
 def settle(future: asyncio.Future[None], error: BrokerError | None = None) -> None:
