@@ -192,9 +192,8 @@ class EngineBroker:
             if wanted:
                 refused.update(await session.run(session.link.subscribe(wanted)))
         except Exception as error:
-            session.lost(
-                as_broker_error(error)
-            )  # What is wanted is subscribed when the engine is back.
+            # What is wanted is subscribed when the engine is back.
+            session.lost(as_broker_error(error))
         finally:
             self._channels.difference_update(refused)
             for channel, (_, done) in wishes.items():
@@ -233,7 +232,7 @@ class EngineBroker:
                 error = caught
             except Exception as caught:
                 logger.exception("%s: unexpected fault", self.name)
-                error = BrokerError(f"{type(caught).__name__}: {caught}")
+                error = as_broker_error(caught)
             finally:
                 self._session = None
                 session.lost(BrokerError("The broker is closed"))
