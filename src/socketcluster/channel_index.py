@@ -152,13 +152,17 @@ class ChannelIndex:
         known.subscribers[subscriber] = None
         if known.operation is None:
             return None
-        return self._subscribe_later(subscriber, channel, self.settled(known, known.operation))
+        return self._subscribe_later(subscriber, channel, known, known.operation)
 
     async def _subscribe_later(
-        self, subscriber: Subscriber, channel: str, settled: Awaitable[None]
+        self,
+        subscriber: Subscriber,
+        channel: str,
+        known: ChannelEntry,
+        operation: asyncio.Task[None],
     ) -> None:
         try:
-            await settled
+            await self.settled(known, operation)
         except BaseException:
             self.unsubscribe_socket(subscriber, channel)
             raise

@@ -12,6 +12,7 @@ import pytest
 from websockets.frames import Close, Frame, Opcode
 
 from socketcluster import AGAction, AGServer, AGServerSocket
+from socketcluster.brokers.simple import SimpleBroker
 from socketcluster.errors import BadConnectionError
 from support import Client, Running, connected, soon, until
 from transports import MemoryWebSocket, WebSocket, send_at_once
@@ -427,3 +428,22 @@ async def test_closing_takes_answers_in_every_form(
         await client.send(answer % packet["cid"])
         assert await soon(call) == 1
         await soon(closing)
+
+
+@EVERYWHERE
+async def test_last_words_do_not_wait_for_a_pending_subscription(
+    make_server: Any, running: Running
+) -> None:
+    class Hangs(SimpleBroker):
+        def subscribe(self, channel: str) -> Any:
+            return asyncio.Event().wait() if channel == "hangs" else super().subscribe(channel)
+
+    server = made(broker_engine=Hangs(), last_words_timeout=60_000)
+    heard = Heard(server, running)
+    await make_server(server)
+    closures = running.collect(server.listener("closure"))
+    async with connected(server) as client:
+        pending = {"event": "#subscribe", "data": {"channel": "hangs"}, "cid": 9}
+        await leave(client.ws, [pending, PACKETS[0]], "close frame")
+        await until(lambda: bool(closures))
+        assert heard.values == [1]

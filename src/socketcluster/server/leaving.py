@@ -62,6 +62,7 @@ def lose(socket: AGServerSocket, code: int, reason: str | None) -> None:
     seconds = socket.server.options.milliseconds("last_words_timeout") / 1000
     socket.last_words = LastWords(code, reason, seconds, partial(_last_words_over, socket))
     socket.inbound.when_idle(socket.last_words.done)
+    socket.subscribed.give_up_pending()
 
 
 def lost_in_handshake(socket: AGServerSocket) -> None:

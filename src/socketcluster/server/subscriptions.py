@@ -40,13 +40,14 @@ class Subscriptions:
         reauthorization: middleware is deciding again on some of them.
     """
 
-    __slots__ = ("_data", "_data_size", "_socket", "channels", "reauthorization")
+    __slots__ = ("_data", "_data_size", "_pending", "_socket", "channels", "reauthorization")
 
     def __init__(self, socket: AGServerSocket) -> None:
         self._socket = socket
         self.channels: dict[str, str] = {}
         self._data: dict[str, bytes] | None = None  # As encoded: bounded, and nobody changes it.
         self._data_size = 0
+        self._pending: asyncio.Future[None] | None = None  # What the broker is asked for now.
         self.reauthorization: Reauthorization | None = None
 
     def subscribe(
@@ -83,20 +84,28 @@ class Subscriptions:
     async def _subscribe_later(
         self, pending: Awaitable[None], channel: str, options: dict[str, Any]
     ) -> None:
+        self._pending = asyncio.ensure_future(pending)
         try:
-            await pending
+            await self._pending
         except Exception as error:
             self._forget(channel)
             raise self._refused(channel, error) from error
-        except asyncio.CancelledError:
+        except asyncio.CancelledError:  # Maybe before it began.
             self._forget(channel)
+            self._socket.server.exchange.unsubscribe_socket(self._socket.outbound, channel)
+            if self._pending is None:
+                raise _given_up(channel) from None
             raise
         if self._socket.state == CLOSED or channel not in self.channels:
             self._socket.server.exchange.unsubscribe_socket(self._socket.outbound, channel)
-            raise BadConnectionError(
-                f"The subscription to the {channel} channel was given up", "disconnect"
-            )
+            raise _given_up(channel)
         self._subscribed(channel, options)
+
+    def give_up_pending(self) -> None:
+        """The client left: do not wait for the broker's answer to a subscription."""
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.cancel()
 
     def _refused(self, channel: str, error: Exception) -> BrokerError:
         """The broker refused; the client is not told its reason."""
@@ -289,6 +298,12 @@ class SubscriptionMethods:
 
 def _exceeded(channel: str, reason: SocketClusterError) -> BrokerError:
     return broker_error(f"{_failed(channel)} - {named(reason)}")
+
+
+def _given_up(channel: str) -> BadConnectionError:
+    return BadConnectionError(
+        f"The subscription to the {channel} channel was given up", "disconnect"
+    )
 
 
 def _failed(channel: str) -> str:
