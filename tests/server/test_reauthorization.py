@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import jwt
 import pytest
 
-from socketcluster import AGAction, AGServer, AGServerSocket
+from socketcluster import AGAction, AGServer, AGServerSocket, testing
 from socketcluster.brokers.simple import SimpleBroker
 from socketcluster.errors import AuthError
-from socketcluster.server.reauthorization import QUESTIONS_PER_TURN
+from socketcluster.server.reauthorization import (
+    QUESTIONS_PER_TURN,
+    Answer,
+    Reauthorization,
+    ReauthorizationPace,
+)
 from support import AnswerError, Client, Running, connected, soon, until
 
 KEY = "k" * 32
@@ -264,7 +269,7 @@ async def test_middleware_that_fails_kicks_out_of_all(make_server: Any) -> None:
 
 
 async def test_what_is_not_decided_in_time_is_kicked_out(make_server: Any) -> None:
-    """Guarantee 7: `ack_timeout` after the question."""
+    """Guarantee 7: `ack_timeout` after the question, or the last answer."""
     held: list[AGAction] = []
 
     def holds(action: AGAction) -> None:
@@ -283,6 +288,99 @@ async def test_what_is_not_decided_in_time_is_kicked_out(make_server: Any) -> No
         held[0].allow()  # Too late.
         assert socket.subscriptions() == ["public"]
         await client.call("#subscribe", {"channel": "private/bob"})
+
+
+def warnings_of(caplog: Any) -> list[str]:
+    return [
+        record.getMessage()
+        for record in caplog.records
+        if record.levelname == "WARNING" and "kicked out" in record.getMessage()
+    ]
+
+
+@pytest.mark.parametrize("make_server", ["memory"], indirect=True)
+@pytest.mark.parametrize(("hangs_at", "stay"), [(0, 150), (3, 2)])
+async def test_time_starts_anew_with_each_answer(
+    make_server: Any, caplog: Any, hangs_at: int, stay: int
+) -> None:
+    """Guarantee 7: many slow decisions are in time, and one that hangs refuses what waits too."""
+    server = AGServer(auth_key=KEY, drain_timeout=100, ack_timeout=1000)
+
+    async def slow(stream: Any) -> None:
+        asked = 0
+        async for action in stream:
+            if action.again:
+                asked += 1
+                await asyncio.sleep(0.02)
+                if asked == hangs_at:
+                    await asyncio.Event().wait()
+            action.allow()
+
+    server.set_middleware("inbound", slow)
+    await make_server(server)
+    async with connected(server, token=token(name="bob")) as client:
+        for number in range(150):
+            await client.call("#subscribe", {"channel": f"c{number}"})
+        (socket,) = server.clients.values()
+        lost = asyncio.get_running_loop().time()
+        socket.deauthenticate_self()
+        assert socket.subscribed.reauthorization is not None
+        await socket.subscribed.reauthorization.finished()
+        took = asyncio.get_running_loop().time() - lost
+        assert socket.subscriptions() == [f"c{number}" for number in range(stay)]
+        # The clock is the test's: three times 20 ms and a second without an answer.
+        assert took == pytest.approx(1.04 if hangs_at else 3.0)
+        warnings = warnings_of(caplog)
+        assert len(warnings) == (1 if hangs_at else 0)
+        if hangs_at:
+            assert "148 channels" in warnings[0]
+            assert "ack_timeout" in warnings[0]
+
+
+class AskedSocket:
+    """Keeps the answers to its questions."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, Answer] = {}
+        self.undecided: list[str] = []
+        self.done = 0
+
+    def ask_again(self, channel: str, answer: Answer) -> None:
+        self.answers[channel] = answer
+
+    def expel(self, channel: str, reason: str) -> None: ...
+
+    def expel_undecided(self, channels: Iterable[str]) -> None:
+        self.undecided += channels
+
+    def reauthorized(self) -> None:
+        self.done += 1
+
+
+class StoppedPace(ReauthorizationPace):
+    """Leaves the asking to the test."""
+
+    def add(self, reauthorization: Reauthorization) -> None: ...
+
+
+async def test_no_time_runs_before_middleware_is_asked() -> None:
+    """Guarantee 7: the questions of other sockets, asked first, cost nobody a channel."""
+    async with testing.clock() as clock:
+        socket = AskedSocket()
+        reauthorization = Reauthorization(socket, StoppedPace(), 1.0)
+        reauthorization.add("abc")
+        assert reauthorization.ask(1) == 1
+        socket.answers["a"](None)
+        await clock.advance(5)
+        assert reauthorization.ask(1) == 1
+        await clock.advance(0.9)
+        socket.answers["b"](None)
+        await clock.advance(5)
+        assert reauthorization.ask(1) == 1
+        await clock.advance(0.9)
+        assert (socket.undecided, socket.done) == ([], 0)
+        await clock.advance(0.2)
+        assert (socket.undecided, socket.done) == (["c"], 1)
 
 
 async def test_later_messages_wait(make_server: Any) -> None:

@@ -16,8 +16,6 @@ from typing import Protocol
 QUESTIONS_PER_TURN = 64
 """Questions of all sockets in one turn of the loop; the rest comes in the next ones."""
 
-UNDECIDED = "Middleware did not decide in time whether the socket may stay subscribed"
-
 Answer = Callable[[BaseException | None], None]
 """Called with None, or why the socket may not stay in the channel."""
 
@@ -30,6 +28,9 @@ class ReauthorizedSocket(Protocol):
 
     def expel(self, channel: str, reason: str) -> None:
         """Kick the socket out of a channel, if it is still in it."""
+
+    def expel_undecided(self, channels: Iterable[str]) -> None:
+        """Kick the socket out of channels that middleware did not decide on in time."""
 
     def reauthorized(self) -> None:
         """Every channel is decided."""
@@ -69,10 +70,22 @@ class ReauthorizationPace:
 
 
 class Reauthorization:
-    """The questions of one socket. What is not decided `timeout` seconds after the first question
-    is refused."""
+    """The questions of one socket.
 
-    __slots__ = ("_channels", "_finished", "_open", "_pace", "_socket", "_timeout", "_timer")
+    When middleware has questions and answers none for `timeout` seconds, all that is undecided is
+    refused, also what waits to be asked.
+    """
+
+    __slots__ = (
+        "_channels",
+        "_finished",
+        "_open",
+        "_pace",
+        "_since",
+        "_socket",
+        "_timeout",
+        "_timer",
+    )
 
     def __init__(
         self, socket: ReauthorizedSocket, pace: ReauthorizationPace, timeout: float
@@ -82,6 +95,7 @@ class Reauthorization:
         self._timeout = timeout
         self._channels: dict[str, None] = {}  # To be asked about.
         self._open: dict[str, int] = {}  # Questions that middleware has.
+        self._since = 0.0  # When middleware last answered, or got a question while it had none.
         self._timer: asyncio.TimerHandle | None = None
         self._finished: asyncio.Future[None] | None = None
 
@@ -89,7 +103,6 @@ class Reauthorization:
         """Ask about channels, also about those that are being decided on under an older state."""
         waits = self.has_questions
         self._channels.update(dict.fromkeys(channels))
-        self._stop_timer()
         if not waits:
             self._pace.add(self)
 
@@ -100,9 +113,8 @@ class Reauthorization:
 
     def ask(self, most: int) -> int:
         """Ask up to so many questions; returns how many there were."""
-        if self._timer is None and self._channels:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(self._timeout, self._timed_out)
+        if self._channels and not self._open:
+            self._progress()
         asked = list(islice(self._channels, most))
         for channel in asked:
             del self._channels[channel]
@@ -117,16 +129,32 @@ class Reauthorization:
         self._open[channel] -= 1
         if not self._open[channel]:
             del self._open[channel]
+        self._progress()
         if error is not None:
             self._socket.expel(channel, getattr(error, "public_message", None) or str(error))
         self._finish()
 
-    def _timed_out(self) -> None:
+    def _progress(self) -> None:
+        """The time starts anew. The timer that runs looks at it, for there are many answers."""
+        self._since = asyncio.get_running_loop().time()
+        if self._timer is None:
+            self._start_timer()
+
+    def _start_timer(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_at(self._since + self._timeout, self._look, self._since)
+
+    def _look(self, since: float) -> None:
+        self._timer = None
+        if not self._open:
+            return  # The next question starts the time.
+        if self._since != since:
+            self._start_timer()
+            return
         undecided = dict.fromkeys([*self._open, *self._channels])
         self._open.clear()
         self._channels.clear()
-        for channel in undecided:
-            self._socket.expel(channel, UNDECIDED)
+        self._socket.expel_undecided(undecided)
         self._finish()
 
     def _finish(self) -> None:

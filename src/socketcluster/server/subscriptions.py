@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,9 @@ from socketcluster.validation import check_text
 
 if TYPE_CHECKING:
     from socketcluster.server.socket import AGServerSocket
+
+
+UNDECIDED = "Middleware did not decide in time whether the socket may stay subscribed"
 
 
 class Subscriptions:
@@ -219,6 +223,22 @@ class Subscriptions:
         """See `ReauthorizedSocket`."""
         if channel in self.channels and self._socket.state != CLOSED:
             self._socket.kick_out_of(channel, reason)
+
+    def expel_undecided(self, channels: Iterable[str]) -> None:
+        """See `ReauthorizedSocket`."""
+        socket = self._socket
+        left = [channel for channel in channels if channel in self.channels]
+        if not left or socket.state == CLOSED:
+            return
+        socket.server.reporter.line(
+            f"Socket {socket.id} lost its identity and is kicked out of {len(left):,} "
+            f"channel{'s' * (len(left) > 1)}: SUBSCRIBE middleware, asked again, decided nothing "
+            "within ack_timeout",
+            logging.WARNING,
+            "reauthorization",
+        )
+        for channel in left:
+            self.expel(channel, UNDECIDED)
 
     def reauthorized(self) -> None:
         """See `ReauthorizedSocket`."""
