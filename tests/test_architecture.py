@@ -12,6 +12,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "socketcluster"
 MODULES = sorted(SOURCE.rglob("*.py"))
 LEVELS = {
     "close_codes": 0,
+    "error_text": 0,
     "errors": 0,
     "events": 0,
     "reporting": 1,

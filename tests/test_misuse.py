@@ -173,6 +173,19 @@ async def test_the_port(port: Any) -> None:
         await socketcluster.listen(port)
 
 
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"uds": 5}, "uds must be a path, not 5"),
+        ({"ssl_certfile": 5}, "ssl_certfile must be a path, not 5"),
+        ({"ssl_keyfile": "k.pem"}, "ssl_keyfile needs ssl_certfile"),
+    ],
+)
+async def test_the_files(options: dict[str, Any], text: str) -> None:
+    with pytest.raises(InvalidArgumentsError, match=text):
+        await AGServer().listen(0, **options)
+
+
 async def test_the_host() -> None:
     with pytest.raises(InvalidArgumentsError, match="The host must be a text, not 5"):
         await AGServer().listen(0, 5)  # type: ignore[arg-type]

@@ -46,6 +46,7 @@ from socketcluster.close_codes import (
 from socketcluster.close_codes import (
     SOCKET_PROTOCOL_IGNORE_STATUSES as SOCKET_PROTOCOL_IGNORE_STATUSES,
 )
+from socketcluster.error_text import text_of
 
 MAX_REMOTE_NAME_LENGTH = 255
 MAX_REMOTE_MESSAGE_LENGTH = 10_000
@@ -335,7 +336,7 @@ def dehydrate_error(error: BaseException | str | None) -> dict[str, Any] | str |
         raise InvalidArgumentsError(
             f"An error must be an exception or a string, not {type(error).__name__}"
         )
-    wire: dict[str, Any] = {"message": str(error), "name": _wire_name(error)}
+    wire: dict[str, Any] = {"message": text_of(error), "name": _wire_name(error)}
     if isinstance(error, SocketClusterError):
         if error.public_message is not None:
             wire["message"] = error.public_message
@@ -377,7 +378,7 @@ def hydrate_error(obj: object) -> SocketClusterError:
 
 def named(error: BaseException) -> str:
     """An error as "Name: message"."""
-    return f"{_wire_name(error)}: {error}"
+    return f"{_wire_name(error)}: {text_of(error)}"
 
 
 def _wire_name(error: BaseException) -> str:

@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from socketcluster.action import AGAction
+from socketcluster.error_text import text_of
 from socketcluster.errors import (
     MiddlewareError,
     SilentMiddlewareBlockedError,
@@ -146,7 +147,10 @@ class MiddlewareLine:
         except asyncio.CancelledError as error:
             how, cause = "was cancelled", error
         except Exception as error:
-            how, cause = f"raised {type(error).__name__}: {error}", error
+            how, cause = f"raised {type(error).__name__}: {text_of(error)}", error
+        except BaseException:  # One that ends the program, or the like.
+            self.end()
+            raise
         closed = self.stream._closed
         self.end()
         if not closed:
@@ -226,7 +230,7 @@ class MiddlewareLine:
             place = place_of(self.function)
             forgotten = MiddlewareError(
                 f"The {self.type} middleware function {place} neither allowed nor blocked "
-                f"a {kind} action"
+                f"an action of type {kind!r}"
             )
             self._reporter.line(str(forgotten), logging.WARNING, (self.type, kind, place))
             return Blocked(silent, forgotten)
@@ -256,7 +260,7 @@ class MiddlewareLine:
             place = place_of(self.function)
             self._reporter.once(
                 f"The {self.type} middleware function {place} has neither allowed nor blocked "
-                f"a {undecided.kind} action within {option}; what follows it waits",
+                f"an action of type {undecided.kind!r} within {option}; what follows it waits",
                 ("held", self.type, place),
             )
 
@@ -309,7 +313,7 @@ class Blocked(Exception):
     is reported here (None if it was reported already)."""
 
     def __init__(self, for_client: BaseException, for_server: BaseException | None) -> None:
-        super().__init__(str(for_client))
+        super().__init__(text_of(for_client))
         self.for_client = for_client
         self.for_server = for_server
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Hashable
 from types import CodeType
 from typing import Any
 
+from socketcluster.error_text import text_of
 from socketcluster.validation import near_miss
 
 SECONDS = 1.0
@@ -33,7 +34,7 @@ MAX_TEXT = 200
 
 def clean(text: object, limit: int = MAX_TEXT) -> str:
     """A text in one line of at most `limit` characters, its control characters escaped."""
-    line = str(text)
+    line = text_of(text)
     if len(line) > limit:
         line = line[:limit] + "…"
     if line.isprintable():

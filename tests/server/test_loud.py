@@ -296,7 +296,7 @@ async def test_a_handshake_that_is_held(make_server: Any, caplog: Any, kind: str
             await client.send(client.packet("#handshake", {}))
             assert (await client.closed())[0] == 4005
     (told,) = loud(caplog)
-    assert f"has neither allowed nor blocked a {kind} action within handshake_timeout" in told
+    assert f"nor blocked an action of type '{kind}' within handshake_timeout" in told
     assert "hold (" in told
 
 
@@ -355,3 +355,33 @@ async def test_an_auth_engine_that_fails(
         assert "in verify_token" in caplog.text
     else:  # Which is about the client's token.
         assert loud(caplog) == []
+
+
+class Unshowable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+async def test_an_error_that_cannot_be_shown_is_reported(
+    make_server: Any, running: Running, caplog: Any
+) -> None:
+    server = await make_server()
+    errors = running.collect(server.listener("error"))
+
+    async def answer(socket: AGServerSocket) -> None:
+        async for request in socket.procedure("p"):
+            request.error(Unshowable())
+
+    running.on_connection(server, answer)
+
+    async def fail() -> None:
+        raise Unshowable
+
+    async with connected(server) as client:
+        await soon(server.spawn(fail()))
+        await until(lambda: len(errors) == 1)
+        assert "Unshowable" in caplog.text
+        for _ in range(2):
+            with pytest.raises(AnswerError) as answered:
+                await client.call("p")
+            assert "cannot be shown" in answered.value.wire["message"]

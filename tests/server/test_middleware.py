@@ -501,3 +501,43 @@ async def test_every_way_to_fail_of_a_publish_to_a_subscriber(
             assert (await client.event())["data"]["data"] == "fine"
         assert await client.call("p", "x") == "x"
         assert client.events.empty()
+
+
+class Unshowable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+class Unusual(BaseException):
+    """What no `except Exception` catches."""
+
+
+@pytest.mark.parametrize("way", ["raises", "raises an unusual one", "blocks"])
+async def test_an_error_that_cannot_be_shown_hangs_nothing(
+    make_server: Any, running: Running, way: str
+) -> None:
+    """Guarantee 5."""
+    server = made()
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: None)  # asyncio's own word on the unusual one.
+
+    async def fail_once(stream: Any) -> None:
+        async for action in stream:
+            if action.data != "bad":
+                action.allow()
+            elif way == "blocks":
+                action.block(Unshowable())
+            else:
+                raise Unshowable if way == "raises" else Unusual
+
+    server.set_middleware("inbound", fail_once)
+    await make_server(server)
+    running.procedure(server, "p")
+    async with connected(server) as client:
+        with pytest.raises(AnswerError):
+            await client.call("p", "bad")
+        if way == "blocks":
+            assert await client.call("p", "good") == "good"
+        else:
+            with pytest.raises(AnswerError):
+                await client.call("p", "good")

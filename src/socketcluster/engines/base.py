@@ -7,6 +7,7 @@ The server is an `Endpoint`. An `Engine` listens on an address, hands every upgr
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -317,6 +318,12 @@ class ListenAddress:
             )
         if not isinstance(self.host, str):
             raise InvalidArgumentsError(f"The host must be a text, not {self.host!r}")
+        for name in ("uds", "ssl_certfile", "ssl_keyfile"):
+            path = getattr(self, name)
+            if path is not None and not isinstance(path, str | os.PathLike):
+                raise InvalidArgumentsError(f"{name} must be a path, not {path!r}")
+        if self.ssl_keyfile is not None and self.ssl_certfile is None:
+            raise InvalidArgumentsError("ssl_keyfile needs ssl_certfile: give both")
 
     def url(self, port: int | None) -> str:
         """Where it is, for people; `port` is the one in use."""

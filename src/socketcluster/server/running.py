@@ -62,7 +62,12 @@ class Running:
 
     def spawn(self, coroutine: Awaitable[Any]) -> asyncio.Task[None]:
         """`AGServer.spawn`."""
-        self._server.loop_binding.check()
+        try:
+            self._server.loop_binding.check()
+        except UsageError:
+            if inspect.iscoroutine(coroutine):
+                coroutine.close()
+            raise
         task = asyncio.ensure_future(self._supervise(coroutine))
         self._tasks.add(task)
 

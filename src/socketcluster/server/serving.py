@@ -70,7 +70,8 @@ class ServingMethods:
         Cancelling it leaves nothing listening.
 
         Raises:
-            InvalidArgumentsError: the port is no number from 0 to 65535, or the host no text.
+            InvalidArgumentsError: the port is no number from 0 to 65535, the host no text, a file
+                no path, or a key comes without a certificate.
             OSError: the address cannot be bound or the certificate cannot be read.
             BrokerError: the broker cannot start.
             HTTPServerError: `app` failed in its lifespan's startup.
