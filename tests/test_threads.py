@@ -1,5 +1,5 @@
-"""DESIGN 1: servers and clients are used from one loop. A call from another thread is refused
-before anything has changed, also while the loop is busy, and `from_thread` is the way."""
+"""Servers and clients are used from one loop. A call from another thread is refused before
+anything has changed, also while the loop is busy, and `from_thread` is the way."""
 
 from __future__ import annotations
 
