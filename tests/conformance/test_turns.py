@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from websockets.frames import Opcode
+from websockets.server import ServerProtocol
 
 from conformance.floods import Raw, Turns, masked, packet
 from socketcluster import AGServer
@@ -189,6 +190,32 @@ async def test_what_is_inflated_counts(site: Site) -> None:
         site.client.send(bytes(frame) * 100)
         await until(lambda: handler.messages == 101)
     assert turns.most == 1
+
+
+async def test_a_large_frame_is_parsed_in_large_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A piece for each 32 KiB of a large frame at the most, and what the reads cut off."""
+    pieces: list[int] = []
+    original = ServerProtocol.receive_data
+
+    def counting(self: Any, data: bytes) -> None:
+        pieces.append(len(data))
+        original(self, data)
+
+    monkeypatch.setattr(ServerProtocol, "receive_data", counting)
+    site = Site("asgi")
+    handler = await site.open()
+    site.client.send(masked("first"))
+    await until(lambda: handler.messages == 1)
+    pieces.clear()
+    with Turns(lambda: sum(pieces)) as turns:
+        site.client.send(masked("x" * 1_000_000) * 8)
+        await until(lambda: handler.messages == 9)
+    assert max(pieces) == 32 * 1024
+    large = [size for size in pieces if size > 1024]
+    assert sum(large) > 7_900_000
+    assert turns.most <= BYTES + 32 * 1024
+    await site.client.close()
+    await site.listener.close()
 
 
 async def test_a_pause_of_the_handler_holds(site: Site) -> None:

@@ -5,11 +5,14 @@ A read may have 256 KiB, and `websockets` takes some 10 µs for a frame, however
 
 from __future__ import annotations
 
+from asyncio import BaseTransport
+from collections.abc import Generator
 from typing import Any, ClassVar
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
 from websockets.http11 import Request
+from websockets.streams import StreamReader
 
 from socketcluster.engines.gone import GONE
 from socketcluster.engines.messages import TURN_UNITS, max_fragments, turn_units
@@ -17,6 +20,26 @@ from socketcluster.engines.messages import TURN_UNITS, max_fragments, turn_units
 _EMPTY_FRAME = 6
 _FEW = 32
 """Frames that may be parsed at once, whatever is left of a turn."""
+_LARGE_PIECE = 32 * 1024
+"""Bytes of one frame that may be parsed at once."""
+
+
+class _Reader(StreamReader):
+    """Knows how much of a frame is to come."""
+
+    _wanted = 0
+
+    def read_exact(self, n: int) -> Generator[None, None, bytearray]:
+        self._wanted = n
+        return super().read_exact(n)
+
+    def at_eof(self) -> Generator[None, None, bool]:
+        self._wanted = 0
+        return super().at_eof()
+
+    def missing(self) -> int:
+        """Bytes that the parser waits for, all of one frame; 0 or less between frames."""
+        return self._wanted - len(self.buffer)
 
 
 class SlicedWebSocket(WebSocketsSansIOProtocol):
@@ -31,10 +54,17 @@ class SlicedWebSocket(WebSocketsSansIOProtocol):
     own_path: ClassVar[str | None] = None
     max_first_message: ClassVar[int | None] = None
 
+    _reader: _Reader
     _unparsed = b""
     _first_left: int | None = None
     _lost: tuple[Exception | None] | None = None
     _scheduled = False
+
+    def connection_made(self, transport: BaseTransport) -> None:
+        self._reader = self.conn.reader = _Reader()
+        self.conn.parser = self.conn.parse()  # The parser keeps the reader that it began with.
+        next(self.conn.parser)
+        super().connection_made(transport)
 
     def is_own(self) -> bool:
         """Whether it was opened at the endpoint's path."""
@@ -56,7 +86,7 @@ class SlicedWebSocket(WebSocketsSansIOProtocol):
     def _parse(self, data: bytes) -> None:
         start, left = 0, TURN_UNITS
         while start < len(data) and left > 0 and self.conn.parser_exc is None:
-            piece = data[start : start + _EMPTY_FRAME * max(left, _FEW)]
+            piece = data[start : start + self._piece_size(left)]
             start += len(piece)
             self.conn.receive_data(piece)
             left -= len(self.conn.events) + turn_units(len(piece)) - 1
@@ -70,6 +100,12 @@ class SlicedWebSocket(WebSocketsSansIOProtocol):
             if not self._scheduled:
                 self._scheduled = True
                 self.loop.call_soon(self._next_turn)
+
+    def _piece_size(self, left: int) -> int:
+        small = _EMPTY_FRAME * max(left, _FEW)
+        if self._first_left is not None:  # It is counted after each piece.
+            return small
+        return max(small, min(self._reader.missing(), _LARGE_PIECE))
 
     def _next_turn(self) -> None:
         self._scheduled = False
