@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from socketcluster import AGServerSocket
+from socketcluster.brokers.simple import SimpleBroker
 from support import Running, connected, soon, until
 
 EVERYWHERE = pytest.mark.parametrize("make_server", ["picows", "asgi", "memory"], indirect=True)
@@ -105,3 +106,26 @@ async def test_inbound_goes_first_and_small_outbound_buffers_are_left_alone(
         await until(lambda: not first.inbound.reading.paused)
         second.flush_batch()
         assert (await reader.event())["data"] == "x" * 30_000
+
+
+@EVERYWHERE
+async def test_publishes_that_the_broker_has_not_answered_count(make_server: Any) -> None:
+    """Guarantee 4: what waits for the broker is held as well."""
+    answered = asyncio.Event()
+
+    class SlowBroker(SimpleBroker):
+        async def publish(self, channel: str, payload: bytes) -> None:  # type: ignore[override]
+            await answered.wait()
+
+    server = await make_server(broker_engine=SlowBroker(), max_buffered=LIMIT, **TICKS)
+    async with connected(server) as large, connected(server) as small:
+        first, second = server.clients.values()
+        for client, count in ((large, 10), (small, 1)):
+            for _ in range(count):
+                await client.transmit("#publish", {"channel": "a", "data": "x" * 100_000})
+        await until(lambda: first.inbound.reading.paused)
+        assert not second.inbound.reading.paused
+        assert first.get_inbound_buffer_size() == 0
+        answered.set()
+        await until(lambda: not first.inbound.reading.paused)
+        assert first.state == second.state == "open"

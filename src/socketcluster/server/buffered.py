@@ -45,7 +45,7 @@ class Buffered:
 
         def add(socket: AGServerSocket) -> None:
             nonlocal total
-            size = socket.inbound.reading.total_size
+            size = socket.inbound.get_held_size()
             if size:
                 total += size
                 inbound.append((size, socket))
@@ -88,9 +88,8 @@ class Buffered:
         held, self._held = self._held, []
 
         def look_at(socket: AGServerSocket) -> None:
-            reading = socket.inbound.reading
-            if everybody or not reading.total_size:
-                reading.hold(False)
+            if everybody or not socket.inbound.get_held_size():
+                socket.inbound.reading.hold(False)
             else:
                 self._held.append(socket)
 

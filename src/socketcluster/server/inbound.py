@@ -241,6 +241,10 @@ class Inbound:
         """Whether a message is being carried out or waits for that."""
         return self._gate is not None or (self._line is not None and self._line.busy)
 
+    def get_held_size(self) -> int:
+        """Bytes that wait for middleware, for loops, or for the broker to accept them."""
+        return self.reading.total_size + self.unconfirmed_size
+
     @property
     def busy(self) -> bool:
         """`waiting`, or whether the broker has still to answer publishes."""
