@@ -165,6 +165,10 @@ class SlicedWebSocket(WebSocketsSansIOProtocol):
             self._finish(exc)
 
     def _finish(self, exc: Exception | None) -> None:
+        received = self.conn.close_rcvd
+        code, reason = (received.code, received.reason) if received else (1006, "")
+        # uvicorn queues 1005 after it, and nobody reads past the first.
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
         super().connection_lost(exc)
         self.transport = GONE
         self._unparsed = b""
