@@ -25,7 +25,7 @@ class PendingCalls:
     def __len__(self) -> int:
         return len(self._calls)
 
-    def __contains__(self, cid: int) -> bool:
+    def __contains__(self, cid: int | float) -> bool:
         return cid in self._calls
 
     def open(

@@ -18,6 +18,7 @@ from socketcluster.protocol.packets import (
     Packet,
     PublishPacket,
     Unparsed,
+    answer_of,
 )
 from socketcluster.protocol.wire import Wire
 
@@ -75,10 +76,12 @@ def test_data_of_the_protocols_own_events_is_parsed_at_once(codec: Any, event: s
 
 
 @pytest.mark.parametrize("codec", CODECS, ids=lambda codec: type(codec).__name__)
-def test_long_answers_are_parsed_at_once(codec: Any) -> None:
+def test_long_answers_have_a_number_at_once_and_their_data_when_asked(codec: Any) -> None:
     packet = Wire(codec, unparsed_above=512).decode(received(codec, {"rid": 1, "data": "x" * 600}))
     assert isinstance(packet, Packet)
-    assert (packet.rid, packet.data) == (1, "x" * 600)
+    assert packet.rid == 1
+    assert isinstance(packet.data, Unparsed) == isinstance(codec, JSONCodec)
+    assert answer_of(packet) == (None, "x" * 600)
 
 
 @pytest.mark.parametrize("data", ["[" * 500 + "]" * 500, "1e9999", "9" * 5000, '"\\q"'])
@@ -115,7 +118,11 @@ def test_the_levels_of_the_whole_message_count(kind: str, levels: int, pad: int)
     packet = found.packet(0) if isinstance(found, Batch) else found
     if kind == "answer":
         assert isinstance(packet, Packet)
-        assert (packet.error is not None) == (levels > MAX_DEPTH)
+        error, data = answer_of(packet)
+        if levels > MAX_DEPTH:
+            assert isinstance(error, InvalidMessageError)
+        else:
+            assert (error, data) == (None, json.loads(nested))
         return
     is_good = levels <= MAX_DEPTH
     if kind == "publish":

@@ -125,6 +125,8 @@ MESSAGES = {
         f'{{"event":"#subscribe","data":{{"channel":"d","data":{filled("[]")}}},"cid":5}}'
     ),
     "answer": f'{{"rid":1,"data":{filled("[]")}}}',
+    "answer of deep lists": f'{{"rid":1,"data":{filled(nested(100))}}}',
+    "answer with an error of deep lists": f'{{"rid":1,"error":{filled(nested(100))}}}',
     "handshake": f'{{"event":"#handshake","data":{filled("[]")},"cid":5}}',
     "white space": " " * ROOM + '{"event":"x"}',
     "no JSON": call(filled("[]")[:-1]),

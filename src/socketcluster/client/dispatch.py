@@ -14,7 +14,6 @@ from socketcluster.errors import (
     ResourceLimitError,
     UnknownProcedureError,
     dehydrate_error,
-    hydrate_error,
     internal_error,
 )
 from socketcluster.events import MessageEvent, RawEvent
@@ -25,6 +24,7 @@ from socketcluster.protocol.packets import (
     Packet,
     Publication,
     Unparsed,
+    answer_of,
     readable,
 )
 from socketcluster.protocol.state import OPEN
@@ -107,10 +107,9 @@ def _dispatch(socket: AGClientSocket, packet: AnyPacket, message: bytes) -> None
     if event is None:
         assert isinstance(packet, Packet)
         if packet.rid is not None:
-            if packet.rid in socket.outbox:  # Which cannot be: it was not sent yet.
-                return
-            error = None if packet.error is None else hydrate_error(packet.error)
-            socket.calls.answer(packet.rid, error, packet.data)
+            # What is in the outbox was not sent yet, and cannot be answered.
+            if packet.rid in socket.calls and packet.rid not in socket.outbox:
+                socket.calls.answer(packet.rid, *answer_of(packet))
         elif socket.get_listener_consumer_count("raw"):
             socket.emit("raw", RawEvent(readable(message)))
         return

@@ -154,13 +154,15 @@ def _read_packet(codec: JSONCodec, text: bytes, unparsed_above: int, levels: int
 
 
 def _answer(codec: JSONCodec, fields: _Fields, levels: int) -> Packet:
+    """An answer with its data and error unparsed: there may be no call that waits for them."""
     rid = _number(fields.rid)
     if rid is None:
         return RAW_PACKET
-    try:
-        data, error = _value(codec, levels, fields.data), _value(codec, levels, fields.error)
-    except InvalidMessageError as invalid:  # Rather than no answer at all.
-        return Packet(rid=rid, error={"name": invalid.name, "message": invalid.message})
+    parse = partial(_value, codec, levels)
+    data, error = (
+        Unparsed(field, len(bytes(field)), parse) if bytes(field) else None
+        for field in (fields.data, fields.error)
+    )
     return Packet(data=data, rid=rid, error=error)
 
 

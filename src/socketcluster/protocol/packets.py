@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from socketcluster.codecs.text import whole_text
-from socketcluster.errors import InvalidMessageError, InvalidRequestError
+from socketcluster.errors import InvalidMessageError, InvalidRequestError, hydrate_error
 
 SYSTEM_EVENTS = frozenset(
     {
@@ -80,7 +80,7 @@ class Unparsed:
 
 class Packet(msgspec.Struct, gc=False):
     """One packet. A field of a type the protocol does not know is None; `event` None means that
-    it is an answer (`rid` set) or a raw message. `data` may be `Unparsed`."""
+    it is an answer (`rid` set) or a raw message. `data` may be `Unparsed`, and `error` too."""
 
     event: str | None = None
     data: Any = None
@@ -133,6 +133,19 @@ class Batch:
 def is_answer(packet: Packet) -> bool:
     """Whether a packet answers a call."""
     return packet.event is None and packet.rid is not None
+
+
+def answer_of(packet: Packet) -> tuple[BaseException | None, Any]:
+    """The error and the data of an answer, parsed; the error says it when they cannot be."""
+    error, data = packet.error, packet.data
+    try:
+        if type(error) is Unparsed:
+            error = error.parse()
+        if type(data) is Unparsed:
+            data = data.parse()
+    except InvalidMessageError as invalid:  # Rather than no answer at all.
+        return invalid, None
+    return (None if error is None else hydrate_error(error)), data
 
 
 RAW_PACKET = Packet()

@@ -30,7 +30,7 @@ class Calls:
     def __len__(self) -> int:
         return len(self._pending)
 
-    def __contains__(self, cid: int) -> bool:
+    def __contains__(self, cid: int | float) -> bool:
         return cid in self._pending
 
     def open(self, event: str, deadline: float, settle: Settle) -> int:

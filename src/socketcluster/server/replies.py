@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from socketcluster.errors import BrokerError, InvalidMessageError, hydrate_error
-from socketcluster.protocol.packets import AnyPacket, Packet
+from socketcluster.errors import BrokerError, InvalidMessageError
+from socketcluster.protocol.packets import AnyPacket, Packet, answer_of
 from socketcluster.protocol.state import CLOSED, CONNECTING
 from socketcluster.request import AGRequest
 
@@ -63,9 +63,8 @@ def _answered(socket: AGServerSocket, cid: int | float, event: str, data: Any) -
 
 def take_answer(socket: AGServerSocket, packet: Packet) -> None:
     """Settle the call of this side that a packet answers."""
-    if socket.calls and packet.rid is not None:
-        error = None if packet.error is None else hydrate_error(packet.error)
-        socket.calls.answer(packet.rid, error, packet.data)
+    if socket.calls and packet.rid is not None and packet.rid in socket.calls:
+        socket.calls.answer(packet.rid, *answer_of(packet))
 
 
 def answer_error(socket: AGServerSocket, packet: AnyPacket, error: BaseException) -> None:
