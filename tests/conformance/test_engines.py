@@ -466,6 +466,9 @@ async def test_frames_do_not_overtake_the_answer_to_the_request() -> None:
             super().__init__({"socket": here})
             self.waiting = b"answer "
 
+        def is_closing(self) -> bool:
+            return False
+
         def set_protocol(self, protocol: Any) -> None:
             pass
 

@@ -4,6 +4,7 @@ share in each turn of the loop; the tests count messages and bytes in a turn, no
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import zlib
 from collections.abc import AsyncIterator
@@ -252,6 +253,26 @@ async def test_what_was_received_is_delivered_before_the_end(site: Site, how: st
     assert handler.lost == [(1006, "") if how == "line breaks" else (4321, "bye")]
 
 
+@pytest.mark.parametrize("what", ["messages", "pings"])
+@pytest.mark.parametrize("how", ["close", "abort"])
+async def test_answers_that_cannot_be_sent_are_dropped_in_silence(
+    site: Site, caplog: pytest.LogCaptureFixture, how: str, what: str
+) -> None:
+    """A transport that is closing logs a warning for each write after the first few."""
+    handler = await site.open()
+    handler.answers = True
+    opcode = Opcode.TEXT if what == "messages" else Opcode.PING
+    site.client.send(masked("first"), masked("x" * 50, opcode) * 500)
+    await until(lambda: handler.messages > 0)
+    transport = site.client.writer.transport
+    await until(lambda: transport.get_write_buffer_size() == 0)
+    transport.close() if how == "close" else transport.abort()
+    await until(lambda: bool(handler.lost))
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING] == []
+
+
 async def test_answers_that_cannot_be_sent_do_not_end_what_was_received() -> None:
     """Guarantee 2: the client is gone while most of what it sent is still with the kernel, and
     each message is answered. (An ASGI server ends at the first answer that it cannot send.)"""
@@ -431,3 +452,22 @@ async def test_others_are_answered_during_a_flood(make_server: Any, running: Run
         assert flooding.inbound.received - before < 10_000
         await flooder.close()
         await draining
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("way", ["close", "abort"])
+async def test_a_client_that_leaves_with_answers_outstanding_is_no_warning(
+    engine: str, way: str, make_server: Any, running: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    server: AGServer = await make_server(ws_engine=engine)
+    running.procedure(server, "add")
+    client = Raw()
+    assert server.source_port is not None
+    await client.open(server.source_port)
+    client.send(masked(packet(event="#handshake", data={}, cid=1)))
+    await until(lambda: server.clients_count == 1)
+    client.send(*(masked(packet(event="add", data=1, cid=cid)) for cid in range(2, 502)))
+    await until(lambda: client.writer.transport.get_write_buffer_size() == 0)
+    getattr(client.writer.transport, way)()
+    await until(lambda: server.clients_count == 0)
+    assert [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING] == []

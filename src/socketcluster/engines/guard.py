@@ -19,6 +19,7 @@ from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from websockets.datastructures import Headers
 from websockets.http11 import Request
+from websockets.protocol import OPEN
 
 from socketcluster.engines.slices import SlicedWebSocket
 from socketcluster.engines.upgrade import MAX_EARLY_DATA, refusal, request_fault
@@ -186,7 +187,8 @@ class GuardedHttp(HttpToolsProtocol):
 class GuardedWebSocket(SlicedWebSocket):
     """WebSocket by uvicorn. It takes the head that was parsed already, as `websockets` takes no
     line over 8 KiB and no more than 128 headers; it keeps what comes before its answer, which
-    `websockets` has no state for; and pongs to a client that does not read are bounded.
+    `websockets` has no state for; pongs to a client that does not read are bounded; and nothing is
+    written to a transport that is closing, which would log each write.
 
     Attributes:
         max_outbound_buffer: bytes waiting past which a ping drops the connection.
@@ -220,6 +222,10 @@ class GuardedWebSocket(SlicedWebSocket):
             self.transport.pause_reading()
 
     async def send(self, message: ASGISendEvent) -> None:
+        if self._is_leaving() and message["type"] == "websocket.send":
+            # `receive` goes on until it has delivered what came before.
+            await self.writable.wait()
+            return
         await super().send(message)
         if self._early and self.handshake_complete:
             early, self._early = self._early, b""
@@ -228,12 +234,19 @@ class GuardedWebSocket(SlicedWebSocket):
             if not self.close_sent:
                 super().data_received(early)
 
+    def _is_leaving(self) -> bool:
+        """Whether the line is broken, and the application is not told yet."""
+        closing = self.transport.is_closing() and not self.disconnected
+        return closing and self.conn.state is OPEN
+
     def start_keepalive(self) -> None:
         if not self.is_own():
             super().start_keepalive()
 
     def handle_ping(self) -> None:
-        if self.transport.get_write_buffer_size() > self.max_outbound_buffer:
+        if self.transport.is_closing():
+            self.conn.data_to_send()  # Else it would keep the pong.
+        elif self.transport.get_write_buffer_size() > self.max_outbound_buffer:
             self.transport.abort()
         else:
             super().handle_ping()

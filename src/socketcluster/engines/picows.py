@@ -120,11 +120,12 @@ class PicowsConnection(FrameReader):
         if self._transport.get_write_buffer_size() > self._endpoint.max_outbound_buffer:
             self.abort()
         else:
-            self._write_own(pong_frame(payload))
+            self._write_by_transport(pong_frame(payload))
 
-    def _write_own(self, frame: bytes) -> None:
+    def _write_by_transport(self, data: bytes | memoryview) -> None:
         self._backed_up = True
-        self._transport.write(frame)
+        if not self._transport.is_closing():  # asyncio would log each write.
+            self._transport.write(data)
 
     def _close_received(self, payload: bytes) -> None:
         try:
@@ -155,7 +156,7 @@ class PicowsConnection(FrameReader):
         data = frames[0] if len(frames) == 1 else join(frames)
         transport = self._transport
         if self._fileno < 0 or (self._backed_up and transport.get_write_buffer_size()):
-            transport.write(data)
+            self._write_by_transport(data)
             return transport.get_write_buffer_size()
         # The transport has nothing to write: straight to the socket, which costs a third less.
         try:
@@ -170,8 +171,7 @@ class PicowsConnection(FrameReader):
             sent = 0
         if sent == len(data):
             return 0
-        self._backed_up = True
-        transport.write(memoryview(data)[sent:])
+        self._write_by_transport(memoryview(data)[sent:])
         return transport.get_write_buffer_size()
 
     def get_write_buffer_size(self) -> int:
@@ -198,8 +198,7 @@ class PicowsConnection(FrameReader):
         # A transport that is closed waits for a peer that does not read: not for ever.
         loop = asyncio.get_running_loop()
         self._close_timer = loop.call_later(CLOSE_SECONDS, self._transport.abort)
-        if not self._transport.is_closing():
-            self._write_own(close_frame(code, reason))
+        self._write_by_transport(close_frame(code, reason))
         self.shut()
         self.resume_reading()
 
