@@ -373,6 +373,31 @@ async def test_data_and_end_right_after_the_upgrade(make_client: Any) -> None:
         assert event.code == 4000
 
 
+@pytest.mark.parametrize("data", ["1e999", "1" * 5000, "[" * 200 + "]" * 200])
+@pytest.mark.parametrize("size", [0, 1000])
+@pytest.mark.parametrize("event", ["x", "#setAuthToken", "#removeAuthToken"])
+async def test_an_unreadable_call_in_a_batch_is_answered(
+    make_client: Any, event: str, size: int, data: str
+) -> None:
+    """Guarantee 10: one call whose data has no value fails alone, and its caller is told."""
+    answers: list[Any] = []
+
+    async def handle(peer: Peer) -> None:
+        await peer.handshake()
+        unreadable = f'{{"event":"{event}","data":[{data},"{"x" * size}"],"cid":8}}'
+        call = '{"event":"#removeAuthToken","cid":%d}'
+        await peer.send(f"[{call % 7},{unreadable},{call % 9}]")
+        answers.extend([await peer.receive() for _ in range(3)])
+
+    async with fake_server(handle) as port:
+        make_client(port)
+        await until(lambda: len(answers) == 3)
+        assert [answer["rid"] for answer in answers] == [7, 8, 9]
+        assert [answer["error"]["name"] for answer in answers if "error" in answer] == [
+            InvalidMessageError.__name__
+        ]
+
+
 async def test_a_call_whose_answer_the_client_cannot_send(make_client: Any) -> None:
     """A server that calls and calls and does not read what it is answered."""
     stopped = asyncio.Event()

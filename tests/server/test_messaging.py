@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 from typing import Any
 
 import pytest
@@ -198,6 +199,34 @@ async def test_batch_of_a_client(make_server: Any, running: Running) -> None:
         assert await soon(answer) == "last"
         await until(lambda: len(received) == 100)
         assert received == list(range(100))
+
+
+@pytest.mark.parametrize("data", ["1e999", "1" * 5000, "[" * 200 + "]" * 200])
+@pytest.mark.parametrize("size", [0, 1000])
+@pytest.mark.parametrize(
+    "event", ["echo", "#publish", "#subscribe", "#unsubscribe", "#authenticate", "unknown"]
+)
+async def test_an_unreadable_call_in_a_batch_is_answered(
+    make_server: Any, running: Running, event: str, size: int, data: str
+) -> None:
+    """Guarantee 10: one call whose data has no value fails alone, and its caller is told."""
+    server = await make_server()
+    running.procedure(server, "echo")
+    async with connected(server) as client:
+        before, bad, after = (
+            client.packet("echo", 1),
+            client.packet(event),
+            client.packet("echo", 2),
+        )
+        answers = [client.answer(packet) for packet in (before, bad, after)]
+        if event == "#publish":
+            data = f'{{"channel":"a","data":{data}}}'
+        unreadable = f'{{"event":"{event}","data":[{data},"{"x" * size}"],"cid":{bad["cid"]}}}'
+        await client.ws.send(f"[{json.dumps(before)},{unreadable},{json.dumps(after)}]")
+        assert await soon(answers[0]) == 1
+        with pytest.raises(AnswerError):
+            await soon(answers[1])
+        assert await soon(answers[2]) == 2
 
 
 async def test_batch_of_the_server(make_server: Any) -> None:

@@ -47,6 +47,7 @@ def _dispatch_one(socket: AGServerSocket, batch: Batch, index: int, message: byt
     try:
         return dispatch(socket, batch.packet(index), message)
     except InvalidMessageError as error:  # It is not the end of the others.
+        # It is no call: one whose cid can be read is answered where its data is wanted.
         refuse_unreadable(socket, error, b"")
         return None
 
