@@ -129,3 +129,37 @@ async def test_publishes_that_the_broker_has_not_answered_count(make_server: Any
         answered.set()
         await until(lambda: not first.inbound.reading.paused)
         assert first.state == second.state == "open"
+
+
+@pytest.mark.parametrize("make_server", ["picows"], indirect=True)
+@pytest.mark.parametrize("fragmented", [False, True])
+async def test_the_largest_unfinished_messages_are_closed(
+    make_server: Any, running: Running, fragmented: bool
+) -> None:
+    """Guarantee 4: messages whose end never comes are held as well."""
+    server = await make_server(max_buffered=LIMIT, max_payload=2 * LIMIT, **TICKS)
+    closures = running.collect(server.listener("closure"))
+    async with connected(server) as large, connected(server) as small, connected(server) as other:
+        first, second, third = server.clients.values()
+        for count, size in enumerate([500_000, 60_000, 60_000, 100, 100_000, 100], 2):
+            await other.transmit("n", "x" * size)
+            await until(lambda count=count: third.inbound.received == count)  # type: ignore[misc]
+            await soon(await other.ws.ping())
+            assert third.connection.get_incomplete_size() == 0
+        for client, size in ((small, 300_000), (large, LIMIT - 100_000)):
+            data = b"x" * size
+            if fragmented:
+                head = b"\x01\xff" + size.to_bytes(8, "big")
+            else:
+                head = b"\x81\xff" + (size + 1).to_bytes(8, "big")
+            transport: Any = client.ws.transport
+            transport.write(head + bytes(4) + data)
+        await until(lambda: len(closures) == 1)
+        assert closures[0].socket is first
+        assert closures[0].code == 1008
+        assert 250_000 < second.connection.get_incomplete_size() < 350_000
+        if not fragmented:
+            transport = small.ws.transport
+            transport.write(b"x")
+            await until(lambda: second.connection.get_incomplete_size() == 0)
+        assert second.state == third.state == "open"

@@ -330,6 +330,10 @@ class PicowsClientConnection(WSListener):
         not complete."""
         return self._frames.bytes_received, self._frame_count, len(self._parser.get_buffer(-1))
 
+    def get_incomplete_size(self) -> int:
+        """See `Connection.get_incomplete_size`. Of a single frame nothing is seen."""
+        return self._frames.incomplete_size
+
     def close(self, code: int, reason: str) -> None:
         """See `Connection.close`."""
         if not self._closing:

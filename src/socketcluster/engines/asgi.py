@@ -240,6 +240,10 @@ class AsgiConnection:
         """See `Connection.get_activity`. ASGI shows whole messages only."""
         return self.received
 
+    def get_incomplete_size(self) -> int:
+        """See `Connection.get_incomplete_size`. ASGI shows whole messages only."""
+        return 0
+
     def close(self, code: int, reason: str) -> None:
         """See `Connection.close`."""
         if self.closing:

@@ -216,6 +216,9 @@ class Connection(Protocol):
         """A value that changes when bytes come in, also those of a control frame or of a message
         that is not complete yet, as far as the engine sees them. Asked only of a silent peer."""
 
+    def get_incomplete_size(self) -> int:
+        """Bytes held of a message that is not complete yet, as far as the engine sees them."""
+
     def close(self, code: int, reason: str) -> None:
         """Send a close frame after what was written; the reason is cut to 123 bytes.
 

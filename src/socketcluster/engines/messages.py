@@ -71,6 +71,11 @@ class Assembler:
             return None
         return self._opcode, bytes(self._message) if self._message else payload
 
+    @property
+    def size(self) -> int:
+        """Bytes of the message so far."""
+        return len(self._message)
+
     def _check_size(self, payload: bytes) -> None:
         if len(self._message) + len(payload) > self._limit:
             raise Violation(1009, "Message too big")
@@ -136,6 +141,11 @@ class FrameReceiver:
         if message is not None:
             self.assembler = None
         return message
+
+    @property
+    def incomplete_size(self) -> int:
+        """Bytes of the message in progress."""
+        return 0 if self.assembler is None else self.assembler.size
 
     def close(self) -> None:
         """Drop the message in progress and the state of the inflater."""

@@ -188,6 +188,10 @@ class PicowsConnection(FrameReader):
         room = 0 if self._parser is None else len(self._parser.get_buffer(-1))
         return self.get_bytes_received(), self._other_frames, room
 
+    def get_incomplete_size(self) -> int:
+        """See `Connection.get_incomplete_size`. The first 200 KB of a frame are not seen."""
+        return self._incomplete + self._frames.incomplete_size
+
     def close(self, code: int, reason: str) -> None:
         """See `Connection.close`."""
         self._send_close(code, cut_reason(reason))

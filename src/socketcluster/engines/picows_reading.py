@@ -29,6 +29,9 @@ _SMALL = 512
 """Bytes of a frame that counts like an empty one: as many as a turn has make 64 KiB."""
 
 _LARGE = 64 * 1024
+_SURELY_LARGE = 2 * _LARGE
+"""Bytes of room that frames of up to `_LARGE` bytes do not make a parser have."""
+
 _HEADER = 14
 _TEXT = WSMsgType.TEXT
 _SCRAP = memoryview(bytearray(READ_SIZE))
@@ -45,6 +48,7 @@ class FrameReader(FrameTurns, asyncio.BufferedProtocol):
         "_bytes_received",
         "_early",
         "_first_left",
+        "_incomplete",
         "_other_frames",
         "_parser",
         "_room",
@@ -67,6 +71,7 @@ class FrameReader(FrameTurns, asyncio.BufferedProtocol):
         self._room: Callable[[int], memoryview]
         self._early = memoryview(b"")
         self._other_frames = 0
+        self._incomplete = 0  # Bytes of a large frame so far, once it is seen to be large.
         self._bytes_received = 0  # In whole text messages; the others are counted by `_frames`.
 
     # From the transport
@@ -75,6 +80,7 @@ class FrameReader(FrameTurns, asyncio.BufferedProtocol):
         """Read from the transport, with a new parser."""
         self._parser = new_parser(self, self._transport, self._endpoint.max_payload)
         self._room = self._parser.get_buffer
+        self._incomplete = 0
         is_first = self._first_left is not None
         self._read_with(self._first_read if is_first else self._parser.buffer_updated)
 
@@ -85,7 +91,18 @@ class FrameReader(FrameTurns, asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> Any:
         room = self._room(-1)
-        return room if len(room) <= READ_SIZE else room[:READ_SIZE]
+        size = len(room)
+        if size <= READ_SIZE:
+            return room
+        if size > _SURELY_LARGE and not self._incomplete:
+            # The parser has doubled its buffer, for it was full: it has as much as there is room.
+            self._incomplete = size
+            self._read_with(self._large_read)
+        return room[:READ_SIZE]
+
+    def _large_read(self, size: int) -> None:
+        self._incomplete += size
+        self._parser.buffer_updated(size)
 
     def feed(self, data: bytes) -> None:
         """Parse bytes that did not come through the transport, before those that do."""
@@ -188,6 +205,9 @@ class FrameReader(FrameTurns, asyncio.BufferedProtocol):
     def _shrink(self, tail: int) -> None:
         """Replace the parser once it is empty: its buffer has grown and never shrinks."""
         self._grown = tail > 0
+        if self._grown and self._parser is not None:
+            self._incomplete = tail
+            self._read_with(self._large_read)
         if not (self._grown or self._closing or self._gone) and self._parser is not None:
             self.begin()
         self._set_straight()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from socketcluster.server.socket import AGServerSocket
 
 _WORTH_CLOSING = 64 * 1024
-"""Bytes to be sent past which a client is a slow one; none is closed for fewer."""
+"""Bytes to be sent, or of an unfinished message, for which a client is worth closing."""
 
 _size_of = itemgetter(0)
 
@@ -26,7 +26,7 @@ class Buffered:
 
     Past the limit the sockets with the largest inbound backlogs are not read from, until they are
     drained or half of the limit is free. If that was not enough by the next tick, those with the
-    largest outbound buffers are closed.
+    largest outbound buffers or unfinished messages are closed.
     """
 
     __slots__ = ("_held", "_limit", "_reporter", "_was_over")
@@ -40,7 +40,7 @@ class Buffered:
     def check(self, sockets: Iterable[AGServerSocket]) -> None:
         """Add up what the sockets hold, and act on it."""
         inbound: list[tuple[int, AGServerSocket]] = []
-        outbound: list[tuple[int, AGServerSocket]] = []
+        closable: list[tuple[int, AGServerSocket]] = []
         total = 0
 
         def add(socket: AGServerSocket) -> None:
@@ -49,10 +49,11 @@ class Buffered:
             if size:
                 total += size
                 inbound.append((size, socket))
-            size = socket.outbound.get_held_size()
+            # To pause an unfinished message frees nothing: it goes with what is closed.
+            size = socket.outbound.get_held_size() + socket.connection.get_incomplete_size()
             if size:
                 total += size
-                outbound.append((size, socket))
+                closable.append((size, socket))
 
         for_each(sockets, add, give_up)
         excess = total - self._limit
@@ -66,7 +67,7 @@ class Buffered:
             )
             self._hold(inbound, excess)
             if self._was_over:
-                self._close(outbound, excess)
+                self._close(closable, excess)
         elif self._held:
             self._let_go(total <= self._limit // 2)
         self._was_over = excess > 0
@@ -95,15 +96,15 @@ class Buffered:
 
         for_each(held, look_at, give_up)
 
-    def _close(self, outbound: list[tuple[int, AGServerSocket]], excess: int) -> None:
-        outbound.sort(key=_size_of, reverse=True)
-        for size, socket in outbound:
+    def _close(self, closable: list[tuple[int, AGServerSocket]], excess: int) -> None:
+        closable.sort(key=_size_of, reverse=True)
+        for size, socket in closable:
             if excess <= 0 or size < _WORTH_CLOSING:
                 break
             excess -= size
             reason = (
                 f"All clients together hold more than {self._limit} bytes (max_buffered), and "
-                f"{size} bytes wait to be sent to this one"
+                f"{size} bytes wait to be sent to this one, or are of its unfinished message"
             )
             for_each((socket,), partial(_close, reason), give_up)
 

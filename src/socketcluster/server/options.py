@@ -112,7 +112,7 @@ class ServerOptions:
         max_outbound_buffer: bytes waiting per socket, the transport's included.
         max_buffered: bytes that all sockets of the server together may hold, received and to be
             sent; past it the largest backlogs are not read on, then the largest outbound
-            buffers closed.
+            buffers and unfinished messages closed.
         droppable_channels: channel names, or a predicate: past `max_outbound_buffer` their
             oldest publishes are dropped instead of closing the socket.
         max_channel_backlog: values that one loop over a channel of the exchange may be behind;

@@ -111,6 +111,10 @@ class MemoryConnection:
         """See `Connection.get_activity`."""
         return self._arrived
 
+    def get_incomplete_size(self) -> int:
+        """See `Connection.get_incomplete_size`."""
+        return 0
+
     def close(self, code: int, reason: str) -> None:
         """See `Connection.close`."""
         if not self._closing:
