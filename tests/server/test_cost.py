@@ -187,6 +187,23 @@ async def test_no_message_costs_much_more_than_an_ordinary_one(
     assert found < usual * (TIMES_NESTED if name in NESTED else TIMES), found / usual
 
 
+@pytest.mark.parametrize("name", [name for name in MESSAGES | NESTED if name.startswith("publish")])
+async def test_no_publish_through_middleware_costs_much_more(
+    make_server: Any, running: Running, name: str
+) -> None:
+    async def allow(stream: Any) -> None:
+        async for action in stream:
+            action.allow()
+
+    server = await make_server()
+    server.set_middleware(server.MIDDLEWARE_INBOUND, allow)
+    message = (MESSAGES | NESTED)[name].encode()
+    text = ordinary()
+    usual = min(cpu(lambda: json.loads(text)) for _ in range(5))
+    found = min([await cost(server, running, message) for _ in range(5)])
+    assert found < usual * (TIMES_NESTED if name in NESTED else TIMES), found / usual
+
+
 def array(item: bytes) -> bytes:
     count = ROOM // len(item)
     return b"\xdd" + count.to_bytes(4, "big") + item * count

@@ -541,3 +541,31 @@ async def test_an_error_that_cannot_be_shown_hangs_nothing(
         else:
             with pytest.raises(AnswerError):
                 await client.call("p", "good")
+
+
+@pytest.mark.parametrize("size", [1, 1000])
+@pytest.mark.parametrize("kind", ["same", "in place", "another", "copy"])
+async def test_a_publish_carries_what_middleware_made_of_it(
+    make_server: Any, running: Running, size: int, kind: str
+) -> None:
+    """Also bytes that it puts where the text was that msgspec would make of them."""
+    server = await make_server()
+
+    async def change(stream: Any) -> None:
+        async for action in stream:
+            if action.type != AGAction.PUBLISH_IN or kind == "same":
+                action.allow()
+            elif kind == "in place":
+                action.data["x"] = b"x"
+                action.allow()
+            else:
+                action.allow(data=dict(action.data) if kind == "copy" else [b"x"])
+
+    server.set_middleware(server.MIDDLEWARE_INBOUND, change)
+    consumer = server.exchange.subscribe("c").create_consumer()
+    data = {"x": "eA==", "rest": "a" * size}
+    async with connected(server) as client:
+        await client.call("#publish", {"channel": "c", "data": data})
+    encoded = {"base64": True, "data": "eA=="}
+    changed = {"in place": {**data, "x": encoded}, "another": [encoded]}.get(kind, data)
+    assert (await soon(consumer.next())).value == changed

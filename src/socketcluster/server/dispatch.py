@@ -10,7 +10,11 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from socketcluster.action import AGAction
+from socketcluster.codecs.fingerprint import fingerprint
+from socketcluster.codecs.json import SHORT
 from socketcluster.errors import (
     BrokerError,
     InvalidActionError,
@@ -205,21 +209,31 @@ def _publish(socket: AGServerSocket, packet: AnyPacket) -> Left:
         return None
     if MIDDLEWARE_INBOUND in socket.server.middleware:
         try:
-            data = parsed(socket, data)
+            value = parsed(socket, data)
         except SocketClusterError as error:
             refuse(socket, packet, error)
             return None
+        unchanged = _change_detector(data, value)
         return _through_middleware(
             socket,
             packet,
             AGAction.PUBLISH_IN,
-            lambda data: _accept_publish(socket, packet, channel, data),
+            lambda new: _accept_publish(socket, packet, channel, data if unchanged(new) else new),
             channel=channel,
-            data=data,
+            data=value,
         )
     if socket.auth.expires_at is not None:
         socket.auth.check_expiry()
     return _accept_publish(socket, packet, channel, data)
+
+
+def _change_detector(data: Any, value: Any) -> Callable[[Any], bool]:
+    """Whether what middleware allows is still the value of the payload received: a long one need
+    not be encoded again then."""
+    if type(data) is not msgspec.Raw or len(bytes(data)) <= SHORT:
+        return lambda new: False
+    seen = fingerprint(value)
+    return lambda new: new is value and seen is not None and fingerprint(new) == seen
 
 
 def _accept_publish(

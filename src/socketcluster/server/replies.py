@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def parsed(socket: AGServerSocket, data: Any) -> Any:
     """The data of a packet that was left as the bytes received, decoded."""
-    return socket.server.wire.decode_payload(bytes(data)) if type(data) is msgspec.Raw else data
+    return socket.server.wire.decode_sound(bytes(data)) if type(data) is msgspec.Raw else data
 
 
 def acknowledge(socket: AGServerSocket, packet: AnyPacket, data: Any) -> None:
@@ -39,7 +39,7 @@ def acknowledge_publish(
     socket: AGServerSocket, cid: int | float | None, channel: str, payload: bytes
 ) -> None:
     """`acknowledge` a publish, which is decoded when the first who watches for it takes it."""
-    decode = socket.server.wire.decode_payload
+    decode = socket.server.wire.decode_sound
     if cid is None:
         if socket._receivers is not None:
             socket._receivers.write_deferred("#publish", len(payload), partial(decode, payload))

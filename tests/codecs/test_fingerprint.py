@@ -1,0 +1,44 @@
+"""A value that changes in place has another fingerprint."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from socketcluster.codecs.fingerprint import fingerprint
+
+TEXT = '{"a":["eA==",1,1.5,true,null,{"b":[]}],"c":"\\u00e9","d":0.0}'
+
+
+def test_equal_values_have_the_same_fingerprint() -> None:
+    value = json.loads(TEXT)
+    assert fingerprint(value) == fingerprint(value) == fingerprint(json.loads(TEXT)) is not None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda value: value["a"].__setitem__(0, b"eA=="),
+        lambda value: value["a"].__setitem__(0, bytearray(b"eA==")),
+        lambda value: value["a"].__setitem__(1, True),
+        lambda value: value["a"].__setitem__(1, 1.0),
+        lambda value: value["a"].__setitem__(3, 1),
+        lambda value: value["a"].__setitem__(1, Decimal(1)),
+        lambda value: value["a"].__setitem__(4, object()),
+        lambda value: value["a"].reverse(),
+        lambda value: value["a"][5]["b"].append(0),
+        lambda value: value.__setitem__("d", -0.0),
+        lambda value: value.__setitem__("e", None),
+        lambda value: value.__setitem__("a", value.pop("a")),
+        lambda value: value.pop("c"),
+    ],
+)
+def test_a_change_is_seen(change: Callable[[Any], Any]) -> None:
+    value = json.loads(TEXT)
+    before = fingerprint(value)
+    change(value)
+    assert fingerprint(value) != before
