@@ -67,6 +67,11 @@ def numbered(item: Callable[[int], str]) -> str:
     return ",".join(items[:-1])
 
 
+def long_float(number: int, sign: int) -> str:
+    """One of many floats that take long to find, of 17 digits and an exponent."""
+    return f"1.{number * 104_729 % 10**15 + 10**15}e{sign * (200 + number % 100)}"
+
+
 def call(data: str) -> str:
     return f'{{"event":"slow","data":{data},"cid":5}}'
 
@@ -91,6 +96,11 @@ MESSAGES = {
     "too deep everywhere": call(filled(nested(200))),
     "floats of 17 digits": call(filled("1.7976931348623157e308")),
     "floats that differ": call(f"[{numbered(lambda n: f'1.{n + 10**15}e300')}]"),
+    "floats whose exponents differ": call(f"[{numbered(lambda n: long_float(n, 1))}]"),
+    "floats whose exponents have both signs": call(
+        f"[{numbered(lambda n: long_float(n, (-1) ** n))}]"
+    ),
+    "short floats that differ": call(f"[{numbered(lambda n: f'{n}e{n % 300}')}]"),
     "small floats": call(filled("5e-324")),
     "exponents": call(filled("1e23")),
     "large exponents": call(filled("1E+300")),

@@ -166,8 +166,12 @@ def finite(text: str) -> float:
     """
     value = float(text)
     if value - value:  # Infinite.
-        raise ValueError(f"Number out of range: {text[:32]}")
+        raise _out_of_range(text)
     return value
+
+
+def _out_of_range(text: str) -> ValueError:
+    return ValueError(f"Number out of range: {text[:32]}")
 
 
 class _Numbers(dict[str, float]):
@@ -176,7 +180,9 @@ class _Numbers(dict[str, float]):
     __slots__ = ()
 
     def __missing__(self, text: str) -> float:
-        value = finite(text)
+        value = float(text)
+        if value - value:  # As `finite`, without a call: many numbers may differ.
+            raise _out_of_range(text)
         if len(self) < _NUMBERS_REMEMBERED:
             self[text] = value
         return value
