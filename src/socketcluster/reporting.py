@@ -80,10 +80,7 @@ def _texts(error: BaseException) -> list[str]:
         if one is None or id(one) in seen:
             continue
         seen.add(id(one))
-        try:
-            found.append(str(one))
-        except Exception:  # A faulty __str__; the traceback says that it failed.
-            continue
+        found.append(text_of(one))
         found += [str(note) for note in getattr(one, "__notes__", ())]
         todo += [one.__cause__, one.__context__]
         if isinstance(one, BaseExceptionGroup):

@@ -10,7 +10,7 @@ Source: picows 2.3.1, to which the package is pinned.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from picows import (
     WSAutoPingStrategy,
@@ -21,9 +21,6 @@ from picows.picows import WSProtocol  # type: ignore[attr-defined]
 
 from socketcluster.engines.messages import CLOSE
 
-if TYPE_CHECKING:
-    from socketcluster.engines.picows_reading import FrameReader
-
 _READ_BUFFER = 2048
 """Bytes that a parser reads at once, at first: the least that picows takes."""
 _REQUEST = (
@@ -32,8 +29,15 @@ _REQUEST = (
 )
 
 
+class ParserOwner(Protocol):
+    """The picows listener that a parser gives its frames to."""
+
+    def parser_failed(self, code: int) -> None:
+        """The peer broke the protocol; `code` is the close code that picows chose."""
+
+
 def new_parser(
-    owner: FrameReader, transport: asyncio.Transport, max_payload: int
+    owner: ParserOwner, transport: asyncio.Transport, max_payload: int
 ) -> asyncio.BufferedProtocol:
     """A parser of what a transport receives, which gives its frames to the owner."""
     ours = _Transport(transport, owner)
@@ -106,7 +110,7 @@ class _Transport:
 
     __slots__ = ("_owner", "_transport")
 
-    def __init__(self, transport: asyncio.Transport, owner: FrameReader) -> None:
+    def __init__(self, transport: asyncio.Transport, owner: ParserOwner) -> None:
         self._transport = transport
         self._owner = owner
 

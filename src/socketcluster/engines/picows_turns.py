@@ -6,6 +6,7 @@ What exceeds the share of a turn waits in a queue, in order, while the transport
 from __future__ import annotations
 
 import asyncio
+from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -77,29 +78,29 @@ class FrameTurns(WSListener):
     # What a connection adds
 
     @property
+    @abstractmethod
     def has_more(self) -> bool:
         """Whether bytes wait to be parsed, besides those that the transport has."""
-        raise NotImplementedError
 
+    @abstractmethod
     def parse_more(self) -> None:
         """Parse them, as far as the share of this turn goes."""
-        raise NotImplementedError
 
+    @abstractmethod
     def first_received(self) -> None:
         """The first message is complete, and about to be given to the handler."""
-        raise NotImplementedError
 
+    @abstractmethod
     def control_frame(self, opcode: int, payload: bytes) -> None:
         """A control frame is to be dealt with. After `shut` only close frames are."""
-        raise NotImplementedError
 
+    @abstractmethod
     def fail(self, code: int, reason: str = "") -> None:
         """The peer broke the protocol, or sent too much."""
-        raise NotImplementedError
 
+    @abstractmethod
     def finish(self) -> None:
         """The transport is gone, and nothing that was received is left to carry out."""
-        raise NotImplementedError
 
     # A share of each loop turn
 

@@ -97,6 +97,10 @@ def _silence(socket: AGServerSocket, code: int, reason: str | None) -> None:
     """Nothing can be sent any more, and no answer can come."""
     socket.cancel_batching()
     socket.outbound.close()
+    _abort_calls(socket, code, reason)
+
+
+def _abort_calls(socket: AGServerSocket, code: int, reason: str | None) -> None:
     if socket.calls is not None:
         failure = "disconnect" if socket.was_opened else "connectAbort"
         socket.calls.abort(failure, code, reason)
@@ -129,9 +133,7 @@ def end(socket: AGServerSocket, code: int, reason: str | None) -> None:
     if socket.introduction is not None:
         socket.introduction.cancel()
     socket.cancel_batching()
-    if socket.calls is not None:
-        failure = "disconnect" if socket.was_opened else "connectAbort"
-        socket.calls.abort(failure, code, reason)
+    _abort_calls(socket, code, reason)
     if socket.was_opened:
         socket.emit("disconnect", DisconnectEvent(code, reason))
         server.emit("disconnection", DisconnectionEvent(socket, code, reason))

@@ -77,9 +77,12 @@ class ServingMethods:
             HTTPServerError: `app` failed in its lifespan's startup.
         """
         address = ListenAddress(host, port, uds, ssl_certfile, ssl_keyfile, fd, reuse_port)
+        await self._listen(address)
+
+    async def _listen(self, address: ListenAddress) -> None:
         await self.running.listen(self.engine, self.endpoint, self._asgi.fallback, address)
-        self.host = None if uds else host
-        self.secure = ssl_certfile is not None
+        self.host = None if address.uds else address.host
+        self.secure = address.ssl_certfile is not None
 
     def run(
         self,
@@ -113,15 +116,7 @@ class ServingMethods:
 
     async def _run(self, address: ListenAddress) -> None:
         async with self:
-            await self.listen(
-                address.port,
-                address.host,
-                ssl_certfile=address.ssl_certfile,
-                ssl_keyfile=address.ssl_keyfile,
-                uds=address.uds,
-                fd=address.fd,
-                reuse_port=address.reuse_port,
-            )
+            await self._listen(address)
             where = address.url(self.running.port)
             print(f"SocketCluster is running on {where} (Ctrl-C stops)", flush=True)
             await self.serve_forever()

@@ -92,6 +92,7 @@ class Subscriptions:
         try:
             await self._pending
         except Exception as error:
+            self._pending = None
             self._forget(channel)
             raise self._refused(channel, error) from error
         except asyncio.CancelledError:  # Maybe before it began.
@@ -100,6 +101,7 @@ class Subscriptions:
             if self._pending is None:
                 raise _given_up(channel) from None
             raise
+        self._pending = None
         if self._socket.state == CLOSED or channel not in self.channels:
             self._socket.server.exchange.unsubscribe_socket(self._socket.outbound, channel)
             raise _given_up(channel)
