@@ -11,7 +11,7 @@ import pytest
 from interop.matrix import table
 from interop.servers import npm_server
 from socketcluster import AGClientSocket, AGServer
-from socketcluster.server import watch
+from socketcluster.server import watchdog
 from support import Running
 
 MakeServer = Callable[..., Awaitable[AGServer]]
@@ -28,7 +28,7 @@ def pytest_sessionstart() -> None:
 @pytest.fixture(autouse=True)
 def patient_watch(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have no server log that its loop was blocked: on a busy machine it may be."""
-    monkeypatch.setattr(watch, "LATE_SECONDS", 60.0)
+    monkeypatch.setattr(watchdog, "LATE_SECONDS", 60.0)
 
 
 @pytest.fixture

@@ -12,17 +12,13 @@ import pytest
 
 import socketcluster
 from socketcluster import AGClientSocket, AGServer, AGServerSocket, AsyncStreamEmitter
-from socketcluster.client.listening import CLIENT_EVENTS, ClientListeners
+from socketcluster.client.listeners import CLIENT_EVENTS, ClientListeners
 from socketcluster.client.options import ClientOptions
 from socketcluster.errors import InvalidArgumentsError, InvalidOptionsError, UsageError
-from socketcluster.publisher import AsyncPublisher
-from socketcluster.server.listening import (
-    SERVER_EVENTS,
-    SOCKET_EVENTS,
-    ServerListeners,
-    SocketListeners,
-)
+from socketcluster.pubsub.publisher import AsyncPublisher
+from socketcluster.server.listeners import SERVER_EVENTS, ServerListeners
 from socketcluster.server.options import ServerOptions
+from socketcluster.server.parts.streams import SOCKET_EVENTS, SocketListeners
 from support import connected, until
 
 

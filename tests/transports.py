@@ -11,8 +11,8 @@ from websockets.asyncio.client import ClientConnection
 from websockets.frames import Frame, Opcode
 
 from socketcluster import AGServer
-from socketcluster.client.transport import ConnectRequest
 from socketcluster.engines.base import Connection, UpgradeRefusedError
+from socketcluster.engines.connector import ConnectRequest
 from socketcluster.protocol.frames import binary_frame, text_frame
 from socketcluster.testing import Clock
 from socketcluster.testing.memory import MemoryConnection, join

@@ -3,38 +3,27 @@
 from typing import Any
 
 from socketcluster import errors
-from socketcluster.action import AGAction
-from socketcluster.channel import AGChannel
-from socketcluster.client.auth_store import FileTokenStore, MemoryTokenStore, TokenStore
 from socketcluster.client.authentication import AuthStatus
 from socketcluster.client.options import ClientOptions
 from socketcluster.client.reconnect import ReconnectOptions, reconnect_delay
 from socketcluster.client.socket import AGClientSocket
+from socketcluster.client.token_store import FileTokenStore, MemoryTokenStore, TokenStore
 from socketcluster.engines.base import ASGIApp
 from socketcluster.events import (
     AuthenticateEvent,
-    AuthenticationEvent,
-    AuthenticationStateChangeEvent,
     AuthStateChangeEvent,
     AuthTokenSignedEvent,
     BadAuthTokenEvent,
-    BadSocketAuthTokenEvent,
     BrokerAwayEvent,
     BrokerGapEvent,
     CloseEvent,
-    ClosureEvent,
     ConnectAbortEvent,
     ConnectEvent,
     ConnectingEvent,
-    ConnectionAbortEvent,
-    ConnectionEvent,
     DeauthenticateEvent,
-    DeauthenticationEvent,
     DisconnectEvent,
-    DisconnectionEvent,
     EndEvent,
     ErrorEvent,
-    HandshakeEvent,
     KickOutEvent,
     MessageEvent,
     RawEvent,
@@ -44,17 +33,30 @@ from socketcluster.events import (
     SubscribeFailEvent,
     SubscribeRequestEvent,
     SubscribeStateChangeEvent,
-    SubscriptionEvent,
     UnsubscribeEvent,
-    UnsubscriptionEvent,
     WarningEvent,
 )
-from socketcluster.exchange import AGExchange
-from socketcluster.publisher import AsyncPublisher, Publisher
-from socketcluster.request import AGRequest
+from socketcluster.middleware.action import AGAction
+from socketcluster.pubsub.channel import AGChannel
+from socketcluster.pubsub.exchange import AGExchange
+from socketcluster.pubsub.publisher import AsyncPublisher, Publisher
+from socketcluster.server.events import (
+    AuthenticationEvent,
+    AuthenticationStateChangeEvent,
+    BadSocketAuthTokenEvent,
+    ClosureEvent,
+    ConnectionAbortEvent,
+    ConnectionEvent,
+    DeauthenticationEvent,
+    DisconnectionEvent,
+    HandshakeEvent,
+    SubscriptionEvent,
+    UnsubscriptionEvent,
+)
 from socketcluster.server.options import ServerOptions
 from socketcluster.server.server import AGServer
 from socketcluster.server.socket import AGServerSocket
+from socketcluster.sockets.request import AGRequest
 from socketcluster.streams import (
     AsyncStreamEmitter,
     ConsumableStream,

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from socketcluster.brokers.link import BrokerOptions, Publish
+from socketcluster.brokers.adapter import BrokerOptions, Publish
 from socketcluster.brokers.session import EngineSession
 from socketcluster.errors import BrokerError
 from support import soon

@@ -16,7 +16,8 @@ import uvloop
 from client.fakes import Peer, fake_server, tcp_server, upgraded
 from interop.servers import npm_server
 from socketcluster import AGClientSocket, AGServer, testing
-from socketcluster.client import lifecycle, transport
+from socketcluster.client import lifecycle
+from socketcluster.engines import picows_client
 from socketcluster.errors import BadConnectionError, TimeoutError
 from support import Running, names, record, soon, until
 
@@ -201,8 +202,8 @@ class SlowServer:
 @pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
 def test_a_slow_server_gets_all(monkeypatch: pytest.MonkeyPatch, new_loop: Any) -> None:
     """It takes longer to read than it may take to answer a close frame."""
-    monkeypatch.setattr(transport, "CLOSE_SECONDS", 0.2)
-    monkeypatch.setattr(transport, "CLOSE_ROUNDS", 100)
+    monkeypatch.setattr(picows_client, "CLOSE_SECONDS", 0.2)
+    monkeypatch.setattr(picows_client, "CLOSE_ROUNDS", 100)
 
     async def main() -> None:
         server = SlowServer()
@@ -224,7 +225,7 @@ def test_a_slow_server_gets_all(monkeypatch: pytest.MonkeyPatch, new_loop: Any) 
 async def test_a_server_that_reads_nothing_is_not_waited_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(transport, "CLOSE_SECONDS", 0.05)
+    monkeypatch.setattr(picows_client, "CLOSE_SECONDS", 0.05)
     server = SlowServer()
     async with tcp_server(server) as port:
         client = client_of(port, max_outbound_buffer=40_000_000)

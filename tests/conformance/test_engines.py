@@ -21,8 +21,9 @@ from starlette.routing import Route, WebSocketRoute
 from websockets.frames import Close, Frame, Opcode
 
 from socketcluster import AGServer
-from socketcluster.engines import guard, opening
+from socketcluster.engines import uvicorn_http, uvicorn_limits
 from socketcluster.engines.asgi import serve_websocket
+from socketcluster.engines.assembler import Assembler, Violation, max_fragments
 from socketcluster.engines.base import (
     Accepted,
     DeflateOptions,
@@ -31,7 +32,6 @@ from socketcluster.engines.base import (
     UpgradeRequest,
 )
 from socketcluster.engines.deflate import DeflateCache, negotiate
-from socketcluster.engines.messages import Assembler, Violation, max_fragments
 from socketcluster.engines.picows import open_connection
 from socketcluster.engines.registry import resolve_engine
 from socketcluster.engines.upgrade import Site as UpgradeSite
@@ -242,7 +242,7 @@ async def send_request(site: Site, writer: asyncio.StreamWriter, data: bytes, ho
     connections = site.listeners[0]._server.server_state.connections
     if how == "in two pieces":
         writer.write(data[:20])
-        await until(lambda: any(isinstance(c, opening.UpgradingProtocol) for c in connections))
+        await until(lambda: any(isinstance(c, uvicorn_http.UpgradingProtocol) for c in connections))
         data = data[20:]
     writer.write(data)
 
@@ -353,7 +353,7 @@ async def test_the_time_for_a_head_begins_with_the_connection() -> None:
     until_when = connection._too_slow.when()
     await send_request(site, writer, REQUEST[:30], "in two pieces")
     (connection,) = connections
-    assert isinstance(connection, opening.UpgradingProtocol)
+    assert isinstance(connection, uvicorn_http.UpgradingProtocol)
     assert connection.too_slow is not None
     assert connection.too_slow.when() == until_when
     writer.close()
@@ -827,7 +827,7 @@ async def test_fragments_hold_no_more_than_their_message(deflate: bool) -> None:
 async def test_a_request_that_does_not_come_is_not_waited_for(
     monkeypatch: pytest.MonkeyPatch, before: bytes, half: bytes
 ) -> None:
-    monkeypatch.setattr(guard, "HEAD_SECONDS", 0.2)
+    monkeypatch.setattr(uvicorn_limits, "HEAD_SECONDS", 0.2)
     site = Site("picows")
     await site.listen()
     reader, writer = await asyncio.open_connection("127.0.0.1", site.port)

@@ -17,8 +17,8 @@ from websockets.frames import Opcode
 
 from conformance.floods import Raw, masked, packet
 from socketcluster import AGServer, AGServerSocket
-from socketcluster.client.transport import ConnectRequest
 from socketcluster.engines.base import Accepted, DeflateOptions, ListenAddress, UpgradeRequest
+from socketcluster.engines.connector import ConnectRequest
 from socketcluster.engines.registry import resolve_engine
 from socketcluster.protocol.frames import binary_frame
 from socketcluster.testing.echo import EchoEndpoint, EchoHandler

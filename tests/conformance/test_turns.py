@@ -19,7 +19,7 @@ from socketcluster import AGServer
 from socketcluster.engines.base import Accepted, DeflateOptions, ListenAddress, UpgradeRequest
 from socketcluster.engines.picows_turns import FrameTurns
 from socketcluster.engines.registry import resolve_engine
-from socketcluster.engines.slices import SlicedWebSocket
+from socketcluster.engines.uvicorn_slices import SlicedWebSocket
 from socketcluster.protocol.frames import text_frame
 from socketcluster.testing.echo import EchoEndpoint, EchoHandler
 from support import Running, connected, soon, until

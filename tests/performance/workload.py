@@ -23,8 +23,8 @@ from uvicorn.server import ServerState
 
 from socketcluster import AGServer, AGServerSocket
 from socketcluster.engines.base import ASGIApp, Endpoint, ListenAddress
-from socketcluster.engines.opening import opening_protocol
 from socketcluster.engines.picows import open_connection
+from socketcluster.engines.uvicorn_http import opening_protocol
 
 SIDE_BY_SIDE = 20
 """Clients that do the same in each round, so that the loop's own turns hardly count."""

@@ -14,7 +14,7 @@ import pytest
 from socketcluster import AGServer, AGServerSocket
 from socketcluster.engines.base import Connection, UpgradeRequest
 from socketcluster.engines.picows import PicowsEngine
-from socketcluster.isolation import for_each
+from socketcluster.runtime.isolation import for_each
 from socketcluster.server.handler import SocketHandler
 from support import Client, until
 from transports import dial

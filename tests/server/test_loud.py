@@ -12,7 +12,7 @@ import pytest
 
 from socketcluster import AGServer, AGServerSocket
 from socketcluster.errors import AuthTokenError
-from socketcluster.server import watch
+from socketcluster.server import watchdog
 from support import AnswerError, Running, connected, soon, until
 from transports import Refused, dial
 
@@ -323,7 +323,7 @@ async def test_an_auth_engine_that_does_not_answer(make_server: Any, caplog: Any
 async def test_a_blocked_event_loop(
     make_server: Any, caplog: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch, "LATE_SECONDS", 0.5)
+    monkeypatch.setattr(watchdog, "LATE_SECONDS", 0.5)
     server: AGServer = await make_server(ping_interval=50, ping_timeout=10_000)
     for _ in range(3):
         last = server.ticker.time

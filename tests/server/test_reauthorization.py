@@ -13,7 +13,7 @@ import pytest
 from socketcluster import AGAction, AGServer, AGServerSocket, testing
 from socketcluster.brokers.simple import SimpleBroker
 from socketcluster.errors import AuthError
-from socketcluster.server.reauthorization import (
+from socketcluster.server.parts.reauthorization import (
     QUESTIONS_PER_TURN,
     Answer,
     Reauthorization,

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from socketcluster import testing
-from socketcluster.client.transport import ConnectRequest
 from socketcluster.engines.base import Accepted, Connection, UpgradeRefusedError, UpgradeRequest
+from socketcluster.engines.connector import ConnectRequest
 from socketcluster.protocol.frames import binary_frame, text_frame
 from socketcluster.testing.memory import CLOSE_SECONDS, MemoryConnection, join
 from support import until

@@ -6,7 +6,7 @@ import ssl
 from dataclasses import dataclass, field, fields, replace
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
-from socketcluster.brokers.link import AWAY_POLICIES, BrokerOptions
+from socketcluster.brokers.adapter import AWAY_POLICIES, BrokerOptions
 from socketcluster.errors import InvalidOptionsError
 
 _TLS_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")

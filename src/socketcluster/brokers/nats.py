@@ -21,10 +21,10 @@ import nats.errors
 from nats.aio.client import Client
 from nats.aio.subscription import Subscription
 
+from socketcluster.brokers.adapter import Link, Publish, Session
 from socketcluster.brokers.address import TLS_PARAMETERS, BrokerAddress, host_port, wrong
-from socketcluster.brokers.engine import EngineBroker
-from socketcluster.brokers.link import Link, Publish, Session
 from socketcluster.brokers.nats_parser import MessageParser, Receiver, answered
+from socketcluster.brokers.remote import EngineBroker
 from socketcluster.brokers.senders import Senders
 from socketcluster.errors import BrokerError
 

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from socketcluster.brokers.adapter import Connector, Link, Publish, Session
 from socketcluster.brokers.address import TLS_PARAMETERS, BrokerAddress, wrong
-from socketcluster.brokers.engine import EngineBroker
-from socketcluster.brokers.link import Connector, Link, Publish, Session
 from socketcluster.brokers.redis_connection import (
     Awaited,
     RedisAccount,
@@ -24,6 +23,7 @@ from socketcluster.brokers.redis_connection import (
     connect,
     refusal,
 )
+from socketcluster.brokers.remote import EngineBroker
 from socketcluster.errors import BrokerError
 
 PORT = 6379

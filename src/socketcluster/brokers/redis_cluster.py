@@ -16,12 +16,12 @@ from collections.abc import Awaitable, Iterable
 from dataclasses import replace
 from typing import NoReturn
 
+from socketcluster.brokers.adapter import Session
 from socketcluster.brokers.address import TLS_PARAMETERS, BrokerAddress, host_port, wrong
 from socketcluster.brokers.base import BrokerListener
-from socketcluster.brokers.engine import Away, EngineBroker, closed_early, new_inbox
-from socketcluster.brokers.link import Session
 from socketcluster.brokers.redis import PORT, SHARDED, RedisConnector
 from socketcluster.brokers.redis_connection import RedisAccount, connect
+from socketcluster.brokers.remote import Away, EngineBroker, closed_early, new_inbox
 from socketcluster.errors import BrokerError
 
 logger = logging.getLogger("socketcluster.brokers")

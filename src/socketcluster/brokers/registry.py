@@ -6,9 +6,9 @@ import importlib
 import os
 from typing import cast
 
+from socketcluster.brokers.adapter import BrokerOptions
 from socketcluster.brokers.address import parse_address, wrong
 from socketcluster.brokers.base import Broker
-from socketcluster.brokers.link import BrokerOptions
 from socketcluster.brokers.simple import SimpleBroker
 
 BROKER_VARIABLE = "SOCKETCLUSTER_BROKER"

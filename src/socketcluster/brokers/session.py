@@ -8,9 +8,9 @@ from collections.abc import Callable, Coroutine, Sequence
 from itertools import islice
 from typing import Any, TypeVar
 
-from socketcluster.brokers.link import BrokerOptions, Connector, Link, Publish
-from socketcluster.cancelling import cancel
+from socketcluster.brokers.adapter import BrokerOptions, Connector, Link, Publish
 from socketcluster.errors import BrokerError
+from socketcluster.runtime.cancelling import cancel
 
 TICKS = 10
 """Parts of a heartbeat's time, so that a loop that was busy for long does not blame the engine."""

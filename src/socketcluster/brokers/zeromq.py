@@ -26,9 +26,9 @@ from typing import IO
 
 import zmq
 
+from socketcluster.brokers.adapter import Link, Publish, Session
 from socketcluster.brokers.address import BrokerAddress, wrong
-from socketcluster.brokers.engine import EngineBroker
-from socketcluster.brokers.link import Link, Publish, Session
+from socketcluster.brokers.remote import EngineBroker
 from socketcluster.brokers.senders import Senders
 from socketcluster.errors import BrokerError
 

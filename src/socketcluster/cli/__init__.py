@@ -13,6 +13,6 @@ def main() -> None:
     except ImportError:
         sys.exit("The command line needs the extra 'cli': pip install 'socketcluster[cli]'")
     from socketcluster.cli.app import app
-    from socketcluster.cli.running import command
+    from socketcluster.cli.exit_status import command
 
     sys.exit(command(app))

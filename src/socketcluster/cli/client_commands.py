@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from socketcluster.cli.connecting import DEFAULT_SECONDS, TOKEN_VARIABLE, CodecName, Target
+from socketcluster.cli.exit_status import run
 from socketcluster.cli.receiving import Wanted, listen, subscribe
-from socketcluster.cli.running import run
 from socketcluster.cli.sending import Outgoing, invoke, publish, transmit
 
 DEFAULT_URL = "ws://localhost:8000/socketcluster/"

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from socketcluster import AGClientSocket, MemoryTokenStore, create
-from socketcluster.cli.running import CommandError, from_environment, said, wrong_usage
-from socketcluster.client.failures import redacted
+from socketcluster.cli.exit_status import CommandError, from_environment, said, wrong_usage
 from socketcluster.client.options import url_options
 from socketcluster.codecs.json import JSONCodec
 from socketcluster.codecs.minbin import MinBinCodec
+from socketcluster.engines.connect_errors import redacted
 from socketcluster.errors import (
     SOCKET_PROTOCOL_ERROR_STATUSES,
     SOCKET_PROTOCOL_IGNORE_STATUSES,

@@ -8,7 +8,7 @@ import re
 from collections.abc import AsyncIterator
 from typing import Any
 
-from socketcluster.cli.running import CommandError, set_done, wrong_usage
+from socketcluster.cli.exit_status import CommandError, set_done, wrong_usage
 from socketcluster.codecs.json import JSONCodec
 from socketcluster.errors import InvalidMessageError
 

@@ -18,8 +18,8 @@ from rich.highlighter import JSONHighlighter
 from rich.segment import ControlType
 from rich.text import Text
 
+from socketcluster.cli.exit_status import set_done, tell
 from socketcluster.cli.lines import to_json
-from socketcluster.cli.running import set_done, tell
 
 _STDOUT = 1
 _ATOMIC = select.PIPE_BUF

@@ -8,8 +8,8 @@ from typing import Any, NoReturn
 
 from socketcluster import AGClientSocket
 from socketcluster.cli.connecting import Reporter, Target, connected
+from socketcluster.cli.exit_status import CommandError, first_of, said
 from socketcluster.cli.output import Counter, Output
-from socketcluster.cli.running import CommandError, first_of, said
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,9 @@ from typing import Any
 
 from socketcluster import AGClientSocket
 from socketcluster.cli.connecting import Target, complain, connected, lost
+from socketcluster.cli.exit_status import CommandError, first_of
 from socketcluster.cli.lines import values
 from socketcluster.cli.output import Counter, Output
-from socketcluster.cli.running import CommandError, first_of
 from socketcluster.errors import BadConnectionError, ResourceLimitError, SocketClusterError
 from socketcluster.errors import TimeoutError as AnswerTimeoutError
 

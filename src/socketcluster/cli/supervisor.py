@@ -27,7 +27,7 @@ from socketcluster.brokers.address import parse_address
 from socketcluster.brokers.registry import BROKER_VARIABLE, create_broker
 from socketcluster.cli.settings import Settings, said
 from socketcluster.engines.base import ListenAddress
-from socketcluster.engines.uvicorn_host import bind
+from socketcluster.engines.uvicorn_server import bind
 from socketcluster.errors import SocketClusterError
 from socketcluster.server.server import AUTH_KEY_VARIABLE
 

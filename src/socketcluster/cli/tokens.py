@@ -13,9 +13,7 @@ import typer
 
 from socketcluster.auth import JWTAuthEngine, warn_of_short_key
 from socketcluster.cli.connecting import read_secret
-from socketcluster.cli.lines import text_lines, values
-from socketcluster.cli.output import Counter, Output
-from socketcluster.cli.running import (
+from socketcluster.cli.exit_status import (
     CommandError,
     first_of,
     from_environment,
@@ -23,6 +21,8 @@ from socketcluster.cli.running import (
     said,
     wrong_usage,
 )
+from socketcluster.cli.lines import text_lines, values
+from socketcluster.cli.output import Counter, Output
 from socketcluster.errors import (
     AuthTokenError,
     AuthTokenExpiredError,

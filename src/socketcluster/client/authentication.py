@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from socketcluster.client.auth_store import MemoryTokenStore, TokenStore
+from socketcluster.client.token_store import MemoryTokenStore, TokenStore
 from socketcluster.errors import BadConnectionError, TimeoutError, hydrate_error
 from socketcluster.events import (
     AuthenticateEvent,
@@ -22,8 +22,8 @@ from socketcluster.events import (
     DeauthenticateEvent,
     RemoveAuthTokenEvent,
 )
-from socketcluster.loop_binding import LoopBinding
 from socketcluster.protocol.state import AUTHENTICATED, CLOSED, UNAUTHENTICATED
+from socketcluster.runtime.loop_binding import LoopBinding
 
 if TYPE_CHECKING:
     from socketcluster.client.socket import AGClientSocket

@@ -28,7 +28,7 @@ from socketcluster.protocol.packets import (
     readable,
 )
 from socketcluster.protocol.state import OPEN
-from socketcluster.request import AGRequest, report_dropped, report_failed
+from socketcluster.sockets.request import AGRequest, report_dropped, report_failed
 from socketcluster.streams import MADE_WEIGHT, NOTHING, StreamDemux
 
 if TYPE_CHECKING:

@@ -8,12 +8,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from socketcluster.calling import PendingCalls
+from socketcluster.client.connection import Link, Opened
 from socketcluster.client.dispatch import receive, show_message
-from socketcluster.client.link import Link, Opened
 from socketcluster.client.options import ClientOptions
 from socketcluster.client.reconnect import ReconnectOptions, Reconnector
-from socketcluster.client.transport import Connector, PicowsConnector
+from socketcluster.engines.connector import Connector
+from socketcluster.engines.picows_client import PicowsConnector
 from socketcluster.errors import (
     SOCKET_PROTOCOL_ERROR_STATUSES,
     SOCKET_PROTOCOL_IGNORE_STATUSES,
@@ -31,6 +31,7 @@ from socketcluster.events import (
 )
 from socketcluster.protocol.state import CLOSED, CONNECTING, OPEN, close_error
 from socketcluster.protocol.wire import Wire
+from socketcluster.sockets.calls import PendingCalls
 
 if TYPE_CHECKING:
     from socketcluster.client.socket import AGClientSocket

@@ -9,20 +9,20 @@ import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from socketcluster.batching import Batching
-from socketcluster.calling import PendingCalls
+from socketcluster.client.flow_control import Reading
 from socketcluster.client.outbox import Outbox
-from socketcluster.client.reading import Reading
 from socketcluster.client.writer import ClientWriter
 from socketcluster.errors import BadConnectionError, TimeoutError
-from socketcluster.loop_binding import LoopBinding
-from socketcluster.protocol.session import Settle
+from socketcluster.options import check_text
+from socketcluster.protocol.calls import Settle
 from socketcluster.protocol.state import CLOSED, OPEN
 from socketcluster.protocol.wire import Wire
-from socketcluster.validation import check_text
+from socketcluster.runtime.loop_binding import LoopBinding
+from socketcluster.sockets.batching import Batching
+from socketcluster.sockets.calls import PendingCalls
 
 if TYPE_CHECKING:
-    from socketcluster.client.link import Link
+    from socketcluster.client.connection import Link
     from socketcluster.client.options import ClientOptions
 
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
-from socketcluster.client.failures import redacted
 from socketcluster.client.reconnect import ReconnectOptions
+from socketcluster.engines.connect_errors import redacted
 from socketcluster.errors import InvalidOptionsError
-from socketcluster.validation import (
+from socketcluster.options import (
     Duration,
     check_entries,
     check_names,
@@ -22,7 +22,7 @@ from socketcluster.validation import (
     milliseconds,
     snake_case,
 )
-from socketcluster.validation import (
+from socketcluster.options import (
     wrong_option as _wrong,
 )
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from socketcluster.validation import Duration, check_entries, milliseconds, snake_case, wrong_option
+from socketcluster.options import Duration, check_entries, milliseconds, snake_case, wrong_option
 
 AT_ONCE = frozenset({4000, 4001, 1005})
 """Close codes of connections that were lost without anybody's intent: tried again soon."""

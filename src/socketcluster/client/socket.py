@@ -14,25 +14,26 @@ from dataclasses import fields
 from types import TracebackType
 from typing import Any, Self
 
-from socketcluster.batching import Batching
-from socketcluster.calling import PendingCalls
-from socketcluster.client.auth_store import MemoryTokenStore
 from socketcluster.client.authentication import ClientAuth, ClientAuthMethods
+from socketcluster.client.connection import Link
+from socketcluster.client.flow_control import Reading
 from socketcluster.client.lifecycle import Lifecycle
-from socketcluster.client.link import Link
-from socketcluster.client.listening import ClientListeners
+from socketcluster.client.listeners import ClientListeners
 from socketcluster.client.messaging import ClientBatchMethods, ClientMessagingMethods
 from socketcluster.client.options import ClientOptions
 from socketcluster.client.outbox import Outbox
-from socketcluster.client.reading import Reading
 from socketcluster.client.subscriptions import SubscriptionMethods, Subscriptions
+from socketcluster.client.token_store import MemoryTokenStore
 from socketcluster.codecs.json import JSONCodec
 from socketcluster.events import ErrorEvent
-from socketcluster.loop_binding import ThreadMethods, binding_of
 from socketcluster.protocol import state as states
 from socketcluster.protocol.wire import Wire, largest_uncounted
-from socketcluster.reporting import Reporter, one_line
-from socketcluster.streams import ProcedureMethods, ReceiverMethods, StreamDemux
+from socketcluster.runtime.loop_binding import ThreadMethods, binding_of
+from socketcluster.runtime.reporting import Reporter, one_line
+from socketcluster.sockets.batching import Batching
+from socketcluster.sockets.calls import PendingCalls
+from socketcluster.sockets.streams import ProcedureMethods, ReceiverMethods
+from socketcluster.streams import StreamDemux
 
 
 class AGClientSocket(

@@ -10,7 +10,6 @@ import logging
 import random
 from typing import TYPE_CHECKING, Any
 
-from socketcluster.channel import AGChannel, ChannelMethods
 from socketcluster.client.reconnect import ReconnectOptions, reconnect_delay
 from socketcluster.codecs.text import whole_text
 from socketcluster.errors import BadConnectionError, InvalidArgumentsError, SocketClusterError
@@ -22,10 +21,12 @@ from socketcluster.events import (
     SubscribeStateChangeEvent,
     UnsubscribeEvent,
 )
-from socketcluster.loop_binding import LoopBinding
+from socketcluster.options import check_text, checked_name
 from socketcluster.protocol.state import AUTHENTICATED, OPEN, PENDING, SUBSCRIBED, UNSUBSCRIBED
-from socketcluster.reporting import clean, one_line
-from socketcluster.validation import check_text, checked_name
+from socketcluster.pubsub.channel import AGChannel
+from socketcluster.pubsub.channel_methods import ChannelMethods
+from socketcluster.runtime.loop_binding import LoopBinding
+from socketcluster.runtime.reporting import clean, one_line
 
 if TYPE_CHECKING:
     from socketcluster.client.socket import AGClientSocket

@@ -8,7 +8,8 @@ from typing import Any
 from socketcluster.engines.base import Connection
 from socketcluster.errors import ResourceLimitError
 from socketcluster.protocol.wire import Wire
-from socketcluster.writer import Flusher, FrameWriter
+from socketcluster.sockets.flusher import Flusher
+from socketcluster.sockets.writer import FrameWriter
 
 MAX_BATCH_PACKETS = 1000
 """Packets in one array: what servers take that limit it."""

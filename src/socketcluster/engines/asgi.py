@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
+from socketcluster.engines.assembler import TURN_UNITS, turn_units
 from socketcluster.engines.base import (
     Accepted,
     ASGIApp,
@@ -22,9 +23,8 @@ from socketcluster.engines.base import (
     UpgradeRefusedError,
     UpgradeRequest,
 )
-from socketcluster.engines.guard import GuardedHttp, head_too_large
-from socketcluster.engines.messages import TURN_UNITS, turn_units
-from socketcluster.engines.uvicorn_host import UvicornListener
+from socketcluster.engines.uvicorn_limits import GuardedHttp, head_too_large
+from socketcluster.engines.uvicorn_server import UvicornListener
 from socketcluster.protocol.frames import cut_reason, frame_payload
 
 CLOSE_SECONDS = 3.0

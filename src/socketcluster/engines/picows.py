@@ -12,6 +12,12 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from socketcluster.engines.assembler import (
+    CLOSE,
+    PING,
+    Violation,
+    close_code,
+)
 from socketcluster.engines.base import (
     ASGIApp,
     Connection,
@@ -22,15 +28,9 @@ from socketcluster.engines.base import (
 )
 from socketcluster.engines.deflate import Deflate
 from socketcluster.engines.gone import GONE
-from socketcluster.engines.messages import (
-    CLOSE,
-    PING,
-    Violation,
-    close_code,
-)
-from socketcluster.engines.opening import opening_protocol
 from socketcluster.engines.picows_reading import FrameReader
-from socketcluster.engines.uvicorn_host import UvicornListener
+from socketcluster.engines.uvicorn_http import opening_protocol
+from socketcluster.engines.uvicorn_server import UvicornListener
 from socketcluster.protocol.frames import close_frame, cut_reason, join, pong_frame
 
 CLOSE_SECONDS = 3.0

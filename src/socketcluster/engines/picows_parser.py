@@ -19,7 +19,7 @@ from picows import (
 )
 from picows.picows import WSProtocol  # type: ignore[attr-defined]
 
-from socketcluster.engines.messages import CLOSE
+from socketcluster.engines.assembler import CLOSE
 
 _READ_BUFFER = 2048
 """Bytes that a parser reads at once, at first: the least that picows takes."""

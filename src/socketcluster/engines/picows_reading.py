@@ -13,9 +13,9 @@ from typing import Any
 
 from picows import WSMsgType
 
+from socketcluster.engines.assembler import is_text
 from socketcluster.engines.base import ConnectionHandler, Endpoint
 from socketcluster.engines.deflate import Deflate
-from socketcluster.engines.messages import is_text
 from socketcluster.engines.picows_parser import new_parser
 from socketcluster.engines.picows_turns import FAULT, FrameTurns
 

@@ -13,9 +13,7 @@ from typing import Any
 
 from picows import WSListener
 
-from socketcluster.engines.base import ConnectionHandler, Endpoint
-from socketcluster.engines.deflate import Deflate
-from socketcluster.engines.messages import (
+from socketcluster.engines.assembler import (
     BINARY,
     CLOSE,
     TEXT,
@@ -24,6 +22,8 @@ from socketcluster.engines.messages import (
     Violation,
     turn_units,
 )
+from socketcluster.engines.base import ConnectionHandler, Endpoint
+from socketcluster.engines.deflate import Deflate
 
 FAULT = -1
 """The opcode, in the queue, of what the parser could not take; its payload is the close code."""

@@ -12,7 +12,7 @@ from socketcluster.engines.base import (
 )
 from socketcluster.middleware import MIDDLEWARE_HANDSHAKE
 from socketcluster.server.handler import SocketHandler
-from socketcluster.server.handshake import admit, check_origin
+from socketcluster.server.packets.handshake import admit, check_origin
 
 if TYPE_CHECKING:
     from socketcluster.server.server import AGServer

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from socketcluster.engines.base import Connection, UpgradeRequest
-from socketcluster.events import HandshakeEvent
 from socketcluster.middleware import MiddlewareLine
-from socketcluster.server.handshake import settled
-from socketcluster.server.leaving import lose
+from socketcluster.server.events import HandshakeEvent
+from socketcluster.server.packets.handshake import settled
+from socketcluster.server.parts.leaving import lose
 from socketcluster.server.socket import AGServerSocket
 
 if TYPE_CHECKING:

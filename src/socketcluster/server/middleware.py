@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from socketcluster.errors import InvalidActionError, InvalidArgumentsError
-from socketcluster.loop_binding import LoopBinding
 from socketcluster.middleware import (
     MIDDLEWARE_HANDSHAKE,
     MIDDLEWARE_INBOUND,
@@ -12,7 +11,8 @@ from socketcluster.middleware import (
     MIDDLEWARE_TYPES,
     MiddlewareFunction,
 )
-from socketcluster.validation import check_async_function
+from socketcluster.options import check_async_function
+from socketcluster.runtime.loop_binding import LoopBinding
 
 
 class MiddlewareMethods:

@@ -10,13 +10,7 @@ from typing import Any, TypeVar, cast
 from socketcluster.engines.base import DeflateOptions
 from socketcluster.engines.proxies import TrustedProxies
 from socketcluster.errors import InvalidOptionsError
-from socketcluster.server.batch_limit import (
-    DEFAULT_CHANNELS,
-    batch_problem,
-    default_batch_items,
-)
-from socketcluster.server.origins import FORM, AllowedOrigins
-from socketcluster.validation import (
+from socketcluster.options import (
     Duration,
     check_entries,
     check_names,
@@ -25,9 +19,15 @@ from socketcluster.validation import (
     milliseconds,
     snake_case,
 )
-from socketcluster.validation import (
+from socketcluster.options import (
     wrong_option as _wrong,
 )
+from socketcluster.server.batch_limit import (
+    DEFAULT_CHANNELS,
+    batch_problem,
+    default_batch_items,
+)
+from socketcluster.server.origins import FORM, AllowedOrigins
 
 CLEANUP_MODES = ("kill", "close", "none")
 WITHOUT_EFFECT = frozenset({"authSignAsync", "authVerifyAsync", "cloneData"})

@@ -14,30 +14,30 @@ from socketcluster.codecs.base import CodecEngine
 from socketcluster.codecs.json import JSONCodec
 from socketcluster.engines.base import ASGIApp
 from socketcluster.engines.registry import resolve_engine
-from socketcluster.exchange import AGExchange
-from socketcluster.loop_binding import ThreadMethods, binding_of
 from socketcluster.middleware import MiddlewareFunction
+from socketcluster.options import wrong_option
 from socketcluster.protocol.frames import text_frame
 from socketcluster.protocol.state import PINGS
 from socketcluster.protocol.wire import Wire, largest_uncounted
-from socketcluster.reporting import Reporter
-from socketcluster.request import AGRequest
-from socketcluster.server.app import ServerApp
-from socketcluster.server.buffered import Buffered
-from socketcluster.server.cautions import log_cautions
+from socketcluster.pubsub.exchange import AGExchange
+from socketcluster.runtime.loop_binding import ThreadMethods, binding_of
+from socketcluster.runtime.reporting import Reporter
+from socketcluster.server.asgi import ServerApp
 from socketcluster.server.channel_backlog import channel_bound
 from socketcluster.server.endpoint import ServerEndpoint
+from socketcluster.server.keepalive import Ticker
+from socketcluster.server.lifecycle import Running
+from socketcluster.server.memory_limit import Buffered
 from socketcluster.server.middleware import MiddlewareMethods
+from socketcluster.server.option_warnings import log_cautions
 from socketcluster.server.options import ServerOptions
-from socketcluster.server.reauthorization import ReauthorizationPace
-from socketcluster.server.running import Running
+from socketcluster.server.parts.reauthorization import ReauthorizationPace
+from socketcluster.server.reporting import Supervision
 from socketcluster.server.serving import ServingMethods
 from socketcluster.server.socket import AGServerSocket
-from socketcluster.server.supervision import Supervision
-from socketcluster.server.ticker import Ticker
-from socketcluster.server.watch import Watch
-from socketcluster.validation import wrong_option
-from socketcluster.writer import Flusher
+from socketcluster.server.watchdog import Watch
+from socketcluster.sockets.flusher import Flusher
+from socketcluster.sockets.request import AGRequest
 
 logger = logging.getLogger("socketcluster")
 

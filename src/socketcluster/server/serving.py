@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 from socketcluster.engines.base import Engine, ListenAddress
 from socketcluster.errors import UsageError
-from socketcluster.server.app import ServerApp
+from socketcluster.options import check_async_function, check_coroutine
+from socketcluster.server.asgi import ServerApp
 from socketcluster.server.endpoint import ServerEndpoint
-from socketcluster.server.running import Background, Running
-from socketcluster.validation import check_async_function, check_coroutine
+from socketcluster.server.lifecycle import Background, Running
 
 
 class ServingMethods:

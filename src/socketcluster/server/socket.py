@@ -10,29 +10,30 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from socketcluster.batching import Batching
-from socketcluster.calling import PendingCalls
 from socketcluster.engines.base import Connection, UpgradeRequest
 from socketcluster.errors import InvalidArgumentsError
 from socketcluster.events import ErrorEvent
 from socketcluster.middleware import MiddlewareLine
 from socketcluster.protocol import state as states
 from socketcluster.protocol.frames import may_be_sent
-from socketcluster.server.authentication import SocketAuth
-from socketcluster.server.deciding import DecidingMethods
-from socketcluster.server.faces import AuthMethods, BatchMethods, FigureMethods, StreamMethods
-from socketcluster.server.handshake import finish
-from socketcluster.server.inbound import Inbound
-from socketcluster.server.last_words import LastWords
-from socketcluster.server.leaving import end, give_up, leave
-from socketcluster.server.listening import SocketListeners
-from socketcluster.server.messaging import MessagingMethods
-from socketcluster.server.outbound import Outbound
-from socketcluster.server.subscriptions import SubscriptionMethods, Subscriptions
+from socketcluster.server.packets.handshake import finish
+from socketcluster.server.parts.authentication import AuthMethods, SocketAuth
+from socketcluster.server.parts.batching import BatchMethods
+from socketcluster.server.parts.inbound import Inbound
+from socketcluster.server.parts.last_words import LastWords
+from socketcluster.server.parts.leaving import end, give_up, leave
+from socketcluster.server.parts.messaging import MessagingMethods
+from socketcluster.server.parts.middleware import DecidingMethods
+from socketcluster.server.parts.outbound import Outbound
+from socketcluster.server.parts.statistics import FigureMethods
+from socketcluster.server.parts.streams import SocketListeners, StreamMethods
+from socketcluster.server.parts.subscriptions import SubscriptionMethods, Subscriptions
+from socketcluster.sockets.batching import Batching
+from socketcluster.sockets.calls import PendingCalls
 from socketcluster.streams import StreamDemux
 
 if TYPE_CHECKING:
-    from socketcluster.exchange import AGExchange
+    from socketcluster.pubsub.exchange import AGExchange
     from socketcluster.server.server import AGServer
 
 _GRACE_SECONDS = 0.1

@@ -9,7 +9,6 @@ from socketcluster.streams.consumable import (
 )
 from socketcluster.streams.demux import StreamDemux
 from socketcluster.streams.emitter import AsyncStreamEmitter
-from socketcluster.streams.families import ProcedureMethods, ReceiverMethods
 from socketcluster.streams.inbox import MADE_WEIGHT, NOTHING, TEXT_WEIGHT, Gauge
 from socketcluster.streams.writable import WritableConsumableStream
 
@@ -24,8 +23,6 @@ __all__ = [
     "Consumer",
     "ConsumerStats",
     "Gauge",
-    "ProcedureMethods",
-    "ReceiverMethods",
     "StreamDemux",
     "StreamItem",
     "WritableConsumableStream",

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from socketcluster.loop_binding import LoopBinding
+from socketcluster.runtime.loop_binding import LoopBinding
 from socketcluster.streams.inbox import End, Inbox, Payload, Timeout
 
 SMALL = 512

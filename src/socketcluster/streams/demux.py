@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
-from socketcluster.loop_binding import LoopBinding
+from socketcluster.runtime.loop_binding import LoopBinding
 from socketcluster.streams.bounded import Bound, BoundedInbox
 from socketcluster.streams.consumable import ConsumableStream, Consumer, ConsumerStats
 from socketcluster.streams.inbox import (

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from socketcluster.loop_binding import LoopBinding
+from socketcluster.options import check_text
+from socketcluster.runtime.loop_binding import LoopBinding
 from socketcluster.streams.consumable import ConsumableStream, Consumer, ConsumerStats
 from socketcluster.streams.demux import StreamDemux
 from socketcluster.streams.inbox import Timeout, own_binding
-from socketcluster.validation import check_text
 
 
 class AsyncStreamEmitter:

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from socketcluster.errors import TimeoutError
-from socketcluster.loop_binding import LoopBinding
+from socketcluster.runtime.loop_binding import LoopBinding
 
 Timeout = float | timedelta | None
 """Milliseconds or a timedelta; None waits for ever."""

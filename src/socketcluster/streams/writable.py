@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from socketcluster.loop_binding import LoopBinding
+from socketcluster.runtime.loop_binding import LoopBinding
 from socketcluster.streams.consumable import ConsumableStream, Consumer, ConsumerStats
 from socketcluster.streams.inbox import (
     MADE_WEIGHT,

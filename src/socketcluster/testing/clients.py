@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
-from socketcluster.client.failures import http_refusal, not_opened
 from socketcluster.client.socket import AGClientSocket
-from socketcluster.client.transport import ConnectRequest
 from socketcluster.engines.base import ConnectionHandler, UpgradeRefusedError
+from socketcluster.engines.connect_errors import http_refusal, not_opened
+from socketcluster.engines.connector import ConnectRequest
 from socketcluster.errors import InvalidActionError, SocketProtocolError
 from socketcluster.server.server import AGServer
 from socketcluster.server.socket import AGServerSocket

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Sequence
 from urllib.parse import unquote, urlsplit
 
-from socketcluster.client.transport import ConnectRequest
+from socketcluster.engines.assembler import CLOSE, TEXT, TURN_UNITS, close_code, turn_units
 from socketcluster.engines.base import (
     Accepted,
     ASGIScope,
@@ -25,7 +25,7 @@ from socketcluster.engines.base import (
     UpgradeRefusedError,
     UpgradeRequest,
 )
-from socketcluster.engines.messages import CLOSE, TEXT, TURN_UNITS, close_code, turn_units
+from socketcluster.engines.connector import ConnectRequest
 from socketcluster.protocol.frames import close_frame, payload_start
 
 CLOSE_SECONDS = 3.0

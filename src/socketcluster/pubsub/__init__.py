@@ -1,0 +1,1 @@
+"""Publish and subscribe: the exchange, its channels and the fan-out to subscribers."""

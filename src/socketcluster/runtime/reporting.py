@@ -1,0 +1,235 @@
+"""Rate-limited logging: the first report of a kind in full, then a count once a second.
+
+A kind says what failed and where; it never contains text that a peer sent. What a peer sent may be
+part of a line, which is cut to 1 KB and has its control characters escaped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import logging
+import time
+import traceback
+from collections.abc import Callable, Hashable
+from types import CodeType
+from typing import Any
+
+from socketcluster.error_text import text_of
+from socketcluster.options import near_miss
+
+SECONDS = 1.0
+"""How long the reports of a kind are only counted after one was logged."""
+
+MAX_KINDS = 256
+"""Kinds that are remembered; past that the oldest is forgotten."""
+
+MAX_LINE = 900
+"""Bytes of a message in UTF-8. With the time, level and name of the logger it stays below 1 KB."""
+
+MAX_TEXT = 200
+"""Characters of a name or a text that a peer may have sent, within a message."""
+
+
+def clean(text: object, limit: int = MAX_TEXT) -> str:
+    """A text in one line of at most `limit` characters, its control characters escaped."""
+    line = text_of(text)
+    if len(line) > limit:
+        line = line[:limit] + "…"
+    if line.isprintable():
+        return line
+    return "".join(c if c.isprintable() else _escaped(c) for c in line)
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape", "backslashreplace").decode()
+
+
+def _cut(line: str) -> str:
+    data = line.encode()
+    return line if len(data) <= MAX_LINE else data[:MAX_LINE].decode(errors="ignore") + "…"
+
+
+def one_line(error: BaseException) -> str:
+    """An error as "Name: text", in one line of bounded length."""
+    return f"{type(error).__name__}: {clean(error, MAX_LINE)}"
+
+
+def formatted(error: BaseException) -> str:
+    """The traceback of an error, its causes included, with bounded lines.
+
+    The text of an exception may repeat what a peer sent: its line breaks are escaped, so that it
+    cannot look like lines of the log.
+    """
+    text = "".join(traceback.format_exception(error)).rstrip("\n")
+    for said in _texts(error):
+        shown = clean(said, MAX_LINE)
+        if shown != said:
+            text = text.replace(said, shown)
+    return "\n".join(_cut(clean(line, MAX_LINE)) for line in text.split("\n"))
+
+
+def _texts(error: BaseException) -> list[str]:
+    """The texts and notes of an error and of all that led to it."""
+    found: list[str] = []
+    seen: set[int] = set()
+    todo: list[BaseException | None] = [error]
+    while todo:
+        one = todo.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        found.append(text_of(one))
+        found += [str(note) for note in getattr(one, "__notes__", ())]
+        todo += [one.__cause__, one.__context__]
+        if isinstance(one, BaseExceptionGroup):
+            todo += one.exceptions
+    return found
+
+
+def kind_of(error: BaseException) -> Hashable:
+    """What and where: the exception's type, and the line that raised it."""
+    place: Any = None
+    found = error.__traceback__
+    if found is not None:
+        while found.tb_next is not None:
+            found = found.tb_next
+        place = (found.tb_frame.f_code.co_filename, found.tb_lineno)
+    return (type(error).__module__, type(error).__qualname__, place)
+
+
+def place_of(function: Callable[..., Any]) -> str:
+    """A function as "name (file:line)", for a message."""
+    found: Any = function
+    while isinstance(found, functools.partial):
+        found = found.func
+    found = inspect.unwrap(found)
+    code = getattr(found, "__code__", None)
+    if code is None:
+        code = getattr(type(found).__call__, "__code__", None)
+    name = getattr(found, "__qualname__", type(found).__qualname__)
+    return (
+        f"{name} ({code.co_filename}:{code.co_firstlineno})" if isinstance(code, CodeType) else name
+    )
+
+
+class _Kind:
+    """A kind that was logged less than `SECONDS` ago."""
+
+    __slots__ = ("left_out", "timer", "title", "until")
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self.left_out = 0
+        self.until = 0.0
+        self.timer: asyncio.TimerHandle | None = None
+
+
+class Reporter:
+    """Logs what goes wrong to one logger. All methods are cheap to call often, and none raises."""
+
+    __slots__ = ("_kinds", "_logger", "_told")
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self._logger = logger
+        self._kinds: dict[tuple[int, Hashable], _Kind] = {}
+        self._told: dict[Hashable, None] = {}
+
+    def fault(
+        self, text: str, error: BaseException, level: int = logging.ERROR, kind: Hashable = None
+    ) -> None:
+        """Log an error with its traceback. Kinds are told apart by `kind` too, if it is given."""
+        self._report(level, (kind, kind_of(error)), text, error)
+
+    def line(self, text: str, level: int, kind: Hashable) -> None:
+        """Log one line without a traceback."""
+        self._report(level, kind, text, None)
+
+    def once(self, text: str, kind: Hashable, level: int = logging.WARNING) -> None:
+        """Log one line, once for as long as the kind is remembered."""
+        if kind not in self._told:
+            if len(self._told) >= MAX_KINDS:
+                del self._told[next(iter(self._told))]
+            self._told[kind] = None
+            self._log(level, text, None)
+
+    def listened(self, event: str, events: frozenset[str]) -> None:
+        """Somebody listens to an event: log, once, that it looks like a documented one."""
+        if event not in events:
+            near = near_miss(event, events)
+            if near is not None:
+                self.once(
+                    f"Nothing emits {clean(event)!r}, to which a listener was made; did you mean "
+                    f"{near!r}?",
+                    ("listener", event),
+                )
+
+    def flush(self) -> None:
+        """Log the counts that are still to come, and forget all kinds."""
+        for key, known in list(self._kinds.items()):
+            self._forget(key, known)
+
+    def _report(self, level: int, kind: Hashable, text: str, error: BaseException | None) -> None:
+        if not self._logger.isEnabledFor(level):
+            return
+        key = (level, kind)
+        known = self._kinds.get(key)
+        if known is not None and time.monotonic() >= known.until:  # Its timer is late, or none.
+            self._window_over(key, known)
+            known = self._kinds.get(key)
+        if known is not None:
+            known.left_out += 1
+            return
+        if len(self._kinds) >= MAX_KINDS:
+            oldest = next(iter(self._kinds))
+            self._forget(oldest, self._kinds[oldest])
+        self._log(level, text, error)
+        known = self._kinds[key] = _Kind(text)
+        self._open_window(key, known)
+
+    def _open_window(self, key: tuple[int, Hashable], known: _Kind) -> None:
+        known.until = time.monotonic() + SECONDS
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:  # The next report, or `flush`, logs the count.
+            known.timer = None
+        else:
+            known.timer = loop.call_later(SECONDS, self._window_over, key, known)
+
+    def _window_over(self, key: tuple[int, Hashable], known: _Kind) -> None:
+        if self._kinds.get(key) is not known:
+            return
+        if known.left_out == 0:
+            self._forget(key, known)
+        else:
+            self._count(key[0], known)
+            if known.timer is not None:
+                known.timer.cancel()
+            self._open_window(key, known)
+
+    def _count(self, level: int, known: _Kind) -> None:
+        left_out, known.left_out = known.left_out, 0
+        self._log(
+            level, f"… and {left_out:,} more of this kind in the last second: {known.title}", None
+        )
+
+    def _forget(self, key: tuple[int, Hashable], known: _Kind) -> None:
+        if known.timer is not None:
+            known.timer.cancel()
+        del self._kinds[key]
+        if known.left_out:
+            self._count(key[0], known)
+
+    def _log(self, level: int, text: str, error: BaseException | None) -> None:
+        logger = self._logger
+        if not logger.isEnabledFor(level):
+            return
+        file, line, function, _ = logger.findCaller(False, 4)
+        info = None if error is None else (type(error), error, error.__traceback__)
+        message = _cut(clean(text, MAX_LINE))
+        record = logger.makeRecord(logger.name, level, file, line, "%s", (message,), info, function)
+        if error is not None:
+            # What the standard formatters show, instead of text without bounds.
+            record.exc_text = formatted(error)
+        logger.handle(record)

@@ -1,0 +1,293 @@
+"""What leaves one socket: in order, bounded, through outbound middleware if there is any.
+
+Publishes that wait for outbound middleware are held here, and hold back what was sent after them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from socketcluster.engines.base import Connection
+from socketcluster.middleware import MIDDLEWARE_OUTBOUND
+from socketcluster.middleware.action import UNCHANGED
+from socketcluster.protocol.wire import DroppableFrame, Wire, frame_of
+from socketcluster.pubsub.fanout import FanOut, Run
+from socketcluster.server.parts.turnstile import Turnstile
+from socketcluster.sockets.flusher import Flusher
+from socketcluster.sockets.writer import FrameWriter
+
+_HIGH_WATER = 64 * 1024
+_RETRY_SECONDS = 0.02
+
+Decide = Callable[[str, bytes, Callable[[Any], None]], None]
+"""(channel, payload, then): `then` is called with the '#publish' packet that outbound middleware
+lets through, UNCHANGED if that is the publish as it is, or None."""
+
+
+class _Held:
+    """A publish that waits for outbound middleware."""
+
+    __slots__ = ("channel", "frame", "payload")
+
+    def __init__(self, channel: str, payload: bytes, frame: bytes) -> None:
+        self.channel = channel
+        self.payload = payload
+        self.frame = frame
+
+
+Waiting = tuple[Any, int, bool]
+"""(what is held back, its bytes, whether it is counted)"""
+
+
+class Outbound(FrameWriter):
+    """One socket's way out; the `Subscriber` that the exchange delivers to.
+
+    Attributes:
+        prepared, sent: transmits, invokes and publishes so far; sent ones are with the transport
+            or in a batch.
+        decide: has outbound middleware decide on a publish, where there is any.
+    """
+
+    __slots__ = (
+        "_droppable",
+        "_fan_out",
+        "_held",
+        "_held_count",
+        "_middleware",
+        "_turnstile",
+        "decide",
+        "prepared",
+        "sent",
+    )
+
+    def __init__(
+        self,
+        connection: Connection,
+        wire: Wire,
+        limit: int,
+        on_overflow: Callable[[], None],
+        on_failure: Callable[[Exception], None],
+        flusher: Flusher,
+        fan_out: FanOut,
+        middleware: Mapping[str, Any],
+        decide: Decide,
+    ) -> None:
+        super().__init__(connection, wire, limit, on_overflow, flusher, on_failure)
+        self._fan_out = fan_out
+        self._droppable = False
+        self._middleware = middleware
+        self.decide = decide
+        self._held: Turnstile[Waiting] | None = None
+        self._turnstile: Turnstile[Waiting] | None = None  # Made for the first, then used again.
+        self._held_count = 0
+        self.prepared = 0
+        self.sent = 0
+
+    def send(self, packet: Any) -> None:
+        """See `FrameWriter.send`."""
+        if self._fan_out.subscribers is not None:
+            self.settle()
+        if self._held is None:
+            super().send(packet)
+        else:
+            item, size = self._wire.batch_item(packet)
+            self._wait(self._held, item, size, "event" in packet)
+
+    def answer(self, rid: int | float, data: Any) -> None:
+        """Send an answer with data."""
+        if self._fan_out.subscribers is not None:
+            self.settle()
+        if self._held is None and self.batch is None:
+            self.append(self._wire.answer_frame(rid, data))
+        else:
+            self.send({"rid": rid, "data": data})
+
+    def send_counted(self, packet: Any) -> None:
+        """`send` a transmit or an invoke."""
+        self.send(packet)
+        if not self.closed:
+            self.prepared += 1
+
+    def send_message(self, message: str | bytes) -> None:
+        """See `FrameWriter.send_message`."""
+        frame = frame_of(message)
+        self.settle()
+        if self._held is None:
+            self.append(frame)
+        else:
+            self._wait(self._held, frame, len(frame), False)
+
+    def publish(self, run: Run, at_end_of_turn: bool) -> None:
+        """Deliver publishes: through outbound middleware if there is any."""
+        if self.closed:
+            return
+        frames = run.frames
+        self.prepared += len(frames)
+        if (
+            self._held is not None
+            or self.batch is not None
+            or MIDDLEWARE_OUTBOUND in self._middleware
+        ):
+            self._publish_anew(run)
+        elif at_end_of_turn and not self._scheduled and not run.droppable:
+            self.sent = self.prepared
+            left = self._connection.write(frames)
+            if left:
+                self._backed_up = True
+                if left > self._limit:
+                    self._on_overflow()
+        else:
+            if not self._scheduled:
+                self._schedule()
+            self._frames += frames
+            self._droppable = self._droppable or run.droppable
+            self._room -= run.size
+            if self._room < 0:
+                self._make_room()
+
+    def _publish_anew(self, run: Run) -> None:
+        for payload, frame in zip(run.payloads, run.frames, strict=True):
+            if self.closed:
+                return
+            if MIDDLEWARE_OUTBOUND not in self._middleware:
+                self.send(self._wire.publish_packet(run.channel, payload))
+                continue
+            if self._held is None:
+                if self._turnstile is None:
+                    self._turnstile = Turnstile(self._let_through, self._caught_up)
+                self._held = self._turnstile
+            self._wait(self._held, _Held(run.channel, payload, frame), len(payload), True)
+
+    def settle(self) -> None:
+        """Take what was published to this socket in this turn: it comes before what follows."""
+        fan_out = self._fan_out
+        if fan_out.subscribers is not None and self in fan_out.subscribers:
+            fan_out.settle()
+
+    def start_batch(self) -> None:
+        """See `FrameWriter.start_batch`."""
+        self.settle()
+        super().start_batch()
+
+    def flush_batch(self) -> None:
+        """See `FrameWriter.flush_batch`."""
+        self.settle()
+        super().flush_batch()
+
+    def cancel_batch(self) -> None:
+        """See `FrameWriter.cancel_batch`."""
+        self.settle()
+        super().cancel_batch()
+
+    def _wait(self, held: Turnstile[Waiting], item: Any, size: int, counted: bool) -> None:
+        if self.closed:
+            return
+        if not self._scheduled:
+            self._schedule()
+        self._held_count += counted
+        self._count_held(size)
+        held.put((item, size, counted))
+        if self._room < 0 and self.get_buffer_size() > self._limit:
+            self._on_overflow()
+
+    def _hold(self, queue: Any, item: Any, size: int) -> None:
+        super()._hold(queue, item, size)
+        if not self._scheduled:  # The end of the turn updates `sent`.
+            self._schedule()
+
+    def _make_room(self) -> None:
+        kept: list[bytes] = []
+        for frame in self._frames:
+            if self._room < 0 and type(frame) is DroppableFrame:
+                self._room += len(frame)
+            else:
+                kept.append(frame)
+        self._frames = kept
+        if self._room < 0:
+            self._on_overflow()
+
+    def flush(self) -> None:
+        """See `FrameWriter.flush`."""
+        if (
+            self._droppable
+            and not self.closed
+            and self._connection.get_write_buffer_size() > _HIGH_WATER
+        ):
+            # What is with the transport cannot be dropped any more: wait until it has taken
+            # what it has, so that the oldest publishes are here to be dropped.
+            self._room = self._limit - self.get_buffer_size()
+            asyncio.get_running_loop().call_later(_RETRY_SECONDS, self.flush)
+        else:
+            self.flush_now()
+
+    def flush_now(self) -> None:
+        """`flush`, also to a transport that has enough to write: nothing can be dropped then."""
+        if self._fan_out.subscribers is not None:
+            self.settle()
+        if self.closed:
+            return
+        self._droppable = False
+        self.sent = self.prepared - self._held_count
+        self._scheduled = False
+        frames = self._frames
+        if frames:
+            self._frames = []
+            self._backed_up = self._connection.write(frames) > 0
+
+    def close(self) -> None:
+        """See `FrameWriter.close`."""
+        super().close()
+        if self._held is not None:
+            self._held.clear()
+            self._held = None
+        self._turnstile = None
+        self._held_count = 0
+        self.sent = self.prepared
+
+    # Outbound middleware
+
+    def _let_through(self, waiting: Waiting) -> None:
+        item = waiting[0]
+        if type(item) is not _Held or MIDDLEWARE_OUTBOUND not in self._middleware:
+            self._through(waiting, item)
+            return
+        self.decide(item.channel, item.payload, partial(self._decided, waiting))
+
+    def _decided(self, waiting: Waiting, packet: Any) -> None:
+        self._through(waiting, waiting[0] if packet is UNCHANGED else packet)
+
+    def _through(self, waiting: Waiting, item: Any) -> None:
+        _, size, counted = waiting
+        held = self._held
+        if self.closed or held is None:
+            return
+        self._held_count -= counted
+        self._count_held(-size)
+        if not self._scheduled:
+            self._schedule()
+        try:
+            if item is not None:
+                self._leave(item)
+        finally:
+            held.next()
+
+    def _caught_up(self) -> None:
+        self._held = None
+
+    def _leave(self, item: Any) -> None:
+        if type(item) is _Held:
+            if self.batch is None:
+                self.append(item.frame)  # What all subscribers get.
+                return
+            item = self._wire.publish_packet(item.channel, item.payload)
+        if type(item) is bytes:
+            self.append(item)
+        elif self.batch is not None:
+            kept, size = self._wire.batch_item(item)
+            self.batch.append((kept, size))
+            self._count_held(size)
+        else:
+            self.append(self._wire.frame(item))

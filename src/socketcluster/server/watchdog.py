@@ -1,0 +1,92 @@
+"""The watch over a server's own bugs that nothing raises: calls that are not answered, actions that
+are not decided, and an event loop that does not turn."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Hashable, Iterable
+from typing import Any, Protocol
+
+from socketcluster.middleware import MiddlewareLine
+from socketcluster.runtime.reporting import Reporter, clean
+
+LATE_SECONDS = 0.5
+"""How late the ticker may be before the event loop counts as blocked."""
+
+
+class WatchedSocket(Protocol):
+    """What the watch asks of a socket."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def unanswered(self) -> dict[int | float, str]: ...
+    @property
+    def handshake_line(self) -> MiddlewareLine | None: ...
+    def all_lines(self) -> list[MiddlewareLine]: ...
+
+
+class Watch:
+    """Logs what is held for longer than `ack_timeout`, once for each procedure and each middleware
+    function.
+
+    It looks when the ticker ticks, so nothing is done for it when a message comes. Of each socket
+    it sees the oldest call, and the oldest action of each middleware function; what came later is
+    seen when that one is done. Which line of the code holds a call it cannot see.
+    """
+
+    __slots__ = ("_limit", "_reporter", "_seen")
+
+    def __init__(self, reporter: Reporter, ack_timeout: float) -> None:
+        self._reporter = reporter
+        self._limit = ack_timeout / 1000
+        self._seen: dict[Hashable, float] = {}
+
+    def look(self, now: float, sockets: Iterable[WatchedSocket]) -> None:
+        """Look at all sockets; `now` is in seconds."""
+        before, self._seen = self._seen, {}
+        if self._limit == 0:
+            return
+        for socket in sockets:
+            if socket.unanswered:
+                number = next(iter(socket.unanswered))
+                if self._is_held(before, (socket.id, number), now):
+                    self._report_call(socket, socket.unanswered[number])
+            for line in socket.all_lines():
+                action: Any = line.oldest_undecided
+                if action is not None and self._is_held(before, action, now):
+                    line.report_held("ack_timeout")
+
+    def _is_held(self, before: dict[Hashable, float], key: Hashable, now: float) -> bool:
+        since = self._seen[key] = before.get(key, now)
+        return now - since >= self._limit
+
+    def _report_call(self, socket: WatchedSocket, procedure: str) -> None:
+        self._reporter.once(
+            f"A call of {clean(procedure)!r} by socket {socket.id} has no answer after "
+            "ack_timeout: its handler must call request.end() or request.error()",
+            ("unanswered", procedure),
+        )
+
+    def handshake_timed_out(self, socket: WatchedSocket) -> None:
+        """A socket is about to be closed because its handshake took too long."""
+        line = socket.handshake_line
+        if line is not None and line.oldest_undecided is not None:
+            line.report_held("handshake_timeout")
+        elif socket.unanswered:
+            self._reporter.line(
+                "A handshake was not done within handshake_timeout: the auth engine, or a listener "
+                "of 'handshake', held it up",
+                logging.WARNING,
+                "handshake",
+            )
+
+    def ticked(self, late: float) -> None:
+        """The ticker ticked so many seconds late."""
+        if late > LATE_SECONDS:
+            self._reporter.line(
+                f"The event loop was blocked for {late:.1f} s, and every socket with it: a handler "
+                "that computes or makes a blocking call, or a machine that stood still",
+                logging.WARNING,
+                "blocked",
+            )

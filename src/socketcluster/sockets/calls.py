@@ -1,0 +1,124 @@
+"""The calls of one socket that await their answers, with one timer on the running loop."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Container
+from datetime import timedelta
+from typing import Any
+
+from socketcluster.protocol.calls import Calls, Settle
+
+Send = Callable[[int], None]
+
+
+class PendingCalls:
+    """Calls made and not yet answered."""
+
+    __slots__ = ("_calls", "_timer")
+
+    def __init__(self) -> None:
+        self._calls = Calls()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    def __contains__(self, cid: int | float) -> bool:
+        return cid in self._calls
+
+    def open(
+        self, event: str, timeout: float | timedelta | None, settle: Settle, send: Send
+    ) -> int:
+        """Number a call and have it sent by `send(cid)`; `settle(error, result)` is called once.
+
+        `timeout` in milliseconds or as a timedelta; None waits for ever. What `send` raises is
+        raised, and the call forgotten.
+        """
+        now = asyncio.get_running_loop().time()
+        cid = self._calls.open(event, now + _seconds(timeout), settle)
+        try:
+            send(cid)
+        except BaseException:
+            self._calls.forget(cid)
+            raise
+        self._arm()
+        return cid
+
+    async def call(self, event: str, timeout: float | timedelta | None, send: Send) -> Any:
+        """`open`, and wait for the answer. Cancelling gives up the waiting; an answer that comes
+        later is ignored.
+
+        Raises:
+            TimeoutError: no answer came in time.
+            BadConnectionError: the connection was lost meanwhile.
+            SocketClusterError: the error that the other side answered with.
+        """
+        answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+        def settle(error: BaseException | None, result: Any) -> None:
+            if answered.done():
+                return
+            if error is None:
+                answered.set_result(result)
+            else:
+                answered.set_exception(error)
+
+        cid = self.open(event, timeout, settle, send)
+        try:
+            return await answered
+        finally:
+            self._calls.forget(cid)
+
+    def forget(self, cid: int) -> None:
+        """See `Calls.forget`."""
+        self._calls.forget(cid)
+
+    def answer(self, rid: int | float, error: BaseException | None, data: Any) -> bool:
+        """See `Calls.answer`."""
+        return self._calls.answer(rid, error, data)
+
+    def abort(
+        self,
+        failure: str,
+        code: int | None,
+        reason: str | None,
+        spare: Container[int | float] = (),
+    ) -> None:
+        """See `Calls.abort`."""
+        self._calls.abort(failure, code, reason, spare)
+        self._arm()
+
+    def _arm(self) -> None:
+        deadline = self._calls.next_deadline()
+        if self._timer is not None:
+            if deadline is not None and self._timer.when() <= deadline:
+                return
+            self._timer.cancel()
+            self._timer = None
+        if deadline is not None and deadline != math.inf:
+            self._timer = asyncio.get_running_loop().call_at(deadline, self._expire)
+
+    def _expire(self) -> None:
+        # The answer may have arrived while this process stood still.
+        after_reading(self._expire_now)
+
+    def _expire_now(self) -> None:
+        self._timer = None
+        self._calls.expire(asyncio.get_running_loop().time())
+        self._arm()
+
+
+def after_reading(callback: Callable[[], object]) -> None:
+    """Call back after the loop has read once more: when a timer fires late, what it was waiting
+    for may have arrived and not been read yet."""
+    loop = asyncio.get_running_loop()
+    # uvloop runs timers, then what was due soon, and only then reads.
+    loop.call_soon(loop.call_soon, callback)
+
+
+def _seconds(timeout: float | timedelta | None) -> float:
+    if timeout is None:
+        return math.inf
+    return timeout.total_seconds() if isinstance(timeout, timedelta) else timeout / 1000

@@ -1,0 +1,142 @@
+"""AGRequest: a remote procedure call that awaits its answer."""
+
+from __future__ import annotations
+
+import logging
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from socketcluster.errors import (
+    BrokerError,
+    InvalidActionError,
+    InvalidArgumentsError,
+    SocketClusterError,
+    UsageError,
+    internal_error,
+)
+from socketcluster.runtime.reporting import Reporter, clean
+
+
+class Responder(Protocol):
+    """Who carries the answer to the caller: a server's socket, or a client's connection."""
+
+    def respond(self, rid: int | float, data: Any, error: BaseException | str | None) -> None:
+        """Send `{"rid", "data"}` or `{"rid", "error"}`."""
+
+    def request_dropped(self, rid: int | float, procedure: str) -> None:
+        """Nobody holds a request that was not answered. Called by its finalizer."""
+
+    def request_failed(self, procedure: str, error: BaseException) -> None:
+        """Log what a handler raised, or an error whose text the caller is not told."""
+
+
+def report_failed(reporter: Reporter, procedure: str, error: BaseException) -> None:
+    """Log what the handler of a procedure raised."""
+    reporter.fault(f"The handler of {clean(procedure)!r} failed", error, kind=procedure)
+
+
+def report_dropped(reporter: Reporter, procedure: str) -> None:
+    """Log that the handler of a procedure let a call go without an answer."""
+    reporter.line(
+        f"A call of {clean(procedure)!r} was dropped unanswered: its handler ended, or went on, "
+        "without request.end() or request.error()",
+        logging.WARNING,
+        ("dropped", procedure),
+    )
+
+
+class AGRequest:
+    """A call by a client, as `socket.procedure(name)` yields it.
+
+    `with request:` answers with what the block raises and goes on after it: an error of this
+    package or derived from one as it is; any other exception, which nobody meant the caller to
+    see, is logged in full and answered with a plain `InternalServerError`. A request that is
+    dropped unanswered, as when its handler failed, is answered in the same plain way.
+
+    Attributes:
+        socket: the caller.
+        id: the caller's number for it, `cid` on the wire.
+        procedure: the name called.
+        data: the argument.
+        sent: whether it was answered.
+
+    Source: SocketCluster protocol, "RPC"; npm ag-request.
+    """
+
+    __slots__ = ("_responder", "data", "id", "procedure", "sent", "socket")
+
+    def __init__(
+        self,
+        socket: Any,
+        id: int | float,
+        procedure: str,
+        data: Any = None,
+        responder: Responder | None = None,
+    ) -> None:
+        self._responder: Responder = socket if responder is None else responder
+        self.socket = socket
+        self.id = id
+        self.procedure = procedure
+        self.data = data
+        self.sent = False
+
+    def end(self, data: Any = None) -> None:
+        """Answer with a result. On a closed socket it only warns.
+
+        Raises:
+            InvalidActionError: it was already answered.
+            InvalidArgumentsError: the codec cannot encode `data`; the call is still unanswered.
+        """
+        if self.sent:
+            raise self._sent_already()
+        self._responder.respond(self.id, data, None)
+        self.sent = True
+
+    def error(self, error: BaseException | str) -> None:
+        """Answer with an error: its name, message and declared public fields reach the caller.
+
+        Raises:
+            InvalidActionError: it was already answered.
+            InvalidArgumentsError: `error` is neither an exception nor a text.
+        """
+        if self.sent:
+            raise self._sent_already()
+        if not isinstance(error, BaseException | str):
+            raise InvalidArgumentsError(
+                f"request.error() takes an exception or a text, not {type(error).__name__}"
+            )
+        self._responder.respond(self.id, None, error)
+        self.sent = True
+        if isinstance(error, BrokerError) and not error.is_remote:  # The caller is told less.
+            self._responder.request_failed(self.procedure, error)
+
+    def _sent_already(self) -> InvalidActionError:
+        return InvalidActionError(f"Response to request {self.id} has already been sent")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        if not isinstance(error, Exception):
+            return False
+        meant = isinstance(error, SocketClusterError) and not isinstance(error, UsageError)
+        if self.sent or not meant:
+            self._responder.request_failed(self.procedure, error)
+        if not self.sent:
+            self.error(error if meant else internal_error())
+        return True
+
+    def __del__(self) -> None:
+        try:
+            if not self.sent:
+                self._responder.request_dropped(self.id, self.procedure)
+        except (AttributeError, RuntimeError):
+            pass  # Half made, or its loop is closed: there is nobody to answer.
+
+    def __repr__(self) -> str:
+        return f"<AGRequest {self.procedure!r} id={self.id}{' sent' if self.sent else ''}>"

@@ -1,0 +1,165 @@
+"""Finished frames on their way out of one connection: one write per loop turn, batches, a limit.
+
+The first frame of a loop turn schedules a flush that hands all frames of the turn to the engine
+in one go, for all connections together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from socketcluster.engines.base import Connection
+from socketcluster.protocol.wire import Wire, frame_of
+from socketcluster.sockets.flusher import Flusher, report_unwritable
+
+
+def _give_up(connection: Connection, error: Exception) -> None:
+    report_unwritable(error)
+    connection.abort()
+
+
+class FrameWriter:
+    """What one connection has still to write.
+
+    Attributes:
+        batch: what is being collected, with sizes; None when nothing is.
+        closed: whether nothing is sent any more.
+        failed: to be called with what a write raised: what it was given may be lost, so that the
+            connection has to end.
+    """
+
+    __slots__ = (
+        "_backed_up",
+        "_connection",
+        "_flusher",
+        "_frames",
+        "_held_bytes",
+        "_limit",
+        "_on_overflow",
+        "_room",
+        "_scheduled",
+        "_wire",
+        "batch",
+        "closed",
+        "failed",
+    )
+
+    def __init__(
+        self,
+        connection: Connection,
+        wire: Wire,
+        limit: int,
+        on_overflow: Callable[[], None],
+        flusher: Flusher,
+        on_failure: Callable[[Exception], None] | None = None,
+    ) -> None:
+        self._connection = connection
+        self._wire = wire
+        self._limit = limit
+        self._on_overflow = on_overflow
+        self._flusher = flusher
+        self.failed = on_failure or partial(_give_up, connection)
+        self._backed_up = False
+        self._frames: list[bytes] = []
+        self._room = limit
+        self._scheduled = False
+        self.batch: list[tuple[Any, int]] | None = None
+        self._held_bytes = 0
+        self.closed = False
+
+    def send(self, packet: Any) -> None:
+        """Send a packet, now or as part of the batch.
+
+        Raises:
+            InvalidArgumentsError: the codec cannot encode it.
+        """
+        if self.batch is None:
+            self.append(self._wire.frame(packet))
+        else:
+            self._hold(self.batch, *self._wire.batch_item(packet))
+
+    def send_message(self, message: str | bytes) -> None:
+        """Send a raw message, outside any batch."""
+        self.append(frame_of(message))
+
+    def append(self, frame: bytes) -> None:
+        """Add a finished frame to what is written at the end of this loop turn."""
+        if self.closed:
+            return
+        if not self._scheduled:
+            self._schedule()
+        self._frames.append(frame)
+        self._room -= len(frame)
+        if self._room < 0:
+            self._make_room()
+
+    def _schedule(self) -> None:
+        self._flusher.add(self)  # Which raises without a loop: before anything has changed.
+        self._scheduled = True
+        self._room = self._limit - self._held_bytes
+        if self._backed_up:
+            self._room -= self._connection.get_write_buffer_size()
+
+    def _hold(self, queue: Any, item: Any, size: int) -> None:
+        if self.closed:
+            return
+        self._count_held(size)
+        queue.append((item, size))
+        if self.get_buffer_size() > self._limit:
+            self._on_overflow()
+
+    def _count_held(self, size: int) -> None:
+        self._held_bytes += size
+        self._room -= size
+
+    def _make_room(self) -> None:
+        self._on_overflow()
+
+    def flush(self) -> None:
+        """Hand everything to the engine now."""
+        self._scheduled = False
+        frames, self._frames = self._frames, []
+        if frames and not self.closed:
+            self._backed_up = self._connection.write(frames) > 0
+
+    def get_buffer_size(self) -> int:
+        """Bytes held here and in the transport."""
+        here = sum(map(len, self._frames)) + self._held_bytes
+        return here if self.closed else here + self._connection.get_write_buffer_size()
+
+    def get_held_size(self) -> int:
+        """`get_buffer_size`, at no cost for one that has nothing to write."""
+        if self._backed_up or self._frames or self._held_bytes:
+            return self.get_buffer_size()
+        return 0
+
+    def close(self) -> None:
+        """Drop what is here; send nothing more."""
+        self.closed = True
+        self._frames = []
+        self.batch = None
+        self._held_bytes = 0
+
+    # Batches
+
+    def start_batch(self) -> None:
+        """Collect packets until `flush_batch`; what is collected already stays."""
+        if self.batch is None and not self.closed:
+            self.batch = []
+
+    def flush_batch(self) -> None:
+        """Send what was collected as one array; later packets are sent one by one again."""
+        batch = self._take_batch()
+        if batch:
+            self.append(self._wire.frame([item for item, _ in batch]))
+
+    def cancel_batch(self) -> None:
+        """Drop what was collected."""
+        self._take_batch()
+
+    def _take_batch(self) -> list[tuple[Any, int]]:
+        batch, self.batch = self.batch or [], None
+        self._count_held(-sum(size for _, size in batch))
+        return batch
