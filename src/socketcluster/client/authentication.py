@@ -185,7 +185,7 @@ def token_data(signed_token: str | None) -> Any:
         return parts[1]
 
 
-class ClientAuthMethods:
+class ClientAuthMixin:
     """The authentication of a client. Source: SocketCluster documentation, AGClientSocket."""
 
     if not TYPE_CHECKING:  # The attributes are slots of the class that mixes this in.

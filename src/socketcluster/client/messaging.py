@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from socketcluster.client.options import ClientOptions
 
 
-class ClientMessagingMethods:
+class ClientMessagingMixin:
     """Sending."""
 
     if not TYPE_CHECKING:  # The attributes are slots of the class that mixes this in.
@@ -169,7 +169,7 @@ class ClientMessagingMethods:
         return 0 if writer is None else writer.get_buffer_size()
 
 
-class ClientBatchMethods:
+class ClientBatchingMixin:
     """Sending many packets as one array. Source: SocketCluster documentation, AGClientSocket."""
 
     if not TYPE_CHECKING:  # The attributes are slots of the class that mixes this in.

@@ -14,36 +14,36 @@ from dataclasses import fields
 from types import TracebackType
 from typing import Any, Self
 
-from socketcluster.client.authentication import ClientAuth, ClientAuthMethods
+from socketcluster.client.authentication import ClientAuth, ClientAuthMixin
 from socketcluster.client.connection import Link
 from socketcluster.client.flow_control import Reading
 from socketcluster.client.lifecycle import Lifecycle
 from socketcluster.client.listeners import ClientListeners
-from socketcluster.client.messaging import ClientBatchMethods, ClientMessagingMethods
+from socketcluster.client.messaging import ClientBatchingMixin, ClientMessagingMixin
 from socketcluster.client.options import ClientOptions
 from socketcluster.client.outbox import Outbox
-from socketcluster.client.subscriptions import SubscriptionMethods, Subscriptions
+from socketcluster.client.subscriptions import SubscriptionMixin, Subscriptions
 from socketcluster.client.token_store import MemoryTokenStore
 from socketcluster.codecs.json import JSONCodec
 from socketcluster.events import ErrorEvent
 from socketcluster.protocol import state as states
 from socketcluster.protocol.wire import Wire, largest_uncounted
-from socketcluster.runtime.loop_binding import ThreadMethods, binding_of
+from socketcluster.runtime.loop_binding import ThreadMixin, binding_of
 from socketcluster.runtime.reporting import Reporter, one_line
 from socketcluster.sockets.batching import Batching
 from socketcluster.sockets.calls import PendingCalls
-from socketcluster.sockets.streams import ProcedureMethods, ReceiverMethods
+from socketcluster.sockets.streams import ProcedureMixin, ReceiverMixin
 from socketcluster.streams import StreamDemux
 
 
 class AGClientSocket(
-    ClientMessagingMethods,
-    ClientBatchMethods,
-    ClientAuthMethods,
-    SubscriptionMethods,
-    ReceiverMethods,
-    ProcedureMethods,
-    ThreadMethods,
+    ClientMessagingMixin,
+    ClientBatchingMixin,
+    ClientAuthMixin,
+    SubscriptionMixin,
+    ReceiverMixin,
+    ProcedureMixin,
+    ThreadMixin,
     ClientListeners,
 ):
     """A client of a SocketCluster server: `AGClientSocket(hostname="localhost", port=8000)`.

@@ -24,7 +24,7 @@ from socketcluster.events import (
 from socketcluster.options import check_text, checked_name
 from socketcluster.protocol.state import AUTHENTICATED, OPEN, PENDING, SUBSCRIBED, UNSUBSCRIBED
 from socketcluster.pubsub.channel import AGChannel
-from socketcluster.pubsub.channel_methods import ChannelMethods
+from socketcluster.pubsub.channel_methods import ChannelMixin
 from socketcluster.runtime.loop_binding import LoopBinding
 from socketcluster.runtime.reporting import clean, one_line
 
@@ -209,7 +209,7 @@ class Subscriptions:
             self._left(known, UNSUBSCRIBED)
 
 
-class SubscriptionMethods(ChannelMethods):
+class SubscriptionMixin(ChannelMixin):
     """Pub/sub. Source: SocketCluster documentation, AGClientSocket."""
 
     if not TYPE_CHECKING:  # The attributes are slots of the class that mixes this in.

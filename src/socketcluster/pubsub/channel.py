@@ -9,12 +9,12 @@ from typing import Any, Protocol
 from socketcluster.codecs.text import whole_text
 from socketcluster.options import check_text
 from socketcluster.protocol.state import PENDING, SUBSCRIBED, UNSUBSCRIBED
-from socketcluster.pubsub.channel_methods import ChannelMethods
+from socketcluster.pubsub.channel_methods import ChannelMixin
 from socketcluster.streams import ConsumableStream, Consumer, ConsumerStats
 
 
 class ChannelClient(Protocol):
-    """What a channel needs of its exchange or client, beside `ChannelMethods`."""
+    """What a channel needs of its exchange or client, beside `ChannelMixin`."""
 
     @property
     def subscribe(self) -> Callable[..., AGChannel]: ...
@@ -41,7 +41,7 @@ class AGChannel(ConsumableStream[Any]):
     SUBSCRIBED = SUBSCRIBED
     UNSUBSCRIBED = UNSUBSCRIBED
 
-    def __init__(self, name: str, client: ChannelClient, methods: ChannelMethods) -> None:
+    def __init__(self, name: str, client: ChannelClient, methods: ChannelMixin) -> None:
         check_text("A channel's name", name)
         self.name = whole_text(name)
         self.client = client
@@ -96,27 +96,27 @@ class AGChannel(ConsumableStream[Any]):
         self._methods.kill_channel(self.name)
 
     def close_output(self) -> None:
-        """`ChannelMethods.channel_close_output`."""
+        """`ChannelMixin.channel_close_output`."""
         self._methods.channel_close_output(self.name)
 
     def close_listener(self, event: str) -> None:
-        """`ChannelMethods.channel_close_listener`."""
+        """`ChannelMixin.channel_close_listener`."""
         self._methods.channel_close_listener(self.name, event)
 
     def close_all_listeners(self) -> None:
-        """`ChannelMethods.channel_close_all_listeners`."""
+        """`ChannelMixin.channel_close_all_listeners`."""
         self._methods.channel_close_all_listeners(self.name)
 
     def kill_output(self) -> None:
-        """`ChannelMethods.channel_kill_output`."""
+        """`ChannelMixin.channel_kill_output`."""
         self._methods.channel_kill_output(self.name)
 
     def kill_listener(self, event: str) -> None:
-        """`ChannelMethods.channel_kill_listener`."""
+        """`ChannelMixin.channel_kill_listener`."""
         self._methods.channel_kill_listener(self.name, event)
 
     def kill_all_listeners(self) -> None:
-        """`ChannelMethods.channel_kill_all_listeners`."""
+        """`ChannelMixin.channel_kill_all_listeners`."""
         self._methods.channel_kill_all_listeners(self.name)
 
     def kill_output_consumer(self, consumer_id: int) -> None:

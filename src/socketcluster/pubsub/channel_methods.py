@@ -7,7 +7,7 @@ from typing import Any
 from socketcluster.streams import ConsumerStats, StreamDemux
 
 
-class ChannelMethods:
+class ChannelMixin:
     """The channel_/…_channel methods over two demuxes: outputs (by channel name) and listeners
     (by "channel/event")."""
 

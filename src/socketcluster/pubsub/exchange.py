@@ -23,7 +23,7 @@ from socketcluster.options import check_text, checked_name
 from socketcluster.protocol.state import PENDING, SUBSCRIBED, UNSUBSCRIBED
 from socketcluster.protocol.wire import Wire
 from socketcluster.pubsub.channel import AGChannel
-from socketcluster.pubsub.channel_methods import ChannelMethods
+from socketcluster.pubsub.channel_methods import ChannelMixin
 from socketcluster.pubsub.fanout import FanOut, Subscriber
 from socketcluster.pubsub.index import ChannelEntry, ChannelIndex
 from socketcluster.runtime.loop_binding import LoopBinding
@@ -37,7 +37,7 @@ EXCHANGE_EVENTS = frozenset(
 )
 
 
-class AGExchange(ChannelMethods, AsyncStreamEmitter):
+class AGExchange(ChannelMixin, AsyncStreamEmitter):
     """The server's own pub/sub client, and the local index of its sockets' subscriptions.
 
     Events: 'subscribe', 'unsubscribe', 'subscribeFail', 'error', 'ready', 'brokerAway',

@@ -89,7 +89,7 @@ class LoopBinding:
             callback(*arguments)
 
     def call(self, function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
-        """See `ThreadMethods.from_thread`."""
+        """See `ThreadMixin.from_thread`."""
         loop = self.loop
         if loop is None or not self.takes_calls or not loop.is_running():
             raise InvalidActionError(
@@ -121,7 +121,7 @@ class LoopBinding:
                 return result.result()
 
 
-class ThreadMethods:
+class ThreadMixin:
     """The way from other threads to an object that is used from one loop."""
 
     __slots__ = ()

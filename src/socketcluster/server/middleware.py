@@ -15,7 +15,7 @@ from socketcluster.options import check_async_function
 from socketcluster.runtime.loop_binding import LoopBinding
 
 
-class MiddlewareMethods:
+class MiddlewareMixin:
     """Setting and removing middleware. Source: AGServer specification."""
 
     __slots__ = ()

@@ -20,7 +20,7 @@ from socketcluster.protocol.frames import text_frame
 from socketcluster.protocol.state import PINGS
 from socketcluster.protocol.wire import Wire, largest_uncounted
 from socketcluster.pubsub.exchange import AGExchange
-from socketcluster.runtime.loop_binding import ThreadMethods, binding_of
+from socketcluster.runtime.loop_binding import ThreadMixin, binding_of
 from socketcluster.runtime.reporting import Reporter
 from socketcluster.server.asgi import ServerApp
 from socketcluster.server.channel_backlog import channel_bound
@@ -28,12 +28,12 @@ from socketcluster.server.endpoint import ServerEndpoint
 from socketcluster.server.keepalive import Ticker
 from socketcluster.server.lifecycle import Running
 from socketcluster.server.memory_limit import Buffered
-from socketcluster.server.middleware import MiddlewareMethods
+from socketcluster.server.middleware import MiddlewareMixin
 from socketcluster.server.option_warnings import log_cautions
 from socketcluster.server.options import ServerOptions
 from socketcluster.server.parts.reauthorization import ReauthorizationPace
 from socketcluster.server.reporting import Supervision
-from socketcluster.server.serving import ServingMethods
+from socketcluster.server.serving import ServingMixin
 from socketcluster.server.socket import AGServerSocket
 from socketcluster.server.watchdog import Watch
 from socketcluster.sockets.flusher import Flusher
@@ -45,7 +45,7 @@ AUTH_KEY_VARIABLE = "SOCKETCLUSTER_AUTH_KEY"
 """The `auth_key` of servers that are given none, so that all processes of one have the same."""
 
 
-class AGServer(ServingMethods, ThreadMethods, MiddlewareMethods, Supervision):
+class AGServer(ServingMixin, ThreadMixin, MiddlewareMixin, Supervision):
     """A SocketCluster server: `AGServer(auth_key="…", ping_interval=8000)`.
 
     Give it the options of `ServerOptions` as keywords, and an ASGI application as `app` to serve

@@ -15,7 +15,7 @@ from socketcluster.server.endpoint import ServerEndpoint
 from socketcluster.server.lifecycle import Background, Running
 
 
-class ServingMethods:
+class ServingMixin:
     """The life of an AGServer."""
 
     if not TYPE_CHECKING:  # The attributes are those of the class that mixes this in.

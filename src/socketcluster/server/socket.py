@@ -17,17 +17,17 @@ from socketcluster.middleware import MiddlewareLine
 from socketcluster.protocol import state as states
 from socketcluster.protocol.frames import may_be_sent
 from socketcluster.server.packets.handshake import finish
-from socketcluster.server.parts.authentication import AuthMethods, SocketAuth
-from socketcluster.server.parts.batching import BatchMethods
+from socketcluster.server.parts.authentication import AuthMixin, SocketAuth
+from socketcluster.server.parts.batching import BatchingMixin
 from socketcluster.server.parts.inbound import Inbound
 from socketcluster.server.parts.last_words import LastWords
 from socketcluster.server.parts.leaving import end, give_up, leave
-from socketcluster.server.parts.messaging import MessagingMethods
-from socketcluster.server.parts.middleware import DecidingMethods
+from socketcluster.server.parts.messaging import MessagingMixin
+from socketcluster.server.parts.middleware import DecidingMixin
 from socketcluster.server.parts.outbound import Outbound
-from socketcluster.server.parts.statistics import FigureMethods
-from socketcluster.server.parts.streams import SocketListeners, StreamMethods
-from socketcluster.server.parts.subscriptions import SubscriptionMethods, Subscriptions
+from socketcluster.server.parts.statistics import StatisticsMixin
+from socketcluster.server.parts.streams import SocketListeners, StreamMixin
+from socketcluster.server.parts.subscriptions import SubscriptionMixin, Subscriptions
 from socketcluster.sockets.batching import Batching
 from socketcluster.sockets.calls import PendingCalls
 from socketcluster.streams import StreamDemux
@@ -40,13 +40,13 @@ _GRACE_SECONDS = 0.1
 
 
 class AGServerSocket(
-    DecidingMethods,
-    MessagingMethods,
-    SubscriptionMethods,
-    AuthMethods,
-    BatchMethods,
-    StreamMethods,
-    FigureMethods,
+    DecidingMixin,
+    MessagingMixin,
+    SubscriptionMixin,
+    AuthMixin,
+    BatchingMixin,
+    StreamMixin,
+    StatisticsMixin,
     SocketListeners,
 ):
     """A connection of one client.

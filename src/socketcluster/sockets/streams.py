@@ -12,7 +12,7 @@ from socketcluster.streams.consumable import ConsumableStream, ConsumerStats
 from socketcluster.streams.demux import StreamDemux
 
 
-class ReceiverMethods:
+class ReceiverMixin:
     """Streams of the peer's events by name."""
 
     __slots__ = ()
@@ -79,7 +79,7 @@ class ReceiverMethods:
         return self._receiver_demux.has_consumer_all(consumer_id)
 
 
-class ProcedureMethods:
+class ProcedureMixin:
     """Streams of the peer's calls by name."""
 
     __slots__ = ()

@@ -282,7 +282,7 @@ def _identity(claims: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in claims.items() if name not in _RENEWED}
 
 
-class AuthMethods:
+class AuthMixin:
     """The authentication of a socket. Source: SocketCluster documentation, AGServerSocket."""
 
     __slots__ = ()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from socketcluster.server.server import AGServer
 
 
-class BatchMethods:
+class BatchingMixin:
     """Sending many packets as one array. Source: SocketCluster documentation, AGServerSocket."""
 
     if not TYPE_CHECKING:  # The attributes are slots of the class that mixes this in.

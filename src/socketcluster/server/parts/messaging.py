@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from socketcluster.server.server import AGServer
 
 
-class MessagingMethods:
+class MessagingMixin:
     """Sending. Source: SocketCluster documentation, AGServerSocket; SocketCluster protocol 2."""
 
     if not TYPE_CHECKING:  # The attributes are slots of the class that mixes this in.

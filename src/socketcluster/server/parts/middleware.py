@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _UNCHANGEABLE = (str, bytes, int, float, bool, type(None))
 
 
-class DecidingMethods:
+class DecidingMixin:
     """Puts the actions of a socket before middleware."""
 
     if not TYPE_CHECKING:  # The attributes are slots of the class that mixes this in.
@@ -104,7 +104,7 @@ class _PublishDecision:
     __slots__ = ("_channel", "_original", "_socket", "_then")
 
     def __init__(
-        self, socket: DecidingMethods, channel: str, original: Any, then: Callable[[Any], None]
+        self, socket: DecidingMixin, channel: str, original: Any, then: Callable[[Any], None]
     ) -> None:
         self._socket = socket
         self._channel = channel

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     pass
 
 
-class FigureMethods:
+class StatisticsMixin:
     """What a socket's request and its counters say. Source: SocketCluster documentation,
     AGServerSocket."""
 
@@ -27,7 +27,7 @@ class FigureMethods:
     loop_binding: LoopBinding
 
     def get_streams_backpressure(self) -> int:
-        """See `StreamMethods`."""
+        """See `StreamMixin`."""
         raise AttributeError
 
     @property

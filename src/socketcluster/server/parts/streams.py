@@ -10,7 +10,7 @@ from socketcluster.options import check_text
 from socketcluster.runtime.loop_binding import LoopBinding
 from socketcluster.server.parts.inbound import Inbound
 from socketcluster.server.parts.outbound import Outbound
-from socketcluster.sockets.streams import ProcedureMethods, ReceiverMethods
+from socketcluster.sockets.streams import ProcedureMixin, ReceiverMixin
 from socketcluster.streams import AsyncStreamEmitter, ConsumableStream, StreamDemux
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class SocketListeners(AsyncStreamEmitter):
         """Somebody has begun to listen to the socket."""
 
 
-class StreamMethods(ReceiverMethods, ProcedureMethods):
+class StreamMixin(ReceiverMixin, ProcedureMixin):
     """Ending a socket's streams. Source: SocketCluster documentation, AGServerSocket."""
 
     __slots__ = ()

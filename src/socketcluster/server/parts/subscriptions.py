@@ -248,7 +248,7 @@ class Subscriptions:
         return [name for name, state in self.channels.items() if state == SUBSCRIBED]
 
 
-class SubscriptionMethods:
+class SubscriptionMixin:
     """The channels of a socket. Source: SocketCluster documentation, AGServerSocket."""
 
     __slots__ = ()
