@@ -20,6 +20,7 @@ from socketcluster import AGServer
 from socketcluster.brokers.registry import create_broker
 from socketcluster.cli.settings import Settings, said
 from socketcluster.errors import SocketClusterError
+from socketcluster.server.console import print_running, print_stopping
 from socketcluster.server.signals import StopSignals
 
 _STOP_SECONDS = 30
@@ -163,8 +164,7 @@ async def serve(settings: Settings) -> None:
     stopped = asyncio.Event()
     supervisor: socket.socket | None = None
     if settings.supervisor_fd is None:
-        where = settings.address(server.source_port)
-        print(f"SocketCluster is running on {where} (Ctrl-C stops)", flush=True)
+        print_running(settings.address(server.source_port))
     else:
         supervisor = socket.socket(fileno=settings.supervisor_fd)
         supervisor.sendall(b"1")
@@ -172,7 +172,7 @@ async def serve(settings: Settings) -> None:
 
     def stop() -> None:
         if supervisor is None and not stopped.is_set():
-            print("Stopping: waiting for calls that are under way", flush=True)
+            print_stopping()
         stopped.set()
 
     # `--reload` passes on a Ctrl-C that this process got already.

@@ -29,6 +29,7 @@ from socketcluster.cli.settings import Settings, said
 from socketcluster.engines.base import ListenAddress
 from socketcluster.engines.uvicorn_server import bind
 from socketcluster.errors import SocketClusterError
+from socketcluster.server.console import print_running, print_stopping
 from socketcluster.server.server import AUTH_KEY_VARIABLE
 
 FIRST_BACK_OFF_SECONDS = 0.1
@@ -126,11 +127,7 @@ class Supervisor:
         if await self._started(first):
             started = await asyncio.gather(*(self._started(worker) for worker in others))
             if all(started) and not self._signals:
-                print(
-                    f"SocketCluster is running on {where} with {len(self._workers)} workers "
-                    "(Ctrl-C stops)",
-                    flush=True,
-                )
+                print_running(where, len(self._workers))
         while self._tasks:
             done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
             self._tasks -= done
@@ -152,7 +149,7 @@ class Supervisor:
     def _signalled(self) -> None:
         self._signals += 1
         if self._signals == 1:
-            print("Stopping: waiting for calls that are under way", flush=True)
+            print_stopping()
         self._stop(signal.SIGTERM if self._signals == 1 else signal.SIGKILL)
 
     def _stop(self, number: int) -> None:

@@ -11,6 +11,7 @@ from socketcluster.engines.base import Engine, ListenAddress
 from socketcluster.errors import UsageError
 from socketcluster.options import check_async_function, check_coroutine
 from socketcluster.server.asgi import ServerApp
+from socketcluster.server.console import print_running
 from socketcluster.server.endpoint import ServerEndpoint
 from socketcluster.server.lifecycle import Background, Running
 
@@ -117,8 +118,7 @@ class ServingMixin:
     async def _run(self, address: ListenAddress) -> None:
         async with self:
             await self._listen(address)
-            where = address.url(self.running.port)
-            print(f"SocketCluster is running on {where} (Ctrl-C stops)", flush=True)
+            print_running(address.url(self.running.port))
             await self.serve_forever()
 
     async def start(self) -> None:
