@@ -1,10 +1,14 @@
-"""The states of a connection and of its authentication, and what may follow what.
+"""States of sockets, their authentication and subscriptions, and the machine that checks changes.
+
+Each side holds its states in a `StateMachine` over a table of transitions. A change that the table
+does not have raises, so that a wrong order of events ends at its cause and not three calls later.
 
 Source: SocketCluster protocol 2, "Handshake"; `AGServerSocket.state` and `authState`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from socketcluster.errors import SOCKET_PROTOCOL_ERROR_STATUSES, SocketProtocolError
@@ -20,8 +24,31 @@ PENDING: Final = "pending"
 SUBSCRIBED: Final = "subscribed"
 UNSUBSCRIBED: Final = "unsubscribed"
 
-TRANSITIONS: Final = {CONNECTING: (OPEN, CLOSED), OPEN: (CLOSED,), CLOSED: ()}
-"""Connection state → the states that may follow it."""
+Transitions = Mapping[str, tuple[str, ...]]
+"""State → the states that may follow it."""
+
+CONNECTION_TRANSITIONS: Final[Transitions] = {
+    CONNECTING: (OPEN, CLOSED),
+    OPEN: (CLOSED,),
+    CLOSED: (),
+}
+"""One connection, and the server's socket over it: closed once and for all."""
+
+CLIENT_TRANSITIONS: Final[Transitions] = {**CONNECTION_TRANSITIONS, CLOSED: (CONNECTING,)}
+"""A client, which connects again."""
+
+AUTH_TRANSITIONS: Final[Transitions] = {
+    UNAUTHENTICATED: (AUTHENTICATED,),
+    AUTHENTICATED: (UNAUTHENTICATED,),
+}
+"""The authentication of a socket, on either side."""
+
+SUBSCRIPTION_TRANSITIONS: Final[Transitions] = {
+    PENDING: (SUBSCRIBED, UNSUBSCRIBED),
+    SUBSCRIBED: (PENDING, UNSUBSCRIBED),
+    UNSUBSCRIBED: (),
+}
+"""A client's subscription: pending again when the connection is lost."""
 
 PINGS: Final = {1: (b"#1", b"#2"), 2: (b"", b"")}
 """Protocol version → (ping of the server, pong of the client)."""
@@ -35,6 +62,46 @@ CLOSE_HANDSHAKE_TIMEOUT: Final = 4005
 CLOSE_CONNECT_TIMEOUT: Final = 4007
 CLOSE_HANDSHAKE_REJECTED: Final = 4008
 CLOSE_BEFORE_HANDSHAKE: Final = 4009
+
+
+class InvalidTransitionError(AssertionError):
+    """A change of state that the table does not have: a bug in this package."""
+
+
+def checked_transition(transitions: Transitions, old: str, new: str) -> str:
+    """Return `new`, for an object that keeps its state in an attribute of its own.
+
+    Raises:
+        InvalidTransitionError: `new` may not follow `old`.
+    """
+    if new not in transitions[old]:
+        raise InvalidTransitionError(f"The state {new!r} may not follow {old!r}")
+    return new
+
+
+class StateMachine:
+    """A state that changes only as its table of transitions allows.
+
+    Attributes:
+        state: the present state. Read it freely; only `to` changes it.
+    """
+
+    __slots__ = ("_transitions", "state")
+
+    def __init__(self, transitions: Transitions, initial: str) -> None:
+        self._transitions = transitions
+        self.state = initial
+
+    def to(self, new: str) -> None:
+        """Change to another state.
+
+        Raises:
+            InvalidTransitionError: it may not follow the present one, which stays.
+        """
+        self.state = checked_transition(self._transitions, self.state, new)
+
+    def __repr__(self) -> str:
+        return f"<StateMachine {self.state}>"
 
 
 def close_error(code: int, reason: str | None) -> SocketProtocolError:
