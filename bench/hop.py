@@ -47,17 +47,17 @@ class Arrivals:
         if self._missing == 0:
             self._complete.set()
 
-    engine_message_received = message_received
+    backend_message_received = message_received
 
     def broker_failed(self, error: BaseException) -> None:
         """See `BrokerListener`."""
         raise error
 
-    def engine_lost(self, error: BrokerError) -> None:
+    def backend_lost(self, error: BrokerError) -> None:
         """See `BrokerListener`."""
         raise error
 
-    def engine_recovered(self, duration: float, error: BrokerError) -> None:
+    def backend_recovered(self, duration: float, error: BrokerError) -> None:
         """See `BrokerListener`."""
 
 

@@ -1,4 +1,4 @@
-"""Real engines for tests: started on free ports, killed, stopped, restarted, and cut off."""
+"""Real backends for tests: started on free ports, killed, stopped, restarted, and cut off."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def free_ports(count: int) -> list[int]:
 
 
 class Node:
-    """One server process of an engine."""
+    """One server process of a backend."""
 
     def __init__(self, command: Sequence[str], port: int, folder: Path) -> None:
         self.port = port
@@ -88,8 +88,8 @@ class Node:
             (self._folder / left).unlink(missing_ok=True)
 
 
-class EngineServers:
-    """The running servers of one engine, and the URL of all of them."""
+class BackendServers:
+    """The running servers of one backend, and the URL of all of them."""
 
     def __init__(self, url: str, nodes: Sequence[Node], folder: Path) -> None:
         self.url = url
@@ -118,8 +118,8 @@ class EngineServers:
 
 
 @contextmanager
-def running_engine(kind: str, options: Sequence[str] = ()) -> Iterator[EngineServers]:
-    """An engine of a kind: zeromq, redis, redis-sentinel, redis-cluster, nats or nats-cluster."""
+def running_backend(kind: str, options: Sequence[str] = ()) -> Iterator[BackendServers]:
+    """A backend of a kind: zeromq, redis, redis-sentinel, redis-cluster, nats or nats-cluster."""
     folder = Path(tempfile.mkdtemp(prefix="sc-"))
     servers = _MAKERS[kind](folder, options)
     try:
@@ -134,10 +134,10 @@ def running_engine(kind: str, options: Sequence[str] = ()) -> Iterator[EngineSer
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _zeromq(folder: Path, options: Sequence[str]) -> EngineServers:
+def _zeromq(folder: Path, options: Sequence[str]) -> BackendServers:
     path = folder / "broker"
     node = Node([sys.executable, "-c", PROXY, str(path)], 0, folder)
-    return EngineServers(f"ipc://{path}", [node], folder)
+    return BackendServers(f"ipc://{path}", [node], folder)
 
 
 def _redis_node(folder: Path, port: int, options: Sequence[str]) -> Node:
@@ -149,12 +149,12 @@ def _redis_node(folder: Path, port: int, options: Sequence[str]) -> Node:
     return Node([*command, "--dir", str(home), *options], port, home)
 
 
-def _redis(folder: Path, options: Sequence[str]) -> EngineServers:
+def _redis(folder: Path, options: Sequence[str]) -> BackendServers:
     (port,) = free_ports(1)
-    return EngineServers(f"redis://127.0.0.1:{port}", [_redis_node(folder, port, options)], folder)
+    return BackendServers(f"redis://127.0.0.1:{port}", [_redis_node(folder, port, options)], folder)
 
 
-def _redis_sentinel(folder: Path, options: Sequence[str]) -> EngineServers:
+def _redis_sentinel(folder: Path, options: Sequence[str]) -> BackendServers:
     master, replica, sentinel = free_ports(3)
     nodes = [
         _redis_node(folder, master, options),
@@ -170,10 +170,10 @@ def _redis_sentinel(folder: Path, options: Sequence[str]) -> EngineServers:
     )
     command = ["redis-server", str(home / "sentinel.conf"), "--sentinel"]
     nodes.append(Node(command, sentinel, home))
-    return EngineServers(f"redis+sentinel://127.0.0.1:{sentinel}/main", nodes, folder)
+    return BackendServers(f"redis+sentinel://127.0.0.1:{sentinel}/main", nodes, folder)
 
 
-def _redis_cluster(folder: Path, options: Sequence[str]) -> EngineServers:
+def _redis_cluster(folder: Path, options: Sequence[str]) -> BackendServers:
     ports = free_ports(6)
     nodes = [
         _redis_node(
@@ -190,10 +190,10 @@ def _redis_cluster(folder: Path, options: Sequence[str]) -> EngineServers:
     for node, bus in zip(nodes, ports[3:], strict=True):
         node.bus = bus  # type: ignore[attr-defined]
     hosts = ",".join(f"127.0.0.1:{port}" for port in ports[:3])
-    return EngineServers(f"redis+cluster://{hosts}", nodes, folder)
+    return BackendServers(f"redis+cluster://{hosts}", nodes, folder)
 
 
-def _form_cluster(servers: EngineServers) -> None:
+def _form_cluster(servers: BackendServers) -> None:
     first, second, third = servers.nodes
     slots = ((0, 5460), (5461, 10922), (10923, 16383))
     for node, (start, end) in zip(servers.nodes, slots, strict=True):
@@ -220,14 +220,14 @@ def redis_cli(port: int, *command: str) -> str:
     ).stdout
 
 
-def _nats(folder: Path, options: Sequence[str]) -> EngineServers:
+def _nats(folder: Path, options: Sequence[str]) -> BackendServers:
     require(shutil.which("nats-server") is not None, "nats-server")
     (port,) = free_ports(1)
     command = ["nats-server", "-a", "127.0.0.1", "-p", str(port), *options]
-    return EngineServers(f"nats://127.0.0.1:{port}", [Node(command, port, folder)], folder)
+    return BackendServers(f"nats://127.0.0.1:{port}", [Node(command, port, folder)], folder)
 
 
-def _nats_cluster(folder: Path, options: Sequence[str]) -> EngineServers:
+def _nats_cluster(folder: Path, options: Sequence[str]) -> BackendServers:
     require(shutil.which("nats-server") is not None, "nats-server")
     ports = free_ports(6)
     routes = ",".join(f"nats://127.0.0.1:{port}" for port in ports[3:])
@@ -237,7 +237,7 @@ def _nats_cluster(folder: Path, options: Sequence[str]) -> EngineServers:
         command += ["--cluster", f"nats://127.0.0.1:{route}", "--routes", routes, *options]
         nodes.append(Node(command, port, folder))
     hosts = ",".join(f"127.0.0.1:{port}" for port in ports[:3])
-    return EngineServers(f"nats://{hosts}", nodes, folder)
+    return BackendServers(f"nats://{hosts}", nodes, folder)
 
 
 _MAKERS = {

@@ -1,4 +1,4 @@
-"""What all brokers on an engine share, with an engine that is made up."""
+"""What all brokers on a backend share, with a backend that is made up."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from socketcluster.brokers import remote
-from socketcluster.brokers.adapter import BrokerOptions, Link, Publish, Session
+from socketcluster.brokers.adapter import BrokerOptions, Link, LinkListener, Publish
 from socketcluster.brokers.address import parse_address
 from socketcluster.brokers.redis_cluster import SLOTS, Address, ClusterBroker
-from socketcluster.brokers.remote import EngineBroker
+from socketcluster.brokers.remote import RemoteBroker
 from socketcluster.errors import BrokerError
 from support import soon, until
 
@@ -25,7 +25,7 @@ class NeverThere:
         self.swallows = swallows
         self.connecting = asyncio.Event()
 
-    async def connect(self, session: Session) -> Link:
+    async def connect(self, session: LinkListener) -> Link:
         self.connecting.set()
         try:
             await asyncio.sleep(3600)
@@ -42,7 +42,7 @@ async def test_it_can_be_closed_while_it_connects(
 ) -> None:
     monkeypatch.setattr(remote, "CANCEL_AGAIN_SECONDS", 0.05)
     connector = NeverThere(swallows)
-    broker = EngineBroker(connector, BrokerOptions(connect_timeout=3600))
+    broker = RemoteBroker(connector, BrokerOptions(connect_timeout=3600))
     starting = asyncio.create_task(broker.start())
     await soon(connector.connecting.wait())
     await soon(broker.close())
@@ -71,20 +71,20 @@ async def test_a_cluster_can_be_closed_while_it_is_asked(monkeypatch: pytest.Mon
 
 
 class Connected:
-    """An engine whose first link cannot subscribe to one channel."""
+    """A backend whose first link cannot subscribe to one channel."""
 
     name = "somewhere"
 
     def __init__(self) -> None:
         self.links: list[PoisonedLink] = []
 
-    async def connect(self, session: Session) -> Link:
+    async def connect(self, session: LinkListener) -> Link:
         self.links.append(PoisonedLink(session, len(self.links) == 0))
         return self.links[-1]
 
 
 class PoisonedLink:
-    def __init__(self, session: Session, is_poisoned: bool) -> None:
+    def __init__(self, session: LinkListener, is_poisoned: bool) -> None:
         self.session = session
         self.subscribed: set[str] = set()
         self._is_poisoned = is_poisoned
@@ -113,9 +113,9 @@ class PoisonedLink:
 
 
 async def test_a_subscription_that_raises_is_not_the_end_of_others() -> None:
-    """All that is wanted is subscribed on the next link, but for what the engine refuses."""
+    """All that is wanted is subscribed on the next link, but for what the backend refuses."""
     connector = Connected()
-    broker = EngineBroker(connector, BrokerOptions())
+    broker = RemoteBroker(connector, BrokerOptions())
     await soon(broker.start())
     wanted = [broker.subscribe(channel) for channel in ("a", "poison", "b", "refused")]
     await soon(asyncio.wait([asyncio.ensure_future(each) for each in wanted if each is not None]))

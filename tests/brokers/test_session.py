@@ -1,4 +1,4 @@
-"""One link of a broker's engine, with an engine that is made up."""
+"""One link of a broker's backend, with a backend that is made up."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from socketcluster.brokers.adapter import BrokerOptions, Publish
-from socketcluster.brokers.session import EngineSession
+from socketcluster.brokers.session import Session
 from socketcluster.errors import BrokerError
 from support import soon
 
@@ -38,7 +38,7 @@ def publish() -> Publish:
 
 @pytest.mark.parametrize("when", ["before", "after"])
 async def test_no_publish_is_left_waiting_when_the_link_is_lost(when: str) -> None:
-    session = EngineSession(BrokerOptions(), "inbox", lambda *_: None, lambda _: None)
+    session = Session(BrokerOptions(), "inbox", lambda *_: None, lambda _: None)
     session.link = SilentLink()
     waiting = publish()
     if when == "before":
@@ -57,7 +57,7 @@ async def test_a_link_that_raises_leaves_no_publish_waiting() -> None:
         def publish(self, publishes: Sequence[Publish]) -> None:
             raise UnicodeError("It cannot be sent")
 
-    session = EngineSession(BrokerOptions(), "inbox", lambda *_: None, lambda _: None)
+    session = Session(BrokerOptions(), "inbox", lambda *_: None, lambda _: None)
     session.link = BrokenLink()
     waiting = [publish(), publish()]
     session.publish(waiting)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from broker_servers import EngineServers, running_engine
+from broker_servers import BackendServers, running_backend
 from socketcluster import AGServer
 from socketcluster.brokers.base import Broker
 from socketcluster.brokers.registry import create_broker
@@ -34,16 +34,16 @@ class Listener:
     def message_received(self, channel: str, payload: bytes) -> None:
         self.received.append((channel, payload))
 
-    def engine_message_received(self, channel: str, payload: bytes) -> None:
+    def backend_message_received(self, channel: str, payload: bytes) -> None:
         self.received.append((channel, payload))
 
     def broker_failed(self, error: BaseException) -> None:
         self.failures.append(error)
 
-    def engine_lost(self, error: BaseException) -> None:
+    def backend_lost(self, error: BaseException) -> None:
         self.lost.append(error)
 
-    def engine_recovered(self, duration: float, error: BaseException) -> None:
+    def backend_recovered(self, duration: float, error: BaseException) -> None:
         self.gaps.append(duration)
 
 
@@ -72,19 +72,19 @@ async def done(operation: Awaitable[None] | None) -> None:
 
 
 @pytest.fixture(scope="module", params=KINDS)
-def engine(request: Any) -> Iterator[EngineServers | None]:
-    """A running engine of each kind; None for the broker in process."""
+def backend(request: Any) -> Iterator[BackendServers | None]:
+    """A running backend of each kind; None for the broker in process."""
     if request.param == "simple":
         yield None
         return
-    with running_engine(request.param) as servers:
+    with running_backend(request.param) as servers:
         yield servers
 
 
 @pytest.fixture
-def url(engine: EngineServers | None) -> str:
-    """The engine's URL, with a prefix for the test."""
-    return "simple:" if engine is None else f"{engine.url}?prefix=t{secrets.token_hex(6)}"
+def url(backend: BackendServers | None) -> str:
+    """The backend's URL, with a prefix for the test."""
+    return "simple:" if backend is None else f"{backend.url}?prefix=t{secrets.token_hex(6)}"
 
 
 MakeBrokers = Callable[..., Awaitable[tuple[Made, Made]]]
@@ -92,7 +92,7 @@ MakeBrokers = Callable[..., Awaitable[tuple[Made, Made]]]
 
 @pytest.fixture
 async def pair(url: str) -> AsyncIterator[MakeBrokers]:
-    """Make two started brokers on the engine; the one in process is one alone."""
+    """Make two started brokers on the backend; the one in process is one alone."""
     started: list[Made] = []
 
     async def make(suffix: str = "") -> tuple[Made, Made]:
@@ -112,7 +112,7 @@ async def pair(url: str) -> AsyncIterator[MakeBrokers]:
 
 
 async def reaches(sender: Made, receiver: Made, channel: str) -> None:
-    """Wait until subscriptions have spread within the engine: a NATS cluster does not tell."""
+    """Wait until subscriptions have spread within the backend: a NATS cluster does not tell."""
     receiver.received.clear()
     async with asyncio.timeout(10):
         while not receiver.received:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from broker_servers import redis_cli, running_engine
+from broker_servers import redis_cli, running_backend
 from socketcluster import AGServer
 from socketcluster.brokers.registry import create_broker
 from socketcluster.errors import BrokerError, InvalidOptionsError
@@ -43,7 +43,7 @@ def nats_publish(port: int, subject: str, payload: bytes, reply: str = "") -> No
 async def test_foreign_publishers_reach_clients(
     kind: str, make_server: Any, running: Running
 ) -> None:
-    with running_engine(kind) as servers:
+    with running_backend(kind) as servers:
         port = servers.nodes[0].port
         server: AGServer = await make_server(broker_engine=servers.url)
         warnings = running.collect(server.listener("warning"))
@@ -66,7 +66,7 @@ async def test_foreign_publishers_reach_clients(
             for event in warnings:
                 assert isinstance(event.warning, BrokerError)
                 assert str(event.warning).startswith(
-                    "A message on the channel 'news' of the engine"
+                    "A message on the channel 'news' of the backend"
                 )
             await asyncio.to_thread(publish, b'"on"')
             assert (await client.event())["data"]["data"] == "on"
@@ -74,7 +74,7 @@ async def test_foreign_publishers_reach_clients(
 
 
 async def test_redis_cli_reaches_clients(make_server: Any) -> None:
-    with running_engine("redis") as servers:
+    with running_backend("redis") as servers:
         server: AGServer = await make_server(broker_engine=servers.url + "?prefix=")
         async with connected(server) as client:
             await client.call("#subscribe", {"channel": "news"})
@@ -87,7 +87,7 @@ async def test_credentials(kind: str, caplog: pytest.LogCaptureFixture) -> None:
     options = (
         ["--requirepass", "s3cret"] if kind == "redis" else ["--user", "u", "--pass", "s3cret"]
     )
-    with running_engine(kind, options) as servers:
+    with running_backend(kind, options) as servers:
         user = "" if kind == "redis" else "u"
         good = servers.url.replace("://", f"://{user}:s3cret@")
         broker = create_broker(good)
@@ -113,7 +113,7 @@ async def test_credentials(kind: str, caplog: pytest.LogCaptureFixture) -> None:
 
 async def test_a_channel_that_redis_does_not_allow(make_server: Any) -> None:
     user = ["on", ">pw", "+@all", "resetchannels", "&sc:$inbox.*", "&sc:open"]
-    with running_engine("redis") as servers:
+    with running_backend("redis") as servers:
         redis_cli(servers.nodes[0].port, "ACL", "SETUSER", "app", *user)
         broker = create_broker(servers.url.replace("://", "://app:pw@"))
         await soon(broker.start())
@@ -135,7 +135,7 @@ async def test_a_subject_that_nats_does_not_allow(tmp_path: Path) -> None:
         "authorization { users = [{user: app, password: pw, permissions: "
         f"{{publish: {allowed}, subscribe: {allowed}}}}}] }}"
     )
-    with running_engine("nats", ["-c", str(config)]) as servers:
+    with running_backend("nats", ["-c", str(config)]) as servers:
         broker = create_broker(servers.url.replace("://", "://app:pw@"))
         await soon(broker.start())
         for operation in (broker.subscribe("open"), broker.publish("open", b"1")):
@@ -168,11 +168,11 @@ async def test_tls(kind: str, tmp_path: Path) -> None:
     if kind == "rediss":
         options = ["--tls-port", "PORT", "--tls-cert-file", cert, "--tls-key-file", key]
         options += ["--tls-auth-clients", "no", "--port", "0"]
-        engine = "redis"
+        backend = "redis"
     else:
         options = ["--tls", "--tlscert", cert, "--tlskey", key]
-        engine = "nats"
-    with running_engine(engine, options) as servers:
+        backend = "nats"
+    with running_backend(backend, options) as servers:
         port = servers.nodes[0].port
         broker = create_broker(f"{kind}://127.0.0.1:{port}?ssl_ca_certs={cert}")
         await soon(broker.start())

@@ -1,4 +1,4 @@
-"""Two nodes of two workers each, on each engine: every message once, at everyone, in order."""
+"""Two nodes of two workers each, on each backend: every message once, at everyone, in order."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import websockets
 
-from broker_servers import environment, running_engine
+from broker_servers import environment, running_backend
 from support import Client, soon
 
 SOAK = bool(os.environ.get("SOAK"))
@@ -120,7 +120,7 @@ def assert_once_and_in_order(subscribers: list[Subscriber], publishers: int, end
 @pytest.mark.parametrize("kind", ["zeromq", "redis", "redis-cluster", "nats", "nats-cluster"])
 async def test_everyone_gets_every_message_once_and_in_order(kind: str, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(SERVER)
-    with running_engine(kind) as servers:
+    with running_backend(kind) as servers:
         if kind == "zeromq":  # The supervisors' own proxy, the first one's, not that of the test.
             servers.kill()
         async with node(tmp_path, servers.url) as one, node(tmp_path, servers.url) as two:

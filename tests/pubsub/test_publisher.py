@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from broker_servers import EngineServers, running_engine
+from broker_servers import BackendServers, running_backend
 from socketcluster import AGServer, AsyncPublisher, Publisher
 from socketcluster.errors import (
     BrokerError,
@@ -22,15 +22,15 @@ from support import connected, soon, until
 
 
 @pytest.fixture(scope="module", params=["zeromq", "redis", "redis-cluster", "nats"])
-def engine(request: Any) -> Iterator[EngineServers]:
-    """A running engine."""
-    with running_engine(request.param) as servers:
+def backend(request: Any) -> Iterator[BackendServers]:
+    """A running backend."""
+    with running_backend(request.param) as servers:
         yield servers
 
 
-async def test_async(engine: EngineServers, make_server: Any) -> None:
-    server: AGServer = await make_server(broker_engine=engine.url)
-    async with connected(server) as client, AsyncPublisher(engine.url) as publisher:
+async def test_async(backend: BackendServers, make_server: Any) -> None:
+    server: AGServer = await make_server(broker_engine=backend.url)
+    async with connected(server) as client, AsyncPublisher(backend.url) as publisher:
         await client.call("#subscribe", {"channel": "a"})
         for number in range(100):
             await publisher.publish("a", {"n": number, "name": "é"})
@@ -42,8 +42,8 @@ async def test_async(engine: EngineServers, make_server: Any) -> None:
             await publisher.publish("", 1)
 
 
-def test_async_in_a_second_loop_says_so(engine: EngineServers) -> None:
-    publisher = AsyncPublisher(engine.url)
+def test_async_in_a_second_loop_says_so(backend: BackendServers) -> None:
+    publisher = AsyncPublisher(backend.url)
 
     async def first() -> None:
         await publisher.publish("a", 1)
@@ -66,10 +66,10 @@ def test_async_in_a_second_loop_says_so(engine: EngineServers) -> None:
 
 
 async def test_sync_from_several_threads(
-    engine: EngineServers, make_server: Any, monkeypatch: pytest.MonkeyPatch
+    backend: BackendServers, make_server: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server: AGServer = await make_server(broker_engine=engine.url)
-    monkeypatch.setenv("SOCKETCLUSTER_BROKER", engine.url)
+    server: AGServer = await make_server(broker_engine=backend.url)
+    monkeypatch.setenv("SOCKETCLUSTER_BROKER", backend.url)
     async with connected(server) as client:
         await client.call("#subscribe", {"channel": "a"})
 
@@ -101,7 +101,7 @@ def _in_a_child(publisher: Publisher) -> None:
 
 
 async def test_on_both_sides_of_a_fork(make_server: Any) -> None:
-    with running_engine("redis") as servers:
+    with running_backend("redis") as servers:
         server: AGServer = await make_server(broker_engine=servers.url)
         publisher = Publisher(servers.url)
         async with connected(server) as client:
@@ -120,8 +120,8 @@ async def test_on_both_sides_of_a_fork(make_server: Any) -> None:
     assert found == ["parent", "child", "parent again"]
 
 
-async def test_an_engine_that_is_away_is_an_error_and_comes_back() -> None:
-    with running_engine("redis") as servers:
+async def test_a_backend_that_is_away_is_an_error_and_comes_back() -> None:
+    with running_backend("redis") as servers:
         servers.kill()
         url = f"{servers.url}?heartbeat_interval=0.1&heartbeat_timeout=0.5"
         publisher = AsyncPublisher(url)
@@ -144,8 +144,8 @@ async def test_an_engine_that_is_away_is_an_error_and_comes_back() -> None:
         await asyncio.to_thread(sync.close)
 
 
-async def test_a_stopped_engine_does_not_hold_a_caller_for_long() -> None:
-    with running_engine("redis") as servers:
+async def test_a_stopped_backend_does_not_hold_a_caller_for_long() -> None:
+    with running_backend("redis") as servers:
         publisher = Publisher(servers.url)
         await asyncio.to_thread(publisher.publish, "a", 1)
         servers.stop()
@@ -167,12 +167,12 @@ def test_a_wrong_url(url: str | None, message: str, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("starts", ["before", "with the publishes"])
-async def test_close_loses_nothing(engine: EngineServers, make_server: Any, starts: str) -> None:
+async def test_close_loses_nothing(backend: BackendServers, make_server: Any, starts: str) -> None:
     """What was given to a publisher before `close` arrives, also while it connects."""
-    server: AGServer = await make_server(broker_engine=engine.url)
+    server: AGServer = await make_server(broker_engine=backend.url)
     async with connected(server) as client:
         await client.call("#subscribe", {"channel": "a"})
-        publisher = AsyncPublisher(engine.url)
+        publisher = AsyncPublisher(backend.url)
         if starts == "before":
             await publisher.start()
         publishes = [asyncio.create_task(publisher.publish("a", n)) for n in range(16)]

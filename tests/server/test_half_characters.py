@@ -43,22 +43,22 @@ class Unescaped(Escaping):
         return json.dumps(obj, ensure_ascii=False)
 
 
-class Engine:
+class Backend:
     """What is between the processes: a list of them."""
 
     def __init__(self) -> None:
-        self.brokers: list[EngineBroker] = []
+        self.brokers: list[BackendBroker] = []
 
 
-class EngineBroker:
-    """A broker whose publishes come back through an engine, as those of Redis do."""
+class BackendBroker:
+    """A broker whose publishes come back through a backend, as those of Redis do."""
 
     ready = True
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
         self._channels: set[bytes] = set()
-        engine.brokers.append(self)
+        backend.brokers.append(self)
 
     def attach(self, listener: BrokerListener) -> None:
         self._listener = listener
@@ -80,9 +80,9 @@ class EngineBroker:
 
     def publish(self, channel: str, payload: bytes) -> None:
         name = channel.encode()
-        for broker in self._engine.brokers:
+        for broker in self._backend.brokers:
             if name in broker._channels:
-                broker._listener.engine_message_received(channel, bytes(payload))
+                broker._listener.backend_message_received(channel, bytes(payload))
 
 
 def escaped(packet: Any) -> str:
@@ -228,9 +228,9 @@ async def test_through_an_engine_to_a_process_that_only_receives(
     make_server: Any, running: Running, codec: Any
 ) -> None:
     """A codec that makes text is given text, also where nothing has ever been published."""
-    engine = Engine()
-    sender = await make_server(broker_engine=EngineBroker(engine), codec_engine=codec)
-    receiver = await make_server(broker_engine=EngineBroker(engine), codec_engine=codec)
+    backend = Backend()
+    sender = await make_server(broker_engine=BackendBroker(backend), codec_engine=codec)
+    receiver = await make_server(broker_engine=BackendBroker(backend), codec_engine=codec)
     faults = running.collect(receiver.listener("warning"))
     watched = running.collect(receiver.exchange.subscribe(CUT))
     async with connected(receiver, handshake=False) as client:
@@ -253,15 +253,15 @@ async def test_through_an_engine_to_a_process_that_only_receives(
 async def test_what_is_no_message_of_the_codec_is_reported_as_foreign(
     make_server: Any, running: Running, codec: Any
 ) -> None:
-    engine = Engine()
-    broker = EngineBroker(engine)
+    backend = Backend()
+    broker = BackendBroker(backend)
     server = await make_server(broker_engine=broker, codec_engine=codec)
     faults = running.collect(server.listener("warning"))
     watched = running.collect(server.exchange.subscribe("c"))
     server.exchange.subscribe("d")
     server.exchange.unsubscribe("d")
     for payload in (b"\xc1", b"[1,", b'"' + b"\xff" * 600 + b'"'):
-        broker._listener.engine_message_received("c", payload)
+        broker._listener.backend_message_received("c", payload)
     await until(lambda: len(faults) == 3)
     assert all("foreign" in str(fault.warning) for fault in faults)
     await server.exchange.invoke_publish("c", 1)

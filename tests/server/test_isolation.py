@@ -253,9 +253,9 @@ async def test_a_codec_that_raises_for_one_channel(payload: str) -> None:
         server.exchange.subscribe(payload[::-1])
         index = server.exchange._index
         server.exchange._on_error = warnings.append
-        index.engine_message_received("a", b"1")
-        index.engine_message_received(payload[::-1], json.dumps(payload).encode())
-        index.engine_message_received("b", b"2")
+        index.backend_message_received("a", b"1")
+        index.backend_message_received(payload[::-1], json.dumps(payload).encode())
+        index.backend_message_received("b", b"2")
         seen = [(await client.event())["data"]["data"] for _ in range(2)]
         assert seen == [1, 2]
         assert (await consumer.next()).value == 1

@@ -1,7 +1,7 @@
-"""What an adapter of an engine provides to `EngineBroker`, which does all the rest.
+"""What an adapter of a backend provides to `RemoteBroker`, which does all the rest.
 
-A `Connector` opens `Link`s; a link is one session with the engine, and dead once it was lost. It
-reports to the `Session` that it was opened for.
+A `Connector` opens `Link`s; a link is one session with the backend, and dead once it was lost. It
+reports to the `LinkListener` that it was opened for.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ AWAY_POLICIES = ("local", "fail")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BrokerOptions:
-    """How a broker uses its engine; each is a parameter of the broker's URL too.
+    """How a broker uses its backend; each is a parameter of the broker's URL too.
 
     Attributes:
-        prefix: what channel names begin with on the engine, to keep applications apart.
-        away: what a publish does while the engine is away. Both ways it raises `BrokerError`;
+        prefix: what channel names begin with on the backend, to keep applications apart.
+        away: what a publish does while the backend is away. Both ways it raises `BrokerError`;
             with "local" the subscribers of this process get it all the same, with "fail" nobody.
-        required: have `start` raise if the engine cannot be reached, instead of trying on.
-        heartbeat_interval: seconds between the round trips that show that the engine delivers.
+        required: have `start` raise if the backend cannot be reached, instead of trying on.
+        heartbeat_interval: seconds between the round trips that show that the backend delivers.
         heartbeat_timeout: seconds that one may take.
         connect_timeout: seconds that connecting may take.
-        max_unconfirmed: publishes that may wait for the engine; more are refused.
+        max_unconfirmed: publishes that may wait for the backend; more are refused.
     """
 
     prefix: str = "sc"
@@ -51,17 +51,17 @@ class Publish:
         self.taken = taken
 
 
-class Session(Protocol):
+class LinkListener(Protocol):
     """What a link reports to. Nothing reported after `lost` has an effect."""
 
     def message(self, channel: str, payload: bytes) -> None:
-        """The engine delivered something."""
+        """The backend delivered something."""
 
     def taken(self, publishes: Sequence[Publish]) -> None:
-        """The engine has taken these."""
+        """The backend has taken these."""
 
     def refused(self, publish: Publish, error: BrokerError) -> None:
-        """The engine has not taken this."""
+        """The backend has not taken this."""
 
     def failed(self, error: BrokerError) -> None:
         """Something went wrong that belongs to no call."""
@@ -71,34 +71,34 @@ class Session(Protocol):
 
 
 class Link(Protocol):
-    """One session with an engine. Its calls keep their order."""
+    """One session with a backend. Its calls keep their order."""
 
     def publish(self, publishes: Sequence[Publish]) -> None:
         """Send these, in order and in one go; `taken` or `refused` follows for each."""
 
     async def subscribe(self, channels: Sequence[str]) -> Mapping[str, BrokerError]:
-        """Return once the engine delivers these channels: those that it refused, and why."""
+        """Return once the backend delivers these channels: those that it refused, and why."""
 
     async def unsubscribe(self, channels: Sequence[str]) -> None:
-        """Return once the engine was told that these are no longer wanted."""
+        """Return once the backend was told that these are no longer wanted."""
 
     async def check(self) -> None:
-        """Raise `BrokerError` if the engine can tell that a subscription was dropped."""
+        """Raise `BrokerError` if the backend can tell that a subscription was dropped."""
 
     async def close(self) -> None:
         """Free everything; nothing already received is reported after it."""
 
 
 class Connector(Protocol):
-    """Opens links to one engine."""
+    """Opens links to one backend."""
 
     @property
     def name(self) -> str:
-        """The engine for people: where it is, without credentials."""
+        """The backend for people: where it is, without credentials."""
 
-    async def connect(self, session: Session) -> Link:
+    async def connect(self, session: LinkListener) -> Link:
         """Open a link.
 
         Raises:
-            BrokerError: the engine cannot be reached, or refuses.
+            BrokerError: the backend cannot be reached, or refuses.
         """

@@ -1,4 +1,4 @@
-"""The URL of a broker: where its engine is, who one is there, and the options of the broker."""
+"""The URL of a broker: where its backend is, who one is there, and the options of the broker."""
 
 from __future__ import annotations
 

@@ -14,20 +14,20 @@ class BrokerListener(Protocol):
     def message_received(self, channel: str, payload: bytes) -> None:
         """A publish of this process on a channel that is subscribed to, come straight back."""
 
-    def engine_message_received(self, channel: str, payload: bytes) -> None:
-        """A publish that an engine delivered: anybody may have sent it, so it is not checked."""
+    def backend_message_received(self, channel: str, payload: bytes) -> None:
+        """A publish that a backend delivered: anybody may have sent it, so it is not checked."""
 
     def broker_failed(self, error: BaseException) -> None:
         """Something went wrong that no call can report."""
 
-    def engine_lost(self, error: BrokerError) -> None:
-        """The engine cannot be reached, or no longer delivers; the broker tries again."""
+    def backend_lost(self, error: BrokerError) -> None:
+        """The backend cannot be reached, or no longer delivers; the broker tries again."""
 
-    def engine_recovered(self, duration: float, error: BrokerError) -> None:
-        """The engine is back after `error`, and everything is subscribed again.
+    def backend_recovered(self, duration: float, error: BrokerError) -> None:
+        """The backend is back after `error`, and everything is subscribed again.
 
         Publishes of the last `duration` milliseconds may be missing: since the last time that
-        the engine was known to deliver.
+        the backend was known to deliver.
         """
 
 
@@ -54,7 +54,7 @@ class Broker(Protocol):
         """Whether publishes reach, and come from, all processes, as far as is known."""
 
     async def check(self) -> None:
-        """Send something through the engine and wait until it comes back.
+        """Send something through the backend and wait until it comes back.
 
         Raises `BrokerError` if it does not within a few seconds.
         """

@@ -1,4 +1,4 @@
-"""NATS as the engine.
+"""NATS as the backend.
 
 The wire: `PUB <prefix>.<channel> <payload>`, the payload being JSON text (or what the codec
 makes). In a subject, `subject_of` escapes what NATS does not allow there. The reply subject of a
@@ -21,10 +21,10 @@ import nats.errors
 from nats.aio.client import Client
 from nats.aio.subscription import Subscription
 
-from socketcluster.brokers.adapter import Link, Publish, Session
+from socketcluster.brokers.adapter import Link, LinkListener, Publish
 from socketcluster.brokers.address import TLS_PARAMETERS, BrokerAddress, host_port, wrong
 from socketcluster.brokers.nats_parser import MessageParser, Receiver, answered
-from socketcluster.brokers.remote import EngineBroker
+from socketcluster.brokers.remote import RemoteBroker
 from socketcluster.brokers.senders import Senders
 from socketcluster.errors import BrokerError
 
@@ -46,7 +46,7 @@ def subject_of(channel: str) -> str:
 class NatsLink:
     """A `Link` over one client of nats-py that does not reconnect by itself."""
 
-    def __init__(self, session: Session, prefix: str, senders: Senders) -> None:
+    def __init__(self, session: LinkListener, prefix: str, senders: Senders) -> None:
         self.client = Client()
         self._receivers = MessageParser.of(self.client).receivers
         self._session = session
@@ -196,7 +196,7 @@ class NatsConnector:
         if address.scheme == "tls" or any(name in address.query for name in TLS_PARAMETERS):
             self._tls = address.tls()
 
-    async def connect(self, session: Session) -> Link:
+    async def connect(self, session: LinkListener) -> Link:
         """See `Connector`."""
         address = self._address
         scheme = "nats" if self._tls is None else "tls"
@@ -244,7 +244,7 @@ def _translated(error: Exception) -> BrokerError:
     return translated
 
 
-def create(address: BrokerAddress) -> EngineBroker:
+def create(address: BrokerAddress) -> RemoteBroker:
     """The broker of `nats://user:password@host:port,host:port`; `tls://` likewise.
 
     A user without a password is a token. Parameters: `creds`, the path of a credentials file,
@@ -256,4 +256,4 @@ def create(address: BrokerAddress) -> EngineBroker:
     address.only(*TLS_PARAMETERS, "creds", "nkey")
     if not address.hosts:
         raise wrong(f"a {address.scheme}:// URL names at least one host")
-    return EngineBroker(NatsConnector(address), address.options)
+    return RemoteBroker(NatsConnector(address), address.options)

@@ -1,4 +1,4 @@
-"""Redis and Valkey as the engine: one server, or the master that Sentinels name.
+"""Redis and Valkey as the backend: one server, or the master that Sentinels name.
 
 The wire: `PUBLISH <prefix>:<channel> <payload>`, the payload being JSON text (or what the codec
 makes). One connection in RESP3 carries commands and deliveries: Redis 6 or newer.
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from socketcluster.brokers.adapter import Connector, Link, Publish, Session
+from socketcluster.brokers.adapter import Connector, Link, LinkListener, Publish
 from socketcluster.brokers.address import TLS_PARAMETERS, BrokerAddress, wrong
 from socketcluster.brokers.redis_connection import (
     Awaited,
@@ -23,7 +23,7 @@ from socketcluster.brokers.redis_connection import (
     connect,
     refusal,
 )
-from socketcluster.brokers.remote import EngineBroker
+from socketcluster.brokers.remote import RemoteBroker
 from socketcluster.errors import BrokerError
 
 PORT = 6379
@@ -48,7 +48,7 @@ class RedisLink:
     """A `Link` over one connection; `prefix` is with its separator."""
 
     def __init__(
-        self, connection: RedisConnection, session: Session, prefix: str, commands: PubSub
+        self, connection: RedisConnection, session: LinkListener, prefix: str, commands: PubSub
     ) -> None:
         self._connection = connection
         self._session = session
@@ -157,11 +157,11 @@ class RedisConnector:
         self._commands = commands
         self._former: RedisConnection | None = None
 
-    async def connect(self, session: Session) -> Link:
+    async def connect(self, session: LinkListener) -> Link:
         """See `Connector`."""
         return await self.open(self._host, self._port, session)
 
-    async def open(self, host: str, port: int, session: Session) -> Link:
+    async def open(self, host: str, port: int, session: LinkListener) -> Link:
         """A link to a server, which first ends the link before: what a server that hung has not
         yet read of that must not be delivered after what is published from now on."""
         connection = await connect(host, port, self._account)
@@ -190,7 +190,7 @@ class SentinelConnector:
             query.get("sentinel_username"), query.get("sentinel_password"), tls
         )
 
-    async def connect(self, session: Session) -> Link:
+    async def connect(self, session: LinkListener) -> Link:
         """See `Connector`."""
         host, port = await self._master()
         return await self._servers.open(host, port, session)
@@ -217,7 +217,7 @@ class SentinelConnector:
         raise BrokerError("No Sentinel names the master: " + "; ".join(problems))
 
 
-def create(address: BrokerAddress) -> EngineBroker:
+def create(address: BrokerAddress) -> RemoteBroker:
     """The broker of `redis://user:password@host:port` or `redis+sentinel://host,host/master`.
 
     Raises:
@@ -242,4 +242,4 @@ def create(address: BrokerAddress) -> EngineBroker:
     )
     if sentinel:
         connector = SentinelConnector(address, servers)
-    return EngineBroker(connector, address.options)
+    return RemoteBroker(connector, address.options)

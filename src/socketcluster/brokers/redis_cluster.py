@@ -1,7 +1,7 @@
-"""A Redis or Valkey cluster as the engine, with sharded pub/sub: Redis 7 or newer.
+"""A Redis or Valkey cluster as the backend, with sharded pub/sub: Redis 7 or newer.
 
 Each channel belongs to one slot, and so to one server: `SPUBLISH <prefix>:<channel> <payload>`.
-There is one `EngineBroker` for each server that owns slots, so that losing one takes away its
+There is one `RemoteBroker` for each server that owns slots, so that losing one takes away its
 channels only. When slots move, or a replica is promoted, the channels move with them.
 
 Source: Redis documentation, "Redis cluster specification", "Sharded Pub/Sub".
@@ -16,12 +16,12 @@ from collections.abc import Awaitable, Iterable
 from dataclasses import replace
 from typing import NoReturn
 
-from socketcluster.brokers.adapter import Session
+from socketcluster.brokers.adapter import LinkListener
 from socketcluster.brokers.address import TLS_PARAMETERS, BrokerAddress, host_port, wrong
 from socketcluster.brokers.base import BrokerListener
 from socketcluster.brokers.redis import PORT, SHARDED, RedisConnector
 from socketcluster.brokers.redis_connection import RedisAccount, connect
-from socketcluster.brokers.remote import Away, EngineBroker, closed_early, new_inbox
+from socketcluster.brokers.remote import Away, RemoteBroker, closed_early, new_inbox
 from socketcluster.errors import BrokerError
 
 logger = logging.getLogger("socketcluster.brokers")
@@ -43,9 +43,9 @@ class ClusterBroker:
         self._listener: BrokerListener | None = None
         self._channels: set[str] = set()
         # Never started, so always away: what belongs to a slot that no server owns.
-        self._nobody = EngineBroker(_Nobody(self.name), address.options)
+        self._nobody = RemoteBroker(_Nobody(self.name), address.options)
         self._owners: list[Address | None] = [None] * SLOTS
-        self._servers: dict[Address, EngineBroker] = {}
+        self._servers: dict[Address, RemoteBroker] = {}
         self._watcher: asyncio.Task[None] | None = None
         self._look = asyncio.Event()
         self._closed = False
@@ -61,7 +61,7 @@ class ClusterBroker:
         return None not in self._owners and all(s.ready for s in self._servers.values())
 
     async def start(self) -> None:
-        """Learn who owns what, and connect to all. See `EngineBroker.start`."""
+        """Learn who owns what, and connect to all. See `RemoteBroker.start`."""
         loop = asyncio.get_running_loop()
         self._closed = False
         try:
@@ -78,7 +78,7 @@ class ClusterBroker:
             self._nobody.away = Away(loop.time(), error)
             logger.warning("%s is away, trying again: %s", self.name, error)
             if self._listener is not None:
-                self._listener.engine_lost(error)
+                self._listener.backend_lost(error)
         if self._closed:
             await self.close()
             raise closed_early()
@@ -105,20 +105,20 @@ class ClusterBroker:
         await asyncio.gather(*(server.check() for server in self._servers.values()))
 
     def publish(self, channel: str, payload: bytes) -> Awaitable[None] | None:
-        """See `EngineBroker.publish`."""
+        """See `RemoteBroker.publish`."""
         return self._server(channel).publish(channel, payload)
 
     def subscribe(self, channel: str) -> Awaitable[None] | None:
-        """See `EngineBroker.subscribe`."""
+        """See `RemoteBroker.subscribe`."""
         self._channels.add(channel)
         return self._server(channel).subscribe(channel)
 
     def unsubscribe(self, channel: str) -> Awaitable[None] | None:
-        """See `EngineBroker.unsubscribe`."""
+        """See `RemoteBroker.unsubscribe`."""
         self._channels.discard(channel)
         return self._server(channel).unsubscribe(channel)
 
-    def _server(self, channel: str) -> EngineBroker:
+    def _server(self, channel: str) -> RemoteBroker:
         owner = self._owners[self._slot(channel)]
         return self._nobody if owner is None else self._servers[owner]
 
@@ -196,13 +196,13 @@ class ClusterBroker:
 
     def _broker(
         self, address: Address, owners: list[Address | None], away: Away | None
-    ) -> EngineBroker:
+    ) -> RemoteBroker:
         inbox = new_inbox()
         while owners[self._slot(inbox)] != address:
             inbox = new_inbox()
         name = f"{self.name.partition('://')[0]}://{host_port(*address)}"
         connector = RedisConnector(name, *address, self._account, self._options.prefix, SHARDED)
-        server = EngineBroker(connector, replace(self._options, required=False), away, inbox)
+        server = RemoteBroker(connector, replace(self._options, required=False), away, inbox)
         if self._listener is not None:
             server.attach(self._listener)
         return server
@@ -213,16 +213,16 @@ class _Forward:
 
     def __init__(self, listener: BrokerListener, look: asyncio.Event) -> None:
         self.message_received = listener.message_received
-        self.engine_message_received = listener.engine_message_received
+        self.backend_message_received = listener.backend_message_received
         self.broker_failed = listener.broker_failed
-        self.engine_recovered = listener.engine_recovered
+        self.backend_recovered = listener.backend_recovered
         self._listener = listener
         self._look = look
 
-    def engine_lost(self, error: BrokerError) -> None:
+    def backend_lost(self, error: BrokerError) -> None:
         """See `BrokerListener`."""
         self._look.set()
-        self._listener.engine_lost(error)
+        self._listener.backend_lost(error)
 
 
 class _Nobody:
@@ -231,7 +231,7 @@ class _Nobody:
     def __init__(self, name: str) -> None:
         self.name = name
 
-    async def connect(self, session: Session) -> NoReturn:
+    async def connect(self, session: LinkListener) -> NoReturn:
         """Never called, for its broker is not started."""
         raise BrokerError("There is no server")
 

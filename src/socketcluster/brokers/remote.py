@@ -1,7 +1,7 @@
-"""The part that all brokers on an engine share: one link at a time, and honesty about it.
+"""The part that all brokers on a backend share: one link at a time, and honesty about it.
 
-Publishes of one loop turn go out in one go. They come back through the engine, so all subscribers
-see a channel in the engine's order. A heartbeat goes the same way; when it does not come back the
+Publishes of one loop turn go out in one go. They come back through the backend, so all subscribers
+see a channel in the backend's order. A heartbeat goes the same way; when it does not come back the
 link is dropped, a new one is opened, everything is subscribed again, and the gap is reported.
 """
 
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from socketcluster.brokers.adapter import BrokerOptions, Connector, Publish
 from socketcluster.brokers.base import BrokerListener
-from socketcluster.brokers.session import EngineSession, as_broker_error, settle
+from socketcluster.brokers.session import Session, as_broker_error, settle
 from socketcluster.errors import BrokerError
 
 logger = logging.getLogger("socketcluster.brokers")
@@ -31,7 +31,7 @@ Wish = tuple[bool, "asyncio.Future[None]"]
 
 @dataclass(frozen=True, slots=True)
 class Away:
-    """Since when an engine does not deliver (the loop's time), and why."""
+    """Since when a backend does not deliver (the loop's time), and why."""
 
     since: float
     error: BrokerError
@@ -47,14 +47,14 @@ def closed_early() -> BrokerError:
     return BrokerError("The broker was closed before it was connected")
 
 
-class EngineBroker:
-    """A `Broker` on an engine that a `Connector` reaches.
+class RemoteBroker:
+    """A `Broker` on a backend that a `Connector` reaches.
 
-    While the engine is away subscribers stay, and what they want is subscribed when it is back;
+    While the backend is away subscribers stay, and what they want is subscribed when it is back;
     see `BrokerOptions.away` for what publishes do. Before `start` it is away.
 
     Args:
-        connector: reaches the engine.
+        connector: reaches the backend.
         options: see `BrokerOptions`.
         away: since when and why what it takes over from another broker is not delivered.
         inbox: the channel for its heartbeats; a random one if None.
@@ -74,7 +74,7 @@ class EngineBroker:
         self._listener: BrokerListener | None = None
         self._channels: set[str] = set()
         self.inbox = inbox or new_inbox()
-        self._session: EngineSession | None = None
+        self._session: Session | None = None
         self._outgoing: list[Publish] = []
         self._wishes: dict[str, Wish] = {}
         self._fulfilling: set[asyncio.Task[None]] = set()
@@ -87,7 +87,7 @@ class EngineBroker:
 
     @property
     def ready(self) -> bool:
-        """Whether the engine is there, and delivered when it was last asked."""
+        """Whether the backend is there, and delivered when it was last asked."""
         return self._session is not None
 
     async def start(self) -> None:
@@ -105,7 +105,7 @@ class EngineBroker:
             raise BrokerError(f"Cannot reach {self.name}: {self.away.error}")
 
     async def close(self) -> None:
-        """Let the engine take what was published, then leave it. See `Broker.close`."""
+        """Let the backend take what was published, then leave it. See `Broker.close`."""
         runner, self._runner = self._runner, None
         if runner is not None:
             self._flush()
@@ -113,7 +113,7 @@ class EngineBroker:
                 waiting = [publish.taken for publish in self._session.unconfirmed]
                 await asyncio.wait(waiting, timeout=self._options.heartbeat_timeout)
             for _ in range(CANCEL_TIMES):
-                runner.cancel()  # Again, as a library of an engine may swallow it.
+                runner.cancel()  # Again, as a library of a backend may swallow it.
                 if (await asyncio.wait([runner], timeout=CANCEL_AGAIN_SECONDS))[0]:
                     break
             else:
@@ -130,7 +130,7 @@ class EngineBroker:
     # What the exchange asks for
 
     def publish(self, channel: str, payload: bytes) -> Awaitable[None]:
-        """Done when the engine has taken it; see `Broker.publish`."""
+        """Done when the backend has taken it; see `Broker.publish`."""
         if self._session is None:
             raise self._publish_while_away(channel, payload)
         if len(self._session.unconfirmed) + len(self._outgoing) >= self._options.max_unconfirmed:
@@ -143,12 +143,12 @@ class EngineBroker:
         return publish.taken
 
     def subscribe(self, channel: str) -> Awaitable[None] | None:
-        """Done when the engine delivers it, or at once while it is away."""
+        """Done when the backend delivers it, or at once while it is away."""
         self._channels.add(channel)
         return self._wish(channel, True)
 
     def unsubscribe(self, channel: str) -> Awaitable[None] | None:
-        """Done when the engine was told, or at once while it is away."""
+        """Done when the backend was told, or at once while it is away."""
         self._channels.discard(channel)
         return self._wish(channel, False)
 
@@ -181,7 +181,7 @@ class EngineBroker:
             self._fulfilling.add(task)
             task.add_done_callback(self._fulfilling.discard)
 
-    async def _fulfil(self, session: EngineSession, wishes: dict[str, Wish]) -> None:
+    async def _fulfil(self, session: Session, wishes: dict[str, Wish]) -> None:
         refused: dict[str, BrokerError] = {}
         wanted = [channel for channel, (want, _) in wishes.items() if want]
         unwanted = [channel for channel, (want, _) in wishes.items() if not want]
@@ -192,7 +192,7 @@ class EngineBroker:
             if wanted:
                 refused.update(await session.run(session.link.subscribe(wanted)))
         except Exception as error:
-            # What is wanted is subscribed when the engine is back.
+            # What is wanted is subscribed when the backend is back.
             session.lost(as_broker_error(error))
         finally:
             self._channels.difference_update(refused)
@@ -217,7 +217,7 @@ class EngineBroker:
         started_at = asyncio.get_running_loop().time()
         back_off = FIRST_BACK_OFF_SECONDS
         while True:
-            session = EngineSession(self._options, self.inbox, self._deliver, self._failed)
+            session = Session(self._options, self.inbox, self._deliver, self._failed)
             since = self.away.since if self.away else started_at
             watch: asyncio.Task[None] | None = None
             try:
@@ -249,7 +249,7 @@ class EngineBroker:
             await asyncio.sleep(back_off * random.uniform(0.5, 1))
             back_off = min(back_off * 2, LONGEST_BACK_OFF_SECONDS)
 
-    def _recovered(self, session: EngineSession) -> None:
+    def _recovered(self, session: Session) -> None:
         session.proven_at = now = asyncio.get_running_loop().time()
         self._session = session
         away, self.away = self.away, None
@@ -257,7 +257,7 @@ class EngineBroker:
         if away is not None:
             logger.warning("%s is back after %.1f s", self.name, now - away.since)
             if self._listener is not None:
-                self._listener.engine_recovered((now - away.since) * 1000, away.error)
+                self._listener.backend_recovered((now - away.since) * 1000, away.error)
 
     def _lost(self, away: Away) -> None:
         known, self.away = self.away, away
@@ -265,7 +265,7 @@ class EngineBroker:
             self._said.add(str(away.error))
             logger.warning("%s is away, trying again: %s", self.name, away.error)
         if known is None and self._listener is not None:
-            self._listener.engine_lost(away.error)
+            self._listener.backend_lost(away.error)
 
     def _failed(self, error: BrokerError) -> None:
         if self._listener is not None:
@@ -273,4 +273,4 @@ class EngineBroker:
 
     def _deliver(self, channel: str, payload: bytes) -> None:
         if channel in self._channels and self._listener is not None:
-            self._listener.engine_message_received(channel, payload)
+            self._listener.backend_message_received(channel, payload)

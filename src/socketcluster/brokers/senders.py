@@ -1,4 +1,4 @@
-"""Who sent a message, and whether it comes too late: for engines that cannot end a lost link.
+"""Who sent a message, and whether it comes too late: for backends that cannot end a lost link.
 
 What a link had sent before it was lost may still be delivered, after what its process publishes
 over the next. Order per publisher and channel forbids that, so messages name process and link.

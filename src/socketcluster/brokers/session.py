@@ -1,4 +1,4 @@
-"""One link of `EngineBroker` while it lasts: what waits for the engine, and the heartbeat."""
+"""One link of `RemoteBroker` while it lasts: what waits for the backend, and the heartbeat."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from socketcluster.errors import BrokerError
 from socketcluster.runtime.cancelling import cancel
 
 TICKS = 10
-"""Parts of a heartbeat's time, so that a loop that was busy for long does not blame the engine."""
+"""Parts of a heartbeat's time, so that a loop that was busy for long does not blame the backend."""
 
 SUBSCRIBED_AT_ONCE = 1000
 """Channels per answer that is waited for when everything is subscribed again."""
@@ -21,13 +21,13 @@ SUBSCRIBED_AT_ONCE = 1000
 Result = TypeVar("Result")
 
 
-class EngineSession:
+class Session:
     """What a link reports to, until it is lost.
 
     Args:
         options: of the broker.
         inbox: the channel for its heartbeats.
-        deliver: called with what else the engine delivers.
+        deliver: called with what else the backend delivers.
         failed: called with what belongs to no call.
     """
 
@@ -52,7 +52,7 @@ class EngineSession:
     # What the link reports
 
     def message(self, channel: str, payload: bytes) -> None:
-        """See `Session`."""
+        """See `LinkListener`."""
         if self.over.done():
             return
         if channel != self._inbox:
@@ -61,30 +61,30 @@ class EngineSession:
             settle(self._echoes[payload])
 
     def taken(self, publishes: Sequence[Publish]) -> None:
-        """See `Session`."""
+        """See `LinkListener`."""
         for publish in publishes:
             if publish in self.unconfirmed:
                 del self.unconfirmed[publish]
                 settle(publish.taken)
 
     def refused(self, publish: Publish, error: BrokerError) -> None:
-        """See `Session`."""
+        """See `LinkListener`."""
         if publish in self.unconfirmed:
             del self.unconfirmed[publish]
             settle(publish.taken, error)
 
     def failed(self, error: BrokerError) -> None:
-        """See `Session`."""
+        """See `LinkListener`."""
         if not self.over.done():
             self._failed(error)
 
     def lost(self, error: BrokerError) -> None:
-        """See `Session`."""
+        """See `LinkListener`."""
         if self.over.done():
             return
         self.over.set_result(error)
         unconfirmed, self.unconfirmed = self.unconfirmed, {}
-        reason = f"The engine did not confirm the publish before it was lost: {error}"
+        reason = f"The backend did not confirm the publish before it was lost: {error}"
         for publish in unconfirmed:
             settle(publish.taken, BrokerError(reason))
 
@@ -114,7 +114,7 @@ class EngineSession:
                         await self.run(self.link.unsubscribe(list(gone)))
                     await self._subscribe(self.link, new)
             except TimeoutError as error:
-                raise BrokerError("The engine did not confirm the subscriptions") from error
+                raise BrokerError("The backend did not confirm the subscriptions") from error
             subscribed = (subscribed | new) - gone
 
     async def _subscribe(self, link: Link, channels: set[str]) -> None:
@@ -125,11 +125,11 @@ class EngineSession:
             self._failed(error)  # It was delivered before: it stays wanted.
 
     def publish(self, publishes: Sequence[Publish]) -> None:
-        """Hand publishes to the engine; each is settled when it answers."""
+        """Hand publishes to the backend; each is settled when it answers."""
         assert self.link is not None
         if self.over.done():  # Lost in this turn of the loop, and nobody has been told yet.
             for publish in publishes:
-                settle(publish.taken, BrokerError(f"The engine was lost: {self.over.result()}"))
+                settle(publish.taken, BrokerError(f"The backend was lost: {self.over.result()}"))
             return
         for publish in publishes:
             self.unconfirmed[publish] = None
@@ -155,7 +155,7 @@ class EngineSession:
             task.cancel()
 
     async def watch(self) -> None:
-        """Prove again and again that the engine delivers; ends the session when it does not."""
+        """Prove again and again that the backend delivers; ends the session when it does not."""
         try:
             while True:
                 await asyncio.sleep(self._options.heartbeat_interval)
@@ -167,7 +167,7 @@ class EngineSession:
         """Send something to the own inbox and wait for it.
 
         Raises:
-            BrokerError: it did not come back in time, or the engine dropped subscriptions.
+            BrokerError: it did not come back in time, or the backend dropped subscriptions.
         """
         assert self.link is not None
         loop = asyncio.get_running_loop()
@@ -196,7 +196,7 @@ class EngineSession:
                 future.result()
             if not pending:
                 return
-        raise BrokerError(f"The engine did not deliver a heartbeat within {seconds:g} s")
+        raise BrokerError(f"The backend did not deliver a heartbeat within {seconds:g} s")
 
 
 def as_broker_error(error: Exception) -> BrokerError:

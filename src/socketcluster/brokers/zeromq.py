@@ -1,6 +1,6 @@
 """ZeroMQ between the processes of one machine: nothing to install or to run beside them.
 
-`Proxy` is the engine; the supervisor of the workers owns it. `ipc:///path` names two sockets:
+`Proxy` is the backend; the supervisor of the workers owns it. `ipc:///path` names two sockets:
 publishers connect to `/path.in` and subscribers to `/path.out`.
 
 The wire: one part per message: the length of the channel's name (two bytes, big-endian), the name
@@ -26,9 +26,9 @@ from typing import IO
 
 import zmq
 
-from socketcluster.brokers.adapter import Link, Publish, Session
+from socketcluster.brokers.adapter import Link, LinkListener, Publish
 from socketcluster.brokers.address import BrokerAddress, wrong
-from socketcluster.brokers.remote import EngineBroker
+from socketcluster.brokers.remote import RemoteBroker
 from socketcluster.brokers.senders import Senders
 from socketcluster.errors import BrokerError
 
@@ -54,7 +54,7 @@ class ZeroMQLink:
     shows that it has taken them; a fence on a topic of its own shows the same for subscriptions.
     """
 
-    def __init__(self, session: Session, path: str, prefix: str, senders: Senders) -> None:
+    def __init__(self, session: LinkListener, path: str, prefix: str, senders: Senders) -> None:
         self._session = session
         self._prefix = prefix
         self._senders = senders
@@ -206,7 +206,7 @@ class ZeroMQConnector:
         self._prefix = f"{prefix}:" if prefix else ""
         self._senders = Senders()
 
-    async def connect(self, session: Session) -> Link:
+    async def connect(self, session: LinkListener) -> Link:
         """See `Connector`."""
         try:
             return ZeroMQLink(session, self._path, self._prefix, self._senders)
@@ -215,7 +215,7 @@ class ZeroMQConnector:
 
 
 class Proxy:
-    """The engine: passes on what publishers send to those who want it, in a thread of its own.
+    """The backend: passes on what publishers send to those who want it, in a thread of its own.
 
     Its sockets and its lock file are for this user alone, whatever the umask. Of several on one
     path one runs; another takes over when it ends.
@@ -334,11 +334,11 @@ def path_of(address: BrokerAddress) -> str:
     return path
 
 
-def create(address: BrokerAddress) -> EngineBroker:
+def create(address: BrokerAddress) -> RemoteBroker:
     """The broker of `ipc:///path`; a `Proxy` has to run there.
 
     Raises:
         InvalidOptionsError: a part of the URL is wrong.
     """
     address.only()
-    return EngineBroker(ZeroMQConnector(path_of(address), address.options.prefix), address.options)
+    return RemoteBroker(ZeroMQConnector(path_of(address), address.options.prefix), address.options)

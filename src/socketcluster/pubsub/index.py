@@ -83,21 +83,21 @@ class ChannelIndex:
         """See `BrokerListener`."""
         self._on_error(error)
 
-    def engine_lost(self, error: BrokerError) -> None:
+    def backend_lost(self, error: BrokerError) -> None:
         """See `BrokerListener`."""
         self._emit("brokerAway", BrokerAwayEvent(error))
 
-    def engine_recovered(self, duration: float, error: BrokerError) -> None:
+    def backend_recovered(self, duration: float, error: BrokerError) -> None:
         """See `BrokerListener`."""
         self._emit("brokerGap", BrokerGapEvent(duration, error))
 
-    def engine_message_received(self, channel: str, payload: bytes) -> None:
-        """Deliver what came through an engine, if it is what the codec makes."""
+    def backend_message_received(self, channel: str, payload: bytes) -> None:
+        """Deliver what came through a backend, if it is what the codec makes."""
         if channel in self.channels:
             try:
                 self.check(payload, self.channels[channel].watched)
             except SocketClusterError as error:
-                reason = f"A message on the channel {channel!r} of the engine is foreign: {error}"
+                reason = f"A message on the channel {channel!r} of the backend is foreign: {error}"
                 self.broker_failed(BrokerError(reason))
                 return
             self.message_received(channel, payload)

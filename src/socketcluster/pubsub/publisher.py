@@ -25,7 +25,7 @@ from socketcluster.protocol.wire import Wire
 
 
 class AsyncPublisher:
-    """Publishes over a broker's engine to the clients of all servers on it; for asyncio.
+    """Publishes over a broker's backend to the clients of all servers on it; for asyncio.
 
     Connects at the first publish, and again when the connection was lost. It is used from one
     loop until it is closed; `Publisher` serves all threads.
@@ -35,7 +35,7 @@ class AsyncPublisher:
         codec_engine: that of the servers.
 
     Raises:
-        InvalidOptionsError: the URL is missing or wrong, or names no engine between processes.
+        InvalidOptionsError: the URL is missing or wrong, or names no backend between processes.
     """
 
     def __init__(self, url: str | None = None, *, codec_engine: CodecEngine | None = None) -> None:
@@ -45,10 +45,10 @@ class AsyncPublisher:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def publish(self, channel: str, data: Any) -> None:
-        """Publish, and return when the engine has taken it. Cancelling stops the waiting only.
+        """Publish, and return when the backend has taken it. Cancelling stops the waiting only.
 
         Raises:
-            BrokerError: the engine has not taken it, or did not confirm that it has.
+            BrokerError: the backend has not taken it, or did not confirm that it has.
             InvalidArgumentsError: the codec cannot encode `data`, or the channel has no name.
             UsageError: it is used from another loop.
         """
@@ -64,7 +64,7 @@ class AsyncPublisher:
         """Connect now rather than at the first publish.
 
         Raises:
-            BrokerError: the engine cannot be reached.
+            BrokerError: the backend cannot be reached.
             UsageError: it is used from another loop.
         """
         self._check_loop()
@@ -126,10 +126,10 @@ class Publisher:
         _publishers.add(self)
 
     def publish(self, channel: str, data: Any, timeout: float = 10.0) -> None:
-        """Publish, and return when the engine has taken it, within `timeout` seconds.
+        """Publish, and return when the backend has taken it, within `timeout` seconds.
 
         Raises:
-            BrokerError: the engine has not taken it, or did not confirm that it has.
+            BrokerError: the backend has not taken it, or did not confirm that it has.
             InvalidArgumentsError: the codec cannot encode `data`.
         """
         running = self._started()
@@ -191,7 +191,7 @@ class _Running:
             future.result(timeout)
         except WaitTimeoutError as error:
             future.cancel()
-            raise BrokerError(f"The engine did not confirm within {timeout:g} s") from error
+            raise BrokerError(f"The backend did not confirm within {timeout:g} s") from error
 
     def stop(self) -> None:
         self.wait_for(self.publisher.close(), None)

@@ -1,4 +1,4 @@
-"""Engines that die, stop, go deaf and come back: what is lost, and that it is told."""
+"""Backends that die, stop, go deaf and come back: what is lost, and that it is told."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from broker_servers import EngineServers, LossyProxy, redis_cli, running_engine
+from broker_servers import BackendServers, LossyProxy, redis_cli, running_backend
 from socketcluster.brokers.redis_cluster import slot_of
 from socketcluster.brokers.registry import create_broker
 from socketcluster.errors import BrokerError
@@ -37,15 +37,15 @@ class Process:
     def message_received(self, channel: str, payload: bytes) -> None:
         self.received.setdefault(channel, []).append(int(payload))
 
-    engine_message_received = message_received
+    backend_message_received = message_received
 
     def broker_failed(self, error: BaseException) -> None:
         self.failures.append(error)
 
-    def engine_lost(self, error: BrokerError) -> None:
+    def backend_lost(self, error: BrokerError) -> None:
         self.lost.append(str(error))
 
-    def engine_recovered(self, duration: float, error: BrokerError) -> None:
+    def backend_recovered(self, duration: float, error: BrokerError) -> None:
         now = asyncio.get_running_loop().time()
         self.gaps.append((now - duration / 1000, now))
 
@@ -160,13 +160,13 @@ async def eventually(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.02)
 
 
-def with_port(servers: EngineServers, port: int) -> str:
+def with_port(servers: BackendServers, port: int) -> str:
     return f"{servers.url.rpartition(':')[0]}:{port}?{PARAMETERS}"
 
 
 @pytest.mark.parametrize("kind", SINGLE)
 async def test_killed_and_restarted(kind: str) -> None:
-    with running_engine(kind) as servers:
+    with running_backend(kind) as servers:
         url = f"{servers.url}?{PARAMETERS}"
         async with publishing(url, url) as (a, b, publishers):
             servers.kill()
@@ -181,7 +181,7 @@ async def test_killed_and_restarted(kind: str) -> None:
                 a.broker.publish("c", b"1")
             with pytest.raises(BrokerError, match="is away"):
                 await a.broker.check()
-            await a.subscribe("new")  # In place when the engine is back.
+            await a.subscribe("new")  # In place when the backend is back.
             servers.start()
             await back(a, b)
             done = b.broker.publish("new", b"7")
@@ -193,7 +193,7 @@ async def test_killed_and_restarted(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", SINGLE)
 async def test_stopped_for_a_while(kind: str) -> None:
-    with running_engine(kind) as servers:
+    with running_backend(kind) as servers:
         url = f"{servers.url}?{PARAMETERS}"
         async with publishing(url, url) as (a, b, _):
             loop = asyncio.get_running_loop()
@@ -213,7 +213,7 @@ async def test_stopped_for_a_while(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["redis", "nats"])
 async def test_a_connection_that_silently_drops_everything(kind: str) -> None:
-    with running_engine(kind) as servers:
+    with running_backend(kind) as servers:
         async with LossyProxy(servers.nodes[0].port) as proxy:
             direct = f"{servers.url}?{PARAMETERS}"
             async with publishing(with_port(servers, proxy.port), direct) as (a, b, _):
@@ -230,7 +230,7 @@ async def test_a_connection_that_silently_drops_everything(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["redis", "nats"])
 async def test_what_a_lost_link_had_sent_is_not_delivered_late(kind: str) -> None:
-    with running_engine(kind) as servers:
+    with running_backend(kind) as servers:
         async with LossyProxy(servers.nodes[0].port) as proxy:
             a = Process(with_port(servers, proxy.port))
             b = Process(f"{servers.url}?{PARAMETERS}")
@@ -258,7 +258,7 @@ async def test_what_a_lost_link_had_sent_is_not_delivered_late(kind: str) -> Non
 
 
 async def test_noticed_within_seconds_as_configured_by_default() -> None:
-    with running_engine("redis") as servers:
+    with running_backend("redis") as servers:
         a = Process(servers.url)
         await a.broker.start()
         loop = asyncio.get_running_loop()
@@ -271,9 +271,9 @@ async def test_noticed_within_seconds_as_configured_by_default() -> None:
         await a.broker.close()
 
 
-async def test_a_subscription_that_the_engine_dropped() -> None:
+async def test_a_subscription_that_the_backend_dropped() -> None:
     """Redis tells how many a connection has; a proxy that ate one is found out."""
-    with running_engine("redis") as servers:
+    with running_backend("redis") as servers:
         a = Process(f"{servers.url}?{PARAMETERS}")
         await a.broker.start()
         await a.subscribe("a")
@@ -290,7 +290,7 @@ async def test_a_subscription_that_the_engine_dropped() -> None:
 
 
 async def test_one_of_three_nats_servers_is_lost() -> None:
-    with running_engine("nats-cluster") as servers:
+    with running_backend("nats-cluster") as servers:
         hosts = servers.url.removeprefix("nats://").split(",")
         url_a = f"nats://{hosts[0]},{hosts[1]}?{PARAMETERS}"
         url_b = f"nats://{hosts[2]}?{PARAMETERS}"
@@ -314,7 +314,7 @@ async def until_spread(a: Process, b: Process) -> None:
 
 
 async def test_one_of_three_redis_servers_is_lost_and_returns() -> None:
-    with running_engine("redis-cluster") as servers:
+    with running_backend("redis-cluster") as servers:
         url = f"{servers.url}?{PARAMETERS}"
         async with publishing(url, url, ("a", "b", "c", "d", "e", "f")) as (a, b, publishers):
             servers.nodes[1].kill()
@@ -333,7 +333,7 @@ async def test_one_of_three_redis_servers_is_lost_and_returns() -> None:
 
 
 async def test_slots_that_move_take_their_channels_along() -> None:
-    with running_engine("redis-cluster") as servers:
+    with running_backend("redis-cluster") as servers:
         url = f"{servers.url}?{PARAMETERS}"
         second = servers.nodes[1].port
         # What is in braces alone decides on the slot.
@@ -350,7 +350,7 @@ async def test_slots_that_move_take_their_channels_along() -> None:
 
 
 async def test_a_sentinel_names_the_new_master() -> None:
-    with running_engine("redis-sentinel") as servers:
+    with running_backend("redis-sentinel") as servers:
         url = f"{servers.url}?{PARAMETERS}"
         _, replica, sentinel = (node.port for node in servers.nodes)
         known = ("SENTINEL", "REPLICAS", "main")
@@ -361,8 +361,8 @@ async def test_a_sentinel_names_the_new_master() -> None:
             await back(a, b)
 
 
-async def test_publishes_fail_by_option_while_the_engine_is_away() -> None:
-    with running_engine("redis") as servers:
+async def test_publishes_fail_by_option_while_the_backend_is_away() -> None:
+    with running_backend("redis") as servers:
         a = Process(f"{servers.url}?{PARAMETERS}&away=fail")
         await a.broker.start()
         await a.subscribe("a")
@@ -375,8 +375,8 @@ async def test_publishes_fail_by_option_while_the_engine_is_away() -> None:
 
 
 @pytest.mark.parametrize("kind", SINGLE)
-async def test_an_engine_that_starts_later(kind: str) -> None:
-    with running_engine(kind) as servers:
+async def test_a_backend_that_starts_later(kind: str) -> None:
+    with running_backend(kind) as servers:
         servers.kill()
         a = Process(f"{servers.url}?{PARAMETERS}&connect_timeout=0.5")
         required = Process(f"{servers.url}?{PARAMETERS}&connect_timeout=0.5&required=true")
