@@ -121,7 +121,7 @@ async def test_client(
         await page.talk(socket)
         running.start(page.answer(socket))
         running.start(page.listen(socket))
-        await until(lambda: len(socket.procedures.get_consumer_stats_list_all()) == 1)
+        await until(lambda: len(socket.streams.procedure_demux.get_consumer_stats_list_all()) == 1)
         (other,) = server.clients.values()
         assert await other.invoke("double", 21) == 42
         await page.chat(socket)

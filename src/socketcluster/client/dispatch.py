@@ -136,7 +136,7 @@ def _dispatch_event(socket: AGClientSocket, event: str, data: Any) -> None:
     handler = (_EVENTS if version == 2 else _EVENTS_OF_VERSION_1).get(event)
     if type(data) is Unparsed:
         if handler is None:
-            _deliver_later(socket, socket.receivers, event, data.size, data.parse)
+            _deliver_later(socket, socket.streams.receiver_demux, event, data.size, data.parse)
             return
         try:
             data = data.parse()
@@ -146,7 +146,7 @@ def _dispatch_event(socket: AGClientSocket, event: str, data: Any) -> None:
     if handler is not None:
         handler(socket, data)
     else:
-        socket.receivers.put(event, data)
+        socket.streams.receiver_demux.put(event, data)
 
 
 def _dispatch_call(socket: AGClientSocket, request: AGRequest, size: int) -> None:
@@ -156,9 +156,11 @@ def _dispatch_call(socket: AGClientSocket, request: AGRequest, size: int) -> Non
         procedure(socket, request)
         return
     if size:
-        found = socket.procedures.write_deferred(event, size * MADE_WEIGHT, lambda: request)
+        found = socket.streams.procedure_demux.write_deferred(
+            event, size * MADE_WEIGHT, lambda: request
+        )
     else:
-        found = socket.procedures.put(event, request)
+        found = socket.streams.procedure_demux.put(event, request)
     if not found:
         name = event if len(event) <= 100 else event[:100] + "…"
         request.error(UnknownProcedureError(f"There is no procedure {name!r}"))

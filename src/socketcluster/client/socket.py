@@ -32,7 +32,7 @@ from socketcluster.runtime.loop_binding import ThreadMixin, binding_of
 from socketcluster.runtime.reporting import Reporter, one_line
 from socketcluster.sockets.batching import Batching
 from socketcluster.sockets.calls import PendingCalls
-from socketcluster.sockets.streams import ProcedureMixin, ReceiverMixin
+from socketcluster.sockets.streams import PeerStreams, ProcedureMixin, ReceiverMixin
 from socketcluster.streams import StreamDemux
 
 
@@ -93,8 +93,7 @@ class AGClientSocket(
         self.auth = ClientAuth(self, self.options.auth_engine)
         self.subscribed = Subscriptions(self)
         self.reading = Reading(self, self.options)
-        self.receivers = StreamDemux[Any](self.reading.gauge, self.loop_binding)
-        self.procedures = StreamDemux[Any](self.reading.gauge, self.loop_binding)
+        self.streams = PeerStreams(self.reading, self.loop_binding)
         self._channel_outputs = StreamDemux[Any](self.reading.gauge, self.loop_binding)
         self._channel_listeners = StreamDemux[Any](binding=self.loop_binding)
         self.lifecycle = Lifecycle(self)
@@ -253,16 +252,12 @@ class AGClientSocket(
 
     def get_streams_backpressure(self) -> int:
         """The highest backpressure of what the server fills: receivers, procedures, channels."""
-        filled = (self.receivers, self.procedures, self._channel_outputs)
+        filled = (
+            self.streams.receiver_demux,
+            self.streams.procedure_demux,
+            self._channel_outputs,
+        )
         return max(demux.get_backpressure_all() for demux in filled)
-
-    @property
-    def _receiver_demux(self) -> StreamDemux[Any]:
-        return self.receivers
-
-    @property
-    def _procedure_demux(self) -> StreamDemux[Any]:
-        return self.procedures
 
     def has_channel_consumer(self, channel: str) -> bool:
         """Whether anybody consumes a channel."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from socketcluster.engines.base import Connection, UpgradeRequest
 from socketcluster.errors import InvalidArgumentsError
@@ -30,7 +30,7 @@ from socketcluster.server.parts.streams import SocketListeners, StreamMixin
 from socketcluster.server.parts.subscriptions import SubscriptionMixin, Subscriptions
 from socketcluster.sockets.batching import Batching
 from socketcluster.sockets.calls import PendingCalls
-from socketcluster.streams import StreamDemux
+from socketcluster.sockets.streams import PeerStreams
 
 if TYPE_CHECKING:
     from socketcluster.pubsub.exchange import AGExchange
@@ -69,8 +69,6 @@ class AGServerSocket(
         "_batch_timer",
         "_batching",
         "_lines",
-        "_procedures",
-        "_receivers",
         "_settling",
         "auth",
         "calls",
@@ -87,6 +85,7 @@ class AGServerSocket(
         "request",
         "server",
         "state",
+        "streams",
         "subscribed",
         "unanswered",
         "was_opened",
@@ -134,8 +133,8 @@ class AGServerSocket(
             server.middleware,
             self._decide_publish,
         )
-        self._receivers: StreamDemux[Any] | None = None
-        self._procedures: StreamDemux[Any] | None = None
+        self.streams = PeerStreams(self.inbound.reading, self.loop_binding)
+        self.streams.on_use = self._listened
         self._lines: dict[str, MiddlewareLine] | None = None
         self._batching: Batching | None = None
         self._batch_timer: asyncio.TimerHandle | None = None
@@ -176,36 +175,6 @@ class AGServerSocket(
         return self.server.exchange
 
     # For the parts
-
-    @property
-    def _receiver_demux(self) -> StreamDemux[Any]:
-        self._listened()
-        if self._receivers is None:
-            self._receivers = StreamDemux(self.inbound.reading.gauge, self.loop_binding)
-        return self._receivers
-
-    @property
-    def _procedure_demux(self) -> StreamDemux[Any]:
-        self._listened()
-        if self._procedures is None:
-            self._procedures = StreamDemux(self.inbound.reading.gauge, self.loop_binding)
-        return self._procedures
-
-    def has_receiver(self, name: str) -> bool:
-        """Whether anybody waits for an event."""
-        return self._receivers is not None and self._receivers.get_consumer_count(name) > 0
-
-    def has_procedure(self, name: str) -> bool:
-        """Whether anybody handles a procedure."""
-        return self._procedures is not None and self._procedures.get_consumer_count(name) > 0
-
-    def write_receiver(self, name: str, data: Any) -> bool:
-        """Give an event to its receivers; whether there is one."""
-        return self._receivers is not None and self._receivers.put(name, data)
-
-    def write_procedure(self, name: str, request: Any) -> bool:
-        """Give a call to its procedure; whether there is one."""
-        return self._procedures is not None and self._procedures.put(name, request)
 
     @property
     def ended(self) -> bool:

@@ -1,15 +1,87 @@
-"""The receiver_ and procedure_ methods that server and client sockets share.
+"""The streams that a socket's peer fills, receivers and procedures, and the methods over them that
+server and client sockets share.
 
 Source: SocketCluster documentation, AGServerSocket and AGClientSocket.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from socketcluster.options import check_text
+from socketcluster.runtime.loop_binding import LoopBinding
 from socketcluster.streams.consumable import ConsumableStream, ConsumerStats
 from socketcluster.streams.demux import StreamDemux
+from socketcluster.streams.inbox import Gauge
+
+
+class GaugeSource(Protocol):
+    """What makes the gauge of a socket's streams when it is first needed."""
+
+    @property
+    def gauge(self) -> Gauge: ...
+
+
+class PeerStreams:
+    """The streams of a peer's events and calls. A demux is made when it is first used, because
+    most sockets need none.
+
+    Attributes:
+        receivers: the events by name; None before the first receiver.
+        procedures: the calls by name; None before the first procedure.
+        on_use: called when a stream is about to be used, if set.
+    """
+
+    __slots__ = ("_binding", "_gauges", "on_use", "procedures", "receivers")
+
+    def __init__(self, gauges: GaugeSource, binding: LoopBinding) -> None:
+        self._gauges = gauges
+        self._binding = binding
+        self.receivers: StreamDemux[Any] | None = None
+        self.procedures: StreamDemux[Any] | None = None
+        self.on_use: Callable[[], None] | None = None
+
+    @property
+    def receiver_demux(self) -> StreamDemux[Any]:
+        """The demux of the receivers, made if there is none."""
+        self.used()
+        if self.receivers is None:
+            self.receivers = self.make_demux()
+        return self.receivers
+
+    @property
+    def procedure_demux(self) -> StreamDemux[Any]:
+        """The demux of the procedures, made if there is none."""
+        self.used()
+        if self.procedures is None:
+            self.procedures = self.make_demux()
+        return self.procedures
+
+    def make_demux(self) -> StreamDemux[Any]:
+        """Make a demux whose backlogs count for the socket's flow control."""
+        return StreamDemux(self._gauges.gauge, self._binding)
+
+    def used(self) -> None:
+        """Call `on_use`, if it is set."""
+        if self.on_use is not None:
+            self.on_use()
+
+    def has_receiver(self, name: str) -> bool:
+        """Whether an event has a consumer."""
+        return self.receivers is not None and self.receivers.get_consumer_count(name) > 0
+
+    def has_procedure(self, name: str) -> bool:
+        """Whether a procedure has a consumer."""
+        return self.procedures is not None and self.procedures.get_consumer_count(name) > 0
+
+    def put_event(self, name: str, data: Any) -> bool:
+        """Give an event to its consumers; return whether there is any."""
+        return self.receivers is not None and self.receivers.put(name, data)
+
+    def put_call(self, name: str, request: Any) -> bool:
+        """Give a request to its procedure's consumers; return whether there is any."""
+        return self.procedures is not None and self.procedures.put(name, request)
 
 
 class ReceiverMixin:
@@ -17,66 +89,64 @@ class ReceiverMixin:
 
     __slots__ = ()
 
-    @property
-    def _receiver_demux(self) -> StreamDemux[Any]:
-        raise AttributeError("_receiver_demux")
+    streams: PeerStreams
 
     def receiver(self, name: str) -> ConsumableStream[Any]:
         """The stream of the peer's events of this name."""
         check_text("A receiver's name", name)
-        return self._receiver_demux.stream(name)
+        return self.streams.receiver_demux.stream(name)
 
     def close_receiver(self, name: str) -> None:
         """End the loops over a receiver once they took their backlog."""
-        self._receiver_demux.close(name)
+        self.streams.receiver_demux.close(name)
 
     def close_all_receivers(self) -> None:
         """End the loops over all receivers once they took their backlog."""
-        self._receiver_demux.close_all()
+        self.streams.receiver_demux.close_all()
 
     def kill_receiver(self, name: str) -> None:
         """End the loops over a receiver now; their backlog is dropped."""
-        self._receiver_demux.kill(name)
+        self.streams.receiver_demux.kill(name)
 
     def kill_all_receivers(self) -> None:
         """End the loops over all receivers now."""
-        self._receiver_demux.kill_all()
+        self.streams.receiver_demux.kill_all()
 
     def kill_receiver_consumer(self, consumer_id: int) -> None:
         """End one loop now."""
-        self._receiver_demux.kill_consumer(consumer_id)
+        self.streams.receiver_demux.kill_consumer(consumer_id)
 
     def get_receiver_consumer_stats(self, consumer_id: int) -> ConsumerStats | None:
         """Figures of one consumer."""
-        return self._receiver_demux.get_consumer_stats(consumer_id)
+        return self.streams.receiver_demux.get_consumer_stats(consumer_id)
 
     def get_receiver_consumer_stats_list(self, name: str) -> list[ConsumerStats]:
         """Figures of a receiver's consumers."""
-        return self._receiver_demux.get_consumer_stats_list(name)
+        return self.streams.receiver_demux.get_consumer_stats_list(name)
 
     def get_all_receivers_consumer_stats_list(self) -> list[ConsumerStats]:
         """Figures of all receivers' consumers."""
-        return self._receiver_demux.get_consumer_stats_list_all()
+        return self.streams.receiver_demux.get_consumer_stats_list_all()
 
     def get_receiver_backpressure(self, name: str) -> int:
         """The highest backpressure of a receiver's consumers."""
-        return self._receiver_demux.get_backpressure(name)
+        return self.streams.receiver_demux.get_backpressure(name)
 
     def get_all_receivers_backpressure(self) -> int:
         """The highest backpressure of all receivers' consumers."""
-        return self._receiver_demux.get_backpressure_all()
+        return self.streams.receiver_demux.get_backpressure_all()
 
     def get_receiver_consumer_backpressure(self, consumer_id: int) -> int:
         """What one consumer has not yet taken."""
-        return self._receiver_demux.get_consumer_backpressure(consumer_id)
+        return self.streams.receiver_demux.get_consumer_backpressure(consumer_id)
 
     def has_receiver_consumer(self, name: str, consumer_id: int) -> bool:
         """Whether a receiver has this consumer."""
-        return self._receiver_demux.has_consumer(name, consumer_id)
+        return self.streams.receiver_demux.has_consumer(name, consumer_id)
 
     def has_any_receiver_consumer(self, consumer_id: int) -> bool:
         """Whether any receiver has this consumer."""
-        return self._receiver_demux.has_consumer_all(consumer_id)
+        return self.streams.receiver_demux.has_consumer_all(consumer_id)
 
 
 class ProcedureMixin:
@@ -84,63 +154,61 @@ class ProcedureMixin:
 
     __slots__ = ()
 
-    @property
-    def _procedure_demux(self) -> StreamDemux[Any]:
-        raise AttributeError("_procedure_demux")
+    streams: PeerStreams
 
     def procedure(self, name: str) -> ConsumableStream[Any]:
         """The stream of the peer's calls of this name."""
         check_text("A procedure's name", name)
-        return self._procedure_demux.stream(name)
+        return self.streams.procedure_demux.stream(name)
 
     def close_procedure(self, name: str) -> None:
         """End the loops over a procedure once they took their backlog."""
-        self._procedure_demux.close(name)
+        self.streams.procedure_demux.close(name)
 
     def close_all_procedures(self) -> None:
         """End the loops over all procedures once they took their backlog."""
-        self._procedure_demux.close_all()
+        self.streams.procedure_demux.close_all()
 
     def kill_procedure(self, name: str) -> None:
         """End the loops over a procedure now; their backlog is dropped."""
-        self._procedure_demux.kill(name)
+        self.streams.procedure_demux.kill(name)
 
     def kill_all_procedures(self) -> None:
         """End the loops over all procedures now."""
-        self._procedure_demux.kill_all()
+        self.streams.procedure_demux.kill_all()
 
     def kill_procedure_consumer(self, consumer_id: int) -> None:
         """End one loop now."""
-        self._procedure_demux.kill_consumer(consumer_id)
+        self.streams.procedure_demux.kill_consumer(consumer_id)
 
     def get_procedure_consumer_stats(self, consumer_id: int) -> ConsumerStats | None:
         """Figures of one consumer."""
-        return self._procedure_demux.get_consumer_stats(consumer_id)
+        return self.streams.procedure_demux.get_consumer_stats(consumer_id)
 
     def get_procedure_consumer_stats_list(self, name: str) -> list[ConsumerStats]:
         """Figures of a procedure's consumers."""
-        return self._procedure_demux.get_consumer_stats_list(name)
+        return self.streams.procedure_demux.get_consumer_stats_list(name)
 
     def get_all_procedures_consumer_stats_list(self) -> list[ConsumerStats]:
         """Figures of all procedures' consumers."""
-        return self._procedure_demux.get_consumer_stats_list_all()
+        return self.streams.procedure_demux.get_consumer_stats_list_all()
 
     def get_procedure_backpressure(self, name: str) -> int:
         """The highest backpressure of a procedure's consumers."""
-        return self._procedure_demux.get_backpressure(name)
+        return self.streams.procedure_demux.get_backpressure(name)
 
     def get_all_procedures_backpressure(self) -> int:
         """The highest backpressure of all procedures' consumers."""
-        return self._procedure_demux.get_backpressure_all()
+        return self.streams.procedure_demux.get_backpressure_all()
 
     def get_procedure_consumer_backpressure(self, consumer_id: int) -> int:
         """What one consumer has not yet taken."""
-        return self._procedure_demux.get_consumer_backpressure(consumer_id)
+        return self.streams.procedure_demux.get_consumer_backpressure(consumer_id)
 
     def has_procedure_consumer(self, name: str, consumer_id: int) -> bool:
         """Whether a procedure has this consumer."""
-        return self._procedure_demux.has_consumer(name, consumer_id)
+        return self.streams.procedure_demux.has_consumer(name, consumer_id)
 
     def has_any_procedure_consumer(self, consumer_id: int) -> bool:
         """Whether any procedure has this consumer."""
-        return self._procedure_demux.has_consumer_all(consumer_id)
+        return self.streams.procedure_demux.has_consumer_all(consumer_id)

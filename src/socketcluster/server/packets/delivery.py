@@ -28,17 +28,19 @@ def deliver(
     """Give an event to its receivers, a call to its procedure. `size` is that of the bytes which
     the data was made of, if that is more than counts for one message."""
     if cid is None:
-        if size and socket._receivers is not None:
-            socket._receivers.write_deferred(event, _weight(data, size), lambda: data)
+        if size and socket.streams.receivers is not None:
+            socket.streams.receivers.write_deferred(event, _weight(data, size), lambda: data)
         else:
-            socket.write_receiver(event, data)
+            socket.streams.put_event(event, data)
         return
     request = socket.server.make_request(socket, cid, event, data)
     socket.unanswered[cid] = event
-    if size and socket._procedures is not None:
-        found = socket._procedures.write_deferred(event, _weight(data, size), lambda: request)
+    if size and socket.streams.procedures is not None:
+        found = socket.streams.procedures.write_deferred(
+            event, _weight(data, size), lambda: request
+        )
     else:
-        found = socket.write_procedure(event, request)
+        found = socket.streams.put_call(event, request)
     if not found:
         refuse_unknown(socket, event, request)
 
@@ -52,11 +54,11 @@ def deliver_unparsed(
 ) -> None:
     """`deliver` data that is parsed when the first consumer takes it."""
     if cid is None:
-        if socket._receivers is not None:
-            socket._receivers.write_deferred(event, data.size, _event_data(socket, data))
+        if socket.streams.receivers is not None:
+            socket.streams.receivers.write_deferred(event, data.size, _event_data(socket, data))
         return
     call = WaitingCall(socket, cid, event, data)
-    if socket._procedures is None or not socket._procedures.write_deferred(
+    if socket.streams.procedures is None or not socket.streams.procedures.write_deferred(
         event, data.size, call.request
     ):
         call.refuse(_unknown_procedure(event))

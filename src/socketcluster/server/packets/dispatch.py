@@ -82,7 +82,7 @@ def dispatch(socket: AGServerSocket, packet: AnyPacket, message: bytes) -> Left:
         return _user_event_through_middleware(socket, packet)
     if socket.auth.expires_at is not None:
         socket.auth.check_expiry()
-    cid, data, procedures = packet.cid, packet.data, socket._procedures
+    cid, data, procedures = packet.cid, packet.data, socket.streams.procedures
     if type(data) is Unparsed:
         deliver_unparsed(socket, event, cid, data)
     elif cid is None or procedures is None:
@@ -200,7 +200,7 @@ def _authenticate(socket: AGServerSocket, packet: AnyPacket) -> Pending | None:
 
 def _remove_auth_token(socket: AGServerSocket, packet: AnyPacket) -> None:
     socket.auth.drop()
-    socket.write_receiver("#removeAuthToken", packet.data)
+    socket.streams.put_event("#removeAuthToken", packet.data)
     if packet.cid is not None:
         _request(socket, packet).end()
 
@@ -322,7 +322,7 @@ def _accept_subscribe(
     if socket.state == CLOSED:
         return None
     if packet.cid is None:  # As the original has it: only a call subscribes.
-        socket.write_receiver("#subscribe", data)
+        socket.streams.put_event("#subscribe", data)
         return None
     given = packet.data if isinstance(packet.data, dict) else {}
     options = {name: value for name, value in given.items() if name != "channel"}

@@ -128,7 +128,7 @@ async def shake_hands(socket: AGServerSocket, request: Any) -> None:
     if authenticated and socket.auth_state == AUTHENTICATED:
         socket.auth.trigger_events("unauthenticated")
     if not socket.ended:
-        socket.write_procedure("#handshake", request)
+        socket.streams.put_call("#handshake", request)
 
 
 async def _allowed(socket: AGServerSocket, request: Any, info: Any) -> bool:
@@ -269,4 +269,4 @@ async def authenticate(socket: AGServerSocket, request: Any) -> None:
             return
         socket.auth.trigger_events(old_state)
         _answer(socket, request, {"isAuthenticated": True, "authError": None})
-    socket.write_procedure("#authenticate", request)
+    socket.streams.put_call("#authenticate", request)

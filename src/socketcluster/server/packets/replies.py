@@ -28,11 +28,11 @@ def acknowledge(socket: AGServerSocket, packet: AnyPacket, data: Any) -> None:
     """Answer a call of the protocol's own, and show it to whoever watches for it."""
     assert packet.event is not None
     if packet.cid is None:
-        socket.write_receiver(packet.event, data)
+        socket.streams.put_event(packet.event, data)
         return
     socket.respond_ok(packet.cid)
-    if socket.has_procedure(packet.event):
-        socket.write_procedure(packet.event, _answered(socket, packet.cid, packet.event, data))
+    if socket.streams.has_procedure(packet.event):
+        socket.streams.put_call(packet.event, _answered(socket, packet.cid, packet.event, data))
 
 
 def acknowledge_publish(
@@ -41,12 +41,14 @@ def acknowledge_publish(
     """`acknowledge` a publish, which is decoded when the first who watches for it takes it."""
     decode = socket.server.wire.decode_sound
     if cid is None:
-        if socket._receivers is not None:
-            socket._receivers.write_deferred("#publish", len(payload), partial(decode, payload))
+        if socket.streams.receivers is not None:
+            socket.streams.receivers.write_deferred(
+                "#publish", len(payload), partial(decode, payload)
+            )
         return
     socket.respond_ok(cid)
-    if socket._procedures is not None:
-        socket._procedures.write_deferred(
+    if socket.streams.procedures is not None:
+        socket.streams.procedures.write_deferred(
             "#publish",
             len(payload),
             lambda: _answered(

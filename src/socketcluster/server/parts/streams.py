@@ -192,7 +192,11 @@ class StreamMixin(ReceiverMixin, ProcedureMixin):
 
     def finish_all_streams(self) -> None:
         """Have a loop that begins from now on end at once: else it would wait for ever."""
-        for demux in (self._listener_demux(), self._receiver_demux, self._procedure_demux):
+        for demux in (
+            self._listener_demux(),
+            self.streams.receiver_demux,
+            self.streams.procedure_demux,
+        ):
             demux.finish()
 
     def get_streams_backpressure(self) -> int:
