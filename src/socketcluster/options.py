@@ -9,7 +9,7 @@ import re
 import warnings
 from collections.abc import Collection, Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, overload
 
 from socketcluster.errors import InvalidArgumentsError, InvalidOptionsError
 
@@ -34,6 +34,17 @@ def milliseconds(name: str, value: Any) -> int | float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e12:
         raise wrong_option(name, "milliseconds of at least 0, or a timedelta", value)
     return value
+
+
+@overload
+def seconds(duration: None) -> None: ...
+@overload
+def seconds(duration: Duration) -> float: ...
+def seconds(duration: Duration | None) -> float | None:
+    """A duration in seconds; None stays None."""
+    if duration is None:
+        return None
+    return duration.total_seconds() if isinstance(duration, timedelta) else duration / 1000
 
 
 def has_methods(value: Any, *names: str) -> bool:

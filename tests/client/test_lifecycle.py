@@ -413,7 +413,7 @@ async def test_connect_with_other_limits(make_client: Any) -> None:
         client.connect(max_inbound_backlog=7, batch_interval=2000)
         await client.listener("connect").once(4000)
         assert client.reading.gauge.limit == 7
-        assert client._batching._interval == 2
+        assert client.batching.interval == 2000
 
 
 async def test_connect_goes_elsewhere(make_server: Any, make_client: Any) -> None:

@@ -24,6 +24,7 @@ from socketcluster.events import (
 )
 from socketcluster.protocol.state import AUTHENTICATED, CLOSED, UNAUTHENTICATED
 from socketcluster.runtime.loop_binding import LoopBinding
+from socketcluster.sockets.auth_state import AuthStateMixin
 
 if TYPE_CHECKING:
     from socketcluster.client.socket import AGClientSocket
@@ -185,36 +186,16 @@ def token_data(signed_token: str | None) -> Any:
         return parts[1]
 
 
-class ClientAuthMixin:
+class ClientAuthMixin(AuthStateMixin[ClientAuth, Any]):
     """The authentication of a client. Source: SocketCluster documentation, AGClientSocket."""
 
     if not TYPE_CHECKING:  # The attributes are slots of the class that mixes this in.
         __slots__ = ()
 
-    auth: ClientAuth
     state: str
     loop_binding: LoopBinding
 
     def transmit(self, event: str, data: Any = None) -> None: ...
-
-    @property
-    def auth_state(self) -> str:
-        """'authenticated' or 'unauthenticated': the last that is known."""
-        return self.auth.state
-
-    @property
-    def auth_token(self) -> Any:
-        """The claims of the token, None when unauthenticated."""
-        return self.auth.token
-
-    @property
-    def signed_auth_token(self) -> str | None:
-        """The token itself, None when unauthenticated."""
-        return self.auth.signed_token
-
-    def get_auth_token(self) -> Any:
-        """`auth_token`."""
-        return self.auth.token
 
     def get_signed_auth_token(self) -> str | None:
         """`signed_auth_token`."""

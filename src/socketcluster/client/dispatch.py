@@ -12,7 +12,6 @@ from socketcluster.errors import (
     BadConnectionError,
     InvalidMessageError,
     ResourceLimitError,
-    UnknownProcedureError,
     dehydrate_error,
     internal_error,
 )
@@ -28,6 +27,7 @@ from socketcluster.protocol.packets import (
     readable,
 )
 from socketcluster.protocol.state import OPEN
+from socketcluster.sockets.messaging import unknown_procedure
 from socketcluster.sockets.request import AGRequest, report_dropped, report_failed
 from socketcluster.streams import MADE_WEIGHT, NOTHING, StreamDemux
 
@@ -162,8 +162,7 @@ def _dispatch_call(socket: AGClientSocket, request: AGRequest, size: int) -> Non
     else:
         found = socket.streams.procedure_demux.put(event, request)
     if not found:
-        name = event if len(event) <= 100 else event[:100] + "…"
-        request.error(UnknownProcedureError(f"There is no procedure {name!r}"))
+        request.error(unknown_procedure(event))
 
 
 def _deliver_later(

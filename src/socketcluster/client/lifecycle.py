@@ -166,7 +166,7 @@ class Lifecycle:
         """See `LinkOwner`."""
         socket = self._socket
         socket.state = OPEN
-        socket.batch_after_handshake()
+        self._open_batching()
         socket.subscribed.hold_back()
         socket.id = opened.id
         if opened.ping_timeout is not None:
@@ -191,6 +191,15 @@ class Lifecycle:
         socket.send_waiting()
         socket.reading.update()
 
+    def _open_batching(self) -> None:
+        assert self.link is not None
+        assert self.link.writer is not None
+        socket = self._socket
+        socket.batching.connected(self.link.writer)
+        if socket.options.batch_on_handshake:
+            duration = socket.options.milliseconds("batch_on_handshake_duration")
+            socket.batching.run_for(duration)
+
     def link_received(self, message: bytes, is_ping: bool) -> None:
         """See `LinkOwner`."""
         show_message(self._socket, message)
@@ -211,7 +220,7 @@ class Lifecycle:
             socket.calls.abort(failure, code, reason, socket.outbox)
         else:
             self._give_up(failure, code, reason)
-        socket.pause_batching()
+        socket.batching.disconnected()
         socket.subscribed.suspend()
         if opened:
             socket.emit("disconnect", DisconnectEvent(code, reason))

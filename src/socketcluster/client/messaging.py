@@ -5,28 +5,25 @@ Source: SocketCluster documentation, AGClientSocket; SocketCluster protocol 2.
 
 from __future__ import annotations
 
-import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from socketcluster.client.flow_control import Reading
 from socketcluster.client.outbox import Outbox
 from socketcluster.client.writer import ClientWriter
-from socketcluster.errors import BadConnectionError, TimeoutError
-from socketcluster.options import check_text
+from socketcluster.errors import TimeoutError
 from socketcluster.protocol.calls import Settle
 from socketcluster.protocol.state import CLOSED, OPEN
-from socketcluster.protocol.wire import Wire
 from socketcluster.runtime.loop_binding import LoopBinding
-from socketcluster.sockets.batching import Batching
 from socketcluster.sockets.calls import PendingCalls
+from socketcluster.sockets.messaging import CodecMixin, event_packet, not_open
 
 if TYPE_CHECKING:
     from socketcluster.client.connection import Link
     from socketcluster.client.options import ClientOptions
 
 
-class ClientMessagingMixin:
+class ClientMessagingMixin(CodecMixin):
     """Sending."""
 
     if not TYPE_CHECKING:  # The attributes are slots of the class that mixes this in.
@@ -34,7 +31,6 @@ class ClientMessagingMixin:
 
     state: str
     options: ClientOptions
-    wire: Wire
     calls: PendingCalls
     outbox: Outbox
     reading: Reading
@@ -56,7 +52,7 @@ class ClientMessagingMixin:
             ResourceLimitError: more would wait than `max_outbound_buffer` allows.
         """
         self.loop_binding.check()
-        packet = _packet(event, data)
+        packet = event_packet(event, data)
         writer = self._connected()
         if writer is not None:
             writer.send(packet)
@@ -96,7 +92,7 @@ class ClientMessagingMixin:
         """
         self.loop_binding.check()
         timeout = self.options.milliseconds("ack_timeout") if ack_timeout is None else ack_timeout
-        packet = _packet(event, data)
+        packet = event_packet(event, data)
         number = 0
 
         def send(cid: int) -> None:
@@ -111,7 +107,7 @@ class ClientMessagingMixin:
 
     def open_call(self, event: str, data: Any, settle: Settle) -> int:
         """Call a procedure of the protocol's own on an open connection, without a time limit."""
-        packet = _packet(event, data)
+        packet = event_packet(event, data)
         return self.calls.open(event, None, settle, lambda cid: self._send_call(cid, packet))
 
     def _send_call(self, cid: int, packet: dict[str, Any]) -> None:
@@ -147,17 +143,9 @@ class ClientMessagingMixin:
         """
         self.loop_binding.check()
         if self.link is None or self.link.writer is None or self.state != OPEN:
-            self.emit_error(BadConnectionError("WebSocket is not open", "disconnect"))
+            self.emit_error(not_open())
             return
         self.link.writer.send_message(data)
-
-    def encode(self, object: Any) -> str | bytes:
-        """What the codec makes of an object."""
-        return self.wire.encode(object)
-
-    def decode(self, message: str | bytes) -> Any:
-        """What the codec reads in a message."""
-        return self.wire.codec.decode(message)
 
     def get_bytes_received(self) -> int:
         """Payload bytes received over the present connection."""
@@ -167,99 +155,3 @@ class ClientMessagingMixin:
         """Bytes waiting to be sent over the present connection, the transport's included."""
         writer = None if self.link is None else self.link.writer
         return 0 if writer is None else writer.get_buffer_size()
-
-
-class ClientBatchingMixin:
-    """Sending many packets as one array. Source: SocketCluster documentation, AGClientSocket."""
-
-    if not TYPE_CHECKING:  # The attributes are slots of the class that mixes this in.
-        __slots__ = ()
-
-    state: str
-    options: ClientOptions
-    is_batching: bool
-    loop_binding: LoopBinding
-    _batching: Batching | None
-    _batch_timer: asyncio.TimerHandle | None
-
-    @property
-    def link(self) -> Link | None: ...
-
-    @property
-    def is_buffering_batch(self) -> bool:
-        """Whether packets are being collected."""
-        writer = None if self.link is None else self.link.writer
-        return writer is not None and writer.batch is not None
-
-    def start_batch(self) -> None:
-        """Collect what is sent from now on until `flush_batch`. It needs a connection."""
-        self.loop_binding.check()
-        if self.link is not None and self.link.writer is not None:
-            self.link.writer.start_batch()
-
-    def flush_batch(self) -> None:
-        """Send what was collected as one message, and collect no more. More than 1,000 packets or
-        256 KiB go out as several messages, in order."""
-        self.loop_binding.check()
-        if self.link is not None and self.link.writer is not None:
-            self.link.writer.flush_batch()
-
-    def cancel_batch(self) -> None:
-        """Drop what was collected, and collect no more."""
-        self.loop_binding.check()
-        if self.link is not None and self.link.writer is not None:
-            self.link.writer.cancel_batch()
-
-    def start_batching(self) -> None:
-        """Send what is sent as one message every `batch_interval` milliseconds from now on, also
-        over later connections."""
-        self.loop_binding.check()
-        self.is_batching = True
-        if self.state == OPEN:
-            self._start_batching()
-
-    def _start_batching(self) -> None:
-        if self._batching is None:
-            self._batching = Batching(self, self.options.milliseconds("batch_interval"))
-        self._batching.start()
-
-    def stop_batching(self) -> None:
-        """Stop it; what was collected is sent."""
-        self.loop_binding.check()
-        self.is_batching = False
-        if self._batching is not None:
-            self._batching.stop()
-
-    def cancel_batching(self) -> None:
-        """Stop it; what was collected is dropped."""
-        self.loop_binding.check()
-        self.is_batching = False
-        if self._batching is not None:
-            self._batching.cancel()
-
-    def batch_after_handshake(self) -> None:
-        """A connection is open: batch on it if that is wanted."""
-        if self.is_batching:
-            self._start_batching()
-        elif self.options.batch_on_handshake:
-            self._start_batching()
-            seconds = self.options.milliseconds("batch_on_handshake_duration") / 1000
-            loop = asyncio.get_running_loop()
-            self._batch_timer = loop.call_later(seconds, self._stop_unless_batching)
-
-    def _stop_unless_batching(self) -> None:
-        if not self.is_batching and self._batching is not None:
-            self._batching.stop()
-
-    def pause_batching(self) -> None:
-        """The connection is lost."""
-        if self._batch_timer is not None:
-            self._batch_timer.cancel()
-            self._batch_timer = None
-        if self._batching is not None:
-            self._batching.cancel()
-
-
-def _packet(event: str, data: Any) -> dict[str, Any]:
-    check_text("The name of an event or procedure", event)
-    return {"event": event} if data is None else {"event": event, "data": data}

@@ -6,7 +6,6 @@ A thin face over narrow parts: `link` (the present connection), `auth`, `subscri
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import logging
 import uuid
@@ -19,7 +18,7 @@ from socketcluster.client.connection import Link
 from socketcluster.client.flow_control import Reading
 from socketcluster.client.lifecycle import Lifecycle
 from socketcluster.client.listeners import ClientListeners
-from socketcluster.client.messaging import ClientBatchingMixin, ClientMessagingMixin
+from socketcluster.client.messaging import ClientMessagingMixin
 from socketcluster.client.options import ClientOptions
 from socketcluster.client.outbox import Outbox
 from socketcluster.client.subscriptions import SubscriptionMixin, Subscriptions
@@ -30,7 +29,7 @@ from socketcluster.protocol import state as states
 from socketcluster.protocol.wire import Wire, largest_uncounted
 from socketcluster.runtime.loop_binding import ThreadMixin, binding_of
 from socketcluster.runtime.reporting import Reporter, one_line
-from socketcluster.sockets.batching import Batching
+from socketcluster.sockets.batching import Batching, BatchingMixin
 from socketcluster.sockets.calls import PendingCalls
 from socketcluster.sockets.streams import PeerStreams, ProcedureMixin, ReceiverMixin
 from socketcluster.streams import StreamDemux
@@ -38,7 +37,7 @@ from socketcluster.streams import StreamDemux
 
 class AGClientSocket(
     ClientMessagingMixin,
-    ClientBatchingMixin,
+    BatchingMixin,
     ClientAuthMixin,
     SubscriptionMixin,
     ReceiverMixin,
@@ -97,9 +96,7 @@ class AGClientSocket(
         self._channel_outputs = StreamDemux[Any](self.reading.gauge, self.loop_binding)
         self._channel_listeners = StreamDemux[Any](binding=self.loop_binding)
         self.lifecycle = Lifecycle(self)
-        self.is_batching = False
-        self._batching: Batching | None = None
-        self._batch_timer: asyncio.TimerHandle | None = None
+        self.batching = Batching(self.loop_binding, self.options.milliseconds("batch_interval"))
         if self.options.auto_connect:
             self.connect()
 
@@ -184,7 +181,7 @@ class AGClientSocket(
             self._configure(changed)
             self.lifecycle.configure(changed)
             self.reading.configure(changed)
-            self._batching = None
+            self.batching.interval = changed.milliseconds("batch_interval")
             if "auth_engine" in options:
                 self.auth.store = changed.auth_engine or MemoryTokenStore()
         self.lifecycle.connect()

@@ -18,7 +18,6 @@ from socketcluster.protocol import state as states
 from socketcluster.protocol.frames import may_be_sent
 from socketcluster.server.packets.handshake import finish
 from socketcluster.server.parts.authentication import AuthMixin, SocketAuth
-from socketcluster.server.parts.batching import BatchingMixin
 from socketcluster.server.parts.inbound import Inbound
 from socketcluster.server.parts.last_words import LastWords
 from socketcluster.server.parts.leaving import end, give_up, leave
@@ -28,7 +27,7 @@ from socketcluster.server.parts.outbound import Outbound
 from socketcluster.server.parts.statistics import StatisticsMixin
 from socketcluster.server.parts.streams import SocketListeners, StreamMixin
 from socketcluster.server.parts.subscriptions import SubscriptionMixin, Subscriptions
-from socketcluster.sockets.batching import Batching
+from socketcluster.sockets.batching import Batching, BatchingMixin
 from socketcluster.sockets.calls import PendingCalls
 from socketcluster.sockets.streams import PeerStreams
 
@@ -66,11 +65,10 @@ class AGServerSocket(
     """
 
     __slots__ = (
-        "_batch_timer",
-        "_batching",
         "_lines",
         "_settling",
         "auth",
+        "batching",
         "calls",
         "connection",
         "handshake_line",
@@ -135,9 +133,10 @@ class AGServerSocket(
         )
         self.streams = PeerStreams(self.inbound.reading, self.loop_binding)
         self.streams.on_use = self._listened
+        self.batching = Batching(
+            server.loop_binding, server.options.milliseconds("batch_interval"), self.outbound
+        )
         self._lines: dict[str, MiddlewareLine] | None = None
-        self._batching: Batching | None = None
-        self._batch_timer: asyncio.TimerHandle | None = None
         self._settling: asyncio.Future[bool] | None = None
         self.introduction: asyncio.Future[None] | None = None
         self.last_words: LastWords | None = None
@@ -200,12 +199,6 @@ class AGServerSocket(
     def ping(self) -> None:
         """Send the protocol's ping; it is counted nowhere."""
         self.outbound.append(self.server.ping_frame)
-
-    def batch_for(self, milliseconds: float) -> None:
-        """Batch for some time, as `batch_on_handshake` has it."""
-        self.start_batching()
-        loop = asyncio.get_running_loop()
-        self._batch_timer = loop.call_later(milliseconds / 1000, self.stop_batching)
 
     async def introduced(self) -> None:
         """Wait until everybody has handled the server's 'handshake' event of this socket."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Container
 from datetime import timedelta
 from typing import Any
 
+from socketcluster.options import seconds
 from socketcluster.protocol.calls import Calls, Settle
 
 Send = Callable[[int], None]
@@ -37,7 +38,8 @@ class PendingCalls:
         raised, and the call forgotten.
         """
         now = asyncio.get_running_loop().time()
-        cid = self._calls.open(event, now + _seconds(timeout), settle)
+        within = math.inf if timeout is None else seconds(timeout)
+        cid = self._calls.open(event, now + within, settle)
         try:
             send(cid)
         except BaseException:
@@ -116,9 +118,3 @@ def after_reading(callback: Callable[[], object]) -> None:
     loop = asyncio.get_running_loop()
     # uvloop runs timers, then what was due soon, and only then reads.
     loop.call_soon(loop.call_soon, callback)
-
-
-def _seconds(timeout: float | timedelta | None) -> float:
-    if timeout is None:
-        return math.inf
-    return timeout.total_seconds() if isinstance(timeout, timedelta) else timeout / 1000

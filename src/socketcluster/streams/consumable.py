@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from socketcluster.errors import TimeoutError
-from socketcluster.streams.inbox import MARKS, NOTHING, End, Inbox, Payload, Timeout, seconds
+from socketcluster.options import seconds
+from socketcluster.streams.inbox import MARKS, NOTHING, End, Inbox, Payload, Timeout
 
 T = TypeVar("T")
 

@@ -14,17 +14,11 @@ from typing import Any
 import msgspec
 
 from socketcluster.errors import TimeoutError
+from socketcluster.options import seconds
 from socketcluster.runtime.loop_binding import LoopBinding
 
 Timeout = float | timedelta | None
 """Milliseconds or a timedelta; None waits for ever."""
-
-
-def seconds(timeout: Timeout) -> float | None:
-    """A timeout in seconds."""
-    if timeout is None:
-        return None
-    return timeout.total_seconds() if isinstance(timeout, timedelta) else timeout / 1000
 
 
 class Tracked:

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from socketcluster.errors import InvalidMessageError, UnknownProcedureError
+from socketcluster.errors import InvalidMessageError
 from socketcluster.events import MessageEvent, RawEvent
 from socketcluster.protocol.packets import Unparsed, readable
 from socketcluster.protocol.state import CLOSED
+from socketcluster.sockets.messaging import unknown_procedure
 from socketcluster.streams import MADE_WEIGHT, NOTHING, TEXT_WEIGHT
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def deliver_unparsed(
     if socket.streams.procedures is None or not socket.streams.procedures.write_deferred(
         event, data.size, call.request
     ):
-        call.refuse(_unknown_procedure(event))
+        call.refuse(unknown_procedure(event))
 
 
 def show_message(
@@ -78,12 +79,7 @@ def refuse_unknown(socket: AGServerSocket, name: str, request: Any) -> None:
     if socket.state == CLOSED:
         request.sent = True  # It left meanwhile.
     else:
-        request.error(_unknown_procedure(name))
-
-
-def _unknown_procedure(name: str) -> UnknownProcedureError:
-    shown = name if len(name) <= 100 else name[:100] + "…"
-    return UnknownProcedureError(f"There is no procedure {shown!r}")
+        request.error(unknown_procedure(name))
 
 
 def _event_data(socket: AGServerSocket, data: Unparsed) -> Callable[[], Any]:

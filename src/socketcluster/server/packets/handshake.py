@@ -177,7 +177,7 @@ def _open(
     if auth_error is not None and getattr(auth_error, "is_bad_token", False):
         socket.auth.drop_and_tell()
     if socket.server.options.batch_on_handshake:
-        socket.batch_for(socket.server.options.milliseconds("batch_on_handshake_duration"))
+        socket.batching.run_for(socket.server.options.milliseconds("batch_on_handshake_duration"))
     if socket.handshake_line is not None:
         socket.handshake_line.close()
 

@@ -55,6 +55,7 @@ from socketcluster.server.events import (
     DeauthenticationEvent,
 )
 from socketcluster.server.parts.leaving import leave
+from socketcluster.sockets.auth_state import AuthStateMixin
 
 if TYPE_CHECKING:
     from socketcluster.server.socket import AGServerSocket
@@ -282,32 +283,12 @@ def _identity(claims: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in claims.items() if name not in _RENEWED}
 
 
-class AuthMixin:
+class AuthMixin(AuthStateMixin[SocketAuth, dict[str, Any] | None]):
     """The authentication of a socket. Source: SocketCluster documentation, AGServerSocket."""
 
     __slots__ = ()
 
-    auth: SocketAuth
     loop_binding: LoopBinding
-
-    @property
-    def auth_state(self) -> str:
-        """'authenticated' or 'unauthenticated'."""
-        return self.auth.state
-
-    @property
-    def auth_token(self) -> dict[str, Any] | None:
-        """The claims of the token, None when unauthenticated."""
-        return self.auth.token
-
-    @property
-    def signed_auth_token(self) -> str | None:
-        """The token itself, None when unauthenticated."""
-        return self.auth.signed_token
-
-    def get_auth_token(self) -> dict[str, Any] | None:
-        """`auth_token`."""
-        return self.auth.token
 
     async def set_auth_token(
         self,

@@ -12,6 +12,7 @@ from socketcluster.protocol import state as states
 from socketcluster.runtime.loop_binding import LoopBinding
 from socketcluster.server.parts.outbound import Outbound
 from socketcluster.sockets.calls import PendingCalls
+from socketcluster.sockets.messaging import not_open
 from socketcluster.sockets.request import report_dropped, report_failed
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ class MessagingMixin:
         """Send a raw message, text or binary. On a closed socket it only warns."""
         self.loop_binding.check()
         if self.state == states.CLOSED:
-            self.emit_error(BadConnectionError("WebSocket is not open", "disconnect"))
+            self.emit_error(not_open())
             return
         self.outbound.send_message(data)
 
@@ -97,7 +98,7 @@ class MessagingMixin:
         if get_ident() != self.loop_binding.thread_id:
             self.loop_binding.check()
         if self.state == states.CLOSED:
-            self.emit_error(BadConnectionError("WebSocket is not open", "disconnect"))
+            self.emit_error(not_open())
             return
         if error is not None:
             self.respond_error(rid, error)
