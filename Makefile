@@ -1,49 +1,97 @@
-# Everything is set up on demand: `make run`, `make test`, `make check`, `make autobahn`, `make bench`.
+# Every target sets up what it needs: a virtual environment, npm packages, Debian packages.
 PYTHON ?= python3
 PORT ?= 8000
-VENV := .venv
+VENV ?= .venv
 BIN := $(VENV)/bin
+N ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2)
 NPM := $(shell command -v npm 2>/dev/null)
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --root-user-action=ignore -c constraints.txt
+NPM_INSTALL := npm install --silent --no-audit --no-fund --no-package-lock
+PIP_INSTALL := python -m pip install --quiet --disable-pip-version-check --root-user-action=ignore
+INSTALL := $(BIN)/$(PIP_INSTALL) -c constraints.txt
+PYTEST := $(BIN)/python -m pytest -n $(N) --dist loadgroup
+CODE := src tests examples tools bench
 
-.PHONY: run test soak check format autobahn autobahn-ci bench bench-quick instructions clean
+.DEFAULT_GOAL := help
+.PHONY: help run test test-all test-lowest coverage soak check format autobahn autobahn-ci bench \
+	bench-quick instructions dist clean
 
-run: $(VENV)/run.stamp demo-client
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo "  T=tests/cli          test only this, with test and coverage"
+	@echo "  ARGS='--lf -x'       options for pytest"
+	@echo "  N=$(N)                  processes that test at once"
+	@echo "  PYTHON=python3.12    the Python of a new environment"
+	@echo "  PORT=8001            where run serves"
+
+run: $(VENV)/run.stamp demo-client ## Serve the demo on http://localhost:8000
 	@$(BIN)/socketcluster serve --port $(PORT)
 
-test: $(VENV)/dev.stamp demo-client interop-clients chromium broker-servers valgrind
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+test: $(VENV)/dev.stamp clients programs ## Run the tests
+	$(PYTEST) $(ARGS) $(T)
 
-# The faults and the spread over nodes at full length: 1,000 clients, engines stopped for 20 s.
-soak: $(VENV)/dev.stamp broker-servers
-	SOAK=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --timeout 1800 tests/faults
+# One environment per version, .venv-3.12 and so on. A failure does not stop the next version.
+test-all: ## Run the tests on every supported Python of this machine
+	@tools/pythons.sh > .pythons; failed=; \
+	while read -r version python; do \
+		echo "Python $$version: $$python"; \
+		$(MAKE) --no-print-directory test PYTHON=$$python VENV=.venv-$$version </dev/null \
+			|| failed="$$failed $$version"; \
+	done < .pythons; \
+	tested=$$(cut -d ' ' -f 1 .pythons | tr '\n' ' '); rm -f .pythons; \
+	if [ -n "$$failed" ]; then echo "Failed on Python$$failed"; exit 1; fi; \
+	echo "Passed on Python $$tested"
 
-check: $(VENV)/dev.stamp
-	$(BIN)/ruff check src tests examples tools bench
-	$(BIN)/ruff format --check src tests examples tools bench
+# The lowest versions that pyproject.toml allows, as uv resolves them; not those of indirect dependencies.
+test-lowest: $(VENV)/dev.stamp clients programs ## Run the tests with the lowest allowed dependencies
+	@[ -x .venv-lowest/bin/python ] || $(BIN)/python -m venv .venv-lowest
+	@echo "Installing the lowest allowed versions"
+	@$(BIN)/uv pip compile --quiet --resolution lowest-direct --all-extras pyproject.toml \
+		--no-header --no-annotate --output-file .venv-lowest/requirements.txt
+	@.venv-lowest/bin/$(PIP_INSTALL) -r .venv-lowest/requirements.txt -e .
+	.venv-lowest/bin/python -m pytest -n $(N) --dist loadgroup $(ARGS) $(T)
+
+# Measuring slows what tests/performance and test_cost.py measure. The limit is for the whole suite.
+coverage: $(VENV)/dev.stamp clients programs ## Run the tests and report the branches that none covers
+	@rm -f .coverage .coverage.*
+	$(PYTEST) --cov --cov-report=term:skip-covered --cov-report=html $(if $(T),--cov-fail-under=0) \
+		--ignore tests/performance --ignore tests/server/test_cost.py $(ARGS) $(T)
+
+soak: $(VENV)/dev.stamp programs ## Run the fault tests at full length: 1,000 clients, brokers stopped for 20 s
+	SOAK=1 $(PYTEST) --timeout 1800 $(ARGS) tests/faults
+
+check: $(VENV)/dev.stamp ## Check style, formatting and types
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/mypy
 
-format: $(VENV)/dev.stamp
-	$(BIN)/ruff check --fix src tests examples tools bench
-	$(BIN)/ruff format src tests examples tools bench
+format: $(VENV)/dev.stamp ## Format the code, and mend what ruff can
+	$(BIN)/ruff check --fix $(CODE)
+	$(BIN)/ruff format $(CODE)
 
-autobahn: $(VENV)/dev.stamp
+autobahn: $(VENV)/dev.stamp ## Run the Autobahn test suite: 517 cases
 	$(BIN)/python tools/run_autobahn.py
 
-autobahn-ci: $(VENV)/dev.stamp
+autobahn-ci: $(VENV)/dev.stamp ## Run the Autobahn test suite without compression: 301 cases
 	$(BIN)/python tools/run_autobahn.py --without-compression
 
-# Some twenty minutes; it writes bench/results.md and bench/results.svg.
-bench: $(VENV)/bench.stamp bench-servers broker-servers
+bench: $(VENV)/bench.stamp bench-servers programs ## Measure for half an hour and write bench/results.md and .svg
 	@$(BIN)/python -m bench
 
-# Less than two minutes; it prints, and writes nothing.
-bench-quick: $(VENV)/bench.stamp bench-servers broker-servers
+bench-quick: $(VENV)/bench.stamp bench-servers programs ## Measure for two minutes and print
 	@$(BIN)/python -m bench --quick
 
-# Record how many instructions each path of the server takes: what the tests allow from now on.
-instructions: $(VENV)/dev.stamp valgrind
+instructions: $(VENV)/dev.stamp programs ## Count the instructions of each path and record them for the tests
 	@PYTHONPATH=tests $(BIN)/python -m performance.counting
+
+dist: $(VENV)/release.stamp ## Build the sdist and the wheel, and check them
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/twine check --strict dist/*
+
+clean: ## Delete all that these targets made
+	rm -rf $(VENV) .venv-3.* .venv-lowest .demo .autobahn .interop tests/interop/js/node_modules \
+		bench/js/node_modules bench/build dist htmlcov .coverage .coverage.*
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -66,47 +114,38 @@ $(VENV)/bench.stamp: $(VENV)/bin/python pyproject.toml constraints.txt
 	@$(INSTALL) -e '.[cli,bench]'
 	@touch $@ $(VENV)/run.stamp
 
-.PHONY: demo-client interop-clients chromium broker-servers bench-servers valgrind
+$(VENV)/release.stamp: $(VENV)/dev.stamp
+	@echo "Installing what a release needs"
+	@$(INSTALL) -e '.[release]'
+	@touch $@
+
+.PHONY: clients demo-client interop-clients bench-servers programs
+
+clients: demo-client interop-clients
 
 # The demo page uses the official JavaScript client; without npm the page says how to get it.
 demo-client:
 	@if [ -n "$(NPM)" ] && [ ! -f .demo/node_modules/socketcluster-client/package.json ]; then \
 		echo "Fetching socketcluster-client for the demo page"; mkdir -p .demo; \
-		npm install --silent --prefix .demo --no-save --no-audit --no-fund --no-package-lock socketcluster-client@20 \
+		$(NPM_INSTALL) --prefix .demo --no-save socketcluster-client@20 \
 			|| echo "npm could not fetch it: the page will say how to"; fi
 
+# Two versions of PyPI's client: 1.3.4 answers the pings of protocol 1, 1.3.6 those of protocol 2, and
+# neither the other's. The environment has 1.3.6; this is the other.
 interop-clients: $(VENV)/dev.stamp
-	@if [ ! -d .interop ]; then \
-		echo "Fetching the older Python client"; \
-		$(BIN)/python -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps --target .interop socketclusterclient==1.3.4; fi
+	@if [ ! -f .interop/.stamp ]; then \
+		echo "Fetching socketclusterclient 1.3.4"; \
+		$(BIN)/$(PIP_INSTALL) --no-deps --upgrade --target .interop socketclusterclient==1.3.4 && touch .interop/.stamp; fi
 	@if [ -z "$(NPM)" ]; then echo "npm is missing: the interop tests need Node and npm"; \
 	elif [ ! -f tests/interop/js/node_modules/.stamp ] || [ tests/interop/js/package.json -nt tests/interop/js/node_modules/.stamp ]; then \
 		echo "Fetching the JavaScript clients and servers"; \
-		npm install --silent --prefix tests/interop/js --no-audit --no-fund --no-package-lock && touch tests/interop/js/node_modules/.stamp; fi
+		$(NPM_INSTALL) --prefix tests/interop/js && touch tests/interop/js/node_modules/.stamp; fi
 
 bench-servers:
 	@if [ -z "$(NPM)" ]; then echo "npm is missing: the benchmark compares with the original, on Node"; exit 1; fi
 	@if [ ! -f bench/js/node_modules/.stamp ] || [ bench/js/package.json -nt bench/js/node_modules/.stamp ]; then \
 		echo "Fetching socketcluster-server"; \
-		npm install --silent --prefix bench/js --no-audit --no-fund --no-package-lock && touch bench/js/node_modules/.stamp; fi
+		$(NPM_INSTALL) --prefix bench/js && touch bench/js/node_modules/.stamp; fi
 
-chromium:
-	@if ! command -v chromium >/dev/null 2>&1 && ! command -v google-chrome >/dev/null 2>&1 && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
-		echo "Installing Chromium"; \
-		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; } >/dev/null 2>&1 \
-			|| echo "Chromium could not be installed: the demo page test needs it"; fi
-
-valgrind:
-	@if ! command -v valgrind >/dev/null 2>&1 && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
-		echo "Installing valgrind"; \
-		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends valgrind; } >/dev/null 2>&1 \
-			|| echo "valgrind could not be installed: the test that counts instructions needs it"; fi
-
-broker-servers:
-	@if ! { command -v redis-server && command -v nats-server; } >/dev/null 2>&1 && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
-		echo "Installing redis-server and nats-server"; \
-		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends redis-server nats-server; } >/dev/null 2>&1 \
-			|| echo "redis-server and nats-server could not be installed: the broker tests and the benchmark need them"; fi
-
-clean:
-	rm -rf $(VENV) .demo .autobahn tests/interop/js/node_modules bench/js/node_modules bench/build .interop
+programs:
+	@tools/ensure.sh chromium nats-server redis-server valgrind
