@@ -6,8 +6,10 @@ import sys
 
 
 def main() -> None:
-    """Run the command line; it needs the extra `cli`. It exits with 0 (done), 1 (failed) or 2
-    (wrong usage), and with 130 after Ctrl-C."""
+    """Run the command line, which needs the extra `cli`.
+
+    The exit status is 0 (done), 1 (failed), 2 (wrong usage) or 130 (Ctrl-C).
+    """
     try:
         import typer  # noqa: F401
     except ImportError:

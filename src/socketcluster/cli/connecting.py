@@ -151,8 +151,10 @@ async def complain(socket: AGClientSocket, tell: Tell) -> None:
 
 
 class Reporter:
-    """Says what happens to a connection that is made again when it is lost. Make it before the
-    client connects: it misses nothing then."""
+    """Reports what happens to a client's connection on standard error.
+
+    Create it before the client connects, so that it misses nothing.
+    """
 
     def __init__(self, socket: AGClientSocket, tell: Tell) -> None:
         self._tell = tell

@@ -82,8 +82,10 @@ def said(error: BaseException) -> str:
 
 
 def tell(message: str) -> None:
-    """Say something on standard error, in one line. Control characters, which may be a server's,
-    become spaces."""
+    """Print one line on standard error.
+
+    Control characters, which may come from a server, become spaces.
+    """
     with contextlib.suppress(BrokenPipeError):
         print(f"socketcluster: {_CONTROLS.sub(' ', message).strip()}", file=sys.stderr, flush=True)
 
@@ -95,8 +97,10 @@ def set_done(future: asyncio.Future[None]) -> None:
 
 
 async def first_of(*works: Coroutine[Any, Any, Any]) -> None:
-    """Wait for the first of several to end, and end the others. Raises what that one raised; of
-    two that end at the same time the first named counts."""
+    """Run coroutines until the first one ends, and cancel the others.
+
+    Raises what that one raised. If several end at the same time, the first argument counts.
+    """
     tasks = [asyncio.ensure_future(work) for work in works]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

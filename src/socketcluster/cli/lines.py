@@ -35,11 +35,13 @@ def from_json(text: str | bytes) -> Any:
 
 
 def values(given: str | None, count: int | None, name: str = "DATA") -> AsyncIterator[Any]:
-    """What is to be sent: `given` `count` times (else once), or without it (or with "-") the
-    values of standard input, `count` of them (else all). `name` is the argument's.
+    """Yield the values to send.
+
+    `given` is repeated `count` times (None: once). Without it, or with "-", the values are read
+    from standard input, at most `count` (None: all). `name` is the argument's name.
 
     Raises:
-        CommandError: that is no JSON.
+        CommandError: `given` is no JSON.
     """
     if given is None or given == "-":
         return _of_input(count)

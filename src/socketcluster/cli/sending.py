@@ -69,8 +69,10 @@ async def transmit(target: Target, outgoing: Outgoing) -> None:
 
 
 async def _received(socket: AGClientSocket) -> None:
-    """Wait until the server has received everything so far: a server that is left earlier drops
-    events that it has not come to."""
+    """Wait until the server has processed everything sent so far.
+
+    It may drop events that are unprocessed when the connection closes.
+    """
     try:
         # Every server answers this one, be it with an error, and in order.
         await socket.invoke("#unsubscribe", "")

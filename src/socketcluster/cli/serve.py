@@ -28,8 +28,10 @@ _STOP_SECONDS = 30
 
 
 class TargetError(Exception):
-    """The target of `serve` is no AGServer; the message says why. Its cause, if it has one, is what
-    the target's own code raised."""
+    """The target of `serve` is no AGServer; the message says why.
+
+    If the target's own code raised an error, that is the cause.
+    """
 
 
 def run(settings: Settings, *, reload: bool = False) -> int:
@@ -54,8 +56,10 @@ def run(settings: Settings, *, reload: bool = False) -> int:
 
 
 def _print_traceback(error: BaseException) -> None:
-    """The traceback of what the target's code raised, without the lines of this command and of the
-    import machinery before it."""
+    """Print the traceback of an error that the target's code raised.
+
+    The leading lines of this command and of the import machinery are left out.
+    """
     outside = (__file__, importlib.__file__)
     found = error.__traceback__
     while found is not None:
@@ -116,8 +120,11 @@ def _named(target: str) -> object:
 
 
 def _spare_the_garbage_collector() -> None:
-    """What was imported stays, and so does most of what a connection makes: looked at again and
-    again, it would take a third of the time that a connection takes to be made."""
+    """Exempt imported objects from garbage collection, and collect less often.
+
+    Imported objects stay, and so do most objects of a connection. Scanning them again and again
+    would take a third of the time that it takes to establish a connection.
+    """
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 5, 5)
@@ -137,8 +144,10 @@ def _check(settings: Settings) -> None:
 
 
 async def serve(settings: Settings) -> None:
-    """Listen until SIGINT, SIGTERM or the end of the supervisor, then drain; a second signal
-    stops at once."""
+    """Listen until SIGINT, SIGTERM or the supervisor's end, then drain.
+
+    A second signal stops at once.
+    """
     # In the loop: a function that makes the server may start tasks.
     server = await load(settings.target)
     try:

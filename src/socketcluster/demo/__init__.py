@@ -82,7 +82,7 @@ class Demo:
 
 def _is_number(value: object) -> bool:
     # As far as JavaScript counts, and adds, exactly.
-    return type(value) in (int, float) and abs(cast(float, value)) <= 1e15
+    return type(value) in (int, float) and abs(cast("float", value)) <= 1e15
 
 
 def _is_fine(action: AGAction) -> bool:

@@ -41,8 +41,10 @@ class Clock:
         return self._now
 
     async def advance(self, duration: float | timedelta) -> None:
-        """Let seconds, or a timedelta, go by: what falls due on the way happens, and what follows
-        from it. Time stands still again at the end. Cancelling stops it where it is.
+        """Advance the time by seconds or a timedelta.
+
+        Timers that fall due run in order, with everything that follows from them; then the time
+        stands still again. Cancelling stops the time where it is.
 
         Raises:
             InvalidArgumentsError: the duration is negative or no number.

@@ -27,8 +27,10 @@ class ClientFactory(Protocol):
     """The type of the fixture `ag_client`."""
 
     async def __call__(self, server: AGServer, **options: Any) -> AGClientSocket:
-        """Connect a client in memory; it is disconnected when the test ends. See
-        `socketcluster.testing.connect`."""
+        """Connect a client in memory, as `socketcluster.testing.connect` does.
+
+        It is disconnected when the test ends.
+        """
 
 
 @pytest.fixture
