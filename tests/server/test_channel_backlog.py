@@ -65,7 +65,7 @@ async def test_it_is_ended_and_the_others_go_on(
     with pytest.raises(BackpressureError, match=f"{name} is {limit}") as raised:
         await soon(anext(slow))
     error = raised.value
-    size = len(server.wire.encode_payload(data))
+    size = len(server.wire.payloads.encode(data))
     many = 6 if name == "max_channel_backlog" else limit // size + 1
     assert (error.channel, error.limit) == ("c", limit)
     assert error.values == many
@@ -140,7 +140,7 @@ async def test_what_waits_takes_what_was_published_and_no_more(make: Make) -> No
     server = await make()
     consumers = [made_by_subscribe(server) for _ in range(3)]
     data: list[Any] = [[] for _ in range(50_000)]
-    payload = server.wire.encode_payload(data)
+    payload = server.wire.payloads.encode(data)
     tracemalloc.start()
     try:
         for _ in range(20):
@@ -157,13 +157,13 @@ async def test_small_values_are_decoded_once_for_a_loop_that_keeps_up(
 ) -> None:
     server = await make()
     decoded: list[bytes] = []
-    decode = server.wire.decode_payload
+    decode = server.wire.payloads.decode
 
     def decode_payload(payload: bytes) -> Any:
         decoded.append(payload)
         return decode(payload)
 
-    monkeypatch.setattr(type(server.wire), "decode_payload", lambda _, p: decode_payload(p))
+    monkeypatch.setattr(type(server.wire.payloads), "decode", lambda _, p: decode_payload(p))
     consumer = made_by_subscribe(server)
     for data in (1, "x" * 1000):
         server.exchange.transmit_publish("c", data)

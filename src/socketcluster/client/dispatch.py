@@ -197,7 +197,7 @@ def _published(socket: AGClientSocket, data: Any) -> None:
         outputs = socket._channel_outputs
         if type(payload) is msgspec.Raw:
             data = bytes(payload)
-            parse = partial(socket.wire.decode_payload, data)
+            parse = partial(socket.wire.payloads.decode, data)
             if len(data) > socket.wire.unparsed_above:
                 _deliver_later(socket, outputs, channel, len(data), parse)
             else:

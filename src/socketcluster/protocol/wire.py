@@ -1,8 +1,7 @@
-"""Messages to packets and packets to frames: for JSON as fast as can be, else plainly.
+"""Messages to packets, and packets to frames, with one codec: JSON on a fast path of its own.
 
-A `Wire` is made once per server. What it hands out is finished server frames (`frames.py`), so
-that one publish is encoded and framed once for all its subscribers. The payload of a publish
-travels as bytes: JSON text with the JSON codec, else what the codec makes of it.
+A server or a client has one `Wire`. It makes finished server frames (`frames.py`), so that a
+packet is encoded and framed once for all its receivers.
 """
 
 from __future__ import annotations
@@ -17,9 +16,8 @@ from socketcluster.codecs.base import CodecEngine
 from socketcluster.codecs.json import MAX_DEPTH, SHORT, JSONCodec
 from socketcluster.codecs.minbin import MinBinCodec, lengthen
 from socketcluster.codecs.scan import count_containers
-from socketcluster.codecs.text import utf8
-from socketcluster.errors import InvalidArgumentsError, InvalidMessageError, SocketClusterError
-from socketcluster.protocol.frames import binary_frame, text_frame
+from socketcluster.errors import InvalidMessageError, SocketClusterError
+from socketcluster.protocol.frames import frame_of, text_frame
 from socketcluster.protocol.json_packets import (
     PUBLISH_START,
     UNREADABLE,
@@ -37,12 +35,12 @@ from socketcluster.protocol.packets import (
     packet_from,
     readable,
 )
+from socketcluster.protocol.payloads import Payloads, encode
 
 UNPARSED_ABOVE = 512
 """Bytes of a message above which to keep bytes costs less than to keep a value."""
 
 _ENCODE = msgspec.json.Encoder().encode
-_SKIP = msgspec.json.Decoder(msgspec.Raw).decode
 _ANSWER_KEY = b'"rid"'
 _FLAT = (str, int, float, bool, type(None))
 
@@ -53,25 +51,22 @@ def largest_uncounted(messages: int, size: int) -> int:
     return min(UNPARSED_ABOVE, size // messages)
 
 
-class DroppableFrame(bytes):
-    """The frame of a publish that may be dropped when its receiver is too slow."""
-
-
 class Wire:
-    """Decodes messages and builds frames with one codec.
+    """Decodes messages and makes frames with one codec.
 
     Attributes:
-        unparsed_above: bytes of a message; of a longer one the data of a user's event or call
-            is left `Unparsed`.
+        codec: the codec.
+        payloads: the same for the payloads of publishes.
+        unparsed_above: bytes of a message; of a longer one the data of an application's event or
+            call is left `Unparsed`.
     """
 
     __slots__ = (
-        "_droppable",
         "_encode_json",
         "_json",
         "_short",
-        "_text",
         "codec",
+        "payloads",
         "unparsed_above",
     )
 
@@ -81,14 +76,14 @@ class Wire:
         droppable: Callable[[str], bool] = lambda channel: False,
         unparsed_above: int = sys.maxsize,
     ) -> None:
-        self._droppable = droppable
         self.unparsed_above = unparsed_above
+        self.payloads = Payloads(codec, droppable)
         self.use(codec)
 
     def use(self, codec: CodecEngine) -> None:
-        """Encode and decode with another codec from now on."""
+        """Use another codec from now on."""
         self.codec = codec
-        self._text = _makes_text(codec)
+        self.payloads.use(codec)
         self._json = codec if type(codec) is JSONCodec else None
         self._short = min(self.unparsed_above, SHORT) if self._json is not None else -1
         self._encode_json = codec.encode_bytes if type(codec) is JSONCodec else None
@@ -189,17 +184,12 @@ class Wire:
             return self.frame(packet)
 
     def encode(self, packet: Any) -> str | bytes:
-        """What the codec makes of a packet.
+        """Encode a packet with the codec.
 
         Raises:
             InvalidArgumentsError: the codec cannot encode it.
         """
-        try:
-            return self.codec.encode(packet)
-        except SocketClusterError:
-            raise
-        except Exception as error:
-            raise InvalidArgumentsError(f"The data could not be encoded: {error}") from error
+        return encode(self.codec, packet)
 
     def batch_item(self, packet: Any) -> tuple[Any, int]:
         """A packet made ready for a batch, and its size in bytes; it is checked now so that it
@@ -212,89 +202,3 @@ class Wire:
             encoded = self._encode_json(packet)
             return msgspec.Raw(encoded), len(encoded)
         return packet, len(self.encode(packet))
-
-    def encode_payload(self, data: Any) -> bytes:
-        """The payload of a publish as bytes that a broker carries.
-
-        Raises:
-            InvalidArgumentsError: the codec cannot encode it.
-        """
-        if type(data) is msgspec.Raw:
-            return bytes(data)
-        if self._encode_json is not None:
-            return self._encode_json(data)
-        encoded = self.encode(data)
-        return utf8(encoded) if isinstance(encoded, str) else bytes(encoded)
-
-    def payload_of_decoded(self, value: Any) -> bytes:
-        """`encode_payload` of a value that was decoded here and that nobody has changed.
-
-        Raises:
-            InvalidArgumentsError: the codec cannot encode it.
-        """
-        return (
-            self.encode_payload(value) if self._json is None else self._json.encode_decoded(value)
-        )
-
-    def decode_payload(self, payload: bytes) -> Any:
-        """What `encode_payload` was given.
-
-        Raises:
-            InvalidMessageError: it is not something this codec encoded.
-        """
-        if self._json is not None:
-            return self._json.decode_value(payload)
-        try:
-            # A payload of a codec that makes text is kept as UTF-8.
-            return self.codec.decode(payload.decode() if self._text else payload)
-        except SocketClusterError:
-            raise
-        except Exception as error:
-            raise InvalidMessageError(f"The payload could not be decoded: {error}") from error
-
-    def decode_sound(self, payload: bytes) -> Any:
-        """`decode_payload` of what was checked before: its levels are not counted again."""
-        if self._json is not None:
-            return self._json.decode_value(payload, sys.maxsize)
-        return self.decode_payload(payload)
-
-    def check_payload(self, payload: bytes) -> None:
-        """Check what another process published, without building its value where that is possible.
-
-        Raises:
-            InvalidMessageError: as `decode_payload`.
-        """
-        if self._json is not None:
-            try:
-                if self._json.is_sound(bytes(_SKIP(payload))):
-                    return
-            except UNREADABLE:
-                pass
-        self.decode_payload(payload)
-
-    def publish_frame(self, channel: str, payload: bytes) -> bytes:
-        """The '#publish' frame for subscribers."""
-        frame = self.frame(self.publish_packet(channel, payload))
-        return DroppableFrame(frame) if self._droppable(channel) else frame
-
-    def publish_packet(self, channel: str, payload: bytes) -> Any:
-        """The '#publish' packet; with the JSON codec the payload stays as it is."""
-        data = msgspec.Raw(payload) if self._json is not None else self.decode_payload(payload)
-        return {"event": "#publish", "data": {"channel": channel, "data": data}}
-
-
-def _makes_text(codec: CodecEngine) -> bool:
-    """Whether a codec's messages are text: asked of it once, with a packet."""
-    if type(codec) in (JSONCodec, MinBinCodec):
-        return type(codec) is JSONCodec
-    try:
-        return isinstance(codec.encode({"rid": 1}), str)
-    except Exception:
-        return True  # It encodes nothing, and this will be said where it is to.
-
-
-def frame_of(message: str | bytes) -> bytes:
-    """The frame of an encoded message: text for str, binary for bytes."""
-    if isinstance(message, str):
-        return text_frame(utf8(message))
-    return binary_frame(bytes(message))

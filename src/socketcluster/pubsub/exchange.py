@@ -115,7 +115,7 @@ class AGExchange(ChannelMixin, AsyncStreamEmitter):
         self.loop_binding.check()
         checked_name("A channel's name", channel)
         channel = whole_text(channel)
-        accepted = self.publish_payload(channel, self._wire.encode_payload(data))
+        accepted = self.publish_payload(channel, self._wire.payloads.encode(data))
         if accepted is not None:
             _then(accepted, lambda error: None if error is None else self._failed(error))
 
@@ -129,7 +129,7 @@ class AGExchange(ChannelMixin, AsyncStreamEmitter):
         self.loop_binding.check()
         checked_name("A channel's name", channel)
         channel = whole_text(channel)
-        accepted = self.publish_payload(channel, self._wire.encode_payload(data))
+        accepted = self.publish_payload(channel, self._wire.payloads.encode(data))
         if accepted is not None:
             await accepted
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from socketcluster.protocol.wire import DroppableFrame
+from socketcluster.protocol.frames import DroppableFrame
 from socketcluster.sockets.flusher import Flusher, report_unwritable
 
 

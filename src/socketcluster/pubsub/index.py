@@ -111,9 +111,9 @@ class ChannelIndex:
             InvalidMessageError: it cannot be decoded.
         """
         if wanted and len(payload) <= SMALL:
-            self.checked = (payload, self._wire.decode_payload(payload))
+            self.checked = (payload, self._wire.payloads.decode(payload))
         else:
-            self._wire.check_payload(payload)
+            self._wire.payloads.check(payload)
 
     def message_received(self, channel: str, payload: bytes) -> None:
         """Deliver a publish here. Called by the broker."""
@@ -127,13 +127,15 @@ class ChannelIndex:
                 # Kept as bytes where many or large ones wait: a value may be thirty times as large.
                 self._outputs.write_payload(channel, payload, self._decoded, value)
             if known.subscribers:
-                self.fan_out.publish(channel, known.subscribers, payload, self._wire.publish_frame)
+                self.fan_out.publish(
+                    channel, known.subscribers, payload, self._wire.payloads.publish_frame
+                )
         except Exception as error:  # What called this delivers to others too.
             self.broker_failed(error)
 
     def _decoded(self, payload: bytes) -> Any:
         try:
-            return self._wire.decode_payload(payload)
+            return self._wire.payloads.decode(payload)
         except SocketClusterError as error:
             self.broker_failed(error)
             return NOTHING

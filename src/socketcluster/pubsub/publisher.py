@@ -54,7 +54,7 @@ class AsyncPublisher:
         """
         checked_name("A channel's name", channel)
         channel = whole_text(channel)
-        payload = self._wire.encode_payload(data)
+        payload = self._wire.payloads.encode(data)
         await self.start()
         taken = self._broker.publish(channel, payload)
         if taken is not None:

@@ -11,7 +11,8 @@ from functools import partial
 from typing import Any
 
 from socketcluster.engines.base import Connection
-from socketcluster.protocol.wire import Wire, frame_of
+from socketcluster.protocol.frames import frame_of
+from socketcluster.protocol.wire import Wire
 from socketcluster.sockets.flusher import Flusher, report_unwritable
 
 

@@ -246,7 +246,7 @@ def _accept_publish(
 ) -> Pending | None:
     server = socket.server
     try:
-        payload = server.wire.encode_payload(data)
+        payload = server.wire.payloads.encode(data)
         accepted = server.exchange.publish_payload(channel, payload)
     except Exception as error:
         refuse(socket, packet, _broker_error(server, error))
@@ -296,7 +296,7 @@ def _subscribe(socket: AGServerSocket, packet: AnyPacket) -> Left:
     if (channel := _check_channel(socket, packet, channel, "Subscribe")) is None:
         return None
     try:  # Before middleware, which may change it.
-        kept = None if data is None else socket.server.wire.payload_of_decoded(data)
+        kept = None if data is None else socket.server.wire.payloads.encode_decoded(data)
     except SocketClusterError as error:
         refuse(socket, packet, error)
         return None

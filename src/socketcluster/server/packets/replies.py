@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 
 def parsed(socket: AGServerSocket, data: Any) -> Any:
     """The data of a packet that was left as the bytes received, decoded."""
-    return socket.server.wire.decode_sound(bytes(data)) if type(data) is msgspec.Raw else data
+    return (
+        socket.server.wire.payloads.decode_checked(bytes(data))
+        if type(data) is msgspec.Raw
+        else data
+    )
 
 
 def acknowledge(socket: AGServerSocket, packet: AnyPacket, data: Any) -> None:
@@ -39,7 +43,7 @@ def acknowledge_publish(
     socket: AGServerSocket, cid: int | float | None, channel: str, payload: bytes
 ) -> None:
     """`acknowledge` a publish, which is decoded when the first who watches for it takes it."""
-    decode = socket.server.wire.decode_sound
+    decode = socket.server.wire.payloads.decode_checked
     if cid is None:
         if socket.streams.receivers is not None:
             socket.streams.receivers.write_deferred(

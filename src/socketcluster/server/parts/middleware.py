@@ -90,7 +90,7 @@ class DecidingMixin:
 
     def _decide_publish(self, channel: str, payload: bytes, then: Callable[[Any], None]) -> None:
         # Decoded anew for each socket: what one function changes reaches no other.
-        data = self.server.wire.decode_payload(payload)
+        data = self.server.wire.payloads.decode(payload)
         decision = _PublishDecision(self, channel, data, then)
         self._line(MIDDLEWARE_OUTBOUND).put(
             AGAction(AGAction.PUBLISH_OUT, socket=self, channel=channel, data=data), decision

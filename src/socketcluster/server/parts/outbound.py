@@ -13,7 +13,8 @@ from typing import Any
 from socketcluster.engines.base import Connection
 from socketcluster.middleware import MIDDLEWARE_OUTBOUND
 from socketcluster.middleware.action import UNCHANGED
-from socketcluster.protocol.wire import DroppableFrame, Wire, frame_of
+from socketcluster.protocol.frames import DroppableFrame, frame_of
+from socketcluster.protocol.wire import Wire
 from socketcluster.pubsub.fanout import FanOut, Run
 from socketcluster.server.parts.turnstile import Turnstile
 from socketcluster.sockets.flusher import Flusher
@@ -153,7 +154,7 @@ class Outbound(FrameWriter):
             if self.closed:
                 return
             if MIDDLEWARE_OUTBOUND not in self._middleware:
-                self.send(self._wire.publish_packet(run.channel, payload))
+                self.send(self._wire.payloads.publish_packet(run.channel, payload))
                 continue
             if self._held is None:
                 if self._turnstile is None:
@@ -282,7 +283,7 @@ class Outbound(FrameWriter):
             if self.batch is None:
                 self.append(item.frame)  # What all subscribers get.
                 return
-            item = self._wire.publish_packet(item.channel, item.payload)
+            item = self._wire.payloads.publish_packet(item.channel, item.payload)
         if type(item) is bytes:
             self.append(item)
         elif self.batch is not None:

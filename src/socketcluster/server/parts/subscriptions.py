@@ -204,7 +204,7 @@ class Subscriptions:
         socket = self._socket
         try:
             kept = None if self._data is None else self._data.get(channel)
-            data = None if kept is None else socket.server.wire.decode_payload(kept)
+            data = None if kept is None else socket.server.wire.payloads.decode(kept)
         except SocketClusterError as error:  # The codec is another one now.
             answer(error)
             return
