@@ -1,8 +1,9 @@
-"""What all brokers on a backend share, with a backend that is made up."""
+"""The broker that all adapters share, with connectors made up for the test."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Mapping, Sequence
 
 import pytest
@@ -10,9 +11,10 @@ import pytest
 from socketcluster.brokers import remote
 from socketcluster.brokers.adapter import BrokerOptions, Link, LinkListener, Publish
 from socketcluster.brokers.address import parse_address
-from socketcluster.brokers.redis_cluster import SLOTS, Address, ClusterBroker
+from socketcluster.brokers.redis_cluster import NO_OWNERS, SLOTS, Address, ClusterBroker
 from socketcluster.brokers.remote import RemoteBroker
-from socketcluster.errors import BrokerError
+from socketcluster.errors import BrokerError, UsageError
+from socketcluster.protocol.state import StateMachine
 from support import soon, until
 
 
@@ -40,7 +42,7 @@ class NeverThere:
 async def test_it_can_be_closed_while_it_connects(
     swallows: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remote, "CANCEL_AGAIN_SECONDS", 0.05)
+    monkeypatch.setattr(remote, "CANCEL_RETRY_SECONDS", 0.05)
     connector = NeverThere(swallows)
     broker = RemoteBroker(connector, BrokerOptions(connect_timeout=3600))
     starting = asyncio.create_task(broker.start())
@@ -58,7 +60,7 @@ async def test_a_cluster_can_be_closed_while_it_is_asked(monkeypatch: pytest.Mon
         await go.wait()
         return [("127.0.0.1", 1)] * SLOTS
 
-    monkeypatch.setattr(ClusterBroker, "_ask", ask)
+    monkeypatch.setattr(ClusterBroker, "_fetch_owners", ask)
     broker = ClusterBroker(parse_address("redis+cluster://127.0.0.1:1"))
     starting = asyncio.create_task(broker.start())
     await soon(asked.wait())
@@ -67,7 +69,7 @@ async def test_a_cluster_can_be_closed_while_it_is_asked(monkeypatch: pytest.Mon
     with pytest.raises(BrokerError, match="closed before it was connected"):
         await soon(starting)
     assert not broker._servers
-    assert broker._watcher is None
+    assert broker._refresher is None
 
 
 class Connected:
@@ -87,13 +89,14 @@ class PoisonedLink:
     def __init__(self, session: LinkListener, is_poisoned: bool) -> None:
         self.session = session
         self.subscribed: set[str] = set()
+        self.is_closed = False
         self._is_poisoned = is_poisoned
 
     def publish(self, publishes: Sequence[Publish]) -> None:
         for each in publishes:
             if each.channel in self.subscribed:
-                self.session.message(each.channel, each.payload)
-        self.session.taken(publishes)
+                self.session.message_received(each.channel, each.payload)
+        self.session.publishes_confirmed(publishes)
 
     async def subscribe(self, channels: Sequence[str]) -> Mapping[str, BrokerError]:
         if self._is_poisoned and "poison" in channels:
@@ -109,7 +112,7 @@ class PoisonedLink:
         pass
 
     async def close(self) -> None:
-        pass
+        self.is_closed = True
 
 
 async def test_a_subscription_that_raises_is_not_the_end_of_others() -> None:
@@ -123,3 +126,84 @@ async def test_a_subscription_that_raises_is_not_the_end_of_others() -> None:
     assert {"a", "poison", "b"} <= connector.links[1].subscribed
     assert "refused" not in connector.links[1].subscribed
     await soon(broker.close())
+
+
+async def test_the_states_of_a_link(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "MIN_BACK_OFF_SECONDS", 0.001)
+    connector = Connected()
+    broker = RemoteBroker(connector, BrokerOptions())
+    states: list[str] = []
+
+    def to(machine: StateMachine, new: str) -> None:
+        if machine is broker._state:
+            states.append(new)
+        change(machine, new)
+
+    change = StateMachine.to
+    monkeypatch.setattr(StateMachine, "to", to)
+    await soon(broker.start())
+    connector.links[0].session.link_lost(BrokerError("gone"))
+    await until(lambda: len(connector.links) == 2 and broker.ready)
+    await soon(broker.close())
+    await soon(broker.close())
+    await soon(broker.start())
+    await soon(broker.close())
+    assert states == ["connecting", "up", "lost", "up", "closed", "connecting", "up", "closed"]
+
+
+@pytest.mark.parametrize("kind", ["one server", "cluster"])
+async def test_a_second_start_is_refused(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def no_owners(self: ClusterBroker) -> list[Address | None]:
+        return [*NO_OWNERS]
+
+    monkeypatch.setattr(ClusterBroker, "_fetch_owners", no_owners)
+    broker: RemoteBroker | ClusterBroker
+    if kind == "cluster":
+        broker = ClusterBroker(parse_address("redis+cluster://127.0.0.1:1"))
+    else:
+        broker = RemoteBroker(Connected(), BrokerOptions())
+    await soon(broker.start())
+    with pytest.raises(UsageError, match="is started already"):
+        await broker.start()
+    await soon(broker.close())
+    await soon(broker.start())
+    await soon(broker.close())
+
+
+async def test_a_cluster_that_cannot_be_reached_can_be_started_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A start that is required and fails leaves the broker closed."""
+    broker = ClusterBroker(parse_address("redis+cluster://127.0.0.1:1?required=true"))
+    for _ in range(2):
+        with pytest.raises(BrokerError, match=r"Cannot reach redis\+cluster://127.0.0.1:1"):
+            await soon(broker.start())
+
+
+async def test_a_connection_made_after_the_close_is_not_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A library that swallows every cancellation does not bring a closed broker back."""
+    monkeypatch.setattr(remote, "CANCEL_RETRY_SECONDS", 0.01)
+    go = asyncio.Event()
+
+    class Stubborn(Connected):
+        async def connect(self, listener: LinkListener) -> Link:
+            while not go.is_set():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await go.wait()
+            return await super().connect(listener)
+
+    connector = Stubborn()
+    broker = RemoteBroker(connector, BrokerOptions())
+    starting = asyncio.create_task(broker.start())
+    await asyncio.sleep(0)
+    runner = broker._runner
+    assert runner is not None
+    await soon(broker.close())
+    go.set()
+    with pytest.raises(BrokerError, match="closed before it was connected"):
+        await soon(starting)
+    await soon(asyncio.wait([runner]))
+    assert connector.links[0].is_closed
+    assert not broker.ready

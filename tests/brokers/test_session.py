@@ -43,11 +43,11 @@ async def test_no_publish_is_left_waiting_when_the_link_is_lost(when: str) -> No
     waiting = publish()
     if when == "before":
         session.publish([waiting])
-    session.lost(BrokerError("gone"))
+    session.link_lost(BrokerError("gone"))
     if when == "after":
         session.publish([waiting])
     with pytest.raises(BrokerError, match="gone"):
-        await soon(waiting.taken)
+        await soon(waiting.confirmed)
 
 
 async def test_a_link_that_raises_leaves_no_publish_waiting() -> None:
@@ -63,5 +63,5 @@ async def test_a_link_that_raises_leaves_no_publish_waiting() -> None:
     session.publish(waiting)
     for each in waiting:
         with pytest.raises(BrokerError, match="UnicodeError: It cannot be sent"):
-            await soon(each.taken)
-    assert isinstance(session.over.result().__cause__, UnicodeError)
+            await soon(each.confirmed)
+    assert isinstance(session.ended.result().__cause__, UnicodeError)

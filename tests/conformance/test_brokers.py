@@ -231,3 +231,19 @@ async def test_a_subscription_is_in_place_when_it_is_confirmed(pair: MakeBrokers
         await a.subscribe(channel)
         await a.publish(channel, b"1")
     await until(lambda: len(a.received) == 200)
+
+
+async def test_a_closed_broker_can_be_started_again(pair: MakeBrokers) -> None:
+    """It keeps its subscriptions, and reports no gap for the time in which it was closed."""
+    a, b = await pair()
+    await a.subscribe("before")
+    await a.broker.close()
+    await a.subscribe("while closed")
+    await soon(a.broker.start())
+    await a.subscribe("after")
+    assert a.broker.ready
+    await soon(a.broker.check())
+    for channel in ("before", "while closed", "after"):
+        await reaches(b, a, channel)
+        await reaches(a, a, channel)
+    assert a.listener.gaps == []

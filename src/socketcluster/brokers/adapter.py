@@ -1,7 +1,7 @@
-"""What an adapter of a backend provides to `RemoteBroker`, which does all the rest.
+"""The adapter contract: what a backend's adapter provides to `RemoteBroker`, which does the rest.
 
-A `Connector` opens `Link`s; a link is one session with the backend, and dead once it was lost. It
-reports to the `LinkListener` that it was opened for.
+A `Connector` opens `Link`s. A link is one connection to the backend and reports to a
+`LinkListener`. A lost link stays lost: the broker opens another.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ AWAY_POLICIES = ("local", "fail")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BrokerOptions:
-    """How a broker uses its backend; each is a parameter of the broker's URL too.
+    """How a broker uses its backend. Each option is a parameter of the broker's URL too.
 
     Attributes:
-        prefix: what channel names begin with on the backend, to keep applications apart.
-        away: what a publish does while the backend is away. Both ways it raises `BrokerError`;
-            with "local" the subscribers of this process get it all the same, with "fail" nobody.
-        required: have `start` raise if the backend cannot be reached, instead of trying on.
-        heartbeat_interval: seconds between the round trips that show that the backend delivers.
-        heartbeat_timeout: seconds that one may take.
+        prefix: prepended to channel names on the backend, to keep applications apart.
+        away: what a publish does while the backend is away. It always raises `BrokerError`; with
+            "local" this process's subscribers receive it all the same, with "fail" nobody does.
+        required: whether `start` raises if the backend is unreachable, instead of retrying.
+        heartbeat_interval: seconds between heartbeats, which prove that the backend delivers.
+        heartbeat_timeout: seconds that a heartbeat may take to return.
         connect_timeout: seconds that connecting may take.
-        max_unconfirmed: publishes that may wait for the backend; more are refused.
+        max_unconfirmed: how many publishes may wait for the backend; further ones are refused.
     """
 
     prefix: str = "sc"
@@ -41,52 +41,64 @@ class BrokerOptions:
 
 
 class Publish:
-    """A publish under way."""
+    """A publish that the backend has not answered yet.
 
-    __slots__ = ("channel", "payload", "taken")
+    Attributes:
+        confirmed: done when the backend accepted the publish; has the error if it refused.
+    """
 
-    def __init__(self, channel: str, payload: bytes, taken: asyncio.Future[None]) -> None:
+    __slots__ = ("channel", "confirmed", "payload")
+
+    def __init__(self, channel: str, payload: bytes, confirmed: asyncio.Future[None]) -> None:
         self.channel = channel
         self.payload = payload
-        self.taken = taken
+        self.confirmed = confirmed
 
 
 class LinkListener(Protocol):
-    """What a link reports to. Nothing reported after `lost` has an effect."""
+    """Receives a link's reports. After `link_lost` it ignores all others."""
 
-    def message(self, channel: str, payload: bytes) -> None:
-        """The backend delivered something."""
+    def message_received(self, channel: str, payload: bytes) -> None:
+        """Deliver a message from the backend."""
 
-    def taken(self, publishes: Sequence[Publish]) -> None:
-        """The backend has taken these."""
+    def publishes_confirmed(self, publishes: Sequence[Publish]) -> None:
+        """Complete publishes that the backend accepted."""
 
-    def refused(self, publish: Publish, error: BrokerError) -> None:
-        """The backend has not taken this."""
+    def publish_refused(self, publish: Publish, error: BrokerError) -> None:
+        """Fail a publish that the backend refused."""
 
-    def failed(self, error: BrokerError) -> None:
-        """Something went wrong that belongs to no call."""
+    def link_failed(self, error: BrokerError) -> None:
+        """Report an error that belongs to no call; the link goes on."""
 
-    def lost(self, error: BrokerError) -> None:
-        """The link is dead."""
+    def link_lost(self, error: BrokerError) -> None:
+        """Report that the link is lost."""
 
 
 class Link(Protocol):
-    """One session with a backend. Its calls keep their order."""
+    """One connection to a backend. It sends in the order of the calls."""
 
     def publish(self, publishes: Sequence[Publish]) -> None:
-        """Send these, in order and in one go; `taken` or `refused` follows for each."""
+        """Send publishes in one batch. Each is confirmed or refused later, or the link is lost."""
 
     async def subscribe(self, channels: Sequence[str]) -> Mapping[str, BrokerError]:
-        """Return once the backend delivers these channels: those that it refused, and why."""
+        """Subscribe to channels; return those that the backend refused, each with the reason.
+
+        Raises:
+            Exception: the state of the subscriptions is unknown; the broker drops the link.
+        """
 
     async def unsubscribe(self, channels: Sequence[str]) -> None:
-        """Return once the backend was told that these are no longer wanted."""
+        """Unsubscribe from channels; return once the backend knows. Raises as `subscribe` does."""
 
     async def check(self) -> None:
-        """Raise `BrokerError` if the backend can tell that a subscription was dropped."""
+        """Ask the backend whether all subscriptions are still in place, where it can tell.
+
+        Raises:
+            BrokerError: the backend dropped some.
+        """
 
     async def close(self) -> None:
-        """Free everything; nothing already received is reported after it."""
+        """Disconnect and free all resources; report nothing more."""
 
 
 class Connector(Protocol):
@@ -94,11 +106,11 @@ class Connector(Protocol):
 
     @property
     def name(self) -> str:
-        """The backend for people: where it is, without credentials."""
+        """The backend's address for logs and errors, without credentials."""
 
-    async def connect(self, session: LinkListener) -> Link:
-        """Open a link.
+    async def connect(self, listener: LinkListener) -> Link:
+        """Open a link that reports to `listener`.
 
         Raises:
-            BrokerError: the backend cannot be reached, or refuses.
+            BrokerError: the backend is unreachable or refuses.
         """

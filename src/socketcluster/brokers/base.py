@@ -1,4 +1,4 @@
-"""What a broker is: publishes of this process to all processes, and back."""
+"""The broker contract: how publishes travel from this process to all processes, and back."""
 
 from __future__ import annotations
 
@@ -9,61 +9,87 @@ from socketcluster.errors import BrokerError
 
 
 class BrokerListener(Protocol):
-    """Who hears from a broker: the exchange. Called in its loop; must not raise."""
+    """Receives what a broker reports: the exchange. Called in its event loop; must not raise."""
 
     def message_received(self, channel: str, payload: bytes) -> None:
-        """A publish of this process on a channel that is subscribed to, come straight back."""
+        """Deliver a publish of this process, which has not left it: its payload is trusted."""
 
     def backend_message_received(self, channel: str, payload: bytes) -> None:
-        """A publish that a backend delivered: anybody may have sent it, so it is not checked."""
+        """Deliver a publish from a backend. Anybody may have sent it: its payload is checked."""
 
     def broker_failed(self, error: BaseException) -> None:
-        """Something went wrong that no call can report."""
+        """Report an error that no call can raise."""
 
     def backend_lost(self, error: BrokerError) -> None:
-        """The backend cannot be reached, or no longer delivers; the broker tries again."""
+        """Report an outage: the backend is unreachable or does not deliver. The broker retries."""
 
     def backend_recovered(self, duration: float, error: BrokerError) -> None:
-        """The backend is back after `error`, and everything is subscribed again.
+        """Report the end of an outage; all channels are subscribed again.
 
-        Publishes of the last `duration` milliseconds may be missing: since the last time that
-        the backend was known to deliver.
+        Args:
+            duration: milliseconds since the backend last proved that it delivers. Publishes of
+                that time may be missing.
+            error: the cause, as `backend_lost` had it.
         """
 
 
 class Broker(Protocol):
-    """Carries payloads to every process subscribed to a channel, this one included.
+    """Carries payloads to every process that is subscribed to a channel, this one included.
 
-    `subscribe`, `unsubscribe` and `publish` return None if they are done (or, for a publish,
-    accepted) at once, else an awaitable of that. Both ways raise `BrokerError` on failure:
-    a publish that was not accepted is never dropped silently. The exchange never has two
-    operations under way on one channel, except publishes.
+    Guarantees: a channel's payloads from one process arrive in the order of the `publish` calls,
+    each at most once. A publish that the broker did not accept raises; none is dropped silently.
+
+    `subscribe`, `unsubscribe` and `publish` decide synchronously. They return None if the operation
+    is complete, or an awaitable that completes it. Cancelling that awaitable only stops the wait.
+    The caller runs at most one `subscribe` or `unsubscribe` per channel at a time, and may publish
+    at any time, before `start` too.
     """
 
     def attach(self, listener: BrokerListener) -> None:
-        """Set the one listener; called once, before `start`, maybe before any loop runs."""
+        """Set the listener. Called once, before all other calls, maybe without an event loop."""
 
     async def start(self) -> None:
-        """Get ready. Raises `BrokerError` if that cannot be."""
+        """Connect. Subscriptions made before, even before a `close`, take effect.
+
+        Raises:
+            BrokerError: the broker cannot work and will not retry.
+        """
 
     async def close(self) -> None:
-        """Free everything; nothing is heard after it."""
+        """Disconnect, once the backend accepted the publishes so far or a few seconds have passed.
+
+        Reports nothing to the listener afterwards. Subscriptions stay, and `start` may follow.
+        """
 
     @property
     def ready(self) -> bool:
-        """Whether publishes reach, and come from, all processes, as far as is known."""
+        """Whether publishes reach all processes, as far as the broker knows without asking."""
 
     async def check(self) -> None:
-        """Send something through the backend and wait until it comes back.
+        """Send a message through the backend and wait until it returns.
 
-        Raises `BrokerError` if it does not within a few seconds.
+        Raises:
+            BrokerError: it did not return within a few seconds.
         """
 
     def subscribe(self, channel: str) -> Awaitable[None] | None:
-        """Have publishes on the channel delivered."""
+        """Deliver the channel's publishes to the listener; complete once that is in place.
+
+        Raises:
+            BrokerError: the backend refused the channel, which is then not subscribed.
+        """
 
     def unsubscribe(self, channel: str) -> Awaitable[None] | None:
-        """Have them no longer delivered."""
+        """Stop delivering the channel's publishes; complete once the backend knows.
+
+        Raises:
+            BrokerError: the backend did not confirm. Nothing is delivered all the same.
+        """
 
     def publish(self, channel: str, payload: bytes) -> Awaitable[None] | None:
-        """Send the payload to all subscribed processes, in order of the calls."""
+        """Send a payload to all subscribed processes; complete once the backend accepted it.
+
+        Raises:
+            BrokerError: the backend refused it, is away, or was lost before it answered. In the
+                last case the payload may have been delivered.
+        """

@@ -1,7 +1,7 @@
-"""What a NATS server sends, taken apart: messages here, all else by nats-py.
+"""Parser of the NATS protocol: handles messages itself and leaves all other lines to nats-py.
 
-nats-py puts each message into a queue, for a task of its subscription; this calls the receiver of
-its subject at once, in a quarter of the time. The private names of nats-py are used here alone.
+nats-py queues each message for a task of its subscription. This parser calls the subject's receiver
+at once, which takes a quarter of the time. Only this module uses private names of nats-py.
 
 Source: NATS documentation, "Client protocol" (MSG, HMSG); nats-py.
 """
@@ -16,19 +16,19 @@ from nats.errors import ProtocolError
 from nats.protocol.parser import Parser
 
 Receiver = Callable[[bytes, bytes], None]
-"""Called with the reply subject of a message, empty if it has none, and its payload."""
+"""Called with a message's reply subject, empty if it has none, and its payload."""
 
 
 class MessageParser(Parser):
-    """The parser of a client.
+    """The parser of one client.
 
     Attributes:
-        receivers: who gets the messages of a subject; those of others are dropped.
+        receivers: subject → receiver of its messages. Messages of other subjects are dropped.
     """
 
     @classmethod
     def of(cls, client: Client) -> MessageParser:
-        """Have a client, not yet connected, use one."""
+        """Install a parser in a client that is not connected yet."""
         parser = cls(client)
         client._ps = parser
         return parser
@@ -38,15 +38,15 @@ class MessageParser(Parser):
         self.receivers: dict[bytes, Receiver] = {}
 
     def reset(self) -> None:
-        """Forget what is incomplete: another connection begins."""
+        """Drop incomplete input, because a new connection begins."""
         super().reset()
         self._rest = b""
 
     async def parse(self, data: bytes = b"") -> None:
-        """Take what has come; what is incomplete waits for more.
+        """Parse received bytes; an incomplete line or message waits for more.
 
         Raises:
-            ProtocolError: it is no NATS protocol.
+            ProtocolError: the bytes are not NATS protocol.
         """
         if self._rest:
             data = self._rest + data
@@ -78,17 +78,17 @@ class MessageParser(Parser):
         self._rest = data[start:]
 
 
-async def answered(client: Client, seconds: int) -> None:
-    """Wait until the server has dealt with all that the client was given so far.
+async def flush(client: Client, seconds: int) -> None:
+    """Wait until the server has processed everything that the client sent so far.
 
-    `Client.flush` alone does not: it writes its PING to the socket at once, which overtakes what
-    nats-py has still to write, and the PONG would confirm a publish that nobody has seen. nats-py's
-    own way to wait for that, `_flush_pending`, swallows a cancellation.
+    `Client.flush` alone does not do that. It writes its PING to the socket at once, ahead of data
+    that nats-py has not written yet, so the PONG may confirm a publish that the server has not
+    seen. nats-py's own `_flush_pending` waits for that data, but swallows a cancellation.
 
-    It may wait for ever once the connection is lost: then the caller is to cancel it.
+    Once the connection is lost this may wait for ever; the caller must then cancel it.
 
     Raises:
-        Error: of nats-py; the connection is lost or there was no answer.
+        Error: nats-py's; the connection is lost, or there was no answer in time.
     """
     flusher = client._flusher_task
     if flusher is not None and not flusher.done():

@@ -1,7 +1,7 @@
-"""Redis and Valkey as the backend: one server, or the master that Sentinels name.
+"""Redis or Valkey as the backend: one server, or the master that Sentinels name.
 
-The wire: `PUBLISH <prefix>:<channel> <payload>`, the payload being JSON text (or what the codec
-makes). One connection in RESP3 carries commands and deliveries: Redis 6 or newer.
+On the wire: `PUBLISH <prefix>:<channel> <payload>`; the payload is JSON text, or the output of
+another codec. One connection in RESP3 carries commands and messages, so Redis 6 or newer is needed.
 
 Source: Redis documentation, "Redis Pub/Sub", "Sentinel clients".
 """
@@ -15,9 +15,9 @@ from functools import partial
 from typing import Any
 
 from socketcluster.brokers.adapter import Connector, Link, LinkListener, Publish
-from socketcluster.brokers.address import TLS_PARAMETERS, BrokerAddress, wrong
+from socketcluster.brokers.address import TLS_PARAMETERS, BrokerAddress, url_error
 from socketcluster.brokers.redis_connection import (
-    Awaited,
+    AwaitedReply,
     RedisAccount,
     RedisConnection,
     connect,
@@ -32,12 +32,16 @@ SENTINEL_PORT = 26379
 
 @dataclass(frozen=True, slots=True)
 class PubSub:
-    """The commands of plain or of sharded pub/sub, and what a delivery is called."""
+    """The commands of plain or of sharded pub/sub.
+
+    Attributes:
+        message: the kind of the push that carries a message.
+    """
 
     publish: str
     subscribe: str
     unsubscribe: str
-    delivery: bytes
+    message: bytes
 
 
 PLAIN = PubSub("PUBLISH", "SUBSCRIBE", "UNSUBSCRIBE", b"message")
@@ -45,51 +49,51 @@ SHARDED = PubSub("SPUBLISH", "SSUBSCRIBE", "SUNSUBSCRIBE", b"smessage")
 
 
 class RedisLink:
-    """A `Link` over one connection; `prefix` is with its separator."""
+    """A `Link` over one connection. `prefix` includes its separator."""
 
     def __init__(
-        self, connection: RedisConnection, session: LinkListener, prefix: str, commands: PubSub
+        self, connection: RedisConnection, listener: LinkListener, prefix: str, commands: PubSub
     ) -> None:
         self._connection = connection
-        self._session = session
+        self._listener = listener
         self._prefix = prefix
         self._commands = commands
         self._subscribed: dict[str, None] = {}
-        self._changes = 0
-        connection.on_push = self._pushed
-        connection.on_lost = session.lost
+        self._changes = 0  # Of `_subscribed`, so that `check` notices one while it waits.
+        connection.on_push = self._handle_push
+        connection.on_lost = listener.link_lost
 
-    def _pushed(self, push: Sequence[Any]) -> None:
-        if push[0] == self._commands.delivery:
+    def _handle_push(self, push: Sequence[Any]) -> None:
+        if push[0] == self._commands.message:
             channel = push[1].decode("utf-8", "surrogateescape")
-            self._session.message(channel[len(self._prefix) :], push[2])
+            self._listener.message_received(channel[len(self._prefix) :], push[2])
         elif push[0] == b"sunsubscribe":
-            self._session.lost(BrokerError("The server handed channels over to another"))
+            self._listener.link_lost(BrokerError("The server handed channels over to another"))
 
     def publish(self, publishes: Sequence[Publish]) -> None:
         """See `Link`."""
         name, prefix = self._commands.publish, self._prefix
         self._connection.send(
             [(name, prefix + item.channel, item.payload) for item in publishes],
-            [(None, partial(self._published, item)) for item in publishes],
+            [(None, partial(self._handle_publish_reply, item)) for item in publishes],
         )
 
-    def _published(self, publish: Publish, answer: Any) -> None:
-        if isinstance(answer, Exception):
-            self._session.refused(publish, refusal(answer))
-            if str(answer).startswith("MOVED"):
-                self._session.lost(BrokerError("The server handed channels over to another"))
+    def _handle_publish_reply(self, publish: Publish, reply: Any) -> None:
+        if isinstance(reply, Exception):
+            self._listener.publish_refused(publish, refusal(reply))
+            if str(reply).startswith("MOVED"):
+                self._listener.link_lost(BrokerError("The server handed channels over to another"))
         else:
-            self._session.taken((publish,))
+            self._listener.publishes_confirmed((publish,))
 
     async def subscribe(self, channels: Sequence[str]) -> Mapping[str, BrokerError]:
         """See `Link`."""
-        answers = await self._each(self._commands.subscribe, channels)
+        replies = await self._send_for_each(self._commands.subscribe, channels)
         refused: dict[str, BrokerError] = {}
-        for channel, answer in answers.items():
-            if isinstance(answer, Exception):
-                refused[channel] = refusal(answer)
-                if not str(answer).startswith("NOPERM"):
+        for channel, reply in replies.items():
+            if isinstance(reply, Exception):
+                refused[channel] = refusal(reply)
+                if not str(reply).startswith("NOPERM"):
                     raise refused[channel]
         self._changes += 1
         self._subscribed.update(dict.fromkeys(c for c in channels if c not in refused))
@@ -100,43 +104,47 @@ class RedisLink:
         self._changes += 1
         for channel in channels:
             self._subscribed.pop(channel, None)
-        answers = await self._each(self._commands.unsubscribe, channels)
-        for answer in answers.values():
-            if isinstance(answer, Exception):
-                raise refusal(answer)
+        replies = await self._send_for_each(self._commands.unsubscribe, channels)
+        for reply in replies.values():
+            if isinstance(reply, Exception):
+                raise refusal(reply)
 
-    async def _each(self, command: str, channels: Sequence[str]) -> dict[str, Any]:
-        """Send a command for each channel; channel → its answer, or the error."""
-        answers: dict[str, Any] = {}
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    async def _send_for_each(self, command: str, channels: Sequence[str]) -> dict[str, Any]:
+        """Send a command for each channel, in one batch; return channel → reply or error."""
+        replies: dict[str, Any] = {}
+        complete: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-        def answered(channel: str, answer: Any) -> None:
-            answers[channel] = answer
-            if len(answers) == len(channels) and not done.done():
-                done.set_result(None)
+        def handle_reply(channel: str, reply: Any) -> None:
+            replies[channel] = reply
+            if len(replies) == len(channels) and not complete.done():
+                complete.set_result(None)
 
         names = {channel: self._prefix + channel for channel in channels}
-        awaited: list[Awaited] = [
-            ((command.lower().encode(), name.encode()), partial(answered, channel))
+        awaited: list[AwaitedReply] = [
+            ((command.lower().encode(), name.encode()), partial(handle_reply, channel))
             for channel, name in names.items()
         ]
         self._connection.send([(command, name) for name in names.values()], awaited)
-        await done
-        return answers
+        await complete
+        return replies
 
     async def check(self) -> None:
-        """Leave a channel that was never subscribed to: the answer tells how many are."""
+        """Compare the server's count of subscriptions with this link's.
+
+        The reply to an unsubscription has the count, so this unsubscribes from a channel that was
+        never subscribed to.
+        """
         expected, changes = len(self._subscribed), self._changes
-        # In the slot of the first channel, the inbox, which is one of this server's.
-        nothing = f"{{{self._prefix}{next(iter(self._subscribed))}}}"
-        answer = await self._connection.call_for_push(
-            (self._commands.unsubscribe.lower().encode(), nothing.encode()),
+        # The braces put it into the slot of the first channel, the inbox, which this server owns.
+        unused = f"{{{self._prefix}{next(iter(self._subscribed))}}}"
+        reply = await self._connection.call_for_push(
+            (self._commands.unsubscribe.lower().encode(), unused.encode()),
             self._commands.unsubscribe,
-            nothing,
+            unused,
         )
-        if changes == self._changes and answer[2] != expected:
+        if changes == self._changes and reply[2] != expected:
             raise BrokerError(
-                f"The server has {answer[2]} subscriptions of this process, not {expected}"
+                f"The server has {reply[2]} subscriptions of this process, not {expected}"
             )
 
     async def close(self) -> None:
@@ -145,7 +153,7 @@ class RedisLink:
 
 
 class RedisConnector:
-    """Opens links to one server."""
+    """Opens links to one server. `prefix` has no separator."""
 
     def __init__(
         self, name: str, host: str, port: int, account: RedisAccount, prefix: str, commands: PubSub
@@ -157,13 +165,16 @@ class RedisConnector:
         self._commands = commands
         self._former: RedisConnection | None = None
 
-    async def connect(self, session: LinkListener) -> Link:
+    async def connect(self, listener: LinkListener) -> Link:
         """See `Connector`."""
-        return await self.open(self._host, self._port, session)
+        return await self.open(self._host, self._port, listener)
 
-    async def open(self, host: str, port: int, session: LinkListener) -> Link:
-        """A link to a server, which first ends the link before: what a server that hung has not
-        yet read of that must not be delivered after what is published from now on."""
+    async def open(self, host: str, port: int, listener: LinkListener) -> Link:
+        """Open a link to a server, and have the server kill the former link's connection.
+
+        A server that hung may not have read all publishes of the former link. It must not deliver
+        them after those of the new link.
+        """
         connection = await connect(host, port, self._account)
         former = self._former
         if former is not None and former.client_address:
@@ -172,16 +183,16 @@ class RedisConnector:
                     *("CLIENT", "KILL", "ID", former.client_id, "ADDR", former.client_address)
                 )
             except BrokerError as error:
-                session.failed(BrokerError(f"Cannot end the connection before: {error}"))
+                listener.link_failed(BrokerError(f"Cannot end the connection before: {error}"))
         self._former = connection
-        return RedisLink(connection, session, self._prefix, self._commands)
+        return RedisLink(connection, listener, self._prefix, self._commands)
 
 
 class SentinelConnector:
-    """Opens links to the master that Sentinels name."""
+    """Opens links to the master that Sentinels name; `servers` opens them."""
 
     def __init__(self, address: BrokerAddress, servers: RedisConnector) -> None:
-        self.name = address.where(SENTINEL_PORT)
+        self.name = address.display_url(SENTINEL_PORT)
         self._address = address
         self._servers = servers
         tls = RedisAccount.of(address).tls
@@ -190,12 +201,12 @@ class SentinelConnector:
             query.get("sentinel_username"), query.get("sentinel_password"), tls
         )
 
-    async def connect(self, session: LinkListener) -> Link:
+    async def connect(self, listener: LinkListener) -> Link:
         """See `Connector`."""
-        host, port = await self._master()
-        return await self._servers.open(host, port, session)
+        host, port = await self._find_master()
+        return await self._servers.open(host, port, listener)
 
-    async def _master(self) -> tuple[str, int]:
+    async def _find_master(self) -> tuple[str, int]:
         problems: list[str] = []
         for host, port in self._address.hosts:
             try:
@@ -204,11 +215,11 @@ class SentinelConnector:
                 problems.append(str(error))
                 continue
             try:
-                found = await sentinel.call(
+                master = await sentinel.call(
                     "SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._address.path
                 )
-                if found is not None:
-                    return found[0].decode(), int(found[1])
+                if master is not None:
+                    return master[0].decode(), int(master[1])
                 problems.append(f"{sentinel.name} knows no master {self._address.path!r}")
             except BrokerError as error:
                 problems.append(f"{sentinel.name}: {error}")
@@ -218,22 +229,24 @@ class SentinelConnector:
 
 
 def create(address: BrokerAddress) -> RemoteBroker:
-    """The broker of `redis://user:password@host:port` or `redis+sentinel://host,host/master`.
+    """Make the broker of `redis://user:password@host:port` or `redis+sentinel://host,host/master`.
 
     Raises:
         InvalidOptionsError: a part of the URL is wrong.
     """
     sentinel = address.scheme.endswith("+sentinel")
     sentinel_parameters = ("sentinel_username", "sentinel_password") if sentinel else ()
-    address.only(*TLS_PARAMETERS, *sentinel_parameters)
+    address.check_parameters(*TLS_PARAMETERS, *sentinel_parameters)
     if not address.hosts or (len(address.hosts) > 1 and not sentinel):
-        raise wrong(f"a {address.scheme}:// URL names one host")
+        raise url_error(f"a {address.scheme}:// URL names one host")
     if sentinel and not address.path:
-        raise wrong("a Sentinel URL ends with the name of the master: redis+sentinel://host/name")
+        raise url_error(
+            "a Sentinel URL ends with the name of the master: redis+sentinel://host/name"
+        )
     host, port = address.hosts[0]
     connector: Connector
     connector = servers = RedisConnector(
-        address.where(PORT),
+        address.display_url(PORT),
         host,
         port or PORT,
         RedisAccount.of(address),

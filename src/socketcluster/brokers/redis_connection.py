@@ -1,7 +1,7 @@
-"""One connection to a Redis or Valkey server, in RESP3: commands in order, pushes apart.
+"""One connection to a Redis or Valkey server, in RESP3: replies in order, pushes apart.
 
-Own code over the parser of hiredis, for it is on the path of every message: the clients at hand
-cost several times as much per message, and need two connections.
+It is built on the parser of hiredis, because it is on the path of every message: the usual clients
+cost several times as much per message and need two connections.
 
 Source: Redis documentation, "RESP protocol spec", HELLO, CLIENT KILL.
 """
@@ -22,18 +22,20 @@ from socketcluster.brokers.address import BrokerAddress, host_port
 from socketcluster.errors import BrokerError
 
 Command = tuple[Any, ...]
-"""Of str and bytes."""
+"""The command's name and arguments, each str or bytes."""
 
-Reply = Callable[[Any], None]
-Awaited = tuple[tuple[bytes, bytes] | None, Reply]
-"""(The push that answers, if it is one: its kind and channel; who gets the answer or an error)."""
+ReplyHandler = Callable[[Any], None]
+"""Called once with the reply, or with the exception that stands for it."""
+
+AwaitedReply = tuple[tuple[bytes, bytes] | None, ReplyHandler]
+"""((Kind, channel) of the push that is the reply, None for an ordinary reply; its handler)."""
 
 _NOTHING = object()
 
 
 @dataclass(frozen=True, slots=True)
 class RedisAccount:
-    """Who one is at a server, and whether by TLS."""
+    """Credentials for a server, and the TLS context if it is reached by TLS."""
 
     username: str | None = None
     password: str | None = field(default=None, repr=False)
@@ -41,13 +43,23 @@ class RedisAccount:
 
     @classmethod
     def of(cls, address: BrokerAddress) -> RedisAccount:
-        """As a URL says. Raises `InvalidOptionsError`."""
-        tls = address.tls() if address.scheme.startswith("rediss") else None
+        """Take the account from a URL.
+
+        Raises:
+            InvalidOptionsError: a TLS file cannot be read.
+        """
+        tls = address.tls_context() if address.scheme.startswith("rediss") else None
         return cls(address.username, address.password, tls)
 
 
 class RedisConnection(asyncio.Protocol):
-    """An open connection. `on_push` and `on_lost` are to be set before anything is awaited."""
+    """One connection.
+
+    Attributes:
+        on_push: called with each push that is not a reply.
+        on_lost: called once, with the reason. Set both before the next await.
+        client_id, client_address: this connection as the server's CLIENT KILL names it.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -56,12 +68,12 @@ class RedisConnection(asyncio.Protocol):
         self.on_push: Callable[[Sequence[Any]], None] = lambda push: None
         self.on_lost: Callable[[BrokerError], None] = lambda error: None
         self._reader = hiredis.Reader(notEnoughData=_NOTHING)
-        self._awaited: deque[Awaited] = deque()
+        self._awaited: deque[AwaitedReply] = deque()
         self._transport: asyncio.Transport | None = None
         self._error: BrokerError | None = None
 
-    def send(self, commands: Sequence[Command], awaited: Sequence[Awaited]) -> None:
-        """Send commands in one go; each of `awaited` gets one answer, or what went wrong.
+    def send(self, commands: Sequence[Command], awaited: Sequence[AwaitedReply]) -> None:
+        """Send commands in one batch; each handler of `awaited` gets one reply or an error.
 
         Raises:
             BrokerError: the connection is lost.
@@ -73,30 +85,30 @@ class RedisConnection(asyncio.Protocol):
         self._transport.write(packed)
 
     async def call(self, *command: str | bytes) -> Any:
-        """Send one command and wait for its answer.
+        """Send one command; return its reply.
 
         Raises:
-            BrokerError: the server refused, or the connection is lost.
+            BrokerError: the server replied with an error, or the connection is lost.
         """
         return await self.call_for_push(None, *command)
 
     async def call_for_push(self, push: tuple[bytes, bytes] | None, *command: str | bytes) -> Any:
-        """`call`, for a command that is answered by a push."""
-        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        """Send one command whose reply is a push; return that. Raises as `call` does."""
+        reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
-        def reply(value: Any) -> None:
-            if answer.done():
+        def handle_reply(value: Any) -> None:
+            if reply.done():
                 return
             if isinstance(value, Exception):
-                answer.set_exception(refusal(value))
+                reply.set_exception(refusal(value))
             else:
-                answer.set_result(value)
+                reply.set_result(value)
 
-        self.send([command], [(push, reply)])
-        return await answer
+        self.send([command], [(push, handle_reply)])
+        return await reply
 
     def close(self) -> None:
-        """Drop it."""
+        """Abort the connection."""
         if self._transport is not None:
             self._transport.abort()
 
@@ -111,12 +123,12 @@ class RedisConnection(asyncio.Protocol):
         self._reader.feed(data)
         try:
             while (value := self._reader.gets()) is not _NOTHING:
-                self._take(value)
+                self._dispatch(value)
         except hiredis.ProtocolError as error:
             self._fail(BrokerError(f"{self.name} does not speak the Redis protocol: {error}"))
             self.close()
 
-    def _take(self, value: Any) -> None:
+    def _dispatch(self, value: Any) -> None:
         awaited = self._awaited
         if type(value) is hiredis.PushNotification:
             if awaited and awaited[0][0] == (value[0], value[1]):
@@ -126,7 +138,7 @@ class RedisConnection(asyncio.Protocol):
         elif awaited:
             awaited.popleft()[1](value)
         else:
-            raise hiredis.ProtocolError("an answer to no command")
+            raise hiredis.ProtocolError("a reply to no command")
 
     def connection_lost(self, error: Exception | None) -> None:
         """See `asyncio.Protocol`."""
@@ -142,10 +154,10 @@ class RedisConnection(asyncio.Protocol):
 
 
 async def connect(host: str, port: int, account: RedisAccount) -> RedisConnection:
-    """An open connection in RESP3, authenticated.
+    """Open a connection, authenticate, and switch to RESP3.
 
     Raises:
-        BrokerError: it cannot be reached, or refuses.
+        BrokerError: the server is unreachable or refuses.
     """
     name = host_port(host, port)
     connection = RedisConnection(name)
@@ -181,7 +193,7 @@ def _reason(error: OSError) -> str:
 
 
 async def _own_address(connection: RedisConnection) -> str:
-    """This connection's address as the server sees it; empty where the server does not tell."""
+    """Return this connection's address as the server sees it; "" if the server does not say."""
     try:
         info: bytes = await connection.call("CLIENT", "INFO")
     except BrokerError:
@@ -194,7 +206,7 @@ async def _own_address(connection: RedisConnection) -> str:
 
 
 def refusal(error: Exception) -> BrokerError:
-    """What a server answered, as an error of ours."""
+    """Return a server's error reply as a `BrokerError`."""
     if isinstance(error, BrokerError):
         return error
     refused = BrokerError(str(error))

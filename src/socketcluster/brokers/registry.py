@@ -1,4 +1,4 @@
-"""From a broker's URL to a broker; an adapter and its library are imported when they are named."""
+"""Makes brokers of URLs. An adapter and its library are imported when a URL names them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 from typing import cast
 
 from socketcluster.brokers.adapter import BrokerOptions
-from socketcluster.brokers.address import parse_address, wrong
+from socketcluster.brokers.address import parse_address, url_error
 from socketcluster.brokers.base import Broker
 from socketcluster.brokers.simple import SimpleBroker
 
@@ -25,21 +25,21 @@ _ADAPTERS = {
     "nats": ("nats", "nats"),
     "tls": ("nats", "nats"),
 }
-"""Scheme → (module, extra of this package)."""
+"""Scheme → (module, extra to install)."""
 
 
 def create_broker(url: str, options: BrokerOptions | None = None) -> Broker:
-    """The broker that a URL names; `simple:` is the one in process. Nothing is connected yet.
+    """Make the broker for a URL; `simple:` is the in-process one. It does not connect yet.
 
     Raises:
-        InvalidOptionsError: nobody knows the scheme, the extra it needs is not installed, or a
+        InvalidOptionsError: the scheme is unknown, the extra for it is not installed, or another
             part of the URL is wrong.
     """
     address = parse_address(url, options)
     if address.scheme == "simple":
         return SimpleBroker()
     if address.scheme not in _ADAPTERS:
-        raise wrong(
+        raise url_error(
             f"there is no broker for {address.scheme or url!r}://; the schemes are "
             f"{', '.join([*_ADAPTERS, 'simple'])}"
         )
@@ -47,14 +47,14 @@ def create_broker(url: str, options: BrokerOptions | None = None) -> Broker:
     try:
         adapter = importlib.import_module(f"socketcluster.brokers.{module}")
     except ModuleNotFoundError as error:
-        raise wrong(
+        raise url_error(
             f"{address.scheme}:// needs the extra {extra!r}: pip install 'socketcluster[{extra}]'"
         ) from error
     return cast(Broker, adapter.create(address))
 
 
 def resolve_broker(broker: str | Broker | None) -> Broker:
-    """The broker that the option `broker_engine` means; None is that of the environment.
+    """Return the broker for a value of the option `broker_engine`; None means the environment's.
 
     Raises:
         InvalidOptionsError: see `create_broker`.

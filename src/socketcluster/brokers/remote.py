@@ -1,8 +1,9 @@
-"""The part that all brokers on a backend share: one link at a time, and honesty about it.
+"""The broker that all adapters share: one link at a time, with heartbeats and gap reports.
 
-Publishes of one loop turn go out in one go. They come back through the backend, so all subscribers
-see a channel in the backend's order. A heartbeat goes the same way; when it does not come back the
-link is dropped, a new one is opened, everything is subscribed again, and the gap is reported.
+Publishes of one loop turn are sent in one batch. They return through the backend, so that all
+subscribers see a channel in the backend's order. A heartbeat takes the same way. When it does not
+return, the broker drops the link, opens another, subscribes to everything again and reports the
+gap.
 """
 
 from __future__ import annotations
@@ -13,73 +14,100 @@ import random
 import secrets
 from collections.abc import Awaitable
 from dataclasses import dataclass
+from typing import Final
 
 from socketcluster.brokers.adapter import BrokerOptions, Connector, Publish
 from socketcluster.brokers.base import BrokerListener
-from socketcluster.brokers.session import Session, as_broker_error, settle
-from socketcluster.errors import BrokerError
+from socketcluster.brokers.session import Session, as_broker_error, resolve
+from socketcluster.errors import BrokerError, UsageError
+from socketcluster.protocol.state import CLOSED, CONNECTING, StateMachine, Transitions
 
 logger = logging.getLogger("socketcluster.brokers")
 
-FIRST_BACK_OFF_SECONDS = 0.1
-LONGEST_BACK_OFF_SECONDS = 5.0
-CANCEL_AGAIN_SECONDS = 2.0
-CANCEL_TIMES = 5
+UP: Final = "up"
+LOST: Final = "lost"
 
-Wish = tuple[bool, "asyncio.Future[None]"]
+LINK_TRANSITIONS: Final[Transitions] = {
+    CLOSED: (CONNECTING,),
+    CONNECTING: (UP, LOST, CLOSED),
+    UP: (LOST, CLOSED),
+    LOST: (UP, CLOSED),
+}
+"""States of a broker's link. `start` leads to 'connecting', `close` to 'closed'. In 'lost' the
+broker tries to open another link; an attempt that fails does not change the state."""
+
+MIN_BACK_OFF_SECONDS = 0.1
+MAX_BACK_OFF_SECONDS = 5.0
+
+CANCEL_ATTEMPTS = 5
+CANCEL_RETRY_SECONDS = 2.0
+"""How often, and after how long, to cancel the connecting task again: libraries of backends may
+swallow a cancellation."""
+
+SubscriptionChange = tuple[bool, "asyncio.Future[None]"]
+"""(Whether to subscribe or unsubscribe, completed when that is done)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Away:
-    """Since when a backend does not deliver (the loop's time), and why."""
+class Outage:
+    """Since when a backend has not delivered, by the loop's clock, and why."""
 
     since: float
     error: BrokerError
 
 
 def new_inbox() -> str:
-    """A channel of one broker alone, for its heartbeats."""
+    """Return the name of a channel for the heartbeats of one broker."""
     return f"$inbox.{secrets.token_hex(12)}"
 
 
 def closed_early() -> BrokerError:
-    """What `start` raises when `close` was called meanwhile."""
+    """Return the error that `start` raises if `close` is called meanwhile."""
     return BrokerError("The broker was closed before it was connected")
 
 
-class RemoteBroker:
-    """A `Broker` on a backend that a `Connector` reaches.
+def already_started(name: str) -> UsageError:
+    """Return the error that a second `start` raises."""
+    return UsageError(f"The broker of {name} is started already. Use one broker for each server")
 
-    While the backend is away subscribers stay, and what they want is subscribed when it is back;
-    see `BrokerOptions.away` for what publishes do. Before `start` it is away.
+
+class RemoteBroker:
+    """A `Broker` over a backend that a `Connector` reaches.
+
+    During an outage subscriptions stay, and changes of them take effect when it ends; publishes do
+    as `BrokerOptions.away` says. A broker that is not started behaves as in an outage.
 
     Args:
-        connector: reaches the backend.
+        connector: opens links to the backend.
         options: see `BrokerOptions`.
-        away: since when and why what it takes over from another broker is not delivered.
+        outage: the outage inherited from the broker that this one replaces.
         inbox: the channel for its heartbeats; a random one if None.
+
+    Attributes:
+        outage: the present outage, if any.
     """
 
     def __init__(
         self,
         connector: Connector,
         options: BrokerOptions,
-        away: Away | None = None,
+        outage: Outage | None = None,
         inbox: str | None = None,
     ) -> None:
         self.name = connector.name
-        self.away = away
+        self.outage = outage
+        self.inbox = inbox or new_inbox()
         self._connector = connector
         self._options = options
         self._listener: BrokerListener | None = None
         self._channels: set[str] = set()
-        self.inbox = inbox or new_inbox()
-        self._session: Session | None = None
+        self._state = StateMachine(LINK_TRANSITIONS, CLOSED)
+        self._session: Session | None = None  # None unless the state is 'up'.
         self._outgoing: list[Publish] = []
-        self._wishes: dict[str, Wish] = {}
-        self._fulfilling: set[asyncio.Task[None]] = set()
+        self._changes: dict[str, SubscriptionChange] = {}
+        self._applying: set[asyncio.Task[None]] = set()
         self._runner: asyncio.Task[None] | None = None
-        self._said: set[str] = set()
+        self._logged: set[str] = set()
 
     def attach(self, listener: BrokerListener) -> None:
         """See `Broker.attach`."""
@@ -87,52 +115,57 @@ class RemoteBroker:
 
     @property
     def ready(self) -> bool:
-        """Whether the backend is there, and delivered when it was last asked."""
+        """Whether the link is up, and its last heartbeat returned."""
         return self._session is not None
 
     async def start(self) -> None:
-        """Connect, once; if that fails try on in the background.
+        """Try to connect once; if that fails, keep trying in the background.
 
         Raises:
-            BrokerError: that failed and the broker is required, or it was closed meanwhile.
+            BrokerError: connecting failed and the backend is required, or `close` was called.
+            UsageError: the broker is started already.
         """
-        first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._runner = asyncio.ensure_future(self._run(first))
-        self._runner.add_done_callback(lambda _: settle(first, closed_early()))
-        await first
-        if self._options.required and self.away is not None:
+        if self._state.state != CLOSED:
+            raise already_started(self.name)
+        self._state.to(CONNECTING)
+        attempted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._runner = asyncio.ensure_future(self._run(attempted))
+        self._runner.add_done_callback(lambda _: resolve(attempted, closed_early()))
+        await attempted
+        if self._options.required and self.outage is not None:
             await self.close()
-            raise BrokerError(f"Cannot reach {self.name}: {self.away.error}")
+            raise BrokerError(f"Cannot reach {self.name}: {self.outage.error}")
 
     async def close(self) -> None:
-        """Let the backend take what was published, then leave it. See `Broker.close`."""
+        """Disconnect, once the backend answered all publishes or `heartbeat_timeout` has passed."""
         runner, self._runner = self._runner, None
         if runner is not None:
             self._flush()
             if self._session is not None and self._session.unconfirmed:
-                waiting = [publish.taken for publish in self._session.unconfirmed]
-                await asyncio.wait(waiting, timeout=self._options.heartbeat_timeout)
-            for _ in range(CANCEL_TIMES):
-                runner.cancel()  # Again, as a library of a backend may swallow it.
-                if (await asyncio.wait([runner], timeout=CANCEL_AGAIN_SECONDS))[0]:
+                unconfirmed = [publish.confirmed for publish in self._session.unconfirmed]
+                await asyncio.wait(unconfirmed, timeout=self._options.heartbeat_timeout)
+            for _ in range(CANCEL_ATTEMPTS):
+                runner.cancel()
+                if (await asyncio.wait([runner], timeout=CANCEL_RETRY_SECONDS))[0]:
                     break
             else:
-                logger.warning("%s: what connects to it does not end", self.name)
-        if self._fulfilling:
-            await asyncio.wait(self._fulfilling)
+                logger.warning("%s: the task that connects to it does not end", self.name)
+            self._state.to(CLOSED)
+        if self._applying:
+            await asyncio.wait(self._applying)
 
     async def check(self) -> None:
         """See `Broker.check`."""
         if self._session is None:
-            raise BrokerError(self._state())
+            raise BrokerError(self._describe_outage())
         await self._session.prove()
 
-    # What the exchange asks for
+    # Requests of the exchange
 
     def publish(self, channel: str, payload: bytes) -> Awaitable[None]:
-        """Done when the backend has taken it; see `Broker.publish`."""
+        """Complete when the backend accepted it. See `Broker.publish`."""
         if self._session is None:
-            raise self._publish_while_away(channel, payload)
+            raise self._publish_in_outage(channel, payload)
         if len(self._session.unconfirmed) + len(self._outgoing) >= self._options.max_unconfirmed:
             raise BrokerError(
                 f"{self._options.max_unconfirmed} publishes wait for {self.name} already"
@@ -140,93 +173,97 @@ class RemoteBroker:
         self._flush_soon()
         publish = Publish(channel, payload, asyncio.get_running_loop().create_future())
         self._outgoing.append(publish)
-        return publish.taken
+        return publish.confirmed
 
     def subscribe(self, channel: str) -> Awaitable[None] | None:
-        """Done when the backend delivers it, or at once while it is away."""
+        """Complete when the backend delivers the channel, or at once in an outage."""
         self._channels.add(channel)
-        return self._wish(channel, True)
+        return self._change(channel, True)
 
     def unsubscribe(self, channel: str) -> Awaitable[None] | None:
-        """Done when the backend was told, or at once while it is away."""
+        """Complete when the backend knows, or at once in an outage."""
         self._channels.discard(channel)
-        return self._wish(channel, False)
+        return self._change(channel, False)
 
-    def _wish(self, channel: str, wanted: bool) -> Awaitable[None] | None:
+    def _change(self, channel: str, subscribe: bool) -> Awaitable[None] | None:
         if self._session is None:
-            return None
+            return None  # The next session subscribes to `_channels`.
         self._flush_soon()
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._wishes[channel] = (wanted, done)
+        self._changes[channel] = (subscribe, done)
         return done
 
     def _flush_soon(self) -> None:
-        if not self._outgoing and not self._wishes:
+        if not self._outgoing and not self._changes:
             asyncio.get_running_loop().call_soon(self._flush)
 
     def _flush(self) -> None:
         publishes, self._outgoing = self._outgoing, []
-        wishes, self._wishes = self._wishes, {}
+        changes, self._changes = self._changes, {}
         if self._session is None:
             for publish in publishes:
-                error = self._publish_while_away(publish.channel, publish.payload)
-                settle(publish.taken, error)
-            for _, done in wishes.values():
-                settle(done)
+                error = self._publish_in_outage(publish.channel, publish.payload)
+                resolve(publish.confirmed, error)
+            for _, done in changes.values():
+                resolve(done)
             return
         if publishes:
             self._session.publish(publishes)
-        if wishes:
-            task = asyncio.ensure_future(self._fulfil(self._session, wishes))
-            self._fulfilling.add(task)
-            task.add_done_callback(self._fulfilling.discard)
+        if changes:
+            task = asyncio.ensure_future(self._apply(self._session, changes))
+            self._applying.add(task)
+            task.add_done_callback(self._applying.discard)
 
-    async def _fulfil(self, session: Session, wishes: dict[str, Wish]) -> None:
+    async def _apply(self, session: Session, changes: dict[str, SubscriptionChange]) -> None:
         refused: dict[str, BrokerError] = {}
-        wanted = [channel for channel, (want, _) in wishes.items() if want]
-        unwanted = [channel for channel, (want, _) in wishes.items() if not want]
+        added = [channel for channel, (subscribe, _) in changes.items() if subscribe]
+        removed = [channel for channel, (subscribe, _) in changes.items() if not subscribe]
         assert session.link is not None
         try:
-            if unwanted:
-                await session.run(session.link.unsubscribe(unwanted))
-            if wanted:
-                refused.update(await session.run(session.link.subscribe(wanted)))
+            if removed:
+                await session.run(session.link.unsubscribe(removed))
+            if added:
+                refused.update(await session.run(session.link.subscribe(added)))
         except Exception as error:
-            # What is wanted is subscribed when the backend is back.
-            session.lost(as_broker_error(error))
+            # The next session subscribes to `_channels`, these among them.
+            session.link_lost(as_broker_error(error))
         finally:
             self._channels.difference_update(refused)
-            for channel, (_, done) in wishes.items():
-                settle(done, refused.get(channel))
+            for channel, (_, done) in changes.items():
+                resolve(done, refused.get(channel))
 
-    def _state(self) -> str:
-        return f"{self.name} is away: {self.away.error if self.away else 'not connected yet'}"
+    def _describe_outage(self) -> str:
+        reason = self.outage.error if self.outage else "not connected yet"
+        return f"{self.name} is away: {reason}"
 
-    def _publish_while_away(self, channel: str, payload: bytes) -> BrokerError:
+    def _publish_in_outage(self, channel: str, payload: bytes) -> BrokerError:
         if self._options.away == "fail":
-            return BrokerError(f"The publish failed, for {self._state()}")
+            return BrokerError(f"The publish failed, for {self._describe_outage()}")
         if channel in self._channels and self._listener is not None:
             self._listener.message_received(channel, payload)
         return BrokerError(
-            f"The publish reached subscribers of this process only, for {self._state()}"
+            f"The publish reached subscribers of this process only, for {self._describe_outage()}"
         )
 
-    # The link's life
+    # The link
 
-    async def _run(self, first: asyncio.Future[None]) -> None:
+    async def _run(self, attempted: asyncio.Future[None]) -> None:
+        """Keep a link up, until it is cancelled; `attempted` is completed by the first attempt."""
         started_at = asyncio.get_running_loop().time()
-        back_off = FIRST_BACK_OFF_SECONDS
+        back_off = MIN_BACK_OFF_SECONDS
         while True:
             session = Session(self._options, self.inbox, self._deliver, self._failed)
-            since = self.away.since if self.away else started_at
-            watch: asyncio.Task[None] | None = None
+            since = self.outage.since if self.outage else started_at
+            heartbeats: asyncio.Task[None] | None = None
             try:
                 await session.open(self._connector, self._channels)
-                self._recovered(session)
-                settle(first)
-                back_off = FIRST_BACK_OFF_SECONDS
-                watch = asyncio.ensure_future(session.watch())
-                error = await asyncio.shield(session.over)
+                if self._runner is not asyncio.current_task():
+                    return  # `close` gave up waiting for this task.
+                self._link_up(session)
+                resolve(attempted)
+                back_off = MIN_BACK_OFF_SECONDS
+                heartbeats = asyncio.ensure_future(session.prove_repeatedly())
+                error = await asyncio.shield(session.ended)
                 since = session.proven_at
             except BrokerError as caught:
                 error = caught
@@ -235,37 +272,40 @@ class RemoteBroker:
                 error = as_broker_error(caught)
             finally:
                 self._session = None
-                session.lost(BrokerError("The broker is closed"))
-                if watch is not None:
-                    watch.cancel()
+                session.link_lost(BrokerError("The broker is closed"))
+                if heartbeats is not None:
+                    heartbeats.cancel()
                 if session.link is not None:
                     await session.link.close()
-            if self._options.required and not first.done():
-                self.away = Away(since, error)
-                settle(first)
+            if self._options.required and not attempted.done():
+                self.outage = Outage(since, error)
+                resolve(attempted)  # `start` closes the broker and raises.
                 return
-            self._lost(Away(since, error))
-            settle(first)
+            self._link_lost(Outage(since, error))
+            resolve(attempted)
             await asyncio.sleep(back_off * random.uniform(0.5, 1))
-            back_off = min(back_off * 2, LONGEST_BACK_OFF_SECONDS)
+            back_off = min(back_off * 2, MAX_BACK_OFF_SECONDS)
 
-    def _recovered(self, session: Session) -> None:
+    def _link_up(self, session: Session) -> None:
+        self._state.to(UP)
         session.proven_at = now = asyncio.get_running_loop().time()
         self._session = session
-        away, self.away = self.away, None
-        self._said.clear()
-        if away is not None:
-            logger.warning("%s is back after %.1f s", self.name, now - away.since)
+        outage, self.outage = self.outage, None
+        self._logged.clear()
+        if outage is not None:
+            logger.warning("%s is back after %.1f s", self.name, now - outage.since)
             if self._listener is not None:
-                self._listener.backend_recovered((now - away.since) * 1000, away.error)
+                self._listener.backend_recovered((now - outage.since) * 1000, outage.error)
 
-    def _lost(self, away: Away) -> None:
-        known, self.away = self.away, away
-        if str(away.error) not in self._said:  # Each reason once, however often it is tried.
-            self._said.add(str(away.error))
-            logger.warning("%s is away, trying again: %s", self.name, away.error)
-        if known is None and self._listener is not None:
-            self._listener.backend_lost(away.error)
+    def _link_lost(self, outage: Outage) -> None:
+        if self._state.state != LOST:
+            self._state.to(LOST)
+        former, self.outage = self.outage, outage
+        if str(outage.error) not in self._logged:  # Each reason once, not once per attempt.
+            self._logged.add(str(outage.error))
+            logger.warning("%s is away, trying again: %s", self.name, outage.error)
+        if former is None and self._listener is not None:
+            self._listener.backend_lost(outage.error)
 
     def _failed(self, error: BrokerError) -> None:
         if self._listener is not None:

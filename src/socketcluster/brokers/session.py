@@ -1,4 +1,4 @@
-"""One link of `RemoteBroker` while it lasts: what waits for the backend, and the heartbeat."""
+"""One session of a link, from subscribed to lost: its unconfirmed publishes and its heartbeats."""
 
 from __future__ import annotations
 
@@ -12,23 +12,30 @@ from socketcluster.brokers.adapter import BrokerOptions, Connector, Link, Publis
 from socketcluster.errors import BrokerError
 from socketcluster.runtime.cancelling import cancel
 
-TICKS = 10
-"""Parts of a heartbeat's time, so that a loop that was busy for long does not blame the backend."""
+HEARTBEAT_WAITS = 10
+"""Into how many waits a heartbeat's timeout is split. A loop that was blocked for the whole timeout
+then still reads the backend's answer before the heartbeat counts as lost."""
 
-SUBSCRIBED_AT_ONCE = 1000
-"""Channels per answer that is waited for when everything is subscribed again."""
+MAX_CHANNELS_PER_SUBSCRIBE = 1000
+"""How many channels to subscribe to again before waiting for the backend's answer."""
 
 Result = TypeVar("Result")
 
 
 class Session:
-    """What a link reports to, until it is lost.
+    """A `LinkListener` for one link, which ends when the link is lost.
 
     Args:
-        options: of the broker.
-        inbox: the channel for its heartbeats.
-        deliver: called with what else the backend delivers.
-        failed: called with what belongs to no call.
+        options: those of the broker.
+        inbox: the channel for this broker's heartbeats.
+        deliver: called with the channel and payload of each message that is no heartbeat.
+        failed: called with errors that belong to no call.
+
+    Attributes:
+        link: the link, once it is open.
+        ended: done when the link is lost; the result is the reason.
+        proven_at: when the last heartbeat that returned was sent, by the loop's clock.
+        unconfirmed: publishes that the backend has not answered, in order.
     """
 
     def __init__(
@@ -40,61 +47,63 @@ class Session:
     ) -> None:
         loop = asyncio.get_running_loop()
         self.link: Link | None = None
-        self.over: asyncio.Future[BrokerError] = loop.create_future()
+        self.ended: asyncio.Future[BrokerError] = loop.create_future()
         self.proven_at = loop.time()
         self.unconfirmed: dict[Publish, None] = {}
         self._options = options
         self._inbox = inbox
         self._deliver = deliver
         self._failed = failed
-        self._echoes: dict[bytes, asyncio.Future[None]] = {}
+        self._heartbeats: dict[bytes, asyncio.Future[None]] = {}
 
-    # What the link reports
+    # Reports of the link
 
-    def message(self, channel: str, payload: bytes) -> None:
+    def message_received(self, channel: str, payload: bytes) -> None:
         """See `LinkListener`."""
-        if self.over.done():
+        if self.ended.done():
             return
         if channel != self._inbox:
             self._deliver(channel, payload)
-        elif payload in self._echoes:
-            settle(self._echoes[payload])
+        elif payload in self._heartbeats:
+            resolve(self._heartbeats[payload])
 
-    def taken(self, publishes: Sequence[Publish]) -> None:
+    def publishes_confirmed(self, publishes: Sequence[Publish]) -> None:
         """See `LinkListener`."""
         for publish in publishes:
             if publish in self.unconfirmed:
                 del self.unconfirmed[publish]
-                settle(publish.taken)
+                resolve(publish.confirmed)
 
-    def refused(self, publish: Publish, error: BrokerError) -> None:
+    def publish_refused(self, publish: Publish, error: BrokerError) -> None:
         """See `LinkListener`."""
         if publish in self.unconfirmed:
             del self.unconfirmed[publish]
-            settle(publish.taken, error)
+            resolve(publish.confirmed, error)
 
-    def failed(self, error: BrokerError) -> None:
+    def link_failed(self, error: BrokerError) -> None:
         """See `LinkListener`."""
-        if not self.over.done():
+        if not self.ended.done():
             self._failed(error)
 
-    def lost(self, error: BrokerError) -> None:
+    def link_lost(self, error: BrokerError) -> None:
         """See `LinkListener`."""
-        if self.over.done():
+        if self.ended.done():
             return
-        self.over.set_result(error)
+        self.ended.set_result(error)
         unconfirmed, self.unconfirmed = self.unconfirmed, {}
         reason = f"The backend did not confirm the publish before it was lost: {error}"
         for publish in unconfirmed:
-            settle(publish.taken, BrokerError(reason))
+            resolve(publish.confirmed, BrokerError(reason))
 
-    # What is asked of the link
+    # Requests to the link
 
     async def open(self, connector: Connector, channels: set[str]) -> None:
-        """Connect, see a heartbeat come back, and subscribe to `channels`, which others change.
+        """Connect, wait for a first heartbeat, and subscribe to `channels`.
+
+        The caller may change `channels` meanwhile; this returns once all of them are subscribed.
 
         Raises:
-            BrokerError: something of that failed.
+            BrokerError: one of these steps failed.
         """
         seconds = self._options.connect_timeout
         try:
@@ -106,91 +115,93 @@ class Session:
         await self.prove()
         subscribed: set[str] = set()
         while channels != subscribed:
-            new = set(islice(channels - subscribed, SUBSCRIBED_AT_ONCE))
-            gone = subscribed - channels
+            added = set(islice(channels - subscribed, MAX_CHANNELS_PER_SUBSCRIBE))
+            removed = subscribed - channels
             try:
                 async with asyncio.timeout(seconds):
-                    if gone:
-                        await self.run(self.link.unsubscribe(list(gone)))
-                    await self._subscribe(self.link, new)
+                    if removed:
+                        await self.run(self.link.unsubscribe(list(removed)))
+                    await self._subscribe(self.link, added)
             except TimeoutError as error:
                 raise BrokerError("The backend did not confirm the subscriptions") from error
-            subscribed = (subscribed | new) - gone
+            subscribed = (subscribed | added) - removed
 
     async def _subscribe(self, link: Link, channels: set[str]) -> None:
         refused = await self.run(link.subscribe(list(channels)))
         for channel, error in refused.items():
             if channel == self._inbox:
                 raise error
-            self._failed(error)  # It was delivered before: it stays wanted.
+            # An earlier session was subscribed to it: keep the channel for the next one.
+            self._failed(error)
 
     def publish(self, publishes: Sequence[Publish]) -> None:
-        """Hand publishes to the backend; each is settled when it answers."""
+        """Send publishes; each is completed when the backend answers, or the link is lost."""
         assert self.link is not None
-        if self.over.done():  # Lost in this turn of the loop, and nobody has been told yet.
+        if self.ended.done():  # Lost in this loop turn; the broker has not been woken up yet.
             for publish in publishes:
-                settle(publish.taken, BrokerError(f"The backend was lost: {self.over.result()}"))
+                error = BrokerError(f"The backend was lost: {self.ended.result()}")
+                resolve(publish.confirmed, error)
             return
         for publish in publishes:
             self.unconfirmed[publish] = None
         try:
             self.link.publish(publishes)
         except Exception as error:
-            self.lost(as_broker_error(error))
+            self.link_lost(as_broker_error(error))
 
     async def run(self, operation: Coroutine[Any, Any, Result]) -> Result:
-        """Wait for an operation of the link.
+        """Run one of the link's operations.
 
         Raises:
-            BrokerError: it failed, or the link was lost meanwhile.
+            BrokerError: the operation failed, or the link was lost meanwhile.
         """
         task = asyncio.ensure_future(operation)
-        either: set[asyncio.Future[Any]] = {task, self.over}
+        either: set[asyncio.Future[Any]] = {task, self.ended}
         try:
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if not task.done():
-                raise self.over.result()
+                raise self.ended.result()
             return task.result()
         finally:
             task.cancel()
 
-    async def watch(self) -> None:
-        """Prove again and again that the backend delivers; ends the session when it does not."""
+    async def prove_repeatedly(self) -> None:
+        """Send heartbeats until one does not return, which ends the session."""
         try:
             while True:
                 await asyncio.sleep(self._options.heartbeat_interval)
                 await self.prove()
         except BrokerError as error:
-            self.lost(error)
+            self.link_lost(error)
 
     async def prove(self) -> None:
-        """Send something to the own inbox and wait for it.
+        """Prove that the backend delivers: send a heartbeat to the inbox and wait for it.
 
         Raises:
-            BrokerError: it did not come back in time, or the backend dropped subscriptions.
+            BrokerError: it did not return in time, or the backend dropped subscriptions.
         """
         assert self.link is not None
         loop = asyncio.get_running_loop()
         sent_at = loop.time()
         nonce = secrets.token_hex(8).encode()
-        echo: asyncio.Future[None] = loop.create_future()
-        self._echoes[nonce] = echo
-        beat = Publish(self._inbox, nonce, loop.create_future())
+        returned: asyncio.Future[None] = loop.create_future()
+        self._heartbeats[nonce] = returned
+        heartbeat = Publish(self._inbox, nonce, loop.create_future())
         checked = asyncio.ensure_future(self.run(self.link.check()))
-        self.publish([beat])
+        self.publish([heartbeat])
         try:
-            await self._in_time({checked, echo, beat.taken})
+            await self._wait_for_heartbeat({checked, returned, heartbeat.confirmed})
             self.proven_at = sent_at
         finally:
-            del self._echoes[nonce]
-            self.unconfirmed.pop(beat, None)
+            del self._heartbeats[nonce]
+            self.unconfirmed.pop(heartbeat, None)
             cancel(checked)
 
-    async def _in_time(self, pending: set[asyncio.Future[None]]) -> None:
+    async def _wait_for_heartbeat(self, pending: set[asyncio.Future[None]]) -> None:
         seconds = self._options.heartbeat_timeout
-        for _ in range(TICKS):
+        for _ in range(HEARTBEAT_WAITS):
             done, pending = await asyncio.wait(
-                pending, timeout=seconds / TICKS, return_when=asyncio.FIRST_EXCEPTION
+                pending, timeout=seconds / HEARTBEAT_WAITS, return_when=asyncio.FIRST_EXCEPTION
             )
             for future in done:
                 future.result()
@@ -200,7 +211,7 @@ class Session:
 
 
 def as_broker_error(error: Exception) -> BrokerError:
-    """What a link raised, as what a broker raises."""
+    """Return an exception of a link as a `BrokerError`."""
     if isinstance(error, BrokerError):
         return error
     wrapped = BrokerError(f"{type(error).__name__}: {error}")
@@ -208,8 +219,8 @@ def as_broker_error(error: Exception) -> BrokerError:
     return wrapped
 
 
-def settle(future: asyncio.Future[None], error: BrokerError | None = None) -> None:
-    """Give a future its result; nobody has to look at an error."""
+def resolve(future: asyncio.Future[None], error: BrokerError | None = None) -> None:
+    """Complete a future that is not done yet. An error that nobody awaits is not logged."""
     if future.done():
         return
     if error is None:

@@ -1,4 +1,4 @@
-"""The in-process broker, the default: a publish comes straight back."""
+"""The in-process broker, the default: delivers each publish at once, to this process only."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from socketcluster.brokers.base import BrokerListener
 
 
 class SimpleBroker:
-    """Loops publishes back to the exchange of its own process."""
+    """Hands publishes to the exchange of its own process."""
 
     __slots__ = ("_channels", "_listener")
 
@@ -19,28 +19,28 @@ class SimpleBroker:
         self._listener = listener
 
     async def start(self) -> None:
-        """Nothing to do."""
+        """Do nothing: there is no backend."""
 
     async def close(self) -> None:
-        """Nothing to free."""
+        """Do nothing: there is no backend."""
 
     @property
     def ready(self) -> bool:
-        """Always."""
+        """Always True."""
         return True
 
     async def check(self) -> None:
-        """There is nothing in between."""
+        """Do nothing: there is no backend that could fail."""
 
     def subscribe(self, channel: str) -> None:
-        """Done at once."""
+        """Subscribe at once."""
         self._channels.add(channel)
 
     def unsubscribe(self, channel: str) -> None:
-        """Done at once."""
+        """Unsubscribe at once."""
         self._channels.discard(channel)
 
     def publish(self, channel: str, payload: bytes) -> None:
-        """Delivered before it returns."""
+        """Deliver before returning."""
         if channel in self._channels and self._listener is not None:
             self._listener.message_received(channel, payload)

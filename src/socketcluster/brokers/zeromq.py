@@ -1,11 +1,12 @@
-"""ZeroMQ between the processes of one machine: nothing to install or to run beside them.
+"""ZeroMQ as the backend, between the processes of one machine; there is no server to install.
 
-`Proxy` is the backend; the supervisor of the workers owns it. `ipc:///path` names two sockets:
-publishers connect to `/path.in` and subscribers to `/path.out`.
+The workers' supervisor runs the `Proxy`. `ipc:///path` names two sockets: publishers connect to
+`/path.in`, subscribers to `/path.out`.
 
-The wire: one part per message: the length of the channel's name (two bytes, big-endian), the name
-as UTF-8, 12 bytes that name the process and the link of the sender, and each payload after its
-length (four bytes). ZeroMQ matches prefixes; the length in front makes them whole names.
+On the wire, a message has one part: the length of the channel's name (two bytes, big-endian), the
+name as UTF-8, 12 bytes with the sender's process and link epoch, then each payload after its length
+(four bytes). ZeroMQ matches prefixes of messages; the leading length restricts a match to whole
+names.
 
 Source: ZeroMQ RFC 29 (publish-subscribe), zmq_proxy(3); pyzmq.
 """
@@ -27,40 +28,50 @@ from typing import IO
 import zmq
 
 from socketcluster.brokers.adapter import Link, LinkListener, Publish
-from socketcluster.brokers.address import BrokerAddress, wrong
+from socketcluster.brokers.address import BrokerAddress, url_error
+from socketcluster.brokers.epochs import LinkEpochs
 from socketcluster.brokers.remote import RemoteBroker
-from socketcluster.brokers.senders import Senders
 from socketcluster.errors import BrokerError
 
 logger = logging.getLogger("socketcluster.brokers")
 
-ASK_AGAIN_SECONDS = 0.002
-RECEIVED_AT_ONCE = 500
-"""Messages after which others get their turn."""
+FENCE_RETRY_SECONDS = 0.002
+"""How soon to send a fence again: one sent before its subscription is in place is dropped."""
 
-WAITING_MESSAGES = 100_000
-"""What the proxy keeps for a process that does not read; the rest of its messages is dropped."""
+MAX_RECEIVES_PER_TURN = 500
+"""How many messages to receive before other callbacks of the loop run."""
 
-STANDSTILL_SECONDS = 5.0
-TAKE_OVER_SECONDS = 0.2
-LONGEST_PATH = 100
-ID_BYTES = 12
+PROXY_QUEUE_MESSAGES = 100_000
+"""How many messages the proxy queues for a process that does not read; it drops further ones."""
+
+MAX_STALL_SECONDS = 5.0
+"""How long a process may go without a heartbeat before the proxy may have dropped messages."""
+
+LOCK_RETRY_SECONDS = 0.2
+"""How often a waiting proxy tries to take the lock."""
+
+MAX_PATH_BYTES = 100
+"""Unix socket paths have at most 107 bytes, suffix included."""
+
+SENDER_BYTES = 12
+"""Process (8 bytes) and link epoch (4 bytes) of a message's sender."""
 
 
 class ZeroMQLink:
     """A `Link` over a publishing and a subscribing socket.
 
-    ZeroMQ confirms nothing. A mark that follows publishes through the proxy, and comes back,
-    shows that it has taken them; a fence on a topic of its own shows the same for subscriptions.
+    ZeroMQ confirms nothing. A mark, sent after publishes, returns when the proxy has passed them
+    on. A fence, sent on a topic of its own, returns when the proxy knows the subscriptions before
+    it.
     """
 
-    def __init__(self, session: LinkListener, path: str, prefix: str, senders: Senders) -> None:
-        self._session = session
+    def __init__(self, listener: LinkListener, path: str, prefix: str, epochs: LinkEpochs) -> None:
+        self._listener = listener
         self._prefix = prefix
-        self._senders = senders
-        process = bytes.fromhex(senders.process)
-        self._id = process + senders.new_link(process).to_bytes(4, "big")
-        self._mark = topic_of(f"$mark.{self._id.hex()}")
+        self._epochs = epochs
+        process = bytes.fromhex(epochs.process)
+        self._sender = process + epochs.next(process).to_bytes(4, "big")
+        self._mark = topic_of(f"$mark.{self._sender.hex()}")
         self._marked: list[Publish] = []
         self._unmarked: list[Publish] = []
         self._fences: dict[bytes, asyncio.Event] = {}
@@ -72,8 +83,8 @@ class ZeroMQLink:
         self._in: zmq.Socket[bytes] = context.socket(zmq.SUB)
         for socket in (self._out, self._in):
             socket.setsockopt(zmq.LINGER, 0)
-            # What may wait is bounded by the broker, which does not lose it silently; and what a
-            # lost connection did not deliver must not go unnoticed.
+            # No bounds here, where ZeroMQ would drop messages silently: the broker bounds the
+            # publishes. No reconnecting either, which would hide what a lost connection dropped.
             socket.setsockopt(zmq.SNDHWM, 0)
             socket.setsockopt(zmq.RCVHWM, 0)
             socket.setsockopt(zmq.RECONNECT_IVL, -1)
@@ -83,25 +94,27 @@ class ZeroMQLink:
         self._in.setsockopt(zmq.SUBSCRIBE, self._mark)
         self._fds = (self._in.fileno(), self._monitor.fileno())
         self._loop.add_reader(self._fds[0], self._receive)
-        self._loop.add_reader(self._fds[1], self._disconnected)
-        self._loop.call_soon(self._disconnected)
+        self._loop.add_reader(self._fds[1], self._check_connection)
+        self._loop.call_soon(self._check_connection)
 
-    def _disconnected(self) -> None:
+    def _check_connection(self) -> None:
         if not self._closed and self._monitor.poll(0):
-            self._session.lost(BrokerError("Nobody runs the proxy there"))
+            self._listener.link_lost(BrokerError("Nobody runs the proxy there"))
 
     async def fence(self) -> None:
-        """Wait until the proxy has taken all that was subscribed to before."""
+        """Wait until all earlier subscriptions are in place at the proxy."""
         topic = topic_of(f"$fence.{secrets.token_hex(12)}")
-        seen = self._fences[topic] = asyncio.Event()
+        returned = self._fences[topic] = asyncio.Event()
         try:
             self._in.setsockopt(zmq.SUBSCRIBE, topic)
-            while not seen.is_set():
-                self._out.send(topic + self._id)
-                self._receive()  # The use of a socket may have taken its wake-up.
+            while not returned.is_set():
+                self._out.send(topic + self._sender)
+                # ZeroMQ signals its fd once for all events: sending may have consumed the signal
+                # for received messages.
+                self._receive()
                 try:
-                    async with asyncio.timeout(ASK_AGAIN_SECONDS):
-                        await seen.wait()
+                    async with asyncio.timeout(FENCE_RETRY_SECONDS):
+                        await returned.wait()
                 except TimeoutError:
                     continue
         finally:
@@ -110,48 +123,49 @@ class ZeroMQLink:
                 self._in.setsockopt(zmq.UNSUBSCRIBE, topic)
 
     def _receive(self) -> None:
-        for _ in range(RECEIVED_AT_ONCE):
+        for _ in range(MAX_RECEIVES_PER_TURN):
             if self._closed:
                 return
             try:
                 message = self._in.recv(zmq.NOBLOCK)
             except zmq.Again:
                 return
-            self._take(message)
+            self._dispatch(message)
         self._loop.call_soon(self._receive)
 
-    def _take(self, message: bytes) -> None:
+    def _dispatch(self, message: bytes) -> None:
         start = 2 + int.from_bytes(message[:2], "big")
-        topic, sender = message[:start], message[start : start + ID_BYTES]
+        topic, sender = message[:start], message[start : start + SENDER_BYTES]
         if topic == self._mark:
-            self._session.taken(self._marked)
+            self._listener.publishes_confirmed(self._marked)
             self._marked.clear()
             if self._unmarked:
                 self._send_mark()
         elif topic in self._fences:
             self._fences[topic].set()
-        elif len(sender) < ID_BYTES:
-            self._session.failed(BrokerError(f"A message of the wrong form on {topic!r}"))
-        elif not self._senders.is_late(sender[:8], int.from_bytes(sender[8:], "big")):
+        elif len(sender) < SENDER_BYTES:
+            self._listener.link_failed(BrokerError(f"A message of the wrong form on {topic!r}"))
+        elif not self._epochs.is_stale(sender[:8], int.from_bytes(sender[8:], "big")):
             channel = topic[2:].decode("utf-8", "surrogateescape")[len(self._prefix) :]
-            start += ID_BYTES
+            start += SENDER_BYTES
             while start < len(message):
                 end = start + 4 + int.from_bytes(message[start : start + 4], "big")
-                self._session.message(channel, message[start + 4 : end])
+                self._listener.message_received(channel, message[start + 4 : end])
                 start = end
 
     def _send_mark(self) -> None:
         self._marked, self._unmarked = self._unmarked, self._marked
-        self._out.send(self._mark + self._id)
+        self._out.send(self._mark + self._sender)
 
     def _topic(self, channel: str) -> bytes:
         return topic_of(self._prefix + channel)
 
     def publish(self, publishes: Sequence[Publish]) -> None:
         """See `Link`."""
-        # Those of one channel in one message: they are delivered in one go too.
+        # Consecutive publishes to one channel share a message, so that its receiver, too, handles
+        # them in one batch.
         for channel, items in groupby(publishes, attrgetter("channel")):
-            parts = [self._topic(channel), self._id]
+            parts = [self._topic(channel), self._sender]
             for item in items:
                 parts += (len(item.payload).to_bytes(4, "big"), item.payload)
             self._out.send(b"".join(parts))
@@ -173,11 +187,11 @@ class ZeroMQLink:
         self._receive()
 
     async def check(self) -> None:
-        """The proxy drops silently what a process that stands still for long does not read."""
+        """Raise if this process stalled so long that the proxy may have dropped its messages."""
         now = self._loop.time()
-        still, self._checked_at = now - self._checked_at, now
-        if still > STANDSTILL_SECONDS:
-            raise BrokerError(f"This process stood still for {still:.0f} s")
+        stalled, self._checked_at = now - self._checked_at, now
+        if stalled > MAX_STALL_SECONDS:
+            raise BrokerError(f"This process stood still for {stalled:.0f} s")
 
     async def close(self) -> None:
         """See `Link`."""
@@ -192,7 +206,7 @@ class ZeroMQLink:
 
 
 def topic_of(name: str) -> bytes:
-    """What a message on a channel begins with, and no message on another does."""
+    """Return the prefix that all messages on a channel have, and no others."""
     encoded = name.encode("utf-8", "surrogateescape")
     return len(encoded).to_bytes(2, "big") + encoded
 
@@ -204,21 +218,21 @@ class ZeroMQConnector:
         self.name = f"ipc://{path}"
         self._path = path
         self._prefix = f"{prefix}:" if prefix else ""
-        self._senders = Senders()
+        self._epochs = LinkEpochs()
 
-    async def connect(self, session: LinkListener) -> Link:
+    async def connect(self, listener: LinkListener) -> Link:
         """See `Connector`."""
         try:
-            return ZeroMQLink(session, self._path, self._prefix, self._senders)
+            return ZeroMQLink(listener, self._path, self._prefix, self._epochs)
         except zmq.ZMQError as error:
             raise BrokerError(f"Cannot connect: {error}") from error
 
 
 class Proxy:
-    """The backend: passes on what publishers send to those who want it, in a thread of its own.
+    """The backend: forwards messages from publishers to subscribers, in a thread of its own.
 
-    Its sockets and its lock file are for this user alone, whatever the umask. Of several on one
-    path one runs; another takes over when it ends.
+    Its sockets and its lock file are accessible to this user only, whatever the umask. Of several
+    proxies on one path, one runs and the others wait; when it ends another takes over.
     """
 
     def __init__(self, path: str) -> None:
@@ -230,22 +244,22 @@ class Proxy:
         self._thread = threading.Thread(target=self._run, name="zeromq-proxy", daemon=True)
 
     def start(self) -> None:
-        """Bind, unless another proxy runs there already, in whose place this one waits.
+        """Bind the sockets; if another proxy runs on the path, wait in the background to take over.
 
         Raises:
-            BrokerError: the lock file is a symbolic link, which it is not followed through.
-            OSError: the sockets cannot be made there.
+            BrokerError: the lock file is a symbolic link.
+            OSError: the sockets cannot be created there.
         """
         try:
             self._lock = _open_lock(f"{self._path}.lock")
-            if self._locked():
+            if self._try_lock():
                 self._bind()
         except BaseException:
             self._context.term()
             raise
         self._thread.start()
 
-    def _locked(self) -> bool:
+    def _try_lock(self) -> bool:
         assert self._lock is not None
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -259,23 +273,23 @@ class Proxy:
         try:
             for socket, end in ((self._publishers, "in"), (self._subscribers, "out")):
                 socket.setsockopt(zmq.LINGER, 0)
-                socket.setsockopt(zmq.RCVHWM, WAITING_MESSAGES)
-                socket.setsockopt(zmq.SNDHWM, WAITING_MESSAGES)
+                socket.setsockopt(zmq.RCVHWM, PROXY_QUEUE_MESSAGES)
+                socket.setsockopt(zmq.SNDHWM, PROXY_QUEUE_MESSAGES)
                 _bind_private(socket, f"ipc://{self._path}.{end}")
         except zmq.ZMQError as error:
             self._publishers.close()
             self._subscribers.close()
             raise OSError(error.errno, f"Cannot use {self._path!r}: {error.strerror}") from error
-        # Publishers send everything: what nobody wants ends here, and what somebody has just
-        # begun to want is not held back by a publisher that does not know yet.
+        # Subscribe to everything, so that publishers send every message and the proxy filters. A
+        # publisher would otherwise drop messages until it learned of a new subscription.
         self._publishers.send(b"\x01")
         self._running.set()
 
     def _run(self) -> None:
         while not self._running.is_set():
-            if self._stopped.wait(TAKE_OVER_SECONDS):
+            if self._stopped.wait(LOCK_RETRY_SECONDS):
                 return
-            if self._locked():
+            if self._try_lock():
                 try:
                     self._bind()
                 except OSError:
@@ -288,7 +302,7 @@ class Proxy:
             self._subscribers.close()
 
     def stop(self) -> None:
-        """End it, and wait for that."""
+        """Stop the proxy and wait for its thread."""
         self._stopped.set()
         self._context.term()
         self._thread.join()
@@ -297,8 +311,11 @@ class Proxy:
 
 
 def _open_lock(path: str) -> IO[bytes]:
-    """A file to lock, for this user alone. It is not opened through a symbolic link: somebody who
-    can write to its folder could have another file of this user opened."""
+    """Open a lock file that only this user can access.
+
+    It does not follow a symbolic link: someone who can write to the folder could use one to have
+    another of this user's files opened.
+    """
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         return os.fdopen(os.open(path, flags, 0o600), "wb")
@@ -312,7 +329,7 @@ def _open_lock(path: str) -> IO[bytes]:
 
 
 def _bind_private(socket: zmq.Socket[bytes], address: str) -> None:
-    # The mask is there when the socket is made: it has no other mode for a moment.
+    # With a umask rather than a later chmod, the socket is never accessible to others.
     mask = os.umask(0o177)
     try:
         socket.bind(address)
@@ -321,24 +338,24 @@ def _bind_private(socket: zmq.Socket[bytes], address: str) -> None:
 
 
 def path_of(address: BrokerAddress) -> str:
-    """The path of an `ipc://` URL.
+    """Return the path of an `ipc://` URL.
 
     Raises:
-        InvalidOptionsError: it names none, or a longer one than sockets can have.
+        InvalidOptionsError: the URL has no path, or one that is too long for a socket.
     """
     if address.hosts or not address.path:
-        raise wrong("an ipc URL names an absolute path: ipc:///run/app/broker")
+        raise url_error("an ipc URL names an absolute path: ipc:///run/app/broker")
     path = f"/{address.path}"
-    if len(os.fsencode(path)) > LONGEST_PATH:
-        raise wrong(f"the path of an ipc URL has at most {LONGEST_PATH} bytes: {path!r}")
+    if len(os.fsencode(path)) > MAX_PATH_BYTES:
+        raise url_error(f"the path of an ipc URL has at most {MAX_PATH_BYTES} bytes: {path!r}")
     return path
 
 
 def create(address: BrokerAddress) -> RemoteBroker:
-    """The broker of `ipc:///path`; a `Proxy` has to run there.
+    """Make the broker of `ipc:///path`, where a `Proxy` must run.
 
     Raises:
         InvalidOptionsError: a part of the URL is wrong.
     """
-    address.only()
+    address.check_parameters()
     return RemoteBroker(ZeroMQConnector(path_of(address), address.options.prefix), address.options)

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from socketcluster.brokers.adapter import BrokerOptions
-from socketcluster.brokers.address import wrong
+from socketcluster.brokers.address import url_error
 from socketcluster.brokers.base import Broker
 from socketcluster.brokers.registry import BROKER_VARIABLE, create_broker
 from socketcluster.brokers.simple import SimpleBroker
@@ -203,8 +203,8 @@ class _Running:
 def _broker(url: str | None) -> Broker:
     url = url or os.environ.get(BROKER_VARIABLE)
     if not url:
-        raise wrong(f"a publisher needs a broker's URL, as an argument or in {BROKER_VARIABLE}")
+        raise url_error(f"a publisher needs a broker's URL, as an argument or in {BROKER_VARIABLE}")
     broker = create_broker(url, BrokerOptions(required=True, away="fail"))
     if isinstance(broker, SimpleBroker):
-        raise wrong(f"{url!r} reaches no other process")
+        raise url_error(f"{url!r} reaches no other process")
     return broker

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 from nats.aio.client import Client
 
-from socketcluster.brokers.nats_parser import answered
+from socketcluster.brokers.nats_parser import flush
 from support import soon
 
 
@@ -42,7 +42,7 @@ async def test_a_ping_does_not_overtake_what_it_asks_about() -> None:
     async with connected(lines) as client:
         async with asyncio.timeout(5):  # In one task: another turn of the loop would hide it.
             await client.publish("a", b"1")
-            await answered(client, 5)
+            await flush(client, 5)
         assert lines[-3:] == [b"PUB a  1\r\n", b"1\r\n", b"PING\r\n"]
 
 
@@ -50,7 +50,7 @@ async def test_a_ping_does_not_overtake_what_it_asks_about() -> None:
 async def test_it_can_be_cancelled_whatever_it_waits_for(turns: int) -> None:
     async with connected([], answers=False) as client:
         await client.publish("a", b"1")
-        waiting = asyncio.create_task(answered(client, 5))
+        waiting = asyncio.create_task(flush(client, 5))
         for _ in range(turns):
             await asyncio.sleep(0)
         waiting.cancel()
