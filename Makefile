@@ -60,9 +60,11 @@ coverage: $(VENV)/dev.stamp clients programs ## Run the tests and report the bra
 soak: $(VENV)/dev.stamp programs ## Run the fault tests at full length: 1,000 clients, brokers stopped for 20 s
 	SOAK=1 $(PYTEST) --timeout 1800 $(ARGS) tests/faults
 
-check: $(VENV)/dev.stamp ## Check style, formatting and types
+check: $(VENV)/dev.stamp ## Check style, formatting, spelling, prose and types
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/codespell $(CODE) docs deploy *.md
+	$(BIN)/python tools/check_prose.py
 	$(BIN)/mypy
 
 format: $(VENV)/dev.stamp ## Format the code, and mend what ruff can

@@ -15,7 +15,7 @@ from bench.plan import Plan, Point, Table, Work
 from bench.report import number
 from bench.rounds import Results
 
-_COLOURS = {
+_COLORS = {
     "limit": "#9aa0a6",
     "picows": "#1a73e8",
     "asgi": "#8ab4f8",
@@ -63,8 +63,8 @@ def _draw_table(axes: Axes, table: Table, results: Results) -> None:
             [each.median - each.least for each in found if each],
             [each.greatest - each.median for each in found if each],
         ]
-        colour = _COLOURS[contender.key]
-        bars = axes.barh(places, medians, _BAR, xerr=spread, color=colour, label=contender.title)
+        color = _COLORS[contender.key]
+        bars = axes.barh(places, medians, _BAR, xerr=spread, color=color, label=contender.title)
         axes.bar_label(bars, [number(value) for value in medians], padding=4, fontsize=7)
     axes.set_title(table.title, fontsize=10, loc="left", pad=22)
     axes.set_xscale("log")

@@ -456,7 +456,7 @@ def terminal() -> Any:
     made.close()
 
 
-async def test_colours_and_a_counter_on_a_terminal(
+async def test_colors_and_a_counter_on_a_terminal(
     server: AGServer, commands: Commands, terminal: Terminal
 ) -> None:
     ends = {"stdout": terminal.slave, "stderr": terminal.slave}

@@ -208,7 +208,7 @@ async def test_what_is_no_redis_at_all() -> None:
         ("redis+sentinel://a", "ends with the name of the master"),
         ("redis+cluster://", "at least one host"),
         ("nats://", "at least one host"),
-        ("redis://a?colour=red", "has no parameter 'colour'"),
+        ("redis://a?color=red", "has no parameter 'color'"),
         ("redis://a?away=never", "away must be 'local' or 'fail'"),
         ("redis://a?heartbeat_interval=no", "heartbeat_interval must be a number above 0"),
         ("redis://a?required=maybe", "required must be true or false"),

@@ -1,7 +1,7 @@
 """Counts instructions per operation, with callgrind; as a program it writes the bounds.
 
 The count is the same on every run and whatever else the machine does. Most of it is CPython's:
-with a build of the same version that was optimised by profile it is some 8 % less, with another
+with a build of the same version that was optimized by profile it is some 8 % less, with another
 minor version up to 15 % more or less, and there a wider margin is left.
 """
 

@@ -84,7 +84,7 @@ class Counter:
 class Output:
     """Standard output, written line by line without holding up the event loop.
 
-    On a terminal the JSON is coloured.
+    On a terminal the JSON is colored.
     """
 
     def __init__(self, counter: Counter) -> None:

@@ -1,4 +1,4 @@
-"""When a client that lost its connection tries again: randomised exponential back-off.
+"""When a client that lost its connection tries again: randomized exponential back-off.
 
 Source: npm socketcluster-client, `autoReconnectOptions`.
 """

@@ -1,4 +1,4 @@
-"""Behaviour that users of the original rely on, across several parts."""
+"""Behavior that users of the original rely on, across several parts."""
 
 from __future__ import annotations
 
