@@ -1,4 +1,4 @@
-"""The command line as real processes, for the tests of its commands."""
+"""Runs the command line as programs, for the tests of its commands."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SECONDS = 30
 
 @dataclass
 class Result:
-    """How a command ended."""
+    """A command's exit status and output."""
 
     status: int | None
     out: str
@@ -22,7 +22,7 @@ class Result:
 
 
 class Commands:
-    """Starts commands; what is left of them at the end is killed."""
+    """Starts commands, and kills at the end those that still run."""
 
     def __init__(self, **env: str) -> None:
         self.env = {
@@ -33,7 +33,7 @@ class Commands:
         self._started: list[Process] = []
 
     async def start(self, *arguments: str, stdin: Any = PIPE, **options: Any) -> Process:
-        """Start a command; its standard input is open."""
+        """Start a command with a pipe as its standard input."""
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             *("-m", "socketcluster", *arguments),
@@ -44,11 +44,11 @@ class Commands:
         return process
 
     async def __call__(self, *arguments: str, stdin: str = "", **env: str) -> Result:
-        """Run a command to its end."""
+        """Run a command until it ends."""
         return await ended(await self.start(*arguments, env={**self.env, **env}), stdin)
 
     async def stop(self) -> None:
-        """Kill what still runs."""
+        """Kill the commands that still run."""
         for process in self._started:
             if process.returncode is None:
                 process.kill()
@@ -56,14 +56,14 @@ class Commands:
 
 
 async def ended(process: Process, stdin: str = "") -> Result:
-    """Give a command its input, and wait for its end."""
+    """Send a command its input, and wait until it ends."""
     async with asyncio.timeout(SECONDS):
         out, err = await process.communicate(stdin.encode())
     return Result(process.returncode, (out or b"").decode(), (err or b"").decode())
 
 
 async def line_of(process: Process) -> str:
-    """The next line that it prints."""
+    """Return the next line that a command prints."""
     assert process.stdout is not None
     async with asyncio.timeout(SECONDS):
         return (await process.stdout.readline()).decode()

@@ -1,4 +1,4 @@
-"""The command line, as a process."""
+"""`serve` with one process, run as a program."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def never(socket):
 
 @pytest.fixture
 async def processes() -> AsyncIterator[list[asyncio.subprocess.Process]]:
-    """Processes of the test; what is left of them is killed."""
+    """The processes that a test starts; those still running at its end are killed."""
     started: list[asyncio.subprocess.Process] = []
     yield started
     for process in started:
@@ -63,7 +63,7 @@ async def processes() -> AsyncIterator[list[asyncio.subprocess.Process]]:
 
 @pytest.fixture
 def start(tmp_path: Path, processes: list[asyncio.subprocess.Process]) -> Start:
-    """Start `socketcluster serve` with arguments, in a folder with a server."""
+    """Start `socketcluster serve` with arguments, in a directory with a server."""
     (tmp_path / "mine.py").write_text(SERVER)
     (tmp_path / "exits.py").write_text("import sys; sys.exit(3)")
 
@@ -89,7 +89,7 @@ async def _run(tmp_path: Path, *arguments: str, **options: Any) -> asyncio.subpr
     )
 
 
-async def address(process: asyncio.subprocess.Process) -> str:
+async def printed_address(process: asyncio.subprocess.Process) -> str:
     assert process.stdout is not None
     line = (await asyncio.wait_for(process.stdout.readline(), 30)).decode()
     assert line.startswith("SocketCluster is running on "), line
@@ -99,8 +99,8 @@ async def address(process: asyncio.subprocess.Process) -> str:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_serves_a_target_and_drains_on_a_signal(start: Start, number: int) -> None:
     process = await start("mine:make", "--port", "0")
-    where = (await address(process)).replace("http", "ws") + "/socketcluster/"
-    async with websockets.connect(where) as ws:
+    url = (await printed_address(process)).replace("http", "ws") + "/socketcluster/"
+    async with websockets.connect(url) as ws:
         await ws.send('{"event":"#handshake","data":{},"cid":1}')
         await soon(ws.recv())
         await ws.send('{"event":"slow","cid":2}')
@@ -117,7 +117,7 @@ async def test_serves_a_target_and_drains_on_a_signal(start: Start, number: int)
 
 async def test_the_demo_on_a_unix_socket(start: Start, tmp_path: Path) -> None:
     process = await start("--uds", "s")
-    assert await address(process) == "unix:s"
+    assert await printed_address(process) == "unix:s"
     reader, writer = await asyncio.open_unix_connection(str(tmp_path / "s"))
     writer.write(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
     assert b"<title>SocketCluster for Python</title>" in await soon(reader.read())
@@ -133,7 +133,7 @@ async def test_the_demo_on_a_unix_socket(start: Start, tmp_path: Path) -> None:
         (["mine"], "must be of the form module:attribute"),
         (["nothing:x"], "there is no module 'nothing'"),
         (["mine:nothing"], "has no attribute 'nothing'"),
-        (["mine:not_a_server"], "is no AGServer but int"),
+        (["mine:not_a_server"], "is not an AGServer but int"),
         (["--host", "999.0.0.1"], "Cannot listen on 999.0.0.1:8000: "),
         (["--uds", "no/s"], "Cannot listen on the Unix socket no/s: No such file or directory"),
         (["--uds", "mine.py"], "Cannot listen on the Unix socket mine.py: Address already in use"),
@@ -165,7 +165,7 @@ async def test_a_fault_is_one_line_and_status_1(
         ("package.lacks:x", "there is no module 'package.lacks'", None),
     ],
 )
-async def test_what_the_target_s_own_code_raises_shows_its_traceback(
+async def test_an_error_of_the_target_s_own_code_shows_its_traceback(
     start: Start, tmp_path: Path, target: str, last: str, place: str | None
 ) -> None:
     """Guarantee 10: your own bugs are loud."""
@@ -177,14 +177,15 @@ async def test_what_the_target_s_own_code_raises_shows_its_traceback(
     process = await start(target)
     _, err = await asyncio.wait_for(process.communicate(), 30)
     assert process.returncode == 1
-    *traceback, told = err.decode().splitlines()
-    assert told.startswith("socketcluster: ")
-    assert last in told
+    *traceback, message = err.decode().splitlines()
+    assert message.startswith("socketcluster: ")
+    assert last in message
     shown = "\n".join(traceback)
     assert (place is None) == (shown == "")
     assert place is None or place in shown
     assert "importlib" not in shown
     assert "serve.py" not in shown
+    assert "loading.py" not in shown
 
 
 async def test_an_application_that_does_not_start(start: Start) -> None:
@@ -202,7 +203,7 @@ async def test_an_abandoned_unix_socket_is_replaced_and_one_in_use_is_not(
     with socket.socket(socket.AF_UNIX) as killed:
         killed.bind(str(tmp_path / "s"))
     process = await start("--uds", "s")
-    assert await address(process) == "unix:s"
+    assert await printed_address(process) == "unix:s"
     second = await start("--uds", "s")
     _, err = await asyncio.wait_for(second.communicate(), 30)
     expected = b"socketcluster: Cannot listen on the Unix socket s: Address already in use\n"
@@ -216,13 +217,13 @@ async def test_an_abandoned_unix_socket_is_replaced_and_one_in_use_is_not(
 
 async def test_ctrl_c_with_reload_drains_too(start: Start) -> None:
     process = await start("mine:server", "--port", "0", "--reload", start_new_session=True)
-    where = (await address(process)).replace("http", "ws") + "/socketcluster/"
-    async with websockets.connect(where) as ws:
+    url = (await printed_address(process)).replace("http", "ws") + "/socketcluster/"
+    async with websockets.connect(url) as ws:
         await ws.send('{"event":"#handshake","data":{},"cid":1}')
         await soon(ws.recv())
         await ws.send('{"event":"slow","cid":2}')
         await soon(await ws.ping())
-        os.killpg(process.pid, signal.SIGINT)  # As a terminal does.
+        os.killpg(process.pid, signal.SIGINT)  # As a terminal sends Ctrl-C.
         assert await soon(ws.recv()) == '{"rid":2,"data":"done"}'
     _, err = await asyncio.wait_for(process.communicate(), 30)
     assert (process.returncode, err) == (0, b"")
@@ -249,8 +250,8 @@ def test_reload_watches_python_files_only(monkeypatch: Any) -> None:
 
 async def test_a_second_signal_stops_at_once(start: Start) -> None:
     process = await start("mine:server", "--port", "0")
-    where = (await address(process)).replace("http", "ws") + "/socketcluster/"
-    async with websockets.connect(where) as ws:
+    url = (await printed_address(process)).replace("http", "ws") + "/socketcluster/"
+    async with websockets.connect(url) as ws:
         await ws.send('{"event":"#handshake","data":{},"cid":1}')
         await soon(ws.recv())
         await ws.send('{"event":"never","cid":2}')
@@ -264,8 +265,8 @@ async def test_a_second_signal_stops_at_once(start: Start) -> None:
 
 
 async def test_port_in_use(start: Start) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
         process = await start("mine:server", "--port", str(port))
         _, err = await asyncio.wait_for(process.communicate(), 30)
     assert process.returncode == 1

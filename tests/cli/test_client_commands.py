@@ -1,4 +1,4 @@
-"""`sub`, `pub`, `invoke`, `transmit`, `listen` as processes, against real servers."""
+"""The client commands, run as programs against real servers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ KEY = "k" * 32
 
 @pytest.fixture
 async def commands() -> AsyncIterator[Commands]:
-    """Runs commands."""
+    """A runner of commands."""
     made = Commands()
     yield made
     await made.stop()
@@ -33,7 +33,7 @@ async def commands() -> AsyncIterator[Commands]:
 
 @pytest.fixture
 async def server(make_server: MakeServer, running: Running, commands: Commands) -> AGServer:
-    """A server that the commands talk to, with a procedure "echo"."""
+    """A server with a procedure "echo", at the URL that commands use by default."""
     made = await serving(make_server, running)
     commands.env["SOCKETCLUSTER_URL"] = url(made)
     return made
@@ -69,7 +69,7 @@ async def decide(stream: Any) -> None:
 
 
 async def subscribed(server: AGServer, commands: Commands, *arguments: str, **options: Any) -> Any:
-    """A `sub` whose subscription the server has."""
+    """Start a `sub`, and wait until the server has its subscription."""
     subscriptions = server.listener("subscription").create_consumer()
     process = await commands.start("sub", *arguments, **options)
     async with asyncio.timeout(SECONDS):
@@ -77,8 +77,8 @@ async def subscribed(server: AGServer, commands: Commands, *arguments: str, **op
     return process
 
 
-def failed(result: Result, message: str, status: int = 1) -> None:
-    """It failed with one line."""
+def assert_failed(result: Result, message: str, status: int = 1) -> None:
+    """Assert that a command failed with one line."""
     assert result == Result(status, "", f"socketcluster: {message}\n")
 
 
@@ -99,7 +99,7 @@ class TestInvoke:
         result = await commands("invoke", "echo", *dash, stdin='1\n\n"x"\n{"a": 2}')
         assert result == Result(0, '1\n"x"\n{"a":2}\n', "")
 
-    async def test_reads_so_many_lines_as_they_come(self, commands: Commands) -> None:
+    async def test_reads_a_number_of_lines_as_they_arrive(self, commands: Commands) -> None:
         process = await commands.start("invoke", "echo", "--count", "2")
         assert process.stdin is not None
         for text in ("1\n", "2\n"):
@@ -116,32 +116,32 @@ class TestInvoke:
         async with asyncio.timeout(SECONDS):
             assert await process.communicate() == (b"1\n2\n", b"")
 
-    async def test_no_lines_are_no_calls(self, commands: Commands) -> None:
+    async def test_no_lines_make_no_calls(self, commands: Commands) -> None:
         assert await commands("invoke", "echo") == Result(0, "", "")
 
     async def test_an_error_answer(self, commands: Commands) -> None:
-        failed(await commands("invoke", "echo", '"bad"'), "OrderError: no [31m such order")
+        assert_failed(await commands("invoke", "echo", '"bad"'), "OrderError: no [31m such order")
 
     async def test_no_answer(self, commands: Commands) -> None:
         result = await commands("invoke", "echo", '"hang"', "--timeout", "2")
-        failed(result, "No answer came in 2 seconds")
+        assert_failed(result, "No answer arrived in 2 seconds")
 
     async def test_the_connection_is_lost(self, commands: Commands) -> None:
         result = await commands("invoke", "echo", '"drop"')
-        failed(result, "The connection was lost: go away (4500)")
+        assert_failed(result, "The connection was lost: go away (4500)")
 
-    async def test_data_that_is_no_json(self, commands: Commands) -> None:
+    async def test_data_that_is_not_json(self, commands: Commands) -> None:
         result = await commands("invoke", "echo", "hello")
         message = "DATA must be JSON, and 'hello' is not; a text needs its quotes: '\"text\"'"
-        failed(result, message, 2)
+        assert_failed(result, message, 2)
 
-    async def test_a_line_that_is_no_json(self, commands: Commands) -> None:
+    async def test_a_line_that_is_not_json(self, commands: Commands) -> None:
         result = await commands("invoke", "echo", stdin="1\n{\n2\n")
         assert (result.status, result.out) == (1, "1\n")
         assert result.err.startswith("socketcluster: Line 2 of standard input: ")
         assert result.err.count("\n") == 1
 
-    async def test_a_reader_that_has_enough(self, commands: Commands) -> None:
+    async def test_the_reader_of_the_output_closes_the_pipe(self, commands: Commands) -> None:
         process = await commands.start("invoke", "echo")
         assert process.stdin is not None
         process.stdin.write(b"1\n")
@@ -177,13 +177,13 @@ async def test_shows_a_token(commands: Commands, tmp_path: Any) -> None:
 
 
 @pytest.mark.usefixtures("server")
-async def test_a_token_that_is_not_taken(commands: Commands) -> None:
+async def test_a_token_that_the_server_rejects(commands: Commands) -> None:
     other = (await commands("token", "sign", "{}", "--key", "o" * 32)).out.strip()
     for command in (["invoke", "echo", "1"], ["sub", "a"]):
         result = await commands(*command, "--token", other)
-        failed(result, "The server did not take the token: invalid signature")
+        assert_failed(result, "The server rejected the token: invalid signature")
     result = await commands("invoke", "echo", "1", "--token-file", "/nowhere")
-    failed(result, "Cannot read the token '/nowhere': No such file or directory")
+    assert_failed(result, "Cannot read the token '/nowhere': No such file or directory")
 
 
 async def test_min_bin_and_protocol_1(
@@ -226,21 +226,21 @@ async def test_names(server: AGServer, commands: Commands) -> None:
 
 @pytest.mark.usefixtures("server")
 async def test_refused(commands: Commands) -> None:
-    failed(await commands("sub", "secret"), "Cannot subscribe to 'secret': not for you")
-    failed(await commands("pub", "secret", "1"), "not for you")
+    assert_failed(await commands("sub", "secret"), "Cannot subscribe to 'secret': not for you")
+    assert_failed(await commands("pub", "secret", "1"), "not for you")
 
 
 async def test_kicked_out(server: AGServer, commands: Commands) -> None:
     process = await subscribed(server, commands, "a")
     (client,) = server.clients.values()
     await client.kick_out("a", "be gone")
-    failed(await ended(process), "The server ended the subscription to 'a': be gone")
+    assert_failed(await ended(process), "The server ended the subscription to 'a': be gone")
 
 
 @pytest.mark.usefixtures("server")
-async def test_the_time_is_over(commands: Commands) -> None:
+async def test_a_time_limit(commands: Commands) -> None:
     result = await commands("sub", "a", "--count", "2", "--timeout", "1")
-    failed(result, "The time is over: 0 of 2 messages came in 1 seconds")
+    assert_failed(result, "Timed out: 0 of 2 messages arrived in 1 seconds")
 
 
 async def test_transmit(server: AGServer, commands: Commands, running: Running) -> None:
@@ -257,7 +257,7 @@ async def test_transmit(server: AGServer, commands: Commands, running: Running) 
         assert (await soon(received.get()))["n"] == number
 
 
-async def test_transmit_more_than_the_buffer_takes(
+async def test_transmit_more_than_the_buffer_holds(
     server: AGServer, commands: Commands, running: Running
 ) -> None:
     sizes: list[int] = []
@@ -276,7 +276,7 @@ async def test_transmit_more_than_the_buffer_takes(
     assert sizes == [500_000] * 20
 
 
-async def test_a_pipe_that_ends_at_once_loses_nothing(
+async def test_input_that_ends_at_once_loses_nothing(
     server: AGServer, commands: Commands, running: Running
 ) -> None:
     published = running.collect(server.exchange.subscribe("room"))
@@ -291,16 +291,16 @@ async def test_a_pipe_that_ends_at_once_loses_nothing(
 
 
 @pytest.mark.parametrize("command", [["pub", "room"], ["transmit", "#publish"]])
-async def test_a_pipe_to_the_original_loses_nothing(
+async def test_input_for_the_original_server_loses_nothing(
     commands: Commands, npm_20: int, command: list[str]
 ) -> None:
     lines = "".join(f"{number}\n" for number in range(1000))
-    given = _publishes() if command[0] == "transmit" else lines
-    where = f"ws://127.0.0.1:{npm_20}/socketcluster/"
-    before = await commands("invoke", "what was published", "null", "--url", where)
+    stdin = _publishes() if command[0] == "transmit" else lines
+    address = f"ws://127.0.0.1:{npm_20}/socketcluster/"
+    before = await commands("invoke", "what was published", "null", "--url", address)
     assert before.status == 0
-    assert await commands(*command, "--url", where, stdin=given) == Result(0, "", "")
-    result = await commands("invoke", "what was published", "null", "--url", where)
+    assert await commands(*command, "--url", address, stdin=stdin) == Result(0, "", "")
+    result = await commands("invoke", "what was published", "null", "--url", address)
     assert json.loads(result.out) == list(range(1000))
 
 
@@ -319,7 +319,7 @@ async def test_listen(server: AGServer, commands: Commands, running: Running) ->
     assert result == Result(0, '{"id":1}\n3\n', "")
 
 
-# The ends of it
+# How commands end
 
 
 async def test_ctrl_c_is_quiet(server: AGServer, commands: Commands) -> None:
@@ -331,7 +331,9 @@ async def test_ctrl_c_is_quiet(server: AGServer, commands: Commands) -> None:
     assert event.code == 1000
 
 
-async def test_sub_ends_when_nobody_reads_any_more(server: AGServer, commands: Commands) -> None:
+async def test_sub_ends_when_its_reader_closes_the_pipe(
+    server: AGServer, commands: Commands
+) -> None:
     read, write = os.pipe()
     process = await subscribed(server, commands, "a", stdout=write)
     os.close(write)
@@ -339,7 +341,7 @@ async def test_sub_ends_when_nobody_reads_any_more(server: AGServer, commands: C
     assert await ended(process) == Result(0, "", "")
 
 
-async def test_sub_comes_back(
+async def test_sub_reconnects(
     make_server: MakeServer, running: Running, commands: Commands
 ) -> None:
     first = await serving(make_server, running)
@@ -363,33 +365,33 @@ async def test_sub_comes_back(
 
 
 async def test_nothing_listens(commands: Commands) -> None:
-    with sockets.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    where = f"ws://127.0.0.1:{port}/socketcluster/"
+    with sockets.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    address = f"ws://127.0.0.1:{port}/socketcluster/"
     for command in (["invoke", "echo", "1"], ["sub", "a"]):
-        result = await commands(*command, "--url", where)
-        failed(result, f"{where} could not be opened: Connection refused")
+        result = await commands(*command, "--url", address)
+        assert_failed(result, f"{address} could not be opened: Connection refused")
 
 
-async def test_a_server_that_says_nothing(commands: Commands) -> None:
+async def test_a_server_that_does_not_answer(commands: Commands) -> None:
     with sockets.create_server(("127.0.0.1", 0)) as silent:
-        where = f"ws://127.0.0.1:{silent.getsockname()[1]}/socketcluster/"
-        result = await commands("invoke", "echo", "1", "--url", where, "--timeout", "0.5")
-    message = f"{where} could not be opened: Client connection establishment timed out (4007)"
-    failed(result, message)
+        address = f"ws://127.0.0.1:{silent.getsockname()[1]}/socketcluster/"
+        result = await commands("invoke", "echo", "1", "--url", address, "--timeout", "0.5")
+    message = f"{address} could not be opened: Client connection establishment timed out (4007)"
+    assert_failed(result, message)
 
 
 @pytest.mark.parametrize(
     ("scheme", "place"),
     [("ws", "127.0.0.1:PORT"), ("wss", "127.0.0.1:PORT"), ("ws", "127.0.0.1:99999"), ("ftp", "x")],
 )
-async def test_secrets_of_the_url_are_not_told(
+async def test_secrets_of_the_url_are_not_printed(
     commands: Commands, server: AGServer, scheme: str, place: str
 ) -> None:
     place = place.replace("PORT", str(server.source_port))
-    where = f"{scheme}://user:s3cr3t@{place}/elsewhere/?token=s3cr3t"
+    address = f"{scheme}://user:s3cr3t@{place}/elsewhere/?token=s3cr3t"
     for command in (["invoke", "echo", "1"], ["sub", "a"]):
-        result = await commands(*command, "--url", where)
+        result = await commands(*command, "--url", address)
         assert result.status in (1, 2)
         assert place in result.err
         assert "s3cr3t" not in result.out + result.err
@@ -419,14 +421,14 @@ async def test_wrong_usage(commands: Commands, arguments: list[str], message: st
 
 
 class Terminal:
-    """A pseudo-terminal, and what was written to it."""
+    """A pseudo-terminal, and the text written to it."""
 
     def __init__(self) -> None:
         self._master, self.slave = os.openpty()
         self.text = ""
 
     async def until(self, part: str) -> None:
-        """Read until a text appears."""
+        """Read until a text has been written."""
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(SECONDS):
             while part not in self.text:
@@ -443,14 +445,14 @@ class Terminal:
         os.write(self._master, text.encode())
 
     def close(self) -> None:
-        """Take it away."""
+        """Close both ends."""
         os.close(self._master)
         os.close(self.slave)
 
 
 @pytest.fixture
 def terminal() -> Any:
-    """A terminal."""
+    """A pseudo-terminal."""
     made = Terminal()
     yield made
     made.close()
@@ -459,8 +461,8 @@ def terminal() -> Any:
 async def test_colors_and_a_counter_on_a_terminal(
     server: AGServer, commands: Commands, terminal: Terminal
 ) -> None:
-    ends = {"stdout": terminal.slave, "stderr": terminal.slave}
-    await subscribed(server, commands, "a", **ends)
+    streams = {"stdout": terminal.slave, "stderr": terminal.slave}
+    await subscribed(server, commands, "a", **streams)
     await server.exchange.invoke_publish("a", {"x": 1})
     await terminal.until(": 1 messages, ")
     assert '\x1b[1;34m"x"\x1b[0m:\x1b[1;36m1\x1b[0m' in terminal.text
@@ -477,9 +479,9 @@ async def test_a_pipe_gets_the_data_alone(
 
 
 @pytest.mark.usefixtures("server")
-async def test_no_counter_where_somebody_types(commands: Commands, terminal: Terminal) -> None:
-    ends = {"stdin": terminal.slave, "stdout": terminal.slave, "stderr": terminal.slave}
-    process = await commands.start("invoke", "echo", **ends)
+async def test_no_counter_where_the_user_types(commands: Commands, terminal: Terminal) -> None:
+    streams = {"stdin": terminal.slave, "stdout": terminal.slave, "stderr": terminal.slave}
+    process = await commands.start("invoke", "echo", **streams)
     terminal.type("[true]\n")
     await terminal.until("true\x1b[0m")
     terminal.type("\x04")

@@ -1,4 +1,4 @@
-"""`token sign`, `token verify`, `token decode` as processes."""
+"""The token commands, run as programs."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ KEY = "k" * 32
 
 @pytest.fixture
 async def commands() -> AsyncIterator[Commands]:
-    """Runs commands, with the key in the environment."""
+    """A runner of commands, with the key in the environment."""
     made = Commands(SOCKETCLUSTER_AUTH_KEY=KEY)
     yield made
     await made.stop()
 
 
-def failed(result: Result, message: str, status: int = 1) -> None:
+def assert_failed(result: Result, message: str, status: int = 1) -> None:
     assert result == Result(status, "", f"socketcluster: {message}\n")
 
 
@@ -46,7 +46,7 @@ async def test_sign_and_verify(commands: Commands) -> None:
     header = {"alg": "HS256", "typ": "JWT"}
     assert json.loads(decoded.out) == {"header": header, "claims": claims}
     refused = await commands("token", "verify", "--issuer", "you", stdin=signed.out + "\n")
-    failed(refused, "jwt issuer invalid. expected: you")
+    assert_failed(refused, "jwt issuer invalid. expected: you")
 
 
 async def test_lines_in_and_out(commands: Commands) -> None:
@@ -77,9 +77,9 @@ async def test_pem(commands: Commands, tmp_path: Path, algorithm: str) -> None:
     assert (await commands("token", "verify", *key, *by, stdin=signed.out)).status == 0
     both = ["--algorithm", "HS256", *by]
     assert (await commands("token", "verify", *key, *both, stdin=signed.out)).status == 0
-    failed(await commands("token", "verify", *key, stdin=signed.out), "invalid algorithm")
+    assert_failed(await commands("token", "verify", *key, stdin=signed.out), "invalid algorithm")
     result = await commands("token", "sign", "{}", *key)
-    failed(result, "A PEM key cannot be the secret of an HMAC algorithm")
+    assert_failed(result, "A PEM key cannot be the secret of an HMAC algorithm")
 
 
 async def test_a_secret_in_a_file_or_an_option(commands: Commands, tmp_path: Path) -> None:
@@ -87,19 +87,21 @@ async def test_a_secret_in_a_file_or_an_option(commands: Commands, tmp_path: Pat
     signed = await commands("token", "sign", "{}", "--key-file", str(tmp_path / "key"))
     verified = await commands("token", "verify", "--key", "f" * 32, stdin=signed.out)
     assert verified.status == 0
-    failed(await commands("token", "verify", stdin=signed.out), "invalid signature")
+    assert_failed(await commands("token", "verify", stdin=signed.out), "invalid signature")
 
 
-async def test_tokens_that_are_not_good(commands: Commands) -> None:
+async def test_tokens_that_are_not_valid(commands: Commands) -> None:
     late = jwt.encode({"exp": 1_000_000_000}, KEY)
-    failed(await commands("token", "verify", late), "jwt expired: 2001-09-09T01:46:40+00:00")
+    assert_failed(await commands("token", "verify", late), "jwt expired: 2001-09-09T01:46:40+00:00")
     early = jwt.encode({"nbf": 4_000_000_000}, KEY)
-    failed(await commands("token", "verify", early), "jwt not active: 2096-10-02T07:06:40+00:00")
-    failed(await commands("token", "verify", "abc"), "jwt malformed")
+    assert_failed(
+        await commands("token", "verify", early), "jwt not active: 2096-10-02T07:06:40+00:00"
+    )
+    assert_failed(await commands("token", "verify", "abc"), "jwt malformed")
     unsigned = jwt.encode({}, "", algorithm="none")
-    failed(await commands("token", "verify", unsigned), "jwt signature is required")
-    failed(
-        await commands("token", "decode", "abc"), "This is no JSON Web Token: Not enough segments"
+    assert_failed(await commands("token", "verify", unsigned), "jwt signature is required")
+    assert_failed(
+        await commands("token", "decode", "abc"), "Not a JSON Web Token: Not enough segments"
     )
     assert (await commands("token", "decode", late)).status == 0
 
@@ -124,10 +126,10 @@ async def test_wrong_usage(commands: Commands, arguments: list[str], message: st
 async def test_no_key() -> None:
     commands = Commands()
     message = "A key is needed: SOCKETCLUSTER_AUTH_KEY, --key-file or --key"
-    failed(await commands("token", "sign", "{}"), message, 2)
+    assert_failed(await commands("token", "sign", "{}"), message, 2)
 
 
 async def test_claims_that_contradict_an_option(commands: Commands) -> None:
     result = await commands("token", "sign", '{"exp":1}', "--expires-in", "5")
     message = 'Bad "options.expires_in" option. The payload already has an "exp" property.'
-    failed(result, message)
+    assert_failed(result, message)

@@ -1,4 +1,4 @@
-"""The wheel, installed with the extra `cli` alone outside the clone, serves."""
+"""The wheel serves the demo when installed outside the repository with the extra `cli` only."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _install(folder: Path) -> None:
     _run(python, *PIP, "install", "-c", str(ROOT / "constraints.txt"), f"{wheel}[cli]")
 
 
-async def test_the_wheel_serves_outside_the_clone(tmp_path: Path) -> None:
+async def test_the_wheel_serves_outside_the_repository(tmp_path: Path) -> None:
     _install(tmp_path)
     process = await asyncio.create_subprocess_exec(
         tmp_path / "venv" / "bin" / "socketcluster",
@@ -40,13 +40,13 @@ async def test_the_wheel_serves_outside_the_clone(tmp_path: Path) -> None:
     try:
         assert process.stdout is not None
         line = (await asyncio.wait_for(process.stdout.readline(), 30)).decode()
-        where = line.split()[4]
-        async with websockets.connect(where.replace("http", "ws") + "/socketcluster/") as ws:
+        address = line.split()[4]
+        async with websockets.connect(address.replace("http", "ws") + "/socketcluster/") as ws:
             await ws.send('{"event":"#handshake","data":{},"cid":1}')
             await soon(ws.recv())
             await ws.send('{"event":"add","data":[1,2],"cid":2}')
             assert await soon(ws.recv()) == '{"rid":2,"data":3}'
-        port = where.rsplit(":", 1)[1]
+        port = address.rsplit(":", 1)[1]
         reader, writer = await asyncio.open_connection("127.0.0.1", int(port))
         writer.write(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
         assert b"<title>SocketCluster for Python</title>" in await soon(reader.read())

@@ -1,4 +1,4 @@
-"""`serve --workers N`: processes that share a port, and the broker between them."""
+"""`serve --workers N`: worker processes that share a port, and the broker between them."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def broken():
 @server.background
 async def serve():
     async for event in server.listener("connection"):
-        asyncio.create_task(one(event.socket))
+        asyncio.create_task(handle(event.socket))
 
-async def one(socket):
+async def handle(socket):
     async for request in socket.procedure("do"):
         if request.data == "pid":
             request.end(os.getpid())
@@ -52,7 +52,7 @@ Start = Callable[..., Awaitable[asyncio.subprocess.Process]]
 
 @pytest.fixture
 async def start(tmp_path: Path) -> AsyncIterator[Start]:
-    """Start `socketcluster serve` in a folder with a server."""
+    """Start `socketcluster serve` in a directory with a server."""
     (tmp_path / "mine.py").write_text(SERVER)
     started: list[asyncio.subprocess.Process] = []
 
@@ -91,7 +91,7 @@ async def client_at(stack: AsyncExitStack, port: int, token: str | None = None) 
 
 
 async def clients_on_all(stack: AsyncExitStack, port: int, workers: int) -> dict[int, Client]:
-    """Clients until each worker has one; worker's pid → one of its clients."""
+    """Connect clients until each worker has one; return a client by its worker's process id."""
     found: dict[int, Client] = {}
     async with asyncio.timeout(20):
         while len(found) < workers:
@@ -112,7 +112,7 @@ async def test_a_publish_in_any_worker_reaches_all(start: Start) -> None:
             await client.call("#publish", {"channel": "a", "data": pid})
             for other in clients.values():
                 assert (await other.event())["data"] == {"channel": "a", "data": pid}
-        # A token of one worker is good at the other, so no session has to stick to one.
+        # A token that one worker signed is valid at the other, so no sticky sessions are needed.
         first, second = clients.values()
         await first.call("do", "login")
         token = (await first.event())["data"]["token"]
@@ -251,18 +251,18 @@ async def test_a_fault_is_one_line_and_status_1(
 
 
 async def test_a_port_in_use_by_other_workers(start: Start) -> None:
-    with socket.socket() as taken:
-        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = str(taken.getsockname()[1])
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = str(listener.getsockname()[1])
         process = await start("mine:server", "--port", port, "--workers", "2")
         _, err = await asyncio.wait_for(process.communicate(), 30)
     assert process.returncode == 1
     assert err.decode().endswith(f"Cannot listen on 127.0.0.1:{port}: Address already in use\n")
 
 
-async def test_an_unreachable_engine_is_said_once_and_waited_for(start: Start) -> None:
+async def test_an_unreachable_backend_is_logged_once_and_retried(start: Start) -> None:
     process: Any = await start(
         "mine:server", "--port", "0", SOCKETCLUSTER_BROKER="nats://127.0.0.1:1"
     )

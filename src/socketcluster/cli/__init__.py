@@ -1,4 +1,4 @@
-"""The command line: `socketcluster serve`, a client for pipes, and tokens."""
+"""The command line: `socketcluster serve`, client commands for scripts, and tokens."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import sys
 def main() -> None:
     """Run the command line, which needs the extra `cli`.
 
-    The exit status is 0 (done), 1 (failed), 2 (wrong usage) or 130 (Ctrl-C).
+    Exits with 0 (done), 1 (failed), 2 (wrong usage) or 130 (Ctrl-C).
     """
     try:
         import typer  # noqa: F401
     except ImportError:
         sys.exit("The command line needs the extra 'cli': pip install 'socketcluster[cli]'")
     from socketcluster.cli.app import app
-    from socketcluster.cli.exit_status import command
+    from socketcluster.cli.exit_status import run_app
 
-    sys.exit(command(app))
+    sys.exit(run_app(app))

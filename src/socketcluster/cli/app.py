@@ -1,4 +1,4 @@
-"""The commands and their options."""
+"""The Typer application: `serve` and its options, and the other commands."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 
 
 class LogLevel(StrEnum):
-    """Levels of the standard library's logging."""
+    """The levels of the standard library's logging."""
 
     debug = "debug"
     info = "info"
@@ -28,8 +28,8 @@ class LogLevel(StrEnum):
     critical = "critical"
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         typer.echo(f"socketcluster {__version__}")
         raise typer.Exit
 
@@ -37,44 +37,73 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _main(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Show the version and exit."
+        ),
     ] = False,
 ) -> None:
-    """SocketCluster for Python: a server, a client for people and pipes, and tokens."""
+    """SocketCluster for Python: a server, client commands for scripts, and tokens."""
+
+
+Target = Annotated[
+    str | None,
+    typer.Argument(
+        help="The server, as module:attribute: an AGServer, or a function that returns one. "
+        "Without it the demo is served."
+    ),
+]
+Uds = Annotated[
+    str | None, typer.Option(help="Unix socket to listen on, instead of a host and port.")
+]
+Broker = Annotated[
+    str | None,
+    typer.Option(
+        envvar=BROKER_VARIABLE,
+        help="URL of the broker that connects processes, such as redis:// or nats://.",
+    ),
+]
+BrokerRequired = Annotated[
+    bool, typer.Option("--broker-required", help="Exit if the broker cannot be reached at start.")
+]
 
 
 @app.command()
 def serve(
-    target: Annotated[
-        str | None,
-        typer.Argument(help="module:attribute of an AGServer; the demo without it."),
-    ] = None,
+    target: Target = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 8000,
-    uds: Annotated[str | None, typer.Option(help="Unix socket instead of host and port.")] = None,
-    ssl_certfile: Annotated[str | None, typer.Option(help="TLS certificate, PEM.")] = None,
-    ssl_keyfile: Annotated[str | None, typer.Option(help="Its private key, PEM.")] = None,
-    reload: Annotated[bool, typer.Option("--reload", help="Restart when a file changes.")] = False,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that share the port.")] = 1,
-    broker: Annotated[
-        str | None,
-        typer.Option(envvar=BROKER_VARIABLE, help="Engine between processes: redis://, nats://…"),
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 selects a free one.")] = 8000,
+    uds: Uds = None,
+    ssl_certfile: Annotated[
+        str | None, typer.Option(help="TLS certificate, as a PEM file.")
     ] = None,
-    broker_required: Annotated[
-        bool, typer.Option("--broker-required", help="Exit if the engine cannot be reached.")
+    ssl_keyfile: Annotated[
+        str | None, typer.Option(help="The certificate's private key, as a PEM file.")
+    ] = None,
+    reload: Annotated[
+        bool, typer.Option("--reload", help="Restart when a Python file changes.")
     ] = False,
-    log_level: Annotated[LogLevel, typer.Option(help="What is logged.")] = LogLevel.info,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Number of processes that share the port.")
+    ] = 1,
+    broker: Broker = None,
+    broker_required: BrokerRequired = False,
+    log_level: Annotated[
+        LogLevel, typer.Option(help="Lowest level of messages to log.")
+    ] = LogLevel.info,
 ) -> None:
-    """Serve an AGServer until Ctrl-C or SIGTERM, then let it drain."""
+    """Serve an AGServer until Ctrl-C or SIGTERM, then answer calls under way and exit."""
     if reload and workers > 1:
         raise typer.BadParameter("--reload takes one worker", param_hint="--workers")
-    given = broker if broker != os.environ.get(BROKER_VARIABLE) else None
+    # The variable is a default, which a server with a broker of its own may ignore. The option
+    # is an instruction, so `serve` refuses such a server.
+    broker_option = broker if broker != os.environ.get(BROKER_VARIABLE) else None
     if broker is not None:
         os.environ[BROKER_VARIABLE] = broker
     if broker_required:
         os.environ[REQUIRED_VARIABLE] = "1"
     settings = Settings(
-        target, host, port, uds, ssl_certfile, ssl_keyfile, log_level.value, broker=given
+        target, host, port, uds, ssl_certfile, ssl_keyfile, log_level.value, broker=broker_option
     )
     if workers > 1:
         raise typer.Exit(run_workers(settings, workers))

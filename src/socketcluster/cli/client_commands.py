@@ -1,4 +1,4 @@
-"""`sub`, `pub`, `invoke`, `transmit`, `listen`: a client for people and pipes."""
+"""The client commands for scripts: `sub`, `pub`, `invoke`, `transmit` and `listen`."""
 
 from __future__ import annotations
 
@@ -7,52 +7,55 @@ from typing import Annotated
 
 import typer
 
-from socketcluster.cli.connecting import DEFAULT_SECONDS, TOKEN_VARIABLE, CodecName, Target
+from socketcluster.cli.client_settings import (
+    DEFAULT_SECONDS,
+    TOKEN_VARIABLE,
+    ClientSettings,
+    CodecName,
+)
 from socketcluster.cli.exit_status import run
-from socketcluster.cli.receiving import Wanted, listen, subscribe
-from socketcluster.cli.sending import Outgoing, invoke, publish, transmit
+from socketcluster.cli.receiving import ReceiveOptions, listen, subscribe
+from socketcluster.cli.sending import SendOptions, invoke, publish, transmit
 
 DEFAULT_URL = "ws://localhost:8000/socketcluster/"
 
-Url = Annotated[
-    str, typer.Option("--url", envvar="SOCKETCLUSTER_URL", help="The server: ws, wss, http, https.")
-]
+Url = Annotated[str, typer.Option("--url", envvar="SOCKETCLUSTER_URL", help="URL of the server.")]
 Token = Annotated[
     str | None,
     typer.Option(
-        help=f"A signed token to show. Others on this machine can see it here: the variable "
-        f"{TOKEN_VARIABLE} and --token-file are safer."
+        help="Signed token to authenticate with. Other users of this machine can see it here; "
+        f"the variable {TOKEN_VARIABLE} and --token-file are safer."
     ),
 ]
-TokenFile = Annotated[Path | None, typer.Option(help="A file with the signed token.")]
-Codec = Annotated[CodecName, typer.Option(help="The codec of the server.")]
+TokenFile = Annotated[Path | None, typer.Option(help="File with the signed token.")]
+Codec = Annotated[CodecName, typer.Option(help="Codec that the server uses.")]
 Protocol = Annotated[
-    int, typer.Option(min=1, max=2, help="1 for servers up to version 14 of SocketCluster.")
+    int, typer.Option(min=1, max=2, help="1 for SocketCluster servers up to version 14.")
 ]
 Seconds = Annotated[
     float,
-    typer.Option("--timeout", min=0.001, help="Seconds to wait for a connection and each answer."),
+    typer.Option("--timeout", min=0.001, help="Time limit for connecting and each answer, in s."),
 ]
 TotalSeconds = Annotated[
-    float | None, typer.Option("--timeout", min=0.001, help="Give up after so many seconds.")
+    float | None, typer.Option("--timeout", min=0.001, help="Fail after this many seconds.")
 ]
-Limit = Annotated[int | None, typer.Option(min=1, help="Stop after so many messages.")]
-Times = Annotated[
+ReceiveCount = Annotated[int | None, typer.Option(min=1, help="Stop after this many messages.")]
+SendCount = Annotated[
     int | None,
-    typer.Option(min=1, help="Send DATA so many times, or so many lines of standard input."),
+    typer.Option(min=1, help="Send DATA this many times, or this many lines of standard input."),
 ]
 Names = Annotated[
     bool | None,
     typer.Option(
         "--names/--no-names",
-        help="Print each message with the name it came under, or without; with it if there are "
-        "several names.",
+        help="Print each message with its channel or receiver. The default is to do so if there "
+        "is more than one.",
         show_default=False,
     ),
 ]
 Data = Annotated[
     str | None,
-    typer.Argument(help="JSON; without it, or with '-', one JSON per line of standard input."),
+    typer.Argument(help="JSON value. Without it, or with '-', each line of standard input is one."),
 ]
 _JSON = CodecName.json
 
@@ -70,14 +73,14 @@ def sub(
     token_file: TokenFile = None,
     codec: Codec = _JSON,
     protocol_version: Protocol = 2,
-    count: Limit = None,
+    count: ReceiveCount = None,
     timeout: TotalSeconds = None,
     names: Names = None,
 ) -> None:
-    """Print what is published to channels, one JSON per line."""
-    target = Target(url, token, token_file, codec, protocol_version)
-    wanted = _wanted(channels, "channel", count, timeout, names)
-    raise typer.Exit(run(subscribe(target, wanted)))
+    """Print the messages that are published to channels, one JSON value per line."""
+    settings = ClientSettings(url, token, token_file, codec, protocol_version)
+    options = _receive_options(channels, "channel", count, timeout, names)
+    raise typer.Exit(run(subscribe(settings, options)))
 
 
 def listen_command(
@@ -87,14 +90,14 @@ def listen_command(
     token_file: TokenFile = None,
     codec: Codec = _JSON,
     protocol_version: Protocol = 2,
-    count: Limit = None,
+    count: ReceiveCount = None,
     timeout: TotalSeconds = None,
     names: Names = None,
 ) -> None:
-    """Print the events that the server transmits, one JSON per line."""
-    target = Target(url, token, token_file, codec, protocol_version)
-    wanted = _wanted(receivers, "receiver", count, timeout, names)
-    raise typer.Exit(run(listen(target, wanted)))
+    """Print the events that the server transmits, one JSON value per line."""
+    settings = ClientSettings(url, token, token_file, codec, protocol_version)
+    options = _receive_options(receivers, "receiver", count, timeout, names)
+    raise typer.Exit(run(listen(settings, options)))
 
 
 def pub(
@@ -105,12 +108,12 @@ def pub(
     token_file: TokenFile = None,
     codec: Codec = _JSON,
     protocol_version: Protocol = 2,
-    count: Times = None,
+    count: SendCount = None,
     timeout: Seconds = DEFAULT_SECONDS,
 ) -> None:
-    """Publish to a channel, and wait until the server has accepted it."""
-    target = Target(url, token, token_file, codec, protocol_version, timeout)
-    raise typer.Exit(run(publish(target, Outgoing(channel, data, count))))
+    """Publish to a channel, and wait until the server has accepted the message."""
+    settings = ClientSettings(url, token, token_file, codec, protocol_version, timeout)
+    raise typer.Exit(run(publish(settings, SendOptions(channel, data, count))))
 
 
 def invoke_command(
@@ -121,12 +124,12 @@ def invoke_command(
     token_file: TokenFile = None,
     codec: Codec = _JSON,
     protocol_version: Protocol = 2,
-    count: Times = None,
+    count: SendCount = None,
     timeout: Seconds = DEFAULT_SECONDS,
 ) -> None:
-    """Call a procedure of the server, and print its answer as one line of JSON."""
-    target = Target(url, token, token_file, codec, protocol_version, timeout)
-    raise typer.Exit(run(invoke(target, Outgoing(procedure, data, count))))
+    """Call a procedure of the server, and print the answer as one line of JSON."""
+    settings = ClientSettings(url, token, token_file, codec, protocol_version, timeout)
+    raise typer.Exit(run(invoke(settings, SendOptions(procedure, data, count))))
 
 
 def transmit_command(
@@ -137,16 +140,18 @@ def transmit_command(
     token_file: TokenFile = None,
     codec: Codec = _JSON,
     protocol_version: Protocol = 2,
-    count: Times = None,
+    count: SendCount = None,
     timeout: Seconds = DEFAULT_SECONDS,
 ) -> None:
-    """Send an event to the server, which does not answer."""
-    target = Target(url, token, token_file, codec, protocol_version, timeout)
-    raise typer.Exit(run(transmit(target, Outgoing(receiver, data, count))))
+    """Send an event, which the server does not answer."""
+    settings = ClientSettings(url, token, token_file, codec, protocol_version, timeout)
+    raise typer.Exit(run(transmit(settings, SendOptions(receiver, data, count))))
 
 
-def _wanted(
-    names: list[str], label: str, count: int | None, seconds: float | None, shows: bool | None
-) -> Wanted:
+def _receive_options(
+    names: list[str], label: str, count: int | None, seconds: float | None, shows_names: bool | None
+) -> ReceiveOptions:
     unique = list(dict.fromkeys(names))
-    return Wanted(unique, label, count, seconds, len(unique) > 1 if shows is None else shows)
+    if shows_names is None:
+        shows_names = len(unique) > 1
+    return ReceiveOptions(unique, label, count, seconds, shows_names)

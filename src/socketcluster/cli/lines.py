@@ -1,66 +1,68 @@
-"""JSON, one value per line: how data comes in and goes out."""
+"""JSON lines: the values of standard input and arguments, and their form on standard output."""
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import os
 import re
 from collections.abc import AsyncIterator
 from typing import Any
 
-from socketcluster.cli.exit_status import CommandError, set_done, wrong_usage
+from socketcluster.cli.exit_status import CommandError, usage_error
+from socketcluster.cli.waiting import wait_readable
 from socketcluster.codecs.json import JSONCodec
 from socketcluster.errors import InvalidMessageError
 
 _STDIN = 0
-_CHUNK = 64 * 1024
+_CHUNK_BYTES = 64 * 1024
 _codec = JSONCodec()
-# JSON may have them bare, but terminals take some of them for commands and others for a new line.
+# JSON allows these unescaped, but a terminal takes some for commands and others for line breaks.
 _UNSAFE = re.compile(r"[\x7f-\x9f\u2028\u2029]")
 
 
 def to_json(value: Any) -> str:
-    """A value as one line of JSON; binary data as the JSON codec has it.
+    """Encode a value as one line of JSON; binary data has the form of the JSON codec.
 
     Raises:
-        InvalidArgumentsError: it has no JSON form.
+        InvalidArgumentsError: the value has no JSON form.
     """
-    return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", _codec.encode(value))
+    return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", _codec.encode(value))
 
 
 def from_json(text: str | bytes) -> Any:
-    """The value of a JSON text. Raises InvalidMessageError."""
+    """Decode a JSON text. Raises InvalidMessageError."""
     data = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
     return _codec.decode_value(data)
 
 
-def values(given: str | None, count: int | None, name: str = "DATA") -> AsyncIterator[Any]:
-    """Yield the values to send.
+def values(argument: str | None, count: int | None, name: str = "DATA") -> AsyncIterator[Any]:
+    """Yield the values that a command sends.
 
-    `given` is repeated `count` times (None: once). Without it, or with "-", the values are read
-    from standard input, at most `count` (None: all). `name` is the argument's name.
+    An argument is decoded and repeated `count` times (once by default). Without an argument, or
+    with "-", each line of standard input is a value; `count` limits their number. `name` names
+    the argument in error messages.
 
     Raises:
-        CommandError: `given` is no JSON.
+        CommandError: the argument or a line is not JSON.
     """
-    if given is None or given == "-":
-        return _of_input(count)
+    if argument is None or argument == "-":
+        return _input_values(count)
     try:
-        return _repeated(from_json(given), count or 1)
+        return _repeat(from_json(argument), count or 1)
     except InvalidMessageError as error:
-        raise wrong_usage(
-            f"{name} must be JSON, and {given!r} is not; a text needs its quotes: '\"text\"'"
+        raise usage_error(
+            f"{name} must be JSON, and {argument!r} is not; a text needs its quotes: '\"text\"'"
         ) from error
 
 
-async def _repeated(value: Any, count: int) -> AsyncIterator[Any]:
+async def _repeat(value: Any, count: int) -> AsyncIterator[Any]:
     for _ in range(count):
         yield value
 
 
-async def _of_input(count: int | None) -> AsyncIterator[Any]:
+async def _input_values(count: int | None) -> AsyncIterator[Any]:
     number = 0
-    async for line in text_lines():
+    async for line in input_lines():
         number += 1
         if not line.strip():
             continue
@@ -73,10 +75,10 @@ async def _of_input(count: int | None) -> AsyncIterator[Any]:
             return
 
 
-async def text_lines() -> AsyncIterator[bytes]:
-    """The lines of standard input, as they come. Cancelling it loses what is half a line."""
+async def input_lines() -> AsyncIterator[bytes]:
+    """Yield the lines of standard input as they arrive. Cancelling loses an incomplete line."""
     rest = b""
-    while chunk := await _read():
+    while chunk := await _read_input():
         *lines, rest = (rest + chunk).split(b"\n")
         for line in lines:
             yield line
@@ -84,17 +86,9 @@ async def text_lines() -> AsyncIterator[bytes]:
         yield rest
 
 
-async def _read() -> bytes:
-    # Neither a thread, which would hold up the end, nor a pipe transport, which makes a terminal
-    # that is also the output non-blocking.
-    loop = asyncio.get_running_loop()
-    ready = loop.create_future()
-    try:
-        loop.add_reader(_STDIN, set_done, ready)
-    except PermissionError:
-        return os.read(_STDIN, _CHUNK)  # A file is always ready.
-    try:
-        await ready
-    finally:
-        loop.remove_reader(_STDIN)
-    return os.read(_STDIN, _CHUNK)
+async def _read_input() -> bytes:
+    # Not in a thread, because a blocked read would delay the end of the program; and not through
+    # a pipe transport, which makes a terminal non-blocking that is the output as well.
+    with contextlib.suppress(PermissionError):  # A regular file is always ready.
+        await wait_readable(_STDIN)
+    return os.read(_STDIN, _CHUNK_BYTES)

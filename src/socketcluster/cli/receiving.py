@@ -1,4 +1,4 @@
-"""`sub` and `listen`: what a server sends, one JSON per line."""
+"""`sub` and `listen`: print what a server sends, one JSON value per line."""
 
 from __future__ import annotations
 
@@ -7,16 +7,24 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from socketcluster import AGClientSocket
-from socketcluster.cli.connecting import Reporter, Target, connected
-from socketcluster.cli.exit_status import CommandError, first_of, said
+from socketcluster.cli.client_settings import ClientSettings
+from socketcluster.cli.connecting import ConnectionReporter, connected
+from socketcluster.cli.exit_status import CommandError
 from socketcluster.cli.output import Counter, Output
+from socketcluster.cli.reporting import describe
+from socketcluster.cli.waiting import first_of
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What is to be received: of which names, how many, and in how many seconds.
+class ReceiveOptions:
+    """The options of a command that receives.
 
-    `shows_names` makes each line an object with the name under `label`, and "data".
+    Attributes:
+        names: channels or receivers.
+        label: the key under which a line has its name: "channel" or "receiver".
+        count: how many messages to print; None for no limit.
+        seconds: the time limit; None for no limit.
+        shows_names: print objects with the name and the data, instead of the data alone.
     """
 
     names: list[str]
@@ -26,77 +34,79 @@ class Wanted:
     shows_names: bool
 
 
-async def subscribe(target: Target, wanted: Wanted) -> None:
-    """Print what is published to channels."""
-    socket = target.socket()
-    streams = {name: socket.channel(name).create_consumer() for name in wanted.names}
-    for name in wanted.names:
+async def subscribe(settings: ClientSettings, options: ReceiveOptions) -> None:
+    """Print the messages that are published to channels."""
+    socket = settings.create_socket()
+    streams = {name: socket.channel(name).create_consumer() for name in options.names}
+    for name in options.names:
         socket.subscribe(name)
-    await _receive(socket, wanted, streams)
+    await _receive(socket, options, streams)
 
 
-async def listen(target: Target, wanted: Wanted) -> None:
+async def listen(settings: ClientSettings, options: ReceiveOptions) -> None:
     """Print the events that a server transmits."""
-    socket = target.socket()
-    streams = {name: socket.receiver(name).create_consumer() for name in wanted.names}
-    await _receive(socket, wanted, streams)
+    socket = settings.create_socket()
+    streams = {name: socket.receiver(name).create_consumer() for name in options.names}
+    await _receive(socket, options, streams)
 
 
-async def _receive(socket: AGClientSocket, wanted: Wanted, streams: dict[str, Any]) -> None:
+async def _receive(
+    socket: AGClientSocket, options: ReceiveOptions, streams: dict[str, Any]
+) -> None:
     counter = Counter()
-    printer = _Printer(wanted, counter)
-    reporter = Reporter(socket, counter.tell)
-    refused = socket.listener("subscribeFail").create_consumer()
-    kicked = socket.listener("kickOut").create_consumer()
+    printer = _Printer(options, counter)
+    reporter = ConnectionReporter(socket, counter.report)
+    refusals = socket.listener("subscribeFail").create_consumer()
+    kick_outs = socket.listener("kickOut").create_consumer()
     try:
-        async with asyncio.timeout(wanted.seconds) as limit, connected(socket):
+        async with asyncio.timeout(options.seconds) as time_limit, connected(socket):
             with counter.showing(", ".join(streams), "messages"):
                 await first_of(
-                    *(printer.print(name, stream) for name, stream in streams.items()),
-                    printer.output.gone(),
+                    *(printer.print_stream(name, stream) for name, stream in streams.items()),
+                    printer.output.wait_for_broken_pipe(),
                     reporter.run(),
-                    _refused(refused),
-                    _kicked_out(kicked),
+                    _fail_when_refused(refusals),
+                    _fail_when_kicked_out(kick_outs),
                 )
-            limit.reschedule(None)  # It was in time, however long it takes to leave.
+            time_limit.reschedule(None)  # Disconnecting may take longer.
     except TimeoutError as error:
-        of = "" if wanted.count is None else f" of {wanted.count}"
+        of = "" if options.count is None else f" of {options.count}"
         raise CommandError(
-            f"The time is over: {counter.count}{of} messages came in {wanted.seconds:g} seconds"
+            f"Timed out: {counter.count}{of} messages arrived in {options.seconds:g} seconds"
         ) from error
 
 
 class _Printer:
-    """Prints what streams yield, until there is enough of it."""
+    """Prints the values of several streams, until the wanted number is reached."""
 
-    def __init__(self, wanted: Wanted, counter: Counter) -> None:
-        self._wanted = wanted
+    def __init__(self, options: ReceiveOptions, counter: Counter) -> None:
+        self._options = options
         self._counter = counter
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
         self.output = Output(counter)
 
-    async def print(self, name: str, stream: Any) -> None:
-        """Print a stream; it returns when there is enough of all."""
+    async def print_stream(self, name: str, stream: Any) -> None:
+        """Print a stream's values; return when all streams together yielded enough."""
         async for data in stream:
-            async with self._turn:
-                if self._is_enough():
+            async with self._lock:
+                if self._is_complete():
                     return
-                line = {self._wanted.label: name, "data": data}
-                await self.output.line(line if self._wanted.shows_names else data)
+                line = {self._options.label: name, "data": data}
+                await self.output.write_json(line if self._options.shows_names else data)
                 self._counter.count += 1
-                if self._is_enough():
+                if self._is_complete():
                     return
 
-    def _is_enough(self) -> bool:
-        return self._counter.count == self._wanted.count
+    def _is_complete(self) -> bool:
+        return self._counter.count == self._options.count
 
 
-async def _refused(failures: Any) -> NoReturn:
-    event = (await failures.next()).value
-    raise CommandError(f"Cannot subscribe to {event.channel!r}: {said(event.error)}")
+async def _fail_when_refused(refusals: Any) -> NoReturn:
+    event = (await refusals.next()).value
+    raise CommandError(f"Cannot subscribe to {event.channel!r}: {describe(event.error)}")
 
 
-async def _kicked_out(kicks: Any) -> NoReturn:
-    event = (await kicks.next()).value
-    why = f": {event.message}" if event.message else ""
-    raise CommandError(f"The server ended the subscription to {event.channel!r}{why}")
+async def _fail_when_kicked_out(kick_outs: Any) -> NoReturn:
+    event = (await kick_outs.next()).value
+    reason = f": {event.message}" if event.message else ""
+    raise CommandError(f"The server ended the subscription to {event.channel!r}{reason}")

@@ -1,4 +1,4 @@
-"""The options of `serve`, as it and its workers know them."""
+"""The options of `serve`, which a supervisor passes on to its workers."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from socketcluster.engines.base import ListenAddress
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The options of `serve`, and what a supervisor adds for its workers.
+    """The options of `serve`, and what the supervisor adds for its workers.
 
     Attributes:
-        broker: the URL of `--broker`, to tell whether the target would ignore it.
+        target: the server as module:attribute; None for the demo.
+        broker: the URL of `--broker`; None if the option was not used.
         fd: an inherited listening socket.
-        reuse_port: whether other workers listen on the port too.
-        supervisor_fd: the socket to the supervisor.
-        reloading: it is run by `--reload`, which passes on a Ctrl-C that it got already.
+        reuse_port: whether other workers listen on the same port.
+        supervisor_fd: a socket connected to the supervisor.
+        reloading: whether `--reload` started this process; it passes on a Ctrl-C that the process
+            has received already.
     """
 
     target: str | None
@@ -33,11 +35,5 @@ class Settings:
     reloading: bool = False
 
     def address(self, port: int | None) -> str:
-        """Where it listens, for people."""
+        """Return the address that is printed; `port` is the one in use."""
         return ListenAddress(self.host, self.port, self.uds, self.ssl_certfile).url(port)
-
-
-def said(error: BaseException) -> str:
-    """What a fault says, in one line, without its number."""
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(text.split())

@@ -1,8 +1,9 @@
-"""`serve --workers N`: processes that share the port, and the broker between them.
+"""`serve --workers N`: worker processes that share a port, and the broker that connects them.
 
-Each worker listens on the port by itself (SO_REUSEPORT), so that one that dies takes no waiting
-connection of another with it; a Unix socket they inherit. A socket pair joins each to the
-supervisor: the worker says there that it is ready, and drains when it is closed.
+Each worker opens its own listening socket on the port (SO_REUSEPORT), so that a worker that dies
+loses no connections that wait for another. A Unix socket is inherited instead. A socket pair
+connects each worker to the supervisor: the worker writes one byte when it is ready, and drains
+when the supervisor's end is closed.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ import uvloop
 
 from socketcluster.brokers.address import parse_address
 from socketcluster.brokers.registry import BROKER_VARIABLE, create_broker
-from socketcluster.cli.settings import Settings, said
+from socketcluster.cli.exit_status import DONE, FAILED
+from socketcluster.cli.reporting import describe, report
+from socketcluster.cli.settings import Settings
 from socketcluster.engines.base import ListenAddress
 from socketcluster.engines.uvicorn_server import bind
 from socketcluster.errors import SocketClusterError
@@ -35,11 +38,11 @@ from socketcluster.server.server import AUTH_KEY_VARIABLE
 FIRST_BACK_OFF_SECONDS = 0.1
 LONGEST_BACK_OFF_SECONDS = 30.0
 STEADY_SECONDS = 10.0
-"""A worker that has run for so long is restarted without waiting longer than the first time."""
+"""After a run of this length the back-off starts again from its first value."""
 
 
 class Worker:
-    """One worker process, started again and again until it is told to stop."""
+    """One worker process, restarted until it is stopped."""
 
     def __init__(self, number: int, settings: Settings, environment: dict[str, str]) -> None:
         self.number = number
@@ -52,7 +55,7 @@ class Worker:
         self._stopped = asyncio.Event()
 
     async def run(self) -> None:
-        """Keep it running; returns when it was stopped, or ended before it was ever ready."""
+        """Keep the process running; return when stopped, or if it ends before it was ever ready."""
         back_off = FIRST_BACK_OFF_SECONDS
         loop = asyncio.get_running_loop()
         while not self._stopped.is_set():
@@ -63,9 +66,9 @@ class Worker:
                 return
             if loop.time() - started_at >= STEADY_SECONDS:
                 back_off = FIRST_BACK_OFF_SECONDS
-            how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+            end = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
             print(
-                f"Worker {self.number} {how}; starting another in {back_off:g} s",
+                f"Worker {self.number} {end}; starting another in {back_off:g} s",
                 file=sys.stderr,
                 flush=True,
             )
@@ -85,17 +88,17 @@ class Worker:
                 *("-m", "socketcluster.cli.worker", msgspec.json.encode(asdict(settings))),
                 env=self._environment,
                 pass_fds=fds,
-                start_new_session=True,  # Ctrl-C is for the supervisor, which passes it on.
+                start_new_session=True,  # Ctrl-C reaches the supervisor only, which passes it on.
             )
             theirs.close()
-            self._send_signal()  # It may have been stopped while it was being started.
+            self._send_signal()  # If `stop` was called while the process was being started.
             ours.setblocking(False)
             if await asyncio.get_running_loop().sock_recv(ours, 1):
                 self.ready.set()
             return await self._process.wait()
 
     def stop(self, number: int) -> None:
-        """Send it a signal, and do not start it again."""
+        """Send the process a signal, and do not restart it."""
         self._signal = number
         self._stopped.set()
         self._send_signal()
@@ -108,37 +111,37 @@ class Worker:
 
 
 class Supervisor:
-    """The workers, from the first start to the last signal."""
+    """Starts the workers, and passes signals on to them."""
 
     def __init__(self, settings: Settings, workers: int, environment: dict[str, str]) -> None:
         self._workers = [Worker(n, settings, environment) for n in range(1, workers + 1)]
         self._tasks: set[asyncio.Task[None]] = set()
         self._signals = 0
 
-    async def run(self, where: str) -> int:
-        """Start all, say so, and wait until they were stopped; the exit status.
+    async def run(self, address: str) -> int:
+        """Start all workers, print the address, wait for their end and return the exit status.
 
-        The first worker goes ahead: what is wrong with the target is said once.
+        The first worker is started alone, so that a fault of the target is reported once.
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._signalled)
+            loop.add_signal_handler(number, self._on_signal)
         first, *others = self._workers
-        if await self._started(first):
-            started = await asyncio.gather(*(self._started(worker) for worker in others))
+        if await self._start(first):
+            started = await asyncio.gather(*(self._start(worker) for worker in others))
             if all(started) and not self._signals:
-                print_running(where, len(self._workers))
+                print_running(address, len(self._workers))
         while self._tasks:
             done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
             self._tasks -= done
             for task in done:
                 task.result()
-            if not self._signals and done:  # One ended before it was ready.
+            if not self._signals and done:  # A worker ended before it was ready.
                 self._stop(signal.SIGTERM)
         failed = [w.exit_status for w in self._workers if w.exit_status]
-        return 1 if failed and not self._signals else 0
+        return FAILED if failed and not self._signals else DONE
 
-    async def _started(self, worker: Worker) -> bool:
+    async def _start(self, worker: Worker) -> bool:
         task = asyncio.ensure_future(worker.run())
         self._tasks.add(task)
         ready = asyncio.ensure_future(worker.ready.wait())
@@ -146,7 +149,7 @@ class Supervisor:
         ready.cancel()
         return worker.ready.is_set()
 
-    def _signalled(self) -> None:
+    def _on_signal(self) -> None:
         self._signals += 1
         if self._signals == 1:
             print_stopping()
@@ -158,22 +161,22 @@ class Supervisor:
 
 
 def run_workers(settings: Settings, workers: int) -> int:
-    """Serve with several workers until a signal; the exit status."""
+    """Serve with several workers until a signal, and return the exit status."""
     try:
         with ExitStack() as stack:
             environment = dict(os.environ)
             environment.setdefault(AUTH_KEY_VARIABLE, secrets.token_hex(32))
-            environment[BROKER_VARIABLE] = stack.enter_context(_engine(os.environ))
-            settings, where = stack.enter_context(_address(settings))
-            return uvloop.run(Supervisor(settings, workers, environment).run(where))
+            environment[BROKER_VARIABLE] = stack.enter_context(_broker(os.environ))
+            settings, address = stack.enter_context(_shared_address(settings))
+            return uvloop.run(Supervisor(settings, workers, environment).run(address))
     except (SocketClusterError, OSError) as error:
-        print(f"socketcluster: {said(error)}", file=sys.stderr)
-        return 1
+        report(describe(error))
+        return FAILED
 
 
 @contextmanager
-def _engine(environment: os._Environ[str]) -> Iterator[str]:
-    """The URL of the broker between the workers; run its engine if that is ZeroMQ."""
+def _broker(environment: os._Environ[str]) -> Iterator[str]:
+    """Yield the URL of the broker between the workers; run the proxy if that is ZeroMQ."""
     url = environment.get(BROKER_VARIABLE)
     folder = None
     if not url:
@@ -199,8 +202,8 @@ def _engine(environment: os._Environ[str]) -> Iterator[str]:
 
 
 @contextmanager
-def _address(settings: Settings) -> Iterator[tuple[Settings, str]]:
-    """The settings of workers that share an address, and the address for people."""
+def _shared_address(settings: Settings) -> Iterator[tuple[Settings, str]]:
+    """Yield settings for workers that share an address, and the address that is printed."""
     if settings.uds is not None:
         with bind(ListenAddress(uds=settings.uds)) as bound:
             os.set_inheritable(bound.fileno(), True)
@@ -209,7 +212,7 @@ def _address(settings: Settings) -> Iterator[tuple[Settings, str]]:
             finally:
                 os.unlink(settings.uds)
         return
-    # Without SO_REUSEPORT first: another server's port is not to be shared.
+    # First without SO_REUSEPORT, so that the port of another program is refused, not shared.
     with bind(ListenAddress(settings.host, settings.port)) as bound:
         port = bound.getsockname()[1]
     with bind(ListenAddress(settings.host, port, reuse_port=True)):

@@ -1,4 +1,4 @@
-"""One worker of `serve --workers N`; run by the supervisor with its settings as JSON."""
+"""One worker of `serve --workers N`. The supervisor passes its settings as JSON."""
 
 from __future__ import annotations
 
