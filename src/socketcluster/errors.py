@@ -376,7 +376,7 @@ def hydrate_error(obj: object) -> SocketClusterError:
     return error
 
 
-def named(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """An error as "Name: message"."""
     return f"{_wire_name(error)}: {text_of(error)}"
 

@@ -17,7 +17,7 @@ Duration = int | float | timedelta
 """Milliseconds, or a timedelta."""
 
 
-def wrong_option(name: str, expected: str, value: Any) -> InvalidOptionsError:
+def invalid_option(name: str, expected: str, value: Any) -> InvalidOptionsError:
     """The error for an option of a wrong type or value."""
     return InvalidOptionsError(f"The {name} option must be {expected}, not {value!r}", name)
 
@@ -32,7 +32,7 @@ def milliseconds(name: str, value: Any) -> int | float:
         value = value / timedelta(milliseconds=1)
         value = int(value) if value == int(value) else value
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e12:
-        raise wrong_option(name, "milliseconds of at least 0, or a timedelta", value)
+        raise invalid_option(name, "milliseconds of at least 0, or a timedelta", value)
     return value
 
 

@@ -115,7 +115,7 @@ async def test_kinds_that_are_remembered_are_bounded(reporter: Reporter, caplog:
     reporter.line("first", logging.WARNING, "first")
     for number in range(2 * MAX_KINDS):
         reporter.line(f"line {number}", logging.WARNING, number)
-        reporter.once(f"once {number}", number)
+        reporter.line_once(f"once {number}", number)
     assert len(reporter._kinds) == len(reporter._told) == MAX_KINDS
     assert "… and 1 more of this kind in the last second: first" in lines(caplog)
     reporter.flush()
@@ -124,8 +124,8 @@ async def test_kinds_that_are_remembered_are_bounded(reporter: Reporter, caplog:
 
 async def test_once(reporter: Reporter, caplog: Any) -> None:
     for _ in range(3):
-        reporter.once("a", "kind")
-    reporter.once("b", "other", logging.DEBUG)
+        reporter.line_once("a", "kind")
+    reporter.line_once("b", "other", logging.DEBUG)
     assert lines(caplog) == ["a", "b"]
     assert [record.levelname for record in caplog.records] == ["WARNING", "DEBUG"]
 

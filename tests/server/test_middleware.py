@@ -11,6 +11,7 @@ import pytest
 
 from socketcluster import AGAction, AGServer
 from socketcluster.errors import InvalidActionError, InvalidArgumentsError
+from socketcluster.middleware import MiddlewareStream
 from support import AnswerError, Running, connected, soon, until
 from transports import Refused, dial
 
@@ -569,3 +570,19 @@ async def test_a_publish_carries_what_middleware_made_of_it(
     encoded = {"base64": True, "data": "eA=="}
     changed = {"in place": {**data, "x": encoded}, "another": [encoded]}.get(kind, data)
     assert (await soon(consumer.next())).value == changed
+
+
+async def test_once_takes_one_action_and_loses_none_when_it_is_cancelled() -> None:
+    stream = MiddlewareStream("inbound")
+    assert repr(stream) == "<MiddlewareStream 'inbound' backlog=0>"
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(stream.once(), 0.01)
+    stream.write(AGAction("transmit", receiver="a"))
+    action = await stream.once()
+    assert repr(action) == "<AGAction transmit 'a' undecided>"
+    action.allow()
+    assert repr(action) == "<AGAction transmit 'a' allowed>"
+    stream.close()
+    assert repr(stream) == "<MiddlewareStream 'inbound' closed backlog=0>"
+    with pytest.raises(StopAsyncIteration):
+        await stream.once()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from socketcluster.streams import MADE_WEIGHT, NOTHING, Gauge, StreamDemux
+from socketcluster.streams import MADE_WEIGHT, NO_VALUE, Gauge, StreamDemux
 from support import soon
 
 
@@ -59,7 +59,7 @@ async def test_what_comes_to_nothing_is_passed_over(demux: StreamDemux[Any]) -> 
     waiting = asyncio.ensure_future(consumer.next())
     await asyncio.sleep(0)
     for _ in range(3):
-        demux.write_deferred("a", 10, lambda: NOTHING)
+        demux.write_deferred("a", 10, lambda: NO_VALUE)
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert not waiting.done()
@@ -138,7 +138,7 @@ async def test_what_fails_for_several_fails_once(demux: StreamDemux[Any]) -> Non
 
     def make() -> Any:
         made.append(None)
-        return NOTHING
+        return NO_VALUE
 
     demux.write_deferred("a", 1, make)
     demux.write("a", 7)

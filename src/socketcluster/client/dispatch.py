@@ -24,12 +24,12 @@ from socketcluster.protocol.packets import (
     Publication,
     Unparsed,
     answer_of,
-    readable,
+    public_message,
 )
 from socketcluster.protocol.state import OPEN
 from socketcluster.sockets.messaging import unknown_procedure
 from socketcluster.sockets.request import AGRequest, report_dropped, report_failed
-from socketcluster.streams import MADE_WEIGHT, NOTHING, StreamDemux
+from socketcluster.streams import MADE_WEIGHT, NO_VALUE, StreamDemux
 
 if TYPE_CHECKING:
     from socketcluster.client.socket import AGClientSocket
@@ -111,7 +111,7 @@ def _dispatch(socket: AGClientSocket, packet: AnyPacket, message: bytes) -> None
             if packet.rid in socket.calls and packet.rid not in socket.outbox:
                 socket.calls.answer(packet.rid, *answer_of(packet))
         elif socket.get_listener_consumer_count("raw"):
-            socket.emit("raw", RawEvent(readable(message)))
+            socket.emit("raw", RawEvent(public_message(message)))
         return
     if packet.cid is None:
         _dispatch_event(socket, event, packet.data)
@@ -179,7 +179,7 @@ def _deliver_later(
             return parse()
         except InvalidMessageError as error:
             socket.emit_error(error)
-            return NOTHING
+            return NO_VALUE
 
     streams.write_deferred(name, size, make)
 
@@ -270,4 +270,4 @@ _PROCEDURES: dict[str, Callable[[AGClientSocket, AGRequest], None]] = {
 def show_message(socket: AGClientSocket, message: bytes) -> None:
     """Emit 'message', if anybody listens."""
     if socket.get_listener_consumer_count("message"):
-        socket.emit("message", MessageEvent(readable(message)))
+        socket.emit("message", MessageEvent(public_message(message)))

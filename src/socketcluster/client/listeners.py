@@ -106,5 +106,5 @@ class ClientListeners(AsyncStreamEmitter):
         Any name is one; one that looks like a documented event is logged.
         """
         check_text("An event's name", event)
-        self.reporter.listened(event, CLIENT_EVENTS)
+        self.reporter.check_event_name(event, CLIENT_EVENTS)
         return super().listener(event)

@@ -12,7 +12,7 @@ from socketcluster.client.flow_control import Reading
 from socketcluster.client.outbox import Outbox
 from socketcluster.client.writer import ClientWriter
 from socketcluster.errors import TimeoutError
-from socketcluster.protocol.calls import Settle
+from socketcluster.protocol.calls import OnAnswer
 from socketcluster.protocol.state import CLOSED, OPEN
 from socketcluster.runtime.loop_binding import LoopBinding
 from socketcluster.sockets.calls import PendingCalls
@@ -105,10 +105,10 @@ class ClientMessagingMixin(CodecMixin):
         finally:
             self.outbox.discard(number)
 
-    def open_call(self, event: str, data: Any, settle: Settle) -> int:
+    def open_call(self, event: str, data: Any, on_answer: OnAnswer) -> int:
         """Call a procedure of the protocol's own on an open connection, without a time limit."""
         packet = event_packet(event, data)
-        return self.calls.open(event, None, settle, lambda cid: self._send_call(cid, packet))
+        return self.calls.open(event, None, on_answer, lambda cid: self._send_call(cid, packet))
 
     def _send_call(self, cid: int, packet: dict[str, Any]) -> None:
         packet["cid"] = cid

@@ -23,7 +23,7 @@ from socketcluster.options import (
     snake_case,
 )
 from socketcluster.options import (
-    wrong_option as _wrong,
+    invalid_option as _wrong,
 )
 
 WITHOUT_EFFECT = frozenset({"binaryType", "cloneData", "disconnectOnUnload"})

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from socketcluster.options import Duration, check_entries, milliseconds, snake_case, wrong_option
+from socketcluster.options import Duration, check_entries, invalid_option, milliseconds, snake_case
 
 AT_ONCE = frozenset({4000, 4001, 1005})
 """Close codes of connections that were lost without anybody's intent: tried again soon."""
@@ -38,7 +38,7 @@ class ReconnectOptions:
             object.__setattr__(self, name, milliseconds(name, getattr(self, name)))
         value = self.multiplier
         if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value < 1e6:
-            raise wrong_option("multiplier", "a number of at least 1", value)
+            raise invalid_option("multiplier", "a number of at least 1", value)
 
     @classmethod
     def of(cls, option: str, value: Any) -> ReconnectOptions:
@@ -50,7 +50,7 @@ class ReconnectOptions:
         if isinstance(value, cls):
             return value
         if not isinstance(value, Mapping):
-            raise wrong_option(option, "a mapping or ReconnectOptions", value)
+            raise invalid_option(option, "a mapping or ReconnectOptions", value)
         given = {snake_case(str(name)): entry for name, entry in value.items()}
         check_entries(option, given, [field.name for field in fields(cls)])
         return cls(**given)

@@ -1,8 +1,8 @@
-"""Middleware: functions that decide on the actions of one socket, and what happens when they fail.
+"""A middleware function at work for one socket, and what happens when it fails.
 
 A function is called once per socket (and once per upgrade for the handshake line) with a
-`MiddlewareStream`, and decides each `AGAction` it yields. It fails closed: once it has raised,
-returned or been cancelled, its action and all later ones of that socket are blocked.
+`MiddlewareStream`, and decides on each `AGAction` it yields. It fails closed: when it raises,
+returns or is cancelled, its action and all later ones of that socket are blocked.
 
 Source: SocketCluster documentation, "Middleware and authorization".
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from socketcluster.error_text import text_of
@@ -22,15 +23,21 @@ from socketcluster.errors import (
 )
 from socketcluster.middleware.action import AGAction
 from socketcluster.middleware.stream import MiddlewareFunction, MiddlewareStream
+from socketcluster.runtime.futures import complete
 from socketcluster.runtime.loop_binding import LoopBinding
 from socketcluster.runtime.reporting import Reporter, place_of
 
 spared: set[asyncio.Task[Any]] = set()
-"""Tasks that close their server, and are not cancelled by that."""
+"""Tasks that are closing their server: `kill` does not cancel them."""
 
 
 class MiddlewareLine:
-    """One middleware function at work for one socket, or for one upgrade."""
+    """One call of a middleware function, for one socket or one upgrade.
+
+    Attributes:
+        function: the function.
+        stream: the actions that it reads.
+    """
 
     __slots__ = (
         "_ended",
@@ -74,10 +81,10 @@ class MiddlewareLine:
             how, cause = "was cancelled", error
         except Exception as error:
             how, cause = f"raised {type(error).__name__}: {text_of(error)}", error
-        except BaseException:  # One that ends the program, or the like.
+        except BaseException:  # KeyboardInterrupt and the like end the program.
             self.end()
             raise
-        closed = self.stream._closed
+        closed = self.stream.closed
         self.end()
         if not closed:
             place = place_of(self.function)
@@ -92,61 +99,55 @@ class MiddlewareLine:
                 self._reporter.line(str(failure), logging.WARNING, (self.type, how, place))
             self._on_failure(failure)
 
-    def put(self, action: AGAction, then: Then) -> None:
-        """Put an action before the function; `then(blocked, data)` is called once: with None and
-        the data, maybe replaced by the function, or with why it may not pass. The caller must not
-        keep the action: one that the function drops undecided is blocked at once.
+    def submit(self, action: AGAction, callback: OnDecided) -> None:
+        """Submit an action to the function.
+
+        `callback(blocked, data)` is called exactly once: (None, data) if the function allowed it,
+        perhaps with other data, or (reason, None) if it is blocked. The caller must not keep the
+        action: one that the function drops without a decision is blocked at once.
         """
         if self._ended:
-            then(Blocked(self._silent(action.type), None), None)
+            callback(Blocked(self._silent(action.type), None), None)
             return
-        undecided = _Undecided(self, action.type, then)
+        undecided = _Undecided(self, action.type, callback)
         self._undecided[undecided] = None
-        action.on_decided(undecided)
+        action.on_decision(undecided)
         self.stream.write(action)
 
     async def decide(self, kind: str, **fields: Any) -> Any:
-        """`put` an action made of these fields; returns its data.
+        """Submit an action made of these fields, and return its data.
 
-        Cancelling it leaves the action undecided.
+        Canceling decide() leaves the action undecided.
 
         Raises:
-            Blocked: the function blocked it, or cannot decide it.
+            Blocked: the function blocked it, or cannot decide on it.
         """
         decision: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-
-        def then(blocked: Blocked | None, data: Any) -> None:
-            if decision.done():
-                return
-            if blocked is None:
-                decision.set_result(data)
-            else:
-                decision.set_exception(blocked)
-
-        self.put(AGAction(kind, **fields), then)  # Made here, so that nobody else holds it.
+        callback = partial(complete, decision)
+        self.submit(AGAction(kind, **fields), callback)  # Made here, so that nobody else holds it.
         return await decision
 
     def decided(self, undecided: _Undecided, outcome: str, value: Any) -> None:
-        """The function, or its end, has decided an action."""
+        """Take the decision of the function, or the one that its end makes."""
         if undecided not in self._undecided:
             return
         if outcome == "dropped" and not self._ended:
-            # Not before it is known whether the function has ended, which is the reason then.
+            # If the function has just ended, that is the reason to report: wait and see.
             self.loop_binding.finalize(self._block_soon, undecided)
             return
         del self._undecided[undecided]
         if outcome == "allowed":
-            undecided.then(None, value)
+            undecided.callback(None, value)
         else:
-            undecided.then(self._blocked(undecided.kind, outcome, value), None)
+            undecided.callback(self._blocked(undecided.kind, outcome, value), None)
 
     def _block_soon(self, undecided: _Undecided) -> None:
-        asyncio.get_running_loop().call_soon(self._blocks_dropped, undecided)
+        asyncio.get_running_loop().call_soon(self._block_dropped, undecided)
 
-    def _blocks_dropped(self, undecided: _Undecided) -> None:
+    def _block_dropped(self, undecided: _Undecided) -> None:
         if undecided in self._undecided:
             del self._undecided[undecided]
-            undecided.then(self._blocked(undecided.kind, "dropped", None), None)
+            undecided.callback(self._blocked(undecided.kind, "dropped", None), None)
 
     def _blocked(self, kind: str, outcome: str, error: Any) -> Blocked:
         silent = self._silent(kind)
@@ -176,26 +177,26 @@ class MiddlewareLine:
 
     @property
     def oldest_undecided(self) -> object | None:
-        """What stands for the action that waits longest for the function; None if none does."""
+        """A token for the action that has waited longest for a decision; None without one."""
         return next(iter(self._undecided), None)
 
     def report_held(self, option: str) -> None:
-        """Log, once, that the function did not decide its oldest action within an option's time."""
+        """Log, once, that the function holds its oldest action for longer than an option allows."""
         undecided = next(iter(self._undecided), None)
         if undecided is not None:
             place = place_of(self.function)
-            self._reporter.once(
+            self._reporter.line_once(
                 f"The {self.type} middleware function {place} has neither allowed nor blocked "
                 f"an action of type {undecided.kind!r} within {option}; what follows it waits",
                 ("held", self.type, place),
             )
 
     def close(self) -> None:
-        """End the function's loop once it has decided what was written."""
+        """End the function's loop after the actions that were written."""
         self.stream.close()
 
     def end(self) -> None:
-        """Block all that is undecided and all that may follow."""
+        """Block all undecided actions, and all later ones."""
         self._ended = True
         self.stream.close()
         self.stream.drain()
@@ -203,7 +204,7 @@ class MiddlewareLine:
             undecided("ended", None)
 
     def kill(self) -> None:
-        """End it and cancel the function."""
+        """`end`, and cancel the function."""
         self.end()
         if self._task is not _current_task() and self._task not in spared:
             self._task.cancel()
@@ -217,17 +218,17 @@ def _current_task() -> asyncio.Task[Any] | None:
 
 
 class _Undecided:
-    """An action that a function has still to decide; called with what becomes of it."""
+    """An action without a decision yet: the `OnDecision` of that action."""
 
-    __slots__ = ("_line", "kind", "then")
+    __slots__ = ("_line", "callback", "kind")
 
-    def __init__(self, line: MiddlewareLine, kind: str, then: Then) -> None:
+    def __init__(self, line: MiddlewareLine, kind: str, callback: OnDecided) -> None:
         self._line = line
         self.kind = kind
-        self.then = then
+        self.callback = callback
 
     def check(self) -> None:
-        """See `Deciding`."""
+        """See `OnDecision`."""
         self._line.loop_binding.check()
 
     def __call__(self, outcome: str, value: Any) -> None:
@@ -235,8 +236,12 @@ class _Undecided:
 
 
 class Blocked(Exception):
-    """An action was not allowed: `for_client` is what the client may know, `for_server` what
-    is reported here (None if it was reported already)."""
+    """An action is blocked.
+
+    Attributes:
+        for_client: the error that the client receives.
+        for_server: the error to report on this side; None if it was reported already.
+    """
 
     def __init__(self, for_client: BaseException, for_server: BaseException | None) -> None:
         super().__init__(text_of(for_client))
@@ -244,4 +249,5 @@ class Blocked(Exception):
         self.for_server = for_server
 
 
-Then = Callable[[Blocked | None, Any], None]
+OnDecided = Callable[[Blocked | None, Any], None]
+"""See `MiddlewareLine.submit`."""

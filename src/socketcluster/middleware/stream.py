@@ -27,27 +27,31 @@ MIDDLEWARE_TYPES: Final = (
 class MiddlewareStream:
     """The actions of one socket on one line, in order: `async for action in stream`.
 
-    It has one reader, the middleware function. Nothing written before that first reads is lost.
-    Cancelling a wait loses no action.
+    It has one reader, the middleware function, which also gets the actions written before it
+    begins to read. Canceling a wait is safe: no action is lost.
+
+    Attributes:
+        type: one of the four middleware types.
+        closed: whether the socket is gone; the loop ends after the actions written before.
     """
 
-    __slots__ = ("_closed", "_loop", "_queue", "_waiter", "type")
+    __slots__ = ("_loop", "_queue", "_waiter", "closed", "type")
 
     def __init__(self, type: str) -> None:
         self.type = type
         self._queue: deque[AGAction] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiter: asyncio.Future[None] | None = None
-        self._closed = False
+        self.closed = False
 
     def __aiter__(self) -> MiddlewareStream:
         return self
 
     async def __anext__(self) -> AGAction:
         while not self._queue:
-            if self._closed:
+            if self.closed:
                 raise StopAsyncIteration
-            if self._loop is None:  # Asked for each time it would take a system call.
+            if self._loop is None:  # Before Python 3.12, get_running_loop() is a system call.
                 self._loop = asyncio.get_running_loop()
             self._waiter = self._loop.create_future()
             try:
@@ -57,11 +61,12 @@ class MiddlewareStream:
         return self._queue.popleft()
 
     async def once(self) -> AGAction:
-        """The next action. Cancelling once() is safe: no action is lost, and the next call
-        returns the next one.
+        """Wait for the next action, as `anext(stream)` does.
+
+        Canceling once() is safe: no action is lost; the next call returns it.
 
         Raises:
-            StopAsyncIteration: as RuntimeError's cause, the socket is gone.
+            StopAsyncIteration: the socket is gone.
         """
         return await self.__anext__()
 
@@ -71,17 +76,21 @@ class MiddlewareStream:
         self._wake()
 
     def close(self) -> None:
-        """End the loop over the stream once it has taken what was written."""
-        self._closed = True
+        """End the loop over the stream after the actions that were written."""
+        self.closed = True
         self._wake()
 
     def drain(self) -> None:
-        """Drop what was written and not taken."""
+        """Drop the actions that the function has not taken."""
         self._queue.clear()
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+    def __repr__(self) -> str:
+        state = " closed" if self.closed else ""
+        return f"<MiddlewareStream {self.type!r}{state} backlog={len(self._queue)}>"
 
 
 MiddlewareFunction = Callable[[MiddlewareStream], Awaitable[None]]

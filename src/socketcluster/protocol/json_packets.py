@@ -29,21 +29,21 @@ from socketcluster.protocol.packets import (
     number,
 )
 
-_NOTHING = msgspec.Raw()
+_ABSENT = msgspec.Raw()
 
 
 class _Fields(msgspec.Struct, gc=False):
     """A packet whose fields nobody has parsed."""
 
-    event: msgspec.Raw = _NOTHING
-    data: msgspec.Raw = _NOTHING
-    cid: msgspec.Raw = _NOTHING
-    rid: msgspec.Raw = _NOTHING
-    error: msgspec.Raw = _NOTHING
+    event: msgspec.Raw = _ABSENT
+    data: msgspec.Raw = _ABSENT
+    cid: msgspec.Raw = _ABSENT
+    rid: msgspec.Raw = _ABSENT
+    error: msgspec.Raw = _ABSENT
 
 
 class _PublicationFields(msgspec.Struct, gc=False):
-    channel: msgspec.Raw = _NOTHING
+    channel: msgspec.Raw = _ABSENT
     data: msgspec.Raw = msgspec.Raw(b"null")
 
 
@@ -56,7 +56,7 @@ _ANY = msgspec.json.Decoder()
 PUBLISH_START = b'{"event":"#publish",'
 _NUMBER_STARTS = b"-0123456789"
 _FLAT = (str, int, float, bool, type(None))
-UNREADABLE = (msgspec.DecodeError, ValueError, RecursionError)
+DECODE_ERRORS = (msgspec.DecodeError, ValueError, RecursionError)
 _NUMBER = rb'\s*"cid"\s*:\s*(-?[0-9]{1,16})\s*'
 _FIRST_CID = re.compile(rb'\s*\{(?:\s*"event"\s*:\s*"[^"\\]{0,1000}"\s*,)?' + _NUMBER + rb"[,}]")
 _LAST_CID = re.compile(rb"[,{]" + _NUMBER + rb"\}\s*\Z")
@@ -90,14 +90,14 @@ def read(codec: JSONCodec, message: bytes, unparsed_above: int) -> AnyPacket | B
     text = bytes(message)
     try:
         return _read(codec, text, unparsed_above)
-    except UNREADABLE as error:
+    except DECODE_ERRORS as error:
         whole = without_lone_surrogates(text)
         if whole is text:
-            raise _unreadable(error) from error
+            raise _decode_error(error) from error
     try:
         return _read(codec, whole, unparsed_above)
-    except UNREADABLE as error:
-        raise _unreadable(error) from error
+    except DECODE_ERRORS as error:
+        raise _decode_error(error) from error
 
 
 def _read(codec: JSONCodec, text: bytes, unparsed_above: int) -> AnyPacket | Batch:
@@ -122,12 +122,12 @@ def _read_item(codec: JSONCodec, unparsed_above: int, item: msgspec.Raw) -> AnyP
             packet = decode_packet(text)
             if type(packet.data) in _FLAT or count_containers(text) <= levels:
                 return packet
-    except UNREADABLE:
+    except DECODE_ERRORS:
         pass
     try:
         return _read_packet(codec, text, unparsed_above, levels)
-    except UNREADABLE as error:
-        raise _unreadable(error) from error
+    except DECODE_ERRORS as error:
+        raise _decode_error(error) from error
 
 
 def _read_packet(codec: JSONCodec, text: bytes, unparsed_above: int, levels: int) -> AnyPacket:
@@ -198,7 +198,7 @@ def _number(field: msgspec.Raw) -> int | float | None:
         return None
 
 
-def _unreadable(error: Exception) -> InvalidMessageError:
+def _decode_error(error: Exception) -> InvalidMessageError:
     if isinstance(error, RecursionError):
         return InvalidMessageError(f"The message has more than {MAX_DEPTH} levels")
     return InvalidMessageError(f"The message is not valid JSON: {error}")

@@ -35,13 +35,13 @@ class BinaryMessage(bytes):
     __slots__ = ()
 
 
-def readable(message: bytes) -> str | bytes:
+def public_message(message: bytes) -> str | bytes:
     """A message as users see it: str if it was text, else bytes."""
     return bytes(message) if type(message) is BinaryMessage else message.decode()
 
 
-def unreadable(message: str | bytes) -> bytes:
-    """The reverse of `readable`."""
+def internal_message(message: str | bytes) -> bytes:
+    """The reverse of `public_message`."""
     return message.encode() if isinstance(message, str) else BinaryMessage(message)
 
 
@@ -121,7 +121,7 @@ class Batch:
         """
         return self._make(self._items[index])
 
-    def readable(self) -> Iterator[AnyPacket]:
+    def readable_packets(self) -> Iterator[AnyPacket]:
         """The packets, with one that stands for nothing in the place of each unreadable one."""
         for index in range(len(self)):
             try:

@@ -17,7 +17,7 @@ from socketcluster.codecs.minbin import MinBinCodec
 from socketcluster.codecs.text import utf8
 from socketcluster.errors import InvalidArgumentsError, InvalidMessageError, SocketClusterError
 from socketcluster.protocol.frames import DroppableFrame, frame_of, text_frame
-from socketcluster.protocol.json_packets import UNREADABLE
+from socketcluster.protocol.json_packets import DECODE_ERRORS
 
 _SKIP = msgspec.json.Decoder(msgspec.Raw).decode
 
@@ -92,7 +92,7 @@ class Payloads:
             try:
                 if self._json.is_sound(bytes(_SKIP(payload))):
                     return
-            except UNREADABLE:
+            except DECODE_ERRORS:
                 pass
         self.decode(payload)
 

@@ -100,7 +100,7 @@ class AGExchange(ChannelMixin, AsyncStreamEmitter):
         """The stream of one event. Any name is one; one that looks like a documented event is
         logged."""
         stream = super().listener(event)
-        self._reporter.listened(event, EXCHANGE_EVENTS)
+        self._reporter.check_event_name(event, EXCHANGE_EVENTS)
         return stream
 
     # Publishing

@@ -17,7 +17,7 @@ from socketcluster.protocol.state import PENDING, SUBSCRIBED, UNSUBSCRIBED
 from socketcluster.protocol.wire import Wire
 from socketcluster.pubsub.fanout import FanOut, Subscriber
 from socketcluster.runtime.cancelling import cancel
-from socketcluster.streams import NOTHING, SMALL, StreamDemux
+from socketcluster.streams import NO_VALUE, SMALL, StreamDemux
 
 
 class ChannelEntry:
@@ -123,7 +123,7 @@ class ChannelIndex:
         try:
             if known.watched:
                 checked, self.checked = self.checked, None
-                value = NOTHING if checked is None or checked[0] is not payload else checked[1]
+                value = NO_VALUE if checked is None or checked[0] is not payload else checked[1]
                 # Kept as bytes where many or large ones wait: a value may be thirty times as large.
                 self._outputs.write_payload(channel, payload, self._decoded, value)
             if known.subscribers:
@@ -138,7 +138,7 @@ class ChannelIndex:
             return self._wire.payloads.decode(payload)
         except SocketClusterError as error:
             self.broker_failed(error)
-            return NOTHING
+            return NO_VALUE
 
     def subscribe_socket(self, subscriber: Subscriber, channel: str) -> Awaitable[None] | None:
         """Deliver publishes to a socket; None means that it is done already.

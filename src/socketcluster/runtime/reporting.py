@@ -146,7 +146,7 @@ class Reporter:
         """Log one line without a traceback."""
         self._report(level, kind, text, None)
 
-    def once(self, text: str, kind: Hashable, level: int = logging.WARNING) -> None:
+    def line_once(self, text: str, kind: Hashable, level: int = logging.WARNING) -> None:
         """Log one line, once for as long as the kind is remembered."""
         if kind not in self._told:
             if len(self._told) >= MAX_KINDS:
@@ -154,12 +154,12 @@ class Reporter:
             self._told[kind] = None
             self._log(level, text, None)
 
-    def listened(self, event: str, events: frozenset[str]) -> None:
+    def check_event_name(self, event: str, events: frozenset[str]) -> None:
         """Somebody listens to an event: log, once, that it looks like a documented one."""
         if event not in events:
             near = near_miss(event, events)
             if near is not None:
-                self.once(
+                self.line_once(
                     f"Nothing emits {clean(event)!r}, to which a listener was made; did you mean "
                     f"{near!r}?",
                     ("listener", event),

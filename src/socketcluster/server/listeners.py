@@ -96,5 +96,5 @@ class ServerListeners(AsyncStreamEmitter):
         Any name is one; one that looks like a documented event is logged.
         """
         check_text("An event's name", event)
-        self.reporter.listened(event, SERVER_EVENTS)
+        self.reporter.check_event_name(event, SERVER_EVENTS)
         return super().listener(event)

@@ -20,7 +20,7 @@ from socketcluster.options import (
     snake_case,
 )
 from socketcluster.options import (
-    wrong_option as _wrong,
+    invalid_option as _wrong,
 )
 from socketcluster.server.batch_limit import (
     DEFAULT_CHANNELS,

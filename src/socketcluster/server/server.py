@@ -15,7 +15,7 @@ from socketcluster.codecs.json import JSONCodec
 from socketcluster.engines.base import ASGIApp
 from socketcluster.engines.registry import resolve_engine
 from socketcluster.middleware import MiddlewareFunction
-from socketcluster.options import wrong_option
+from socketcluster.options import invalid_option
 from socketcluster.protocol.frames import text_frame
 from socketcluster.protocol.state import PINGS
 from socketcluster.protocol.wire import Wire, largest_uncounted
@@ -70,7 +70,7 @@ class AGServer(ServingMixin, ThreadMixin, MiddlewareMixin, Supervision):
         opts = self.options
         log_cautions(opts, logger)
         if app is not None and not callable(app):
-            raise wrong_option("app", "an ASGI application", app)
+            raise invalid_option("app", "an ASGI application", app)
         self.app = app
         self.signature_key: str | bytes
         self.verification_key: str | bytes

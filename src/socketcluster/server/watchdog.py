@@ -62,7 +62,7 @@ class Watch:
         return now - since >= self._limit
 
     def _report_call(self, socket: WatchedSocket, procedure: str) -> None:
-        self._reporter.once(
+        self._reporter.line_once(
             f"A call of {clean(procedure)!r} by socket {socket.id} has no answer after "
             "ack_timeout: its handler must call request.end() or request.error()",
             ("unanswered", procedure),

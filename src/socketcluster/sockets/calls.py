@@ -1,4 +1,4 @@
-"""The calls of one socket that await their answers, with one timer on the running loop."""
+"""The calls of one socket that await an answer, with one timer on the running loop."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ import asyncio
 import math
 from collections.abc import Callable, Container
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from socketcluster.options import seconds
-from socketcluster.protocol.calls import Calls, Settle
+from socketcluster.protocol.calls import Calls, OnAnswer
+from socketcluster.runtime.futures import complete
 
 Send = Callable[[int], None]
 
 
 class PendingCalls:
-    """Calls made and not yet answered."""
+    """Calls that await their answers."""
 
     __slots__ = ("_calls", "_timer")
 
@@ -30,16 +32,16 @@ class PendingCalls:
         return cid in self._calls
 
     def open(
-        self, event: str, timeout: float | timedelta | None, settle: Settle, send: Send
+        self, event: str, timeout: float | timedelta | None, on_answer: OnAnswer, send: Send
     ) -> int:
-        """Number a call and have it sent by `send(cid)`; `settle(error, result)` is called once.
+        """Number a call, and send it with `send(cid)`; `on_answer(error, result)` is called once.
 
-        `timeout` in milliseconds or as a timedelta; None waits for ever. What `send` raises is
-        raised, and the call forgotten.
+        `timeout` in milliseconds or as a timedelta; None waits forever. If `send` raises, the
+        call is dropped and the error raised.
         """
         now = asyncio.get_running_loop().time()
         within = math.inf if timeout is None else seconds(timeout)
-        cid = self._calls.open(event, now + within, settle)
+        cid = self._calls.open(event, now + within, on_answer)
         try:
             send(cid)
         except BaseException:
@@ -49,27 +51,19 @@ class PendingCalls:
         return cid
 
     async def call(self, event: str, timeout: float | timedelta | None, send: Send) -> Any:
-        """`open`, and wait for the answer. Cancelling gives up the waiting; an answer that comes
-        later is ignored.
+        """Make a call, and wait for its answer.
+
+        Canceling call() stops waiting; a later answer is ignored.
 
         Raises:
-            TimeoutError: no answer came in time.
+            TimeoutError: no answer arrived in time.
             BadConnectionError: the connection was lost meanwhile.
-            SocketClusterError: the error that the other side answered with.
+            SocketClusterError: the error that the peer answered with.
         """
-        answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-
-        def settle(error: BaseException | None, result: Any) -> None:
-            if answered.done():
-                return
-            if error is None:
-                answered.set_result(result)
-            else:
-                answered.set_exception(error)
-
-        cid = self.open(event, timeout, settle, send)
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        cid = self.open(event, timeout, partial(complete, answer), send)
         try:
-            return await answered
+            return await answer
         finally:
             self._calls.forget(cid)
 
@@ -113,8 +107,10 @@ class PendingCalls:
 
 
 def after_reading(callback: Callable[[], object]) -> None:
-    """Call back after the loop has read once more: when a timer fires late, what it was waiting
-    for may have arrived and not been read yet."""
+    """Call `callback()` after the loop has polled its sockets once more.
+
+    When a timer fires late, the awaited message may have arrived and not been read yet.
+    """
     loop = asyncio.get_running_loop()
-    # uvloop runs timers, then what was due soon, and only then reads.
+    # uvloop runs timers, then the callbacks of call_soon, and polls only after both.
     loop.call_soon(loop.call_soon, callback)

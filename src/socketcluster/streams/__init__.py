@@ -9,12 +9,12 @@ from socketcluster.streams.consumable import (
 )
 from socketcluster.streams.demux import StreamDemux
 from socketcluster.streams.emitter import AsyncStreamEmitter
-from socketcluster.streams.inbox import MADE_WEIGHT, NOTHING, TEXT_WEIGHT, Gauge
+from socketcluster.streams.inbox import MADE_WEIGHT, NO_VALUE, TEXT_WEIGHT, Gauge
 from socketcluster.streams.writable import WritableConsumableStream
 
 __all__ = [
     "MADE_WEIGHT",
-    "NOTHING",
+    "NO_VALUE",
     "SMALL",
     "TEXT_WEIGHT",
     "AsyncStreamEmitter",

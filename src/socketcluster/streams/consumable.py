@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 
 from socketcluster.errors import TimeoutError
 from socketcluster.options import seconds
-from socketcluster.streams.inbox import MARKS, NOTHING, End, Inbox, Payload, Timeout
+from socketcluster.streams.inbox import MARKS, NO_VALUE, End, Inbox, Payload, Timeout
 
 T = TypeVar("T")
 
@@ -110,7 +110,7 @@ class Consumer(Generic[T]):
                 kind = type(items[0])
                 if kind not in MARKS:
                     return items.popleft()  # type: ignore[no-any-return]
-                if kind is Payload and (value := inbox.take_payload()) is not NOTHING:
+                if kind is Payload and (value := inbox.take_payload()) is not NO_VALUE:
                     return value  # type: ignore[no-any-return]
         try:
             value, done = await self._take(inbox.timeout)

@@ -12,7 +12,7 @@ from socketcluster.streams.bounded import Bound, BoundedInbox
 from socketcluster.streams.consumable import ConsumableStream, Consumer, ConsumerStats
 from socketcluster.streams.inbox import (
     MADE_WEIGHT,
-    NOTHING,
+    NO_VALUE,
     Gauge,
     Inbox,
     Payload,
@@ -73,7 +73,7 @@ class StreamDemux(Generic[T]):
         return stream is not None and stream.write_deferred(size, make, weight)
 
     def write_payload(
-        self, name: str, payload: bytes, decode: Callable[[bytes], Any], value: Any = NOTHING
+        self, name: str, payload: bytes, decode: Callable[[bytes], Any], value: Any = NO_VALUE
     ) -> None:
         """Give every consumer of a stream the value of a payload, which it decodes when it takes
         it. One that is not far behind gets `value`, if the payload was decoded already."""
@@ -83,7 +83,7 @@ class StreamDemux(Generic[T]):
             return
         for inbox in tuple(stream.inboxes.values()):  # One that is full leaves meanwhile.
             items = inbox.items
-            if value is NOTHING or len(items) >= inbox.limit:
+            if value is NO_VALUE or len(items) >= inbox.limit:
                 inbox.put_payload(Payload(payload, decode))
             elif items:
                 items.append(value)

@@ -52,7 +52,7 @@ class End:
         self.error = error
 
 
-NOTHING: Any = object()
+NO_VALUE: Any = object()
 """What a `Deferred` makes if there is no value after all."""
 
 MADE_WEIGHT = 32
@@ -66,7 +66,7 @@ TEXT_WEIGHT = 4
 class Deferred:
     """A value that is made when the first consumer takes it.
 
-    `make()` returns the value, or NOTHING, and consumers go on with what follows.
+    `make()` returns the value, or NO_VALUE, and consumers go on with what follows.
 
     Attributes:
         size: bytes that it counts in a gauge.
@@ -89,7 +89,7 @@ class Deferred:
 
 class Payload(msgspec.Struct, eq=False, gc=False):
     """A value as the bytes it was published as: each consumer decodes it for itself, so that
-    nothing larger waits. `decode` returns the value, or NOTHING."""
+    nothing larger waits. `decode` returns the value, or NO_VALUE."""
 
     data: bytes
     decode: Callable[[bytes], Any]
@@ -260,7 +260,7 @@ class Inbox:
                 self._gone(item)
 
     def take_payload(self) -> Any:
-        """The value of the next item, which is a `Payload`; or NOTHING."""
+        """The value of the next item, which is a `Payload`; or NO_VALUE."""
         return self.items.popleft().value()
 
     def _gone(self, item: Any) -> None:
@@ -326,7 +326,7 @@ class Inbox:
             if kind is Deferred or kind is Payload:
                 self._gone(item)
                 item = item.value()
-                if item is NOTHING:
+                if item is NO_VALUE:
                     continue
             return item, False
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from socketcluster.errors import InvalidMessageError
 from socketcluster.events import MessageEvent, RawEvent
-from socketcluster.protocol.packets import Unparsed, readable
+from socketcluster.protocol.packets import Unparsed, public_message
 from socketcluster.protocol.state import CLOSED
 from socketcluster.sockets.messaging import unknown_procedure
-from socketcluster.streams import MADE_WEIGHT, NOTHING, TEXT_WEIGHT
+from socketcluster.streams import MADE_WEIGHT, NO_VALUE, TEXT_WEIGHT
 
 if TYPE_CHECKING:
     from socketcluster.server.socket import AGServerSocket
@@ -71,7 +71,7 @@ def show_message(
     """Emit 'message' or 'raw', which is made of the bytes when it is taken."""
     demux = socket._listeners_demux
     if demux is not None:
-        demux.write_deferred(name, len(message), lambda: kind(readable(message)), TEXT_WEIGHT)
+        demux.write_deferred(name, len(message), lambda: kind(public_message(message)), TEXT_WEIGHT)
 
 
 def refuse_unknown(socket: AGServerSocket, name: str, request: Any) -> None:
@@ -89,7 +89,7 @@ def _event_data(socket: AGServerSocket, data: Unparsed) -> Callable[[], Any]:
         except InvalidMessageError as error:
             socket.emit_error(error)
             socket.inbound.malformed()
-            return NOTHING
+            return NO_VALUE
 
     return make
 
@@ -110,7 +110,7 @@ class WaitingCall:
         socket.unanswered[cid] = event
 
     def request(self) -> Any:
-        """Its AGRequest, or NOTHING: then the caller has its answer."""
+        """Its AGRequest, or NO_VALUE: then the caller has its answer."""
         self._settled = True
         socket = self._socket
         try:
@@ -119,12 +119,12 @@ class WaitingCall:
             socket.emit_error(error)
             self.refuse(error)
             socket.inbound.malformed()
-            return NOTHING
+            return NO_VALUE
         try:
             return socket.server.make_request(socket, self._cid, self._event, data)
         except Exception as error:
             socket.inbound.fault(error)
-            return NOTHING
+            return NO_VALUE
 
     def refuse(self, error: BaseException) -> None:
         """Answer it with an error."""

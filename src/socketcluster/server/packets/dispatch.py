@@ -20,7 +20,7 @@ from socketcluster.errors import (
     InvalidMessageError,
     InvalidRequestError,
     SocketClusterError,
-    named,
+    describe_error,
 )
 from socketcluster.events import RawEvent
 from socketcluster.middleware import MIDDLEWARE_INBOUND
@@ -362,7 +362,7 @@ def _unsubscribe(socket: AGServerSocket, packet: AnyPacket) -> None:
     try:
         socket.subscribed.unsubscribe(channel)
     except InvalidActionError as error:
-        text = f"Failed to unsubscribe socket from the {channel} channel - {named(error)}"
+        text = f"Failed to unsubscribe socket from the {channel} channel - {describe_error(error)}"
         refuse(socket, packet, broker_error(text))
         return
     acknowledge(socket, packet, channel)

@@ -28,7 +28,7 @@ from socketcluster.errors import (
     AuthTokenInvalidError,
     InvalidActionError,
     InvalidArgumentsError,
-    named,
+    describe_error,
 )
 from socketcluster.events import (
     AuthenticateEvent,
@@ -209,7 +209,7 @@ class SocketAuth:
         except Exception as error:
             self.socket.emit_error(error)
             # The client is not told why: that is about this side only.
-            leave(self.socket, CLOSE_SIGNING_FAILED, named(error), "")
+            leave(self.socket, CLOSE_SIGNING_FAILED, describe_error(error), "")
             raise
         # `claims` now also has what the engine added, `iat` and `exp`, as a client sees it.
 

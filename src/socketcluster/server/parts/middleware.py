@@ -62,7 +62,7 @@ class DecidingMixin:
                 self._report(type, blocked)
                 decision.made(blocked.for_client, None)
 
-        self._line(type).put(AGAction(kind, socket=self, **fields), then)
+        self._line(type).submit(AGAction(kind, socket=self, **fields), then)
         return decision
 
     def _report(self, type: str, blocked: Blocked) -> None:
@@ -92,7 +92,7 @@ class DecidingMixin:
         # Decoded anew for each socket: what one function changes reaches no other.
         data = self.server.wire.payloads.decode(payload)
         decision = _PublishDecision(self, channel, data, then)
-        self._line(MIDDLEWARE_OUTBOUND).put(
+        self._line(MIDDLEWARE_OUTBOUND).submit(
             AGAction(AGAction.PUBLISH_OUT, socket=self, channel=channel, data=data), decision
         )
 

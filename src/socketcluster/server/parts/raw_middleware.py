@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from socketcluster.middleware import MIDDLEWARE_INBOUND_RAW
 from socketcluster.middleware.action import AGAction
-from socketcluster.protocol.packets import readable, unreadable
+from socketcluster.protocol.packets import internal_message, public_message
 from socketcluster.server.parts.turnstile import Turnstile
 
 if TYPE_CHECKING:
@@ -47,10 +47,10 @@ class RawLine:
             return
 
         def proceed(error: BaseException | None, data: Any) -> None:
-            self._hand_on(message, None if error is not None else unreadable(data))
+            self._hand_on(message, None if error is not None else internal_message(data))
 
         self._socket.put_before(
-            MIDDLEWARE_INBOUND_RAW, AGAction.MESSAGE, proceed, data=readable(message)
+            MIDDLEWARE_INBOUND_RAW, AGAction.MESSAGE, proceed, data=public_message(message)
         )
 
     def _hand_on(self, received: bytes, message: bytes | None) -> None:

@@ -101,7 +101,7 @@ class SocketListeners(AsyncStreamEmitter):
         """
         check_text("An event's name", event)
         if event not in SOCKET_EVENTS:
-            self.server.reporter.listened(event, SOCKET_EVENTS)
+            self.server.reporter.check_event_name(event, SOCKET_EVENTS)
         self._listened()
         return super().listener(event)
 

@@ -13,7 +13,7 @@ from socketcluster.errors import (
     InvalidActionError,
     ResourceLimitError,
     SocketClusterError,
-    named,
+    describe_error,
 )
 from socketcluster.events import SubscribeEvent, UnsubscribeEvent
 from socketcluster.middleware import MIDDLEWARE_INBOUND
@@ -112,7 +112,7 @@ class Subscriptions:
     def _refused(self, channel: str, error: Exception) -> BrokerError:
         """The broker refused; the client is not told its reason."""
         self._socket.server.report_broker("subscribe", error)
-        refused = BrokerError(f"{_failed(channel)} - {named(error)}")
+        refused = BrokerError(f"{_failed(channel)} - {describe_error(error)}")
         refused.public_message = _failed(channel)
         return refused
 
@@ -315,7 +315,7 @@ class SubscriptionMixin:
 
 
 def _exceeded(channel: str, reason: SocketClusterError) -> BrokerError:
-    return broker_error(f"{_failed(channel)} - {named(reason)}")
+    return broker_error(f"{_failed(channel)} - {describe_error(reason)}")
 
 
 def _given_up(channel: str) -> BadConnectionError:
