@@ -21,7 +21,7 @@ from starlette.routing import Route, WebSocketRoute
 from websockets.frames import Close, Frame, Opcode
 
 from socketcluster import AGServer
-from socketcluster.engines import uvicorn_http, uvicorn_limits
+from socketcluster.engines import request_limits, uvicorn_http
 from socketcluster.engines.asgi import serve_websocket
 from socketcluster.engines.assembler import Assembler, Violation, max_fragments
 from socketcluster.engines.base import (
@@ -34,8 +34,7 @@ from socketcluster.engines.base import (
 from socketcluster.engines.deflate import DeflateCache, negotiate
 from socketcluster.engines.picows import open_connection
 from socketcluster.engines.registry import resolve_engine
-from socketcluster.engines.upgrade import Site as UpgradeSite
-from socketcluster.engines.upgrade import Upgrading
+from socketcluster.engines.upgrade import UpgradeSite, Upgrading
 from socketcluster.errors import InvalidOptionsError
 from socketcluster.testing.echo import EchoEndpoint, EchoHandler
 from support import connected, self_signed, soon, until
@@ -350,12 +349,12 @@ async def test_the_time_for_a_head_begins_with_the_connection() -> None:
     _, writer = await asyncio.open_connection("127.0.0.1", site.port)
     await until(lambda: len(connections) == 1)
     (connection,) = connections
-    until_when = connection._too_slow.when()
+    until_when = connection._head_timer.when()
     await send_request(site, writer, REQUEST[:30], "in two pieces")
     (connection,) = connections
     assert isinstance(connection, uvicorn_http.UpgradingProtocol)
-    assert connection.too_slow is not None
-    assert connection.too_slow.when() == until_when
+    assert connection.head_timer is not None
+    assert connection.head_timer.when() == until_when
     writer.close()
     for listener in site.listeners:
         await listener.close()
@@ -649,7 +648,7 @@ async def test_read_buffer_does_not_stay_large() -> None:
         await ws.send("small")
         assert await soon(ws.recv()) == "small"
         connection: Any = site.endpoint.handlers[0].connection
-        assert len(connection._parser.get_buffer(-1)) < 100_000
+        assert len(connection._reader._parser.get_buffer(-1)) < 100_000
     for listener in site.listeners:
         await listener.close()
 
@@ -827,7 +826,7 @@ async def test_fragments_hold_no_more_than_their_message(deflate: bool) -> None:
 async def test_a_request_that_does_not_come_is_not_waited_for(
     monkeypatch: pytest.MonkeyPatch, before: bytes, half: bytes
 ) -> None:
-    monkeypatch.setattr(uvicorn_limits, "HEAD_SECONDS", 0.2)
+    monkeypatch.setattr(request_limits, "HEAD_SECONDS", 0.2)
     site = Site("picows")
     await site.listen()
     reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
@@ -859,7 +858,7 @@ async def test_half_sent_frames_hold_no_more_than_a_message() -> None:
     connection: Any = site.endpoint.handlers[0].connection
     for _ in range(50):
         await asyncio.sleep(0)
-    assert len(connection._parser.get_buffer(-1)) < 300_000
+    assert len(connection._reader._parser.get_buffer(-1)) < 300_000
     # A frame that announces more is refused by its first bytes.
     too_large = Frame(Opcode.BINARY, b"x" * 200_000).serialize(mask=True)
     writer.write(whole[80_000:] + too_large[:20])

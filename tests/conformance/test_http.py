@@ -15,7 +15,7 @@ import uvloop
 from websockets.frames import Frame, Opcode
 
 from socketcluster import AGServer
-from socketcluster.engines import uvicorn_limits
+from socketcluster.engines import request_limits
 from socketcluster.engines.base import Accepted, ListenAddress, UpgradeRequest
 from socketcluster.engines.registry import resolve_engine
 from socketcluster.testing.echo import EchoEndpoint, EchoHandler
@@ -250,12 +250,12 @@ async def test_a_head_that_does_not_come_is_not_waited_for(
 ) -> None:
     """Guarantee 4: a client that is silent or slow holds no connection."""
     if not before:
-        monkeypatch.setattr(uvicorn_limits, "HEAD_SECONDS", 0.05)
+        monkeypatch.setattr(request_limits, "HEAD_SECONDS", 0.05)
     reader, writer = await site.dial()
     if before:
         writer.write(before)
         await soon(reader.readuntil(b"applause"))
-        monkeypatch.setattr(uvicorn_limits, "HEAD_SECONDS", 0.05)
+        monkeypatch.setattr(request_limits, "HEAD_SECONDS", 0.05)
     writer.write(half)
     assert await everything(reader) == b""
 
@@ -267,7 +267,7 @@ async def test_the_rest_of_a_body_that_was_answered_is_not_waited_for(
     reader, writer = await site.dial()
     writer.write(b"POST /early HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n")
     assert status(await soon(reader.readuntil(b"applause"))) == 413
-    monkeypatch.setattr(uvicorn_limits, "HEAD_SECONDS", 0.05)
+    monkeypatch.setattr(request_limits, "HEAD_SECONDS", 0.05)
     writer.write(b"b")  # Stops the time that uvicorn gives between requests.
     assert b"HTTP/1.1" not in await everything(reader)
 
@@ -277,11 +277,11 @@ async def test_a_whole_head_stops_the_clock(site: Site) -> None:
     connections = site.listener._server.server_state.connections  # type: ignore[attr-defined]
     reader, writer = await site.dial()
     writer.write(PLAIN[:20])
-    await until(lambda: any(getattr(c, "too_slow", None) for c in connections))
+    await until(lambda: any(getattr(c, "head_timer", None) for c in connections))
     writer.write(PLAIN[20:])
     await until(lambda: site.asked == 1)
     (connection,) = connections
-    assert connection.too_slow is None
+    assert connection.head_timer is None
     site.begin.set()
     assert status(await soon(reader.readuntil(b"applause"))) == 200
 
@@ -292,7 +292,7 @@ def test_a_tls_handshake_that_does_not_come_is_not_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loop: str, engine: str, sent: bytes
 ) -> None:
     """Guarantee 4."""
-    monkeypatch.setattr(uvicorn_limits, "HEAD_SECONDS", 0.05)
+    monkeypatch.setattr(request_limits, "HEAD_SECONDS", 0.05)
     certfile, keyfile = self_signed(tmp_path)
 
     async def dial() -> None:

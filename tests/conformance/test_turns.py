@@ -4,8 +4,10 @@ share in each turn of the loop; the tests count messages and bytes in a turn, no
 from __future__ import annotations
 
 import asyncio
+import importlib
 import logging
 import os
+import sys
 import zlib
 from collections.abc import AsyncIterator
 from typing import Any
@@ -17,9 +19,9 @@ from websockets.server import ServerProtocol
 from conformance.floods import Raw, Turns, masked, packet
 from socketcluster import AGServer
 from socketcluster.engines.base import Accepted, DeflateOptions, ListenAddress, UpgradeRequest
-from socketcluster.engines.picows_turns import FrameTurns
+from socketcluster.engines.frame_scheduler import FrameScheduler
 from socketcluster.engines.registry import resolve_engine
-from socketcluster.engines.uvicorn_slices import SlicedWebSocket
+from socketcluster.engines.uvicorn_websocket import BudgetedWebSocket
 from socketcluster.protocol.frames import text_frame
 from socketcluster.testing.echo import EchoEndpoint, EchoHandler
 from support import Running, connected, soon, until
@@ -151,9 +153,9 @@ async def test_frames_are_parsed_a_share_per_turn(
 
         monkeypatch.setattr(cls, name, counting)
 
-    count(FrameTurns, "_carry_out")
+    count(FrameScheduler, "_process")
     for name in ("handle_ping", "handle_pong", "handle_cont"):
-        count(SlicedWebSocket, name)
+        count(BudgetedWebSocket, name)
     handler = await site.open()
     site.client.send(masked("first"))
     await until(lambda: handler.messages == 1)
@@ -386,8 +388,7 @@ async def test_floods_are_carried_out_a_share_per_turn(
 ) -> None:
     """Guarantee 4: whatever it is that a client sends without end, others get their turns."""
     dispatched = [0]
-    for module in ("inbound", "dispatch_batch"):
-        _count_calls(monkeypatch, f"socketcluster.server.{module}.dispatch", dispatched)
+    _count_calls(monkeypatch, "socketcluster.server.packets.dispatch.dispatch", dispatched)
     server: AGServer = await make_server(
         ws_engine=engine, max_malformed_messages=10**9, socket_channel_limit=10_000
     )
@@ -418,14 +419,17 @@ async def test_floods_are_carried_out_a_share_per_turn(
 
 
 def _count_calls(monkeypatch: pytest.MonkeyPatch, name: str, counted: list[int]) -> None:
+    """Count the calls of a function, in every module of the server that imported it."""
     module, _, attribute = name.rpartition(".")
-    original = getattr(__import__(module, fromlist=[attribute]), attribute)
+    original = getattr(importlib.import_module(module), attribute)
 
     def counting(*args: Any) -> Any:
         counted[0] += 1
         return original(*args)
 
-    monkeypatch.setattr(name, counting)
+    for each in [m for n, m in sys.modules.items() if n.startswith("socketcluster.server")]:
+        if getattr(each, attribute, None) is original:
+            monkeypatch.setattr(each, attribute, counting)
 
 
 async def _receive(socket: Any) -> None:

@@ -16,9 +16,9 @@ from uvicorn import Config, Server
 
 import socketcluster
 from socketcluster import AGServer
-from socketcluster.engines import uvicorn_limits
+from socketcluster.engines import request_limits
 from socketcluster.engines.base import ListenAddress
-from socketcluster.engines.uvicorn_server import bind
+from socketcluster.engines.bound_socket import bind
 from support import Client, soon, until
 
 GUARDED = {
@@ -153,7 +153,7 @@ async def test_the_limits_on_heads_can_be_given_to_a_uvicorn(
         with pytest.raises(websockets.InvalidStatus) as refused:
             await websockets.connect(url, additional_headers={"X": "x" * 70_000})
         assert refused.value.response.status_code == 431
-        monkeypatch.setattr(uvicorn_limits, "HEAD_SECONDS", 0.05)
+        monkeypatch.setattr(request_limits, "HEAD_SECONDS", 0.05)
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         assert await soon(reader.read()) == b""
         writer.close()

@@ -10,10 +10,16 @@ from typing import Any
 import pytest
 
 from socketcluster import testing
-from socketcluster.engines.base import Accepted, Connection, UpgradeRefusedError, UpgradeRequest
+from socketcluster.engines.base import (
+    CLOSE_SECONDS,
+    Accepted,
+    Connection,
+    UpgradeRefusedError,
+    UpgradeRequest,
+)
 from socketcluster.engines.connector import ConnectRequest
 from socketcluster.protocol.frames import binary_frame, text_frame
-from socketcluster.testing.memory import CLOSE_SECONDS, MemoryConnection, join
+from socketcluster.testing.memory import MemoryConnection, join
 from support import until
 
 

@@ -30,7 +30,7 @@ from socketcluster.cli.exit_status import DONE, FAILED
 from socketcluster.cli.reporting import describe, report
 from socketcluster.cli.settings import Settings
 from socketcluster.engines.base import ListenAddress
-from socketcluster.engines.uvicorn_server import bind
+from socketcluster.engines.bound_socket import bind
 from socketcluster.errors import SocketClusterError
 from socketcluster.server.console import print_running, print_stopping
 from socketcluster.server.server import AUTH_KEY_VARIABLE

@@ -1,15 +1,17 @@
-"""WebSocket through any ASGI server. Source: ASGI specification, HTTP & WebSocket 2.4."""
+"""WebSockets over any ASGI server. Source: ASGI specification, HTTP & WebSocket 2.4."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
+import logging
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-from socketcluster.engines.assembler import TURN_UNITS, turn_units
 from socketcluster.engines.base import (
+    CLOSE_SECONDS,
     Accepted,
     ASGIApp,
     ASGIReceive,
@@ -23,16 +25,17 @@ from socketcluster.engines.base import (
     UpgradeRefusedError,
     UpgradeRequest,
 )
-from socketcluster.engines.uvicorn_limits import GuardedHttp, head_too_large
+from socketcluster.engines.request_limits import head_too_large
+from socketcluster.engines.turn_budget import TURN_BUDGET, turn_cost
 from socketcluster.engines.uvicorn_server import UvicornListener
 from socketcluster.protocol.frames import cut_reason, frame_payload
+from socketcluster.protocol.state import CLOSE_HUNG_UP
 
-CLOSE_SECONDS = 3.0
-"""How long a peer may take to answer a close frame, or to read what was sent before it."""
+_logger = logging.getLogger("socketcluster")
 
 
 class AsgiEngine:
-    """`ws_engine="asgi"`: uvicorn with its own WebSocket implementation."""
+    """The engine of `ws_engine="asgi"`: uvicorn with its own WebSocket implementation."""
 
     async def listen(self, endpoint: Endpoint, app: ASGIApp, address: ListenAddress) -> Listener:
         """See `Engine.listen`."""
@@ -44,15 +47,32 @@ class AsgiEngine:
             else:
                 await app(scope, receive, send)
 
-        listener = UvicornListener(endpoint, route, address, GuardedHttp, set())
+        http, ws = _protocols(endpoint)
+        listener = UvicornListener(endpoint, route, address, http, ws, set())
         await listener.start()
         return listener
+
+
+def _protocols(
+    endpoint: Endpoint,
+) -> tuple[type[asyncio.Protocol] | str, type[asyncio.Protocol] | str]:
+    """(HTTP, WebSocket): uvicorn's protocols with this package's limits, where that is possible."""
+    try:
+        limits = importlib.import_module("socketcluster.engines.uvicorn_limits")
+    except ImportError as error:
+        _logger.warning(
+            "uvicorn's own protocols are used, without limits on the size and time of request "
+            "heads and on what a client sends in one go: %s",
+            error,
+        )
+        return "httptools", "websockets-sansio"
+    return limits.GuardedHttp, limits.guarded_websocket(endpoint)
 
 
 async def serve_websocket(
     endpoint: Endpoint, scope: ASGIScope, receive: ASGIReceive, send: ASGISend
 ) -> None:
-    """Serve one WebSocket of an ASGI server. Cancelling it drops the connection."""
+    """Serve one WebSocket of an ASGI server. Cancelling drops the connection."""
     await receive()  # websocket.connect
     first = asyncio.ensure_future(receive())
     accepted = await _open(endpoint, scope, send, first)
@@ -66,13 +86,13 @@ async def serve_websocket(
         await send({"type": "websocket.accept", "subprotocol": accepted.subprotocol})
     except BaseException as error:
         first.cancel()
-        handler.connection_lost(1006, "")
+        handler.connection_lost(CLOSE_HUNG_UP, "")
         if isinstance(error, Exception):
             return  # The peer is gone.
         raise
     connection = AsgiConnection(send, endpoint)
     handler.connection_made(connection)
-    code, reason = 1006, ""
+    code, reason = CLOSE_HUNG_UP, ""
     reader = asyncio.ensure_future(_read(handler, connection, endpoint, first, receive))
     try:
         ends: list[asyncio.Future[Any]] = [reader, connection.dropped]
@@ -94,15 +114,15 @@ async def _read(
     first: asyncio.Future[Any],
     receive: ASGIReceive,
 ) -> tuple[int, str]:
-    """Deliver what is received, a share in each loop turn; (code, reason) of the end."""
+    """Deliver messages, within a budget for each loop turn, until (code, reason) of the end."""
     message = await first
-    limit, left = endpoint.max_first_message, TURN_UNITS
+    limit, budget = endpoint.max_first_message, TURN_BUDGET
     while message["type"] == "websocket.receive":
-        left -= turn_units(_deliver(handler, connection, message, limit))
+        budget -= turn_cost(_deliver(handler, connection, message, limit))
         limit = endpoint.max_payload
-        if left <= 0:
+        if budget <= 0:
             await asyncio.sleep(0)
-            left = TURN_UNITS
+            budget = TURN_BUDGET
         if connection.can_read is not None:
             await connection.can_read.wait()
         message = await receive()
@@ -110,9 +130,12 @@ async def _read(
 
 
 async def _open(
-    endpoint: Endpoint, scope: ASGIScope, send: ASGISend, gone: asyncio.Future[Any]
+    endpoint: Endpoint, scope: ASGIScope, send: ASGISend, first: asyncio.Future[Any]
 ) -> Accepted | None:
-    """The endpoint's yes; None if it refused, or the peer left meanwhile."""
+    """Ask the endpoint; None if it refused, or the peer left meanwhile.
+
+    `first` is the peer's first message, or its disconnect.
+    """
     request = UpgradeRequest(scope)
     try:
         if head_too_large(scope.get("raw_path") or b"", scope["headers"]):
@@ -126,9 +149,9 @@ async def _open(
     opening = asyncio.ensure_future(endpoint.open(request))
     try:
         while not opening.done():
-            waiting = {opening} if gone.done() else {opening, gone}
+            waiting = {opening} if first.done() else {opening, first}
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            if gone.done() and gone.result()["type"] == "websocket.disconnect":
+            if first.done() and first.result()["type"] == "websocket.disconnect":
                 _give_up(opening)
                 return None
     except BaseException:
@@ -143,7 +166,7 @@ async def _open(
 
 def _give_up(opening: asyncio.Task[Accepted]) -> None:
     if not opening.cancel() and not opening.cancelled() and opening.exception() is None:
-        opening.result().handler.connection_lost(1006, "")
+        opening.result().handler.connection_lost(CLOSE_HUNG_UP, "")
 
 
 async def _refuse(scope: ASGIScope, send: ASGISend, refusal: UpgradeRefusedError) -> None:
@@ -176,7 +199,14 @@ def _deliver(handler: Any, connection: AsgiConnection, message: Any, limit: int)
 
 
 class AsgiConnection:
-    """One WebSocket: a queue in front of `send`, worked off by one task."""
+    """One WebSocket of an ASGI server. A task sends the messages that wait in a queue.
+
+    Attributes:
+        can_read: set when reading may go on; None while it is not paused.
+        closing: whether it is closed or aborted.
+        dropped: done when the peer's close frame is no longer waited for.
+        received: payload bytes received.
+    """
 
     def __init__(self, send: ASGISend, endpoint: Endpoint) -> None:
         self._send = send
@@ -184,7 +214,7 @@ class AsgiConnection:
         self._queue: deque[tuple[dict[str, Any], int]] = deque()
         self._size = 0
         self._writer: asyncio.Task[None] | None = None
-        self._more: asyncio.Future[None] | None = None
+        self._wakeup: asyncio.Future[None] | None = None
         self._finishing = False
         self.can_read: asyncio.Event | None = None
         self.dropped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -207,20 +237,20 @@ class AsgiConnection:
         self._size += size
         if self._writer is None:
             self._writer = asyncio.ensure_future(self._write())
-        elif self._more is not None and not self._more.done():
-            self._more.set_result(None)
+        elif self._wakeup is not None and not self._wakeup.done():
+            self._wakeup.set_result(None)
 
     async def _write(self) -> None:
         while self._queue or not self._finishing:
             if not self._queue:
-                self._more = asyncio.get_running_loop().create_future()
-                await self._more
+                self._wakeup = asyncio.get_running_loop().create_future()
+                await self._wakeup
                 continue
             message, size = self._queue[0]
             try:
                 await self._send(message)
             except Exception:
-                # The server says that the peer is gone: `receive` says so too, with the code.
+                # The peer left. `receive` reports it too, with the code.
                 self._queue.clear()
                 self._size = 0
                 return
@@ -256,7 +286,7 @@ class AsgiConnection:
         self._timer = loop.call_later(CLOSE_SECONDS, self.drop)
 
     def abort(self) -> None:
-        """See `Connection.abort`. ASGI has no such thing: it is closed and no longer waited for."""
+        """See `Connection.abort`. ASGI has no abort: close, without waiting for the peer."""
         if not self.closing:
             self.close(1011, "")
         self.drop()
@@ -273,7 +303,7 @@ class AsgiConnection:
             self.can_read = None
 
     def drop(self) -> None:
-        """Wait for the peer no longer."""
+        """Stop waiting for the peer."""
         self.closing = True
         self.resume_reading()
         if not self.dropped.done():
@@ -285,8 +315,8 @@ class AsgiConnection:
             self._timer.cancel()
         self._finishing = True
         if self._writer is not None:
-            if self._more is not None and not self._more.done():
-                self._more.set_result(None)
+            if self._wakeup is not None and not self._wakeup.done():
+                self._wakeup.set_result(None)
             await asyncio.wait({self._writer}, timeout=0.1)
             self._writer.cancel()
             self._writer = None

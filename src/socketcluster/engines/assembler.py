@@ -1,4 +1,4 @@
-"""From frames to messages: reassembly, inflating, and the checks of RFC 6455 on the way."""
+"""Assembles frames into messages: reassembly, inflating, and the checks of RFC 6455."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from socketcluster.protocol.frames import may_be_sent
 
 CONTINUATION, TEXT, BINARY = 0x0, 0x1, 0x2
 CLOSE, PING = 0x8, 0x9
-TURN_UNITS = 128
-"""What one connection may carry out in one loop turn, before all others get theirs."""
+
+CLOSE_WITHOUT_CODE = 1005
+"""The code that stands for a close frame without one."""
 
 _utf8 = codecs.getincrementaldecoder("utf-8")
 
@@ -25,7 +26,7 @@ class Violation(Exception):
 
 
 class Assembler:
-    """Puts the frames of one message together, which is at most `limit` bytes long."""
+    """Assembles the frames of one message of at most `limit` bytes."""
 
     __slots__ = ("_checker", "_deflate", "_fragments", "_limit", "_message", "_opcode", "_rsv1")
 
@@ -39,10 +40,11 @@ class Assembler:
         self._checker: codecs.IncrementalDecoder | None = None
 
     def add(self, opcode: int, fin: bool, rsv1: bool, payload: bytes) -> tuple[int, bytes] | None:
-        """(TEXT or BINARY, payload) when the frame completes the message.
+        """Add a data frame. Returns (TEXT or BINARY, payload) when it completes the message.
 
         Raises:
-            Violation: 1002, 1007 or 1009.
+            Violation: 1002 (a frame out of place), 1007 (not UTF-8, or not inflatable) or 1009
+                (over the limit).
         """
         if opcode == CONTINUATION:
             if self._opcode is None:
@@ -80,35 +82,29 @@ class Assembler:
         if len(self._message) + len(payload) > self._limit:
             raise Violation(1009, "Message too big")
         self._fragments += 1
-        most = max_fragments(self._limit)
-        if self._fragments > most:
-            raise Violation(1009, f"A message may have {most} fragments")
+        limit = max_fragments(self._limit)
+        if self._fragments > limit:
+            raise Violation(1009, f"A message may have {limit} fragments")
 
     def _inflate(self, opcode: int, fin: bool, rsv1: bool, payload: bytes) -> bytes:
         assert self._deflate is not None
         try:
-            room = self._limit - len(self._message)
-            return self._deflate.inflate(opcode, fin, rsv1, payload, room)
+            limit = self._limit - len(self._message)
+            return self._deflate.inflate(opcode, fin, rsv1, payload, limit)
         except InflateError as error:
             raise Violation(error.code) from None
 
 
-def turn_units(size: int) -> int:
-    """What a message or frame of so many bytes takes of `TURN_UNITS`: 128 small ones, or 32 KiB,
-    make a turn."""
-    return 1 + (size >> 8)
-
-
 def max_fragments(limit: int) -> int:
-    """How many fragments a message of at most `limit` bytes may have."""
+    """The most fragments of a message of at most `limit` bytes."""
     return 1024 + limit // 64
 
 
 class FrameReceiver:
-    """The frames of one connection, checked, as messages.
+    """Checks the frames of one connection and assembles them into messages.
 
     Attributes:
-        assembler: None between messages.
+        assembler: the message in progress; None between messages.
         bytes_received: payload bytes of data frames so far.
         limit: bytes in a message.
     """
@@ -124,11 +120,12 @@ class FrameReceiver:
     def receive(
         self, opcode: int, fin: bool, rsv1: bool, reserved: bool, payload: bytes
     ) -> tuple[int, bytes] | None:
-        """(opcode, payload) of a control frame, or of the message that a frame completes.
-        `reserved` says whether RSV2 or RSV3 is set.
+        """Receive a frame; `reserved` says whether RSV2 or RSV3 is set.
+
+        Returns (opcode, payload) of a control frame, or of the message that the frame completes.
 
         Raises:
-            Violation: 1002, 1007 or 1009.
+            Violation: 1002, 1007 or 1009, as `Assembler.add` does.
         """
         if reserved or (rsv1 and opcode >= CLOSE):
             raise Violation(1002, "Reserved bits are set")
@@ -148,7 +145,7 @@ class FrameReceiver:
         return 0 if self.assembler is None else self.assembler.size
 
     def close(self) -> None:
-        """Drop the message in progress and the state of the inflater."""
+        """Drop the message in progress and the inflater's state."""
         self.assembler = self._deflate = None
 
 
@@ -163,17 +160,18 @@ def is_text(payload: bytes) -> bool:
     return True
 
 
-def close_code(payload: bytes) -> int:
-    """The code of a received close frame; 1005 if it has none.
+def parse_close(payload: bytes) -> tuple[int, str]:
+    """The (code, reason) of a received close frame; code 1005 if it has none.
 
     Raises:
-        Violation: it has one that may not be sent (RFC 6455, section 7.4).
+        Violation: 1002 for a code that must not be sent (RFC 6455, section 7.4), 1007 for a reason
+            that is not UTF-8.
     """
     if not payload:
-        return 1005
+        return CLOSE_WITHOUT_CODE, ""
     code = int.from_bytes(payload[:2], "big")
     if len(payload) < 2 or not may_be_sent(code):
         raise Violation(1002, "Invalid close code")
     if not is_text(payload[2:]):
         raise Violation(1007, "Invalid UTF-8 in a close reason")
-    return code
+    return code, payload[2:].decode()

@@ -1,28 +1,87 @@
-"""What a WebSocket engine is: it moves frames and knows nothing of the SocketCluster protocol.
+"""The contract between a server and a WebSocket engine.
 
-The server is an `Endpoint`. An `Engine` listens on an address, hands every upgrade request at
-`Endpoint.path` to `Endpoint.open`, and joins the `Connection` it made of it to the
-`ConnectionHandler` it got back.
+An engine moves frames and knows nothing of the SocketCluster protocol. A complete server on an
+engine, which sends every message back, is this:
+
+    class EchoHandler:
+        def connection_made(self, connection):
+            self.connection = connection
+
+        def text_received(self, data):
+            self.connection.write([text_frame(data)])
+
+        def binary_received(self, data):
+            self.connection.write([binary_frame(data)])
+
+        def connection_lost(self, code, reason):
+            pass
+
+    class EchoEndpoint:
+        path = "/"
+        max_payload = max_first_message = 16 * 1024 * 1024
+        max_outbound_buffer = 64 * 1024 * 1024
+        deflate = None
+
+        def open_now(self, request):
+            return Accepted(EchoHandler())
+
+        async def open(self, request):
+            return Accepted(EchoHandler())
+
+    engine = resolve_engine("picows", {})
+    listener = await engine.listen(EchoEndpoint(), http_application, ListenAddress(port=8000))
+
+`socketcluster/testing/echo.py` is that program with a command line. An `Engine` listens on an
+address, passes every upgrade request at `Endpoint.path` to `Endpoint.open`, and joins the
+`Connection` that it makes of it to the `ConnectionHandler` that it gets back. All of these are used
+in one event loop.
+
+An engine guarantees to a handler:
+
+- `connection_made` is called first and once, `connection_lost` last and once.
+- Messages arrive whole and in order. None is skipped while the connection is open, and none follows
+  `Connection.close`, `Connection.abort` or `connection_lost`.
+- The messages of one connection in one loop turn are limited (see `turn_budget.py`), so that no
+  sender delays the others.
+- Input is limited before it is kept: by `max_payload`, and until the first message is complete by
+  `max_first_message`.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
-from socketcluster.engines.proxies import NO_PROXIES, TrustedProxies
+from socketcluster.engines.asgi_types import ASGIApp, ASGIReceive, ASGIScope, ASGISend
+from socketcluster.engines.upgrade_request import UpgradeRequest
 from socketcluster.errors import InvalidArgumentsError
 
-ASGIScope = MutableMapping[str, Any]
-ASGIReceive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-ASGISend = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-ASGIApp = Callable[[ASGIScope, ASGIReceive, ASGISend], Awaitable[None]]
+__all__ = [
+    "CLOSE_SECONDS",
+    "ASGIApp",
+    "ASGIReceive",
+    "ASGIScope",
+    "ASGISend",
+    "Accepted",
+    "Connection",
+    "ConnectionHandler",
+    "DeflateOptions",
+    "Endpoint",
+    "Engine",
+    "ListenAddress",
+    "Listener",
+    "UpgradeRefusedError",
+    "UpgradeRequest",
+]
+
+CLOSE_SECONDS = 3.0
+"""Time for a peer to answer a close frame, or to read the frames before it."""
 
 
 class UpgradeRefusedError(Exception):
-    """Raised by `Endpoint.open`: the engine answers the upgrade with this HTTP status and text."""
+    """An endpoint refuses an upgrade; the engine answers with this HTTP status and text."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -32,12 +91,12 @@ class UpgradeRefusedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class DeflateOptions:
-    """permessage-deflate (RFC 7692) as the server offers it.
+    """Options of permessage-deflate (RFC 7692).
 
     Attributes:
         threshold: messages shorter than this many bytes are sent uncompressed.
-        server_no_context_takeover: compress every message on its own; what is published is then
-            compressed once for all subscribers.
+        server_no_context_takeover: compress every message on its own; a publish is then compressed
+            once for all subscribers.
         client_no_context_takeover: ask the client to do the same.
         server_max_window_bits, client_max_window_bits: 8 to 15, or None for the default.
         level: zlib level, 1 to 9.
@@ -51,247 +110,114 @@ class DeflateOptions:
     level: int = 6
 
 
-class UpgradeRequest:
-    """The HTTP request that opened a WebSocket; `socket.request` and `action.request`.
-
-    All is read from its ASGI scope when it is asked for, as most sockets never are.
-
-    Args:
-        scope: the ASGI scope.
-        again: makes the same scope once more, from less memory than it takes.
-
-    Source: ASGI specification, HTTP & WebSocket.
-    """
-
-    __slots__ = ("_again", "_client", "_client_address", "_headers", "_proxies", "_scope", "_state")
-
-    def __init__(self, scope: ASGIScope, again: Callable[[], ASGIScope] | None = None) -> None:
-        self._scope: ASGIScope | None = scope
-        self._again = again
-        self._client: tuple[str | None, int | None] = scope.get("client") or (None, None)
-        self._client_address: str | None = None
-        self._headers: dict[str, str] | None = None
-        self._proxies = NO_PROXIES
-        self._state: dict[str, Any] | None = None
-
-    @property
-    def scope(self) -> ASGIScope:
-        """The ASGI scope (built by the picows engine too)."""
-        self._scope = self._read()
-        self._again = None  # Whoever has it may change it: it is kept from now on.
-        return self._scope
-
-    def condense(self) -> None:
-        """Keep only what the scope can be made from again, unless somebody has asked for it."""
-        if self._again is not None:
-            self._scope = self._headers = None
-
-    def _read(self) -> ASGIScope:
-        if self._scope is not None:
-            return self._scope
-        assert self._again is not None
-        return self._again()
-
-    @property
-    def url(self) -> str:
-        """The path, as it was sent, with the query string."""
-        scope = self._read()
-        raw_path = scope.get("raw_path")
-        target = raw_path.decode("latin-1") if raw_path else scope["path"]
-        query = scope.get("query_string", b"").decode("latin-1")
-        return f"{target}?{query}" if query else target
-
-    @property
-    def path(self) -> str:
-        """The path, decoded."""
-        path: str = self._read()["path"]
-        return path
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """The headers by lower-case names. Several values of one name are joined by ", ", and those
-        of "cookie" by "; ".
-        """
-        if self._headers is None:
-            headers: dict[str, str] = {}
-            for raw_name, raw_value in self._read()["headers"]:
-                name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
-                if name in headers:
-                    value = headers[name] + _separator(name) + value
-                headers[name] = value
-            self._headers = headers
-        return self._headers
-
-    def header(self, name: str) -> str | None:
-        """One header by its lower-case name, as `headers` has it, or None."""
-        if self._headers is not None:
-            return self._headers.get(name)
-        raw = name.encode("latin-1")
-        found = [v.decode("latin-1") for n, v in self._read()["headers"] if n.lower() == raw]
-        return _separator(name).join(found) if found else None
-
-    @property
-    def state(self) -> dict[str, Any]:
-        """Free for middleware: what it learnt in HANDSHAKE_WS for later actions."""
-        if self._state is None:
-            self._state = {}
-        return self._state
-
-    @property
-    def remote_address(self) -> str | None:
-        """The client's IP address, as the connection shows it; None on a Unix socket."""
-        return self._client[0]
-
-    @property
-    def remote_port(self) -> int | None:
-        """The client's port."""
-        return self._client[1]
-
-    @property
-    def remote_family(self) -> str:
-        """ "IPv4", "IPv6" or "unix"."""
-        address = self.remote_address
-        if not address:
-            return "unix"
-        return "IPv6" if ":" in address else "IPv4"
-
-    @property
-    def client_address(self) -> str | None:
-        """The client's IP address: that of the connection, or the one that trusted proxies put
-        into X-Forwarded-For. None on a Unix socket whose peers are not trusted.
-
-        An IPv4 address in IPv6 form is given as IPv4. Under an ASGI server of your own the
-        connection's address is what `scope["client"]` says.
-
-        Source: the `trusted_proxies` option.
-        """
-        if self._client_address is None:
-            self._client_address = self._proxies.client_address(
-                self._client[0], lambda: self.header("x-forwarded-for") or ""
-            )
-        return self._client_address
-
-    def trust(self, proxies: TrustedProxies) -> None:
-        """Have `client_address` believe these proxies."""
-        self._proxies = proxies
-        self._client_address = None
-
-    @property
-    def forwarded_for_address(self) -> str | None:
-        """The first address of X-Forwarded-For, if that header is there. A client can forge it:
-        see `client_address`.
-        """
-        forwarded = (self.header("x-forwarded-for") or "").split(",")[0].strip()
-        return forwarded or None
-
-    @property
-    def subprotocols(self) -> Sequence[str]:
-        """The sub-protocols that the client offers."""
-        return list(self._read().get("subprotocols") or ())
-
-
-def _separator(name: str) -> str:
-    """What joins several values of a header. Source: RFC 6265, section 5.4, for cookies."""
-    return "; " if name == "cookie" else ", "
-
-
 class Connection(Protocol):
-    """One open WebSocket, as the engine gives it to its handler. Used from the loop it runs in."""
+    """One open WebSocket. The engine passes it to its handler; it is used in the engine's loop.
+
+    No method blocks. Frames are sent in the order of the calls. After `close` or `abort` all
+    methods may still be called and have no effect.
+    """
 
     def write(self, frames: Sequence[bytes]) -> int:
         """Send finished server frames (unmasked, final, RSV bits 0), in order, in one go.
 
-        The same bytes object, and the same list, may be given to many connections. An engine
-        that compresses or that speaks in messages takes the payload out of the frame. Ignored
-        once closed. Returns `get_write_buffer_size()`.
+        The same bytes object, and the same list, may be passed to many connections. An engine
+        that compresses, or sends messages instead of frames, extracts the payload. Returns
+        `get_write_buffer_size()`.
         """
 
     def get_write_buffer_size(self) -> int:
-        """Bytes written and not yet taken by the kernel, pongs and close frames included."""
+        """Bytes written but not passed to the kernel yet, including pongs and close frames."""
 
     def get_bytes_received(self) -> int:
         """Payload bytes received so far."""
 
     def get_activity(self) -> object:
-        """A value that changes when bytes come in, also those of a control frame or of a message
-        that is not complete yet, as far as the engine sees them. Asked only of a silent peer."""
+        """A value that changes whenever bytes arrive, including those of control frames and of
+        incomplete messages, as far as the engine sees them. Asked only about silent peers.
+        """
 
     def get_incomplete_size(self) -> int:
-        """Bytes held of a message that is not complete yet, as far as the engine sees them."""
+        """Bytes held of an incomplete message, as far as the engine sees them."""
 
     def close(self, code: int, reason: str) -> None:
-        """Send a close frame after what was written; the reason is cut to 123 bytes.
+        """Send a close frame behind the frames written before; the reason is cut to 123 bytes.
 
-        The handler's `connection_lost` follows: when the peer answers, or when it did not
-        within a few seconds. No message is delivered after this call.
+        `connection_lost` follows when the peer has answered, at the latest after `CLOSE_SECONDS`.
+        No message is delivered after this call.
         """
 
     def abort(self) -> None:
-        """Drop the connection without a close frame; `connection_lost(1006, "")` follows."""
+        """Drop the connection without a close frame. `connection_lost(1006, "")` follows, or the
+        code and reason of a close frame that was received before.
+        """
 
     def pause_reading(self) -> None:
-        """Stop reading from the peer, so that TCP pushes back. Messages already read may follow."""
+        """Stop reading, so that TCP slows the peer down. Messages read before may still follow."""
 
     def resume_reading(self) -> None:
         """Undo `pause_reading`."""
 
 
 class ConnectionHandler(Protocol):
-    """What the protocol side offers an engine: all called in the loop, none may raise or block."""
+    """Handles one connection's messages.
+
+    Methods are called in the engine's loop, and must not raise or block.
+    """
 
     def connection_made(self, connection: Connection) -> None:
-        """The upgrade was answered; called once, before any message."""
+        """Called once, first, when the upgrade is answered."""
 
     def text_received(self, data: bytes) -> None:
-        """One whole text message: valid UTF-8, reassembled, inflated, within `max_payload`."""
+        """Called with each whole text message: valid UTF-8, inflated, within `max_payload`."""
 
     def binary_received(self, data: bytes) -> None:
-        """One whole binary message, likewise."""
+        """Called with each whole binary message: inflated, within `max_payload`."""
 
     def connection_lost(self, code: int, reason: str) -> None:
-        """Called once, last. 1005: a close frame without a code; 1006: none was received."""
+        """Called once, last. Code 1005: a close frame without a code; 1006: no close frame."""
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """`Endpoint.open`'s yes: who handles the connection, and the sub-protocol chosen, if any."""
+    """An endpoint accepts an upgrade, with this handler and sub-protocol."""
 
     handler: ConnectionHandler
     subprotocol: str | None = None
 
 
 class Endpoint(Protocol):
-    """What a server is to its engine."""
+    """Decides about upgrades, and holds the limits of connections. A server implements it."""
 
     @property
     def path(self) -> str:
-        """The URL path served; a request with or without its trailing slash is meant too."""
+        """The URL path of WebSockets. A trailing slash makes no difference."""
 
     @property
     def max_payload(self) -> int:
-        """Bytes in one message, also after inflating; a longer one closes with 1009."""
+        """Bytes in one message, after inflating; a longer one closes with 1009."""
 
     @property
     def max_first_message(self) -> int:
-        """Bytes that may come before the first message is complete; more close with 1009."""
+        """Bytes that may arrive until the first message is complete; more close with 1009."""
 
     @property
     def max_outbound_buffer(self) -> int:
-        """Bytes that pongs and other answers of the engine itself may make a connection hold."""
+        """Bytes that may wait to be written while the engine itself answers, with pongs."""
 
     @property
     def deflate(self) -> DeflateOptions | None:
         """permessage-deflate, or None when it is off."""
 
     def open_now(self, request: UpgradeRequest) -> Accepted | None:
-        """`open`, where nothing has to be waited for; else None, and nothing was done.
+        """Decide about an upgrade at once. Returns None, without side effects, if the decision has
+        to wait: `open` is called then.
 
         Raises:
             UpgradeRefusedError: the upgrade is refused.
         """
 
     async def open(self, request: UpgradeRequest) -> Accepted:
-        """Decide on an upgrade. Cancelled when the peer goes away before it is answered.
+        """Decide about an upgrade. Cancelled when the peer leaves before the answer.
 
         Raises:
             UpgradeRefusedError: the upgrade is refused.
@@ -300,10 +226,18 @@ class Endpoint(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ListenAddress:
-    """Where to listen. `uds` (a path) wins over host and port; port 0 lets the system choose.
+    """An address to listen on: `fd`, else `uds`, else `host` and `port`.
 
-    `fd` is a bound socket that this process has inherited, and wins over both. With `reuse_port`
-    several processes listen on one port, and the system spreads connections among them.
+    Attributes:
+        host: a name or an IP address.
+        port: 0 lets the system choose.
+        uds: the path of a Unix socket.
+        ssl_certfile, ssl_keyfile: paths of PEM files; the key may be in the certificate's file.
+        fd: a bound socket that this process inherited.
+        reuse_port: let several processes listen on one port; the system spreads the connections.
+
+    Raises:
+        InvalidArgumentsError: a value of the wrong type or range, or a key without a certificate.
     """
 
     host: str = "127.0.0.1"
@@ -329,7 +263,7 @@ class ListenAddress:
             raise InvalidArgumentsError("ssl_keyfile needs ssl_certfile: give both")
 
     def url(self, port: int | None) -> str:
-        """Where it is, for people; `port` is the one in use."""
+        """The address as a URL for people; `port` is the one in use."""
         if self.uds is not None:
             return f"unix:{self.uds}"
         scheme = "http" if self.ssl_certfile is None else "https"
@@ -345,17 +279,18 @@ class Listener(Protocol):
         """The port in use; None on a Unix socket."""
 
     def stop_accepting(self) -> None:
-        """Close the listening sockets; open connections go on. The port is free after this."""
+        """Close the listening socket. The port is free then; open connections go on."""
 
     async def close(self) -> None:
-        """Stop accepting, end what HTTP is still open, and free everything."""
+        """Stop accepting, end open HTTP requests and connections, and free everything."""
 
 
 class Engine(Protocol):
-    """Listens, and turns upgrade requests into connections of an endpoint."""
+    """Listens, and turns upgrade requests into an endpoint's connections."""
 
     async def listen(self, endpoint: Endpoint, app: ASGIApp, address: ListenAddress) -> Listener:
-        """Bind and accept. `app` answers plain HTTP, and WebSocket paths other than ours.
+        """Bind and accept. `app` answers plain HTTP, and WebSockets at other paths than the
+        endpoint's. Cancelling it frees the address.
 
         Raises:
             OSError: the address cannot be bound or the certificate cannot be read.

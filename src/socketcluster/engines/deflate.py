@@ -1,4 +1,4 @@
-"""permessage-deflate of one connection, on top of the websockets package. Source: RFC 7692."""
+"""permessage-deflate for one connection, on top of the websockets package. Source: RFC 7692."""
 
 from __future__ import annotations
 
@@ -16,14 +16,17 @@ from websockets.frames import Frame, Opcode
 from websockets.headers import build_extension, parse_extension
 
 from socketcluster.engines.base import DeflateOptions
-from socketcluster.protocol.frames import frame_payload
+from socketcluster.protocol.frames import RSV1, build_frame, frame_payload
 
-_RSV1 = 0x40
 _CACHED_FRAMES = 16
+"""Compressed frames to remember: those that one loop turn sends to many connections."""
+
+_CONTROL_BIT = 0x08
+"""The bit of an opcode that marks a control frame, which is never compressed."""
 
 
 class InflateError(Exception):
-    """A compressed message is broken or too long; `code` is the close code."""
+    """A compressed message cannot be inflated or is too long; `code` is the close code."""
 
     def __init__(self, code: int) -> None:
         super().__init__(code)
@@ -31,41 +34,43 @@ class InflateError(Exception):
 
 
 class DeflateCache:
-    """Compressed forms of the last frames, so that what goes to many is compressed once."""
+    """Caches the last compressed frames, so that many connections share one compression."""
 
     __slots__ = ("_frames", "_last")
 
     def __init__(self) -> None:
         self._last: tuple[Sequence[bytes], int | None, list[bytes]] = ((), None, [])
-        # Keyed by identity; the frame is held too, so that no other can take its id.
+        # The keys hold ids; the values keep the frames alive, so that no id is used again.
         self._frames: OrderedDict[tuple[int, int | None], tuple[bytes, bytes]] = OrderedDict()
 
     def last(self, frames: Sequence[bytes], window: int | None) -> list[bytes] | None:
-        """The compressed forms of this very list, if it was the last one: what a loop turn sends
-        to many connections comes as the same list."""
-        known, of_window, compressed = self._last
-        return compressed if frames is known and window == of_window else None
+        """Return the compressed frames of this very list if it was the last one, else None.
+
+        The writes of a loop turn to many connections pass the same list.
+        """
+        last_frames, last_window, compressed = self._last
+        return compressed if frames is last_frames and window == last_window else None
 
     def put_last(
         self, frames: Sequence[bytes], window: int | None, compressed: list[bytes]
     ) -> None:
-        """Remember the compressed forms of a list."""
+        """Remember the compressed frames of a list."""
         self._last = (frames, window, compressed)
 
     def get(self, frame: bytes, window: int | None) -> bytes | None:
-        """The compressed form of this very object."""
-        found = self._frames.get((id(frame), window))
-        return None if found is None else found[1]
+        """Return the compressed form of this very object, or None."""
+        entry = self._frames.get((id(frame), window))
+        return None if entry is None else entry[1]
 
     def put(self, frame: bytes, window: int | None, compressed: bytes) -> None:
-        """Remember a compressed form."""
+        """Remember the compressed form of a frame."""
         self._frames[(id(frame), window)] = (frame, compressed)
         if len(self._frames) > _CACHED_FRAMES:
             self._frames.popitem(last=False)
 
 
 class Deflate:
-    """Compresses and inflates the messages of one connection."""
+    """Compresses and inflates one connection's messages."""
 
     __slots__ = ("_cache", "_extension", "_threshold")
 
@@ -75,39 +80,41 @@ class Deflate:
         self._cache = cache
 
     def compress(self, frames: Sequence[bytes]) -> Sequence[bytes]:
-        """Finished frames with those of at least the threshold compressed. They may not be
-        changed after it."""
-        alone = self._extension.local_no_context_takeover
+        """Compress the finished frames that are at least as long as the threshold.
+
+        The list must not be changed afterwards: the cache recognizes it by identity.
+        """
+        shareable = self._extension.local_no_context_takeover
         window = self._extension.local_max_window_bits
-        if alone and (known := self._cache.last(frames, window)) is not None:
-            return known
+        if shareable and (cached := self._cache.last(frames, window)) is not None:
+            return cached
         threshold = self._threshold
         compressed = [self._compress(f) if len(f) >= threshold else f for f in frames]
-        if alone:
+        if shareable:
             self._cache.put_last(frames, window, compressed)
         return compressed
 
     def _compress(self, frame: bytes) -> bytes:
         is_text, payload = frame_payload(frame)
-        if len(payload) < self._threshold or frame[0] & 0x08:
+        if len(payload) < self._threshold or frame[0] & _CONTROL_BIT:
             return frame
         extension = self._extension
-        alone = extension.local_no_context_takeover
+        shareable = extension.local_no_context_takeover
         window = extension.local_max_window_bits
-        if alone and (known := self._cache.get(frame, window)) is not None:
-            return known
+        if shareable and (cached := self._cache.get(frame, window)) is not None:
+            return cached
         opcode = Opcode.TEXT if is_text else Opcode.BINARY
         data = bytes(extension.encode(Frame(opcode, payload)).data)
-        compressed = _with_header(frame[0] | _RSV1, data)
-        if alone:
+        compressed = build_frame(frame[0] | RSV1, data)
+        if shareable:
             self._cache.put(frame, window, compressed)
         return compressed
 
     def inflate(self, opcode: int, fin: bool, rsv1: bool, payload: bytes, limit: int) -> bytes:
-        """The payload of a data frame; `limit` bytes at most.
+        """Inflate the payload of a data frame, to at most `limit` bytes.
 
         Raises:
-            InflateError: it is longer (1009) or broken (1007).
+            InflateError: it is longer (1009) or cannot be inflated (1007).
         """
         frame = Frame(Opcode(opcode), payload, fin, rsv1)
         try:
@@ -118,20 +125,12 @@ class Deflate:
             raise InflateError(1007) from error
 
 
-def _with_header(first: int, payload: bytes) -> bytes:
-    size = len(payload)
-    if size < 126:
-        return bytes((first, size)) + payload
-    if size < 65536:
-        return bytes((first, 126)) + size.to_bytes(2, "big") + payload
-    return bytes((first, 127)) + size.to_bytes(8, "big") + payload
-
-
 def negotiate(
     offer: str | None, options: DeflateOptions, cache: DeflateCache
 ) -> tuple[str, Deflate] | None:
-    """The Sec-WebSocket-Extensions header to answer an offer with, and what it stands for; None
-    if the offer has no permessage-deflate that suits."""
+    """Accept a client's offer. Returns the Sec-WebSocket-Extensions header for the answer, and the
+    compression it stands for; None if the offer has no acceptable permessage-deflate.
+    """
     if offer is None:
         return None
     factory = ServerPerMessageDeflateFactory(
@@ -160,7 +159,7 @@ def negotiate(
 
 
 class DeflateOffer:
-    """A client's offer of permessage-deflate; `header` is its Sec-WebSocket-Extensions."""
+    """A client's offer of permessage-deflate. `header` is the value of Sec-WebSocket-Extensions."""
 
     __slots__ = ("_factory", "_threshold", "header")
 
@@ -172,10 +171,10 @@ class DeflateOffer:
         self.header = build_extension([(self._factory.name, self._factory.get_request_params())])
 
     def agreed(self, answer: str | None) -> Deflate | None:
-        """What the server's header makes of it; None if it has declined.
+        """The compression that the server's header agrees to; None if it declines.
 
         Raises:
-            InflateError: the server answered with what was not offered.
+            InflateError: 1010, the server chose an extension that was not offered.
         """
         if not answer:
             return None

@@ -1,6 +1,6 @@
-"""Connections of clients: what makes them, and how picows does it.
+"""A client's connections, made by picows.
 
-Source: RFC 6455, section 4.1; picows 2.3.1, `ws_connect`.
+Source: RFC 6455, section 4.1; picows 2.0 to 2.3, `ws_connect`.
 """
 
 from __future__ import annotations
@@ -36,29 +36,26 @@ from socketcluster.engines.assembler import (
     TEXT,
     FrameReceiver,
     Violation,
-    close_code,
+    parse_close,
 )
-from socketcluster.engines.base import Connection, ConnectionHandler
+from socketcluster.engines.base import CLOSE_SECONDS, Connection, ConnectionHandler
 from socketcluster.engines.connect_errors import http_status, hung_up, not_opened, why
 from socketcluster.engines.connector import ConnectRequest
 from socketcluster.engines.deflate import Deflate, DeflateOffer, InflateError
-from socketcluster.protocol.frames import cut_reason, may_be_sent, payload_start
-
-CLOSE_SECONDS = 3.0
-"""How long a server may take to answer a close frame that has reached it."""
+from socketcluster.engines.tcp_options import UnixSocket
+from socketcluster.protocol.frames import RSV1, close_payload, payload_start
+from socketcluster.protocol.state import CLOSE_HUNG_UP
 
 CLOSE_ROUNDS = 10
-"""How often as long what was sent before may take to reach it."""
+"""Times `CLOSE_SECONDS` for the bytes before a close frame to reach the server."""
 
-_HUNG_UP = 1006
-_RSV1 = 0x40
-_quiet = logging.getLogger("socketcluster.client.picows")
-_quiet.addHandler(logging.NullHandler())
-_quiet.propagate = False
+_silent = logging.getLogger("socketcluster.client.picows")
+_silent.addHandler(logging.NullHandler())
+_silent.propagate = False
 
 
 class PicowsConnector:
-    """Connects through picows."""
+    """The default `connector` of a client: connects through picows."""
 
     async def connect(self, request: ConnectRequest, handler: ConnectionHandler) -> None:
         """See `Connector.connect`."""
@@ -70,24 +67,24 @@ class PicowsConnector:
         if context is None and request.uri.startswith("wss:"):
             context = ssl.create_default_context()
 
-        accepted: list[bool] = []
+        opened: list[PicowsClientConnection] = []
 
-        def made(_: WSUpgradeRequest, response: WSUpgradeResponse) -> WSListener:
+        def accept(_: WSUpgradeRequest, response: WSUpgradeResponse) -> WSListener:
             answer = response.headers.get("Sec-WebSocket-Extensions")
             if answer and offer is None:
                 raise InflateError(1010)
             agreed = None if offer is None else offer.agreed(answer)
-            accepted.append(True)
-            return PicowsClientConnection(handler, request.max_payload, agreed)
+            opened.append(PicowsClientConnection(handler, request.max_payload, agreed))
+            return opened[0]
 
         opening = _Opening(request.socket_path)
         try:
             await ws_connect(
-                made,
+                accept,
                 request.uri,
                 ssl_context=context,
                 websocket_handshake_timeout=None,
-                logger_name=_quiet,
+                logger_name=_silent,
                 enable_auto_pong=False,
                 max_frame_size=request.max_payload,
                 extra_headers=headers,
@@ -95,7 +92,7 @@ class PicowsConnector:
                 proxy=request.proxy,
                 socket_factory=opening.socket,
             )
-        except WSInvalidURL:  # Its text is the whole URL.
+        except WSInvalidURL:  # Its text has the whole URL, with its secrets.
             raise not_opened(request.uri, "this is no URL of a WebSocket") from None
         except (OSError, WSError, InflateError, ProxyError, ValueError) as error:
             opening.abandon()
@@ -105,69 +102,58 @@ class PicowsConnector:
         except BaseException:
             opening.abandon()
             raise
-        if not accepted:
+        if not opened:  # picows reports a server that hangs up before it answers as a success.
             raise not_opened(request.uri, "the server hung up without an answer")
 
 
 class _Opening:
-    """The socket of a connection that is being opened: picows leaves it open when it is told to
-    give up while it waits for the answer to its upgrade request."""
+    """The socket of a connection that is being opened.
+
+    picows leaves it open when it is cancelled while it waits for the answer to the upgrade request.
+    """
 
     def __init__(self, path: str | None) -> None:
         self._path = path
-        self._made: socket.socket | None = None
+        self._socket: socket.socket | None = None
 
     async def socket(self, url: Any) -> socket.socket | None:
-        """A connected socket; it is picows that closes it."""
+        """Connect a socket; picows closes it. None lets picows connect itself, to a SOCKS proxy."""
         if self._path is not None:
-            self._made = await _connected(_UnixSocket(), self._path)
-            return self._made
+            self._socket = await _connected(UnixSocket(), self._path)
+            return self._socket
         if url.scheme.startswith("socks"):
             return None
         loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(url.host, url.port, type=socket.SOCK_STREAM)
-        for number, (family, _, _, _, address) in enumerate(found):
+        places = await loop.getaddrinfo(url.host, url.port, type=socket.SOCK_STREAM)
+        for number, (family, _, _, _, address) in enumerate(places, 1):
             try:
-                made = socket.socket(family, socket.SOCK_STREAM)
-                self._made = await _connected(made, address)
+                tcp_socket = socket.socket(family, socket.SOCK_STREAM)
+                self._socket = await _connected(tcp_socket, address)
                 break
             except OSError:
-                if number == len(found) - 1:
+                if number == len(places):
                     raise
-        return self._made
+        return self._socket
 
     def abandon(self) -> None:
-        """Have whatever waits for the socket notice its end."""
-        if self._made is not None:
+        """Shut the socket down, so that picows notices and closes it."""
+        if self._socket is not None:
             with contextlib.suppress(OSError):
-                self._made.shutdown(socket.SHUT_RDWR)
+                self._socket.shutdown(socket.SHUT_RDWR)
 
 
-class _UnixSocket(socket.socket):
-    """A Unix socket as picows sees it: it sets TCP options, which a Unix socket has not."""
-
-    def __init__(self) -> None:
-        super().__init__(socket.AF_UNIX, socket.SOCK_STREAM)
-
-    def setsockopt(self, *args: Any) -> None:
-        pass
-
-    def getsockopt(self, *args: Any) -> Any:
-        return 0
-
-
-async def _connected(made: socket.socket, address: Any) -> socket.socket:
-    made.setblocking(False)
+async def _connected(unconnected: socket.socket, address: Any) -> socket.socket:
+    unconnected.setblocking(False)
     try:
-        await asyncio.get_running_loop().sock_connect(made, address)
+        await asyncio.get_running_loop().sock_connect(unconnected, address)
     except BaseException:
-        made.close()
+        unconnected.close()
         raise
-    return made
+    return unconnected
 
 
 class PicowsClientConnection(WSListener):
-    """One WebSocket to a server."""
+    """One WebSocket of a client."""
 
     def __init__(self, handler: ConnectionHandler, limit: int, deflate: Deflate | None) -> None:
         self._handler = handler
@@ -179,7 +165,7 @@ class PicowsClientConnection(WSListener):
         self._frame_count = 0
         self._closing = False
         self._timer: asyncio.TimerHandle | None = None
-        self._code = _HUNG_UP
+        self._code = CLOSE_HUNG_UP
         self._reason = ""
 
     # From picows
@@ -188,7 +174,7 @@ class PicowsClientConnection(WSListener):
         self._transport = transport
         underlying = transport.underlying_transport
         self._parser = underlying.get_protocol()
-        underlying.set_protocol(_Watched(self._parser, self._lost))
+        underlying.set_protocol(_LossReporter(self._parser, self._lost))
         self._handler.connection_made(self)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
@@ -213,8 +199,8 @@ class PicowsClientConnection(WSListener):
         if self._timer is not None:
             self._timer.cancel()
         sent = transport.close_handshake.sent if transport.close_handshake else None
-        if self._code == _HUNG_UP and not self._closing and sent is not None:
-            # picows found that the server broke the protocol, and has told it so.
+        if self._code == CLOSE_HUNG_UP and not self._closing and sent is not None:
+            # picows found a violation by the server, and has sent this close frame.
             self._code, self._reason = int(sent.code.value), sent.reason or ""
         self._closing = True
         self._frames.close()
@@ -241,8 +227,7 @@ class PicowsClientConnection(WSListener):
             if self.get_write_buffer_size() <= self._limit:
                 self._transport.send_pong(payload)
         elif opcode == CLOSE:
-            self._code = close_code(payload)
-            self._reason = payload[2:].decode()
+            self._code, self._reason = parse_close(payload)
             self._closing = True
             self._transport.send(WSMsgType.CLOSE, payload[:2])
             self._disconnect_soon()
@@ -254,25 +239,26 @@ class PicowsClientConnection(WSListener):
 
     def _disconnect_soon(self) -> None:
         self._transport.disconnect()
-        # Which waits until everything was written: not for ever.
-        self._arm()
+        self._limit_close()  # `disconnect` waits until everything is written, which may be never.
 
-    def _arm(self) -> None:
+    def _limit_close(self) -> None:
         if self._timer is None:
-            self._wait_on(CLOSE_ROUNDS)
+            self._start_timer(CLOSE_ROUNDS)
 
-    def _wait_on(self, rounds: int) -> None:
+    def _start_timer(self, rounds: int) -> None:
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(CLOSE_SECONDS, self._look, self._on_its_way(), rounds - 1)
+        self._timer = loop.call_later(
+            CLOSE_SECONDS, self._close_timer, self._undelivered(), rounds - 1
+        )
 
-    def _on_its_way(self) -> int:
+    def _undelivered(self) -> int:
         """Bytes that have not reached the server's kernel, as far as can be seen here."""
         raw = self._transport.underlying_transport.get_extra_info("socket")
         return self.get_write_buffer_size() + unacknowledged(raw)
 
-    def _look(self, on_its_way: int, rounds: int) -> None:
-        if rounds and on_its_way:
-            self._wait_on(rounds)
+    def _close_timer(self, undelivered: int, rounds: int) -> None:
+        if rounds and undelivered:  # The close frame had not reached the server when this began.
+            self._start_timer(rounds)
         else:
             self._transport.disconnect(False)
 
@@ -287,8 +273,8 @@ class PicowsClientConnection(WSListener):
         send = self._transport.send
         for frame in frames:
             first = frame[0]
-            kind = WSMsgType(first & 0x0F)
-            send(kind, memoryview(frame)[payload_start(frame) :], True, bool(first & _RSV1))
+            payload = memoryview(frame)[payload_start(frame) :]
+            send(WSMsgType(first & 0x0F), payload, True, bool(first & RSV1))
         return self.get_write_buffer_size()
 
     def get_write_buffer_size(self) -> int:
@@ -300,27 +286,24 @@ class PicowsClientConnection(WSListener):
         return self._frames.bytes_received
 
     def get_activity(self) -> object:
-        """See `Connection.get_activity`. The room in the parser's buffer tells of a frame that is
-        not complete."""
+        """See `Connection.get_activity`."""
+        # The room in the parser's buffer changes with a frame that is not complete.
         return self._frames.bytes_received, self._frame_count, len(self._parser.get_buffer(-1))
 
     def get_incomplete_size(self) -> int:
-        """See `Connection.get_incomplete_size`. Of a single frame nothing is seen."""
+        """See `Connection.get_incomplete_size`. Parts of a single frame are not seen."""
         return self._frames.incomplete_size
 
     def close(self, code: int, reason: str) -> None:
         """See `Connection.close`."""
         if not self._closing:
             self._send_close(code, reason)
-            self._arm()
+            self._limit_close()
             self._transport.underlying_transport.resume_reading()
 
     def _send_close(self, code: int, reason: str) -> None:
         self._closing = True
-        payload = (
-            code.to_bytes(2, "big") + cut_reason(reason).encode() if may_be_sent(code) else b""
-        )
-        self._transport.send(WSMsgType.CLOSE, payload)
+        self._transport.send(WSMsgType.CLOSE, close_payload(code, reason))
 
     def abort(self) -> None:
         """See `Connection.abort`."""
@@ -339,25 +322,28 @@ class PicowsClientConnection(WSListener):
 
 
 def unacknowledged(raw: socket.socket) -> int:
-    """Bytes that the kernel keeps because the other side has not acknowledged them; 0 where it
-    does not tell. While there are some, a closed socket may still lose them."""
+    """Bytes that the kernel keeps because the other side has not acknowledged them; 0 where the
+    kernel does not tell. A closed socket may still lose them.
+    """
     try:
         return int.from_bytes(fcntl.ioctl(raw.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
     except OSError:
         return 0
 
 
-_PASSED_ON = ("get_buffer", "buffer_updated", "eof_received", "pause_writing", "resume_writing")
+_FORWARDED = ("get_buffer", "buffer_updated", "eof_received", "pause_writing", "resume_writing")
 
 
-class _Watched(asyncio.BufferedProtocol):
-    """A protocol of picows whose owner is told why the connection is lost, which picows keeps for
-    itself. All else goes to picows without a detour."""
+class _LossReporter(asyncio.BufferedProtocol):
+    """Wraps a protocol of picows to report why the connection is lost, which picows does not.
+
+    All other callbacks are picows' own methods, without a call in between.
+    """
 
     def __init__(self, parser: Any, lost: Callable[[Exception | None], None]) -> None:
         self._parser = parser
         self._lost = lost
-        for name in _PASSED_ON:
+        for name in _FORWARDED:
             setattr(self, name, getattr(parser, name))
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -366,7 +352,7 @@ class _Watched(asyncio.BufferedProtocol):
 
 
 async def _end(transport: WSTransport) -> None:
-    # What picows made of it is known already; it would be logged if nobody asked for it.
+    # The end was reported already; asyncio would log the exception if nobody retrieved it.
     with contextlib.suppress(Exception):
         await transport.wait_disconnected()
 

@@ -1,64 +1,77 @@
-"""A picows parser of frames, without the connection that picows would make.
+"""A picows parser without the connection that picows would make.
 
-Every private name of picows is here. It gets a request that we make up, as the real one was
-checked and answered already, and a transport of ours, where what it writes itself (its answer, a
-close frame) ends.
+Every private name of picows is used here. The parser gets a made-up upgrade request, because the
+client's own was checked and answered already, and a made-up transport, which discards what the
+parser writes.
 
-Source: picows 2.3.1, to which the package is pinned.
+Source: picows 2.0 to 2.3, `WSProtocol`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 from typing import Any, Protocol
 
+import picows
+import picows.picows
 from picows import (
     WSAutoPingStrategy,
+    WSListener,
     WSUpgradeResponse,
     WSUpgradeResponseWithListener,
 )
-from picows.picows import WSProtocol  # type: ignore[attr-defined]
 
 from socketcluster.engines.assembler import CLOSE
+from socketcluster.engines.compatibility import UnsupportedVersionError, require
+from socketcluster.engines.tcp_options import FileNumber
+
+require("picows", picows, "picows")
+require("picows", picows.picows, "WSProtocol")
+_WSProtocol: Any = picows.picows.WSProtocol  # type: ignore[attr-defined]
 
 _READ_BUFFER = 2048
-"""Bytes that a parser reads at once, at first: the least that picows takes."""
+"""Bytes of a parser's buffer at first: the least that picows accepts."""
+
 _REQUEST = (
     b"GET / HTTP/1.1\r\nHost: socketcluster\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
 )
 
+_MASKED_A = b"\x81\x81\0\0\0\0a"
+"""The text message "a" as a client sends it."""
+
 
 class ParserOwner(Protocol):
-    """The picows listener that a parser gives its frames to."""
+    """What a parser asks of its listener, besides what `picows.WSListener` has."""
 
     def parser_failed(self, code: int) -> None:
-        """The peer broke the protocol; `code` is the close code that picows chose."""
+        """Handle a violation of the protocol by the peer; `code` is the close code."""
 
 
 def new_parser(
     owner: ParserOwner, transport: asyncio.Transport, max_payload: int
 ) -> asyncio.BufferedProtocol:
-    """A parser of what a transport receives, which gives its frames to the owner."""
-    ours = _Transport(transport, owner)
-    parser = WSProtocol(
-        None,
-        None,
-        False,
-        ours.listener,
-        _QUIET,
-        True,
-        None,
-        False,
+    """Make a parser for the bytes of a transport. The owner gets the frames."""
+    parser_transport = _ParserTransport(transport, owner)
+    parser = _WSProtocol(
+        None,  # host and port
+        None,  # path
+        False,  # is client side
+        parser_transport.listener,
+        _SILENT,
+        True,  # disconnect on exception
+        None,  # handshake timeout
+        False,  # auto ping
         None,
         None,
         WSAutoPingStrategy.PING_WHEN_IDLE,
-        False,
+        False,  # auto pong
         max_payload,
-        None,
+        None,  # extra headers
         _READ_BUFFER,
     )
-    parser.connection_made(ours)
+    parser.connection_made(parser_transport)
     feed(parser, _REQUEST)
     return parser  # type: ignore[no-any-return]
 
@@ -75,8 +88,60 @@ def feed(parser: asyncio.BufferedProtocol, data: bytes) -> None:
         view = view[size:]
 
 
-class _Quiet:
-    """A logger that does not log: what a client does is not worth a line."""
+def check_parser() -> None:
+    """Check that a parser of the installed picows parses a frame and reports a violation.
+
+    Raises:
+        UnsupportedVersionError: it does not.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        loop = asyncio.new_event_loop()  # A parser can be made in a running loop only.
+        try:
+            loop.run_until_complete(_check_parser())
+        finally:
+            loop.close()
+    else:
+        _try_parser()
+
+
+async def _check_parser() -> None:
+    _try_parser()
+
+
+@functools.cache
+def _try_parser() -> None:
+    listener = _TrialListener()
+    try:
+        parser = new_parser(listener, _TrialTransport(), 100)
+        feed(parser, _MASKED_A + b"\x83\x80\0\0\0\0")
+    except Exception as error:
+        raise UnsupportedVersionError("picows", f"cannot be used as a parser: {error}") from error
+    if listener.payloads != [b"a"] or listener.codes != [1002]:
+        raise UnsupportedVersionError("picows", "parses frames differently")
+
+
+class _TrialListener(WSListener):
+    def __init__(self) -> None:
+        self.payloads: list[bytes] = []
+        self.codes: list[int] = []
+
+    def on_ws_frame(self, transport: Any, frame: Any) -> None:
+        if frame.fin and not (frame.rsv1 or frame.rsv2 or frame.rsv3 or frame.tail_size < 0):
+            self.payloads.append(frame.get_payload_as_bytes())
+
+    def parser_failed(self, code: int) -> None:
+        self.codes.append(code)
+
+
+class _TrialTransport(asyncio.Transport):
+    def __init__(self) -> None:
+        super().__init__({"socket": FileNumber(-1)})
+
+
+class _SilentLogger:
+    """A logger for parsers that logs nothing: what one client does is not worth a line."""
 
     def isEnabledFor(self, level: int) -> bool:
         return False
@@ -87,26 +152,8 @@ class _Quiet:
     log = debug = info = warning = error = exception = _nothing
 
 
-class _Socket:
-    """The socket as picows sees it: it sets TCP options, which a Unix socket has not."""
-
-    __slots__ = ("_fileno",)
-
-    def __init__(self, fileno: int) -> None:
-        self._fileno = fileno
-
-    def fileno(self) -> int:
-        return self._fileno
-
-    def setsockopt(self, *args: Any) -> None:
-        pass
-
-    def getsockopt(self, *args: Any) -> int:
-        return 0
-
-
-class _Transport:
-    """The transport as picows sees it: what it writes and closes, the owner decides on."""
+class _ParserTransport:
+    """A parser's transport. What the parser writes and closes, its owner decides on."""
 
     __slots__ = ("_owner", "_transport")
 
@@ -119,14 +166,14 @@ class _Transport:
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         if name == "socket":
-            return _Socket(self._transport.get_extra_info("socket").fileno())
+            return FileNumber(self._transport.get_extra_info("socket").fileno())
         return self._transport.get_extra_info(name, default)
 
     def get_write_buffer_size(self) -> int:
-        return 1  # So that it does not write to the socket behind our back.
+        return 1  # With an empty buffer picows would write to the socket itself.
 
     def write(self, data: bytes) -> None:
-        # Its answer to our request, or the close frame for what the peer did wrong.
+        # Either the answer to the made-up request, or the close frame for a violation.
         if data[0] == 0x80 | CLOSE:
             self._owner.parser_failed(int.from_bytes(data[2:4], "big"))
 
@@ -137,11 +184,11 @@ class _Transport:
         pass
 
 
-_QUIET = _Quiet()
+_SILENT = _SilentLogger()
 
 
 class _Response(WSUpgradeResponse):
-    """picows' answer to our own request, which nobody reads: one does for all."""
+    """The answer to the made-up request. Nobody reads it, so all parsers share one."""
 
     def __init__(self) -> None:
         answer = WSUpgradeResponse.create_101_response()

@@ -1,5 +1,6 @@
-"""The upgrade of a connection to a WebSocket: the request is checked (RFC 6455, section 4.2.1),
-the endpoint asked, the answer written."""
+"""Upgrades a connection to a WebSocket: checks the request (RFC 6455, section 4.2.1), asks the
+endpoint, and writes the answer.
+"""
 
 from __future__ import annotations
 
@@ -21,39 +22,44 @@ from socketcluster.engines.base import (
     UpgradeRequest,
 )
 from socketcluster.engines.deflate import Deflate, DeflateCache, negotiate
+from socketcluster.engines.request_limits import MAX_EARLY_DATA
+from socketcluster.protocol.state import CLOSE_HUNG_UP
 
-MAX_EARLY_DATA = 64 * 1024
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
-Open = Callable[
+OpenConnection = Callable[
     [asyncio.Transport, ConnectionHandler, Endpoint, Deflate | None, set[Any], bytes], None
 ]
-"""(transport, handler, endpoint, deflate, connections, bytes after the request)"""
+"""(transport, handler, endpoint, deflate, connections, bytes behind the request)"""
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
-    """What all connections of one listener share."""
+class UpgradeSite:
+    """State that the connections of one listener share."""
 
     endpoint: Endpoint
     connections: set[Any]
-    open_connection: Open
+    open_connection: OpenConnection
     cache: DeflateCache
 
 
 class Upgrading(asyncio.Protocol):
-    """A connection while the endpoint decides: it keeps what the client sends already."""
+    """A connection while the endpoint decides. Keeps the bytes that the client sends meanwhile.
+
+    Args:
+        scope_again: makes the scope once more, from less memory than it takes.
+    """
 
     def __init__(
         self,
         transport: asyncio.Transport,
         scope: ASGIScope,
-        site: Site,
-        again: Callable[[], ASGIScope] | None,
+        site: UpgradeSite,
+        scope_again: Callable[[], ASGIScope] | None,
     ) -> None:
         self._transport = transport
         self._scope = scope
-        self._request = UpgradeRequest(scope, again)
+        self._request = UpgradeRequest(scope, scope_again)
         self._site = site
         self._early = bytearray()
         self._task: asyncio.Task[None] | None = None
@@ -104,7 +110,7 @@ class Upgrading(asyncio.Protocol):
             return
         self._task = None
         if self._transport.is_closing():
-            accepted.handler.connection_lost(1006, "")
+            accepted.handler.connection_lost(CLOSE_HUNG_UP, "")
         else:
             self._accept(accepted)
 
@@ -112,7 +118,7 @@ class Upgrading(asyncio.Protocol):
         site = self._site
         headers = dict(self._scope["headers"])
         deflate = None
-        answer = _answer(headers[b"sec-websocket-key"])
+        answer = _accept_headers(headers[b"sec-websocket-key"])
         if accepted.subprotocol is not None:
             answer += b"Sec-WebSocket-Protocol: " + accepted.subprotocol.encode() + b"\r\n"
         if site.endpoint.deflate is not None:
@@ -127,7 +133,7 @@ class Upgrading(asyncio.Protocol):
         site.connections.discard(self)
         self._request.condense()
         if len(self._early) > MAX_EARLY_DATA:
-            self._transport.resume_reading()  # Before the handler may pause it.
+            self._transport.resume_reading()  # First: the handler may pause it again.
         site.open_connection(
             self._transport,
             accepted.handler,
@@ -149,7 +155,7 @@ class Upgrading(asyncio.Protocol):
 
 
 def refusal(status: int, message: str) -> bytes:
-    """An HTTP response that refuses a request, and ends its connection."""
+    """An HTTP response that refuses a request and ends the connection."""
     try:
         phrase = HTTPStatus(status).phrase
     except ValueError:
@@ -165,7 +171,7 @@ def refusal(status: int, message: str) -> bytes:
 
 
 def request_fault(scope: ASGIScope) -> tuple[int, str] | None:
-    """(status, text) if a request is no valid opening handshake."""
+    """Return (status, text) if a request is not a valid opening handshake, else None."""
     headers: dict[bytes, list[bytes]] = {}
     for name, value in scope["headers"]:
         headers.setdefault(name, []).append(value)
@@ -190,7 +196,7 @@ def _is_key(key: bytes) -> bool:
         return False
 
 
-def _answer(key: bytes) -> bytes:
+def _accept_headers(key: bytes) -> bytes:
     accept = base64.b64encode(hashlib.sha1(key.strip() + _GUID).digest())
     return (
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"

@@ -1,9 +1,9 @@
-"""What a new connection is: an upgrade at the endpoint's path, which is ours, or HTTP, which is
-uvicorn's.
+"""Tells apart upgrades at the endpoint's path, which this package handles, and all other HTTP,
+which uvicorn handles.
 
-Most often the first bytes of a connection are one whole upgrade request. It is read by the same
-parser that uvicorn has, but without the objects that uvicorn keeps for a connection that stays
-HTTP: a third of what a connection costs up to there. All else goes on as uvicorn's.
+Most often the first bytes of a connection are one whole upgrade request. It is parsed by uvicorn's
+parser, but without the objects that uvicorn keeps for an HTTP connection, which are a third of the
+cost up to there. All other connections go to uvicorn's protocol.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from uvicorn import Config
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
-from socketcluster.engines import uvicorn_limits
+from socketcluster.engines import request_limits
 from socketcluster.engines.base import ASGIScope, Endpoint
 from socketcluster.engines.deflate import DeflateCache
-from socketcluster.engines.upgrade import Open, Site, Upgrading
-from socketcluster.engines.uvicorn_limits import MAX_HEADERS, MAX_REQUEST_HEAD, GuardedHttp
+from socketcluster.engines.request_limits import MAX_HEADERS, MAX_REQUEST_HEAD
+from socketcluster.engines.upgrade import OpenConnection, UpgradeSite, Upgrading
+from socketcluster.engines.uvicorn_limits import GuardedHttp
 
 _HEAD_END = b"\r\n\r\n"
 
@@ -31,18 +32,18 @@ Headers = list[tuple[bytes, bytes]]
 
 
 def opening_protocol(
-    endpoint: Endpoint, connections: set[Any], open_connection: Open
+    endpoint: Endpoint, connections: set[Any], open_connection: OpenConnection
 ) -> type[asyncio.Protocol]:
-    """The class that uvicorn makes one of for each connection."""
-    site = Site(endpoint, connections, open_connection, DeflateCache())
+    """The protocol class for new connections: uvicorn makes an instance for each."""
+    site = UpgradeSite(endpoint, connections, open_connection, DeflateCache())
     http = type("UpgradingProtocol", (UpgradingProtocol,), {"site": site})
     return type("OpeningProtocol", (OpeningProtocol,), {"site": site, "http": http})
 
 
 class OpeningProtocol(asyncio.Protocol):
-    """A connection until its first bytes."""
+    """A new connection, until its first bytes arrive."""
 
-    site: ClassVar[Site]
+    site: ClassVar[UpgradeSite]
     http: ClassVar[type[UpgradingProtocol]]
 
     def __init__(
@@ -60,17 +61,17 @@ class OpeningProtocol(asyncio.Protocol):
         self.transport = transport
         self._server_state.connections.add(self)  # type: ignore[arg-type]
         loop = asyncio.get_running_loop()
-        self._too_slow = loop.call_later(uvicorn_limits.HEAD_SECONDS, transport.abort)
+        self._head_timer = loop.call_later(request_limits.HEAD_SECONDS, transport.abort)
 
     def connection_lost(self, error: Exception | None) -> None:
         self._done()
 
     def shutdown(self) -> None:
-        """What uvicorn calls when the server closes."""
+        """Close the connection; uvicorn calls this when the server closes."""
         self.transport.close()
 
     def _done(self) -> None:
-        self._too_slow.cancel()
+        self._head_timer.cancel()
         self._server_state.connections.discard(self)
 
     def data_received(self, data: bytes) -> None:
@@ -79,14 +80,14 @@ class OpeningProtocol(asyncio.Protocol):
         if upgrade is None or not _is_at(self.site.endpoint, upgrade[0]):
             self._server_state.connections.discard(self)
             http = self.http(self._config, self._server_state, self._app_state)
-            http.too_slow = self._too_slow  # The time runs on until the head is there.
+            http.head_timer = self._head_timer  # It runs on until the head is complete.
             http.connection_made(transport)
             transport.set_protocol(http)
             http.data_received(data)
             return
         self._done()
         url, headers, end = upgrade
-        head = _Source(
+        source = _ScopeSource(
             data[:end],
             get_local_addr(transport),
             get_remote_addr(transport),
@@ -94,12 +95,12 @@ class OpeningProtocol(asyncio.Protocol):
             self._config,
             self._app_state,
         )
-        _upgrade(transport, head.scope(url, headers), data[end:], self.site, head)
+        _upgrade(transport, source.scope(url, headers), data[end:], self.site, source)
 
 
 @dataclass(slots=True)
-class _Source:
-    """What the scope of a request can be made from again; it takes a fifth of the memory."""
+class _ScopeSource:
+    """Makes a request's scope again when it is asked for, from a fifth of the scope's memory."""
 
     head: bytes
     server: tuple[str, int | None] | None
@@ -109,7 +110,7 @@ class _Source:
     app_state: dict[str, Any]
 
     def scope(self, url: bytes, headers: Headers) -> ASGIScope:
-        """The scope, from a head that was parsed."""
+        """The scope for a parsed head."""
         scope = {
             "asgi": {"version": self.config.asgi_version, "spec_version": "2.3"},
             "http_version": "1.1",
@@ -129,9 +130,9 @@ class _Source:
 
 
 class UpgradingProtocol(GuardedHttp):
-    """HTTP/1.1 by uvicorn, with the endpoint's upgrades taken out."""
+    """uvicorn's HTTP/1.1 protocol, without the endpoint's upgrades, which go to `Upgrading`."""
 
-    site: ClassVar[Site]
+    site: ClassVar[UpgradeSite]
 
     def upgrade(self, early: bytes) -> None:
         """See `GuardedHttp.upgrade`."""
@@ -144,7 +145,7 @@ class UpgradingProtocol(GuardedHttp):
 
 
 class _Head:
-    """The head of a request, as the parser reports it."""
+    """Collects a request's head from the parser."""
 
     __slots__ = ("headers", "url")
 
@@ -160,8 +161,9 @@ class _Head:
 
 
 def _upgrade_in(data: bytes) -> tuple[bytes, Headers, int] | None:
-    """(URL, headers, length) of the upgrade request that bytes begin with, if it is a whole and
-    simple one."""
+    """Parse an upgrade request. Returns (URL, headers, length), or None if `data` does not begin
+    with a whole and simple one.
+    """
     head = _Head()
     parser = httptools.HttpRequestParser(head)
     try:
@@ -177,8 +179,8 @@ def _upgrade_in(data: bytes) -> tuple[bytes, Headers, int] | None:
     names = [name for name, _ in head.headers]
     if (
         dict(head.headers).get(b"upgrade", b"").lower() != b"websocket"
-        or names.count(b"connection") != 1  # Of several uvicorn looks at one.
-        or data.find(_HEAD_END) + len(_HEAD_END) != end  # Another request is before it.
+        or names.count(b"connection") != 1  # uvicorn looks at one of several.
+        or data.find(_HEAD_END) + len(_HEAD_END) != end  # Another request precedes it.
         or end > MAX_REQUEST_HEAD
         or len(names) > MAX_HEADERS
     ):
@@ -203,7 +205,7 @@ def _websocket_scope(scope: Any, is_secure: bool, url: bytes) -> ASGIScope:
         "path": _path_of(url),
         "raw_path": raw_path,
         "query_string": query,
-        "subprotocols": _listed(scope["headers"], b"sec-websocket-protocol"),
+        "subprotocols": _comma_separated(scope["headers"], b"sec-websocket-protocol"),
         "extensions": {},
     }
 
@@ -212,14 +214,14 @@ def _upgrade(
     transport: asyncio.Transport,
     scope: ASGIScope,
     early: bytes,
-    site: Site,
-    again: Callable[[], ASGIScope] | None,
+    site: UpgradeSite,
+    scope_again: Callable[[], ASGIScope] | None,
 ) -> None:
-    upgrading = Upgrading(transport, scope, site, again)
+    upgrading = Upgrading(transport, scope, site, scope_again)
     transport.set_protocol(upgrading)
     upgrading.start(early)
 
 
-def _listed(headers: Headers, name: bytes) -> list[str]:
+def _comma_separated(headers: Headers, name: bytes) -> list[str]:
     values = ",".join(value.decode("latin-1") for n, value in headers if n == name)
     return [item.strip() for item in values.split(",") if item.strip()]

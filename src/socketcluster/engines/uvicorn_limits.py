@@ -1,17 +1,16 @@
-"""HTTP/1.1 and WebSocket by uvicorn, with the limits on requests that uvicorn does not have.
+"""uvicorn's HTTP/1.1 and WebSocket protocols, with limits on requests that uvicorn does not have.
 
-Both engines use these two protocols. A plain uvicorn can be given them as well:
+Both engines use these two protocols. A plain uvicorn can use them as well:
 
     uvicorn main:server --http socketcluster.engines.uvicorn_limits:GuardedHttp \\
                         --ws socketcluster.engines.uvicorn_limits:GuardedWebSocket
 
-The private names of uvicorn's protocols are here and in `opening.py`.
+They use private names of uvicorn's protocols, as `uvicorn_websocket.py` and `uvicorn_http.py` do.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import httptools
@@ -21,38 +20,37 @@ from websockets.datastructures import Headers
 from websockets.http11 import Request
 from websockets.protocol import OPEN
 
-from socketcluster.engines.upgrade import MAX_EARLY_DATA, refusal, request_fault
-from socketcluster.engines.uvicorn_slices import SlicedWebSocket
+from socketcluster.engines import request_limits
+from socketcluster.engines.base import Endpoint
+from socketcluster.engines.compatibility import require
+from socketcluster.engines.request_limits import MAX_EARLY_DATA, MAX_REQUEST_HEAD, head_too_large
+from socketcluster.engines.upgrade import refusal, request_fault
+from socketcluster.engines.uvicorn_websocket import BudgetedWebSocket
 
-MAX_REQUEST_HEAD = 64 * 1024
-"""Bytes of the request line and the headers of one request."""
+require(
+    "uvicorn",
+    HttpToolsProtocol,
+    *("connection_made", "connection_lost", "data_received", "handle_websocket_upgrade"),
+    *("on_body", "on_header", "on_headers_complete", "on_message_complete", "on_url"),
+    *("_should_upgrade", "_start_asgi_task", "_unset_keepalive_if_required"),
+)
 
-MAX_HEADERS = 200
-
-HEAD_SECONDS = 10.0
-"""How long a client may take to send the head of a request, and for a TLS handshake."""
-
-LINGER_SECONDS = 1.0
-"""How long a refused client may take to read why. Until then it is read from: a connection that is
-closed with unread data is reset, and its client would not see the answer."""
-
-_ANY_REQUEST = b"GET / HTTP/1.1\r\n\r\n"
-
-
-def head_too_large(url: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    """Whether a head is over the limits, by its parts."""
-    sizes = [len(name) + len(value) + 4 for name, value in headers]
-    return len(sizes) > MAX_HEADERS or len(url) + sum(sizes) > MAX_REQUEST_HEAD
+_PLACEHOLDER_REQUEST = b"GET / HTTP/1.1\r\n\r\n"
+"""Makes `websockets` report a request, which is then replaced by the one that was parsed."""
 
 
 class _RefusedError(Exception):
-    """Raised out of the parser, which stops it: (status, text) of the answer."""
+    """Raised inside a callback of the parser, to stop it: (status, text) of the answer."""
 
 
 class GuardedHttp(HttpToolsProtocol):
-    """HTTP/1.1 by uvicorn, with a bound on the size of a request's head and on its time."""
+    """uvicorn's HTTP/1.1 protocol, with limits on the size of a request's head and on its time.
 
-    too_slow: asyncio.TimerHandle | None = None
+    Attributes:
+        head_timer: drops the connection when a head is late, or a refused client lingers.
+    """
+
+    head_timer: asyncio.TimerHandle | None = None
     _in_head = True
     _head_size = 0  # Bytes since the last body: of a head, or of trailers.
     _refused = False
@@ -60,32 +58,34 @@ class GuardedHttp(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._await_head()
+        self._start_timer()
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._stop_waiting()
+        self._stop_timer()
         super().connection_lost(error)
 
-    def _await_head(self) -> None:
-        if self.too_slow is None:
-            self.too_slow = self.loop.call_later(HEAD_SECONDS, self.transport.abort)
+    def _start_timer(self) -> None:
+        if self.head_timer is None:
+            self.head_timer = self.loop.call_later(
+                request_limits.HEAD_SECONDS, self.transport.abort
+            )
 
-    def _stop_waiting(self) -> None:
-        if self.too_slow is not None:
-            self.too_slow.cancel()
-            self.too_slow = None
+    def _stop_timer(self) -> None:
+        if self.head_timer is not None:
+            self.head_timer.cancel()
+            self.head_timer = None
 
     @property
     def _is_busy(self) -> bool:
-        """Whether a request has not been answered in full."""
+        """Whether a request is not answered in full yet."""
         return self.cycle is not None and not self.cycle.response_complete
 
     def data_received(self, data: bytes) -> None:
         if self._refused:
             return
         self._unset_keepalive_if_required()
-        if not self._is_busy:  # Else the next head waits for the answer to this request.
-            self._await_head()
+        if not self._is_busy:  # Else the next head waits until this request is answered.
+            self._start_timer()
         try:
             self._parse(memoryview(data))
         except _RefusedError as refused:
@@ -105,11 +105,11 @@ class GuardedHttp(HttpToolsProtocol):
                 if self._should_upgrade():
                     self._check_upgrade()
                     self.upgrade(bytes(data[end:]))
-                    # Nobody needs it any more, and it refers to itself by its parser: without
-                    # this the garbage collector would have to find it.
+                    # This protocol is done, and refers to itself through its parser: without this
+                    # the garbage collector would have to free it.
                     self.__dict__.clear()
                     return
-                # Another protocol was offered: the request is answered as one without an offer.
+                # The client offered another protocol: answer as if it had not.
             except httptools.HttpParserError as error:
                 if isinstance(error.__context__, _RefusedError):
                     raise error.__context__ from None
@@ -117,13 +117,13 @@ class GuardedHttp(HttpToolsProtocol):
             start = end
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._in_head:  # Else it is a trailer, which no application is given.
+        if self._in_head:  # Else it is a trailer, which ASGI does not pass on.
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         self._in_head = False
         self._head_size = 0
-        self._stop_waiting()
+        self._stop_timer()
         if head_too_large(self.url, self.headers):
             raise _RefusedError(431, "Request head too large")
         super().on_headers_complete()
@@ -150,19 +150,19 @@ class GuardedHttp(HttpToolsProtocol):
             raise _RefusedError(*fault)
 
     def upgrade(self, early: bytes) -> None:
-        """Go on as a WebSocket; `early` is what followed the request."""
-        kind = self.ws_protocol_class
-        if kind is None or not issubclass(kind, GuardedWebSocket):
+        """Go on as a WebSocket; `early` are the bytes behind the request."""
+        protocol_class = self.ws_protocol_class
+        if protocol_class is None or not issubclass(protocol_class, GuardedWebSocket):
             self.handle_websocket_upgrade()
             return
         self.connections.discard(self)
-        protocol = kind(self.config, self.server_state, self.app_state)
+        protocol = protocol_class(self.config, self.server_state, self.app_state)
         protocol.connection_made(self.transport)
         self.transport.set_protocol(protocol)
         protocol.begin(self.url, self.headers, early)
 
     def refuse(self, status: int, message: str) -> None:
-        """Answer with an error, unless an earlier answer has begun, and close."""
+        """Answer with an error, unless an earlier request's answer has begun, and close."""
         self._refused = True
         begun = False
         if self._answering is not None and not self._answering.response_complete:
@@ -171,7 +171,7 @@ class GuardedHttp(HttpToolsProtocol):
             self._answering.message_event.set()
         self.pipeline.clear()
         self.cycle = None  # type: ignore[assignment]
-        self._stop_waiting()
+        self._stop_timer()
         self._unset_keepalive_if_required()
         transport = self.transport
         if not begun:
@@ -181,20 +181,23 @@ class GuardedHttp(HttpToolsProtocol):
         else:
             transport.write_eof()
             self.flow.resume_reading()
-        self.too_slow = self.loop.call_later(LINGER_SECONDS, transport.abort)
+        self.head_timer = self.loop.call_later(request_limits.LINGER_SECONDS, transport.abort)
 
 
-class GuardedWebSocket(SlicedWebSocket):
-    """WebSocket by uvicorn. It takes the head that was parsed already, as `websockets` takes no
-    line over 8 KiB and no more than 128 headers; it keeps what comes before its answer, which
-    `websockets` has no state for; pongs to a client that does not read are bounded; and nothing is
-    written to a transport that is closing, which would log each write.
+class GuardedWebSocket(BudgetedWebSocket):
+    """uvicorn's WebSocket protocol, with limits that uvicorn does not have.
+
+    - It uses the head that `GuardedHttp` parsed, because `websockets` refuses lines over 8 KiB and
+      more than 128 headers.
+    - It keeps bytes that arrive before its answer, for which `websockets` has no state.
+    - It limits the pongs for a client that does not read.
+    - It does not write to a closing transport, which would log each write.
+    - At `own_path` it sends no pings, for the server there has its own; uvicorn's close a
+      connection that does not answer within 20 s.
 
     Attributes:
-        max_outbound_buffer: bytes waiting past which a ping drops the connection.
-
-    At `own_path` the pings of uvicorn, which close a connection that has not answered one for 20 s,
-    are left out: what is served there has its own.
+        max_outbound_buffer: a ping drops the connection while more bytes than these wait to be
+            written.
     """
 
     max_outbound_buffer: ClassVar[int] = 4 * 1024 * 1024
@@ -202,10 +205,10 @@ class GuardedWebSocket(SlicedWebSocket):
     _early = b""
 
     def begin(self, url: bytes, headers: list[tuple[bytes, bytes]], early: bytes) -> None:
-        """Open a WebSocket by a request that was parsed; `early` is what followed it."""
+        """Open a WebSocket with a parsed request; `early` are the bytes behind it."""
         pairs = [(name.decode("ascii"), value.decode("latin-1")) for name, value in headers]
         self._request = Request(url.decode("ascii"), Headers(pairs))
-        super().data_received(_ANY_REQUEST)
+        super().data_received(_PLACEHOLDER_REQUEST)
         if early:
             self.data_received(early)
 
@@ -223,7 +226,7 @@ class GuardedWebSocket(SlicedWebSocket):
 
     async def send(self, message: ASGISendEvent) -> None:
         if self._is_leaving() and message["type"] == "websocket.send":
-            # `receive` goes on until it has delivered what came before.
+            # `receive` still delivers earlier messages; an error here would end the application.
             await self.writable.wait()
             return
         await super().send(message)
@@ -235,8 +238,8 @@ class GuardedWebSocket(SlicedWebSocket):
                 super().data_received(early)
 
     def _is_leaving(self) -> bool:
-        """Whether the line is broken, and the application is not told yet."""
-        closing = self.transport.is_closing() and not self.disconnected
+        """Whether the connection is broken, and the application does not know yet."""
+        closing = self.transport.is_closing() and not self._finished
         return closing and self.conn.state is OPEN
 
     def start_keepalive(self) -> None:
@@ -245,8 +248,18 @@ class GuardedWebSocket(SlicedWebSocket):
 
     def handle_ping(self) -> None:
         if self.transport.is_closing():
-            self.conn.data_to_send()  # Else it would keep the pong.
+            self.conn.data_to_send()  # Else `websockets` would keep the pong.
         elif self.transport.get_write_buffer_size() > self.max_outbound_buffer:
             self.transport.abort()
         else:
             super().handle_ping()
+
+
+def guarded_websocket(endpoint: Endpoint) -> type[GuardedWebSocket]:
+    """The WebSocket protocol with an endpoint's limits."""
+    limits = {
+        "max_outbound_buffer": endpoint.max_outbound_buffer,
+        "own_path": endpoint.path,
+        "max_first_message": endpoint.max_first_message,
+    }
+    return type("WebSocket", (GuardedWebSocket,), limits)

@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import logging
 import os
 import socket
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from uvicorn import Config, Server
 
-from socketcluster.engines import uvicorn_limits
-from socketcluster.engines.base import ASGIApp, Endpoint, ListenAddress
-from socketcluster.engines.uvicorn_limits import GuardedWebSocket
+from socketcluster.engines import request_limits
+from socketcluster.engines.base import CLOSE_SECONDS, ASGIApp, Endpoint, ListenAddress
+from socketcluster.engines.bound_socket import bind
 from socketcluster.errors import HTTPServerError
 from socketcluster.runtime.isolation import for_each
 
-CLOSE_SECONDS = 3.0
 _POLL_SECONDS = 0.01
+"""Time between two looks at uvicorn's connections and tasks while they end."""
 
-
-_UNWANTED = (
+_UNWANTED_LOGS = (
     "Invalid UTF-8 sequence received from client.",
     '%s - "WebSocket %s" [accepted]',
     '%s - "WebSocket %s" 403',
@@ -32,18 +29,23 @@ _UNWANTED = (
 )
 
 
-def _worth_logging(record: logging.LogRecord) -> bool:
-    """All but a peer's fault, which uvicorn reports with a traceback, and the access log, which
-    has the query string with whatever secret is in it."""
-    return record.msg not in _UNWANTED
+def _is_wanted(record: logging.LogRecord) -> bool:
+    """Drop what uvicorn logs about a peer's violations, with a traceback, and its access log of
+    WebSockets, which shows the query string and the secrets in it.
+    """
+    return record.msg not in _UNWANTED_LOGS
 
 
 class UvicornListener:
     """A bound uvicorn server: the `Listener` of both engines.
 
     Args:
-        http: the HTTP protocol class.
+        http: the HTTP protocol class, or uvicorn's name of one.
+        ws: the WebSocket protocol class, or uvicorn's name of one.
         connections: WebSocket connections to end in `close`; each has `abort()`.
+
+    Attributes:
+        port: the port in use; None on a Unix socket and before `start`.
     """
 
     def __init__(
@@ -51,27 +53,21 @@ class UvicornListener:
         endpoint: Endpoint,
         app: ASGIApp,
         address: ListenAddress,
-        http: type[asyncio.Protocol],
+        http: type[asyncio.Protocol] | str,
+        ws: type[asyncio.Protocol] | str,
         connections: set[Any],
     ) -> None:
+        self.port: int | None = None
         self._address = address
         self._connections = connections
         self._socket: socket.socket | None = None
         self._accepting = False
-        self._listening: asyncio.Server | None = None
+        self._acceptor: asyncio.Server | None = None
         self._config = Config(
             app,
             interface="asgi3",
             http=http,
-            ws=type(
-                "WebSocket",
-                (GuardedWebSocket,),
-                {
-                    "max_outbound_buffer": endpoint.max_outbound_buffer,
-                    "own_path": endpoint.path,
-                    "max_first_message": endpoint.max_first_message,
-                },
-            ),
+            ws=ws,
             ws_max_size=endpoint.max_payload,
             ws_per_message_deflate=endpoint.deflate is not None,
             log_config=None,
@@ -83,7 +79,7 @@ class UvicornListener:
             ssl_keyfile=address.ssl_keyfile,
         )
         self._server = Server(self._config)
-        logging.getLogger("uvicorn.error").addFilter(_worth_logging)
+        logging.getLogger("uvicorn.error").addFilter(_is_wanted)
 
     async def start(self) -> None:
         """Bind and accept.
@@ -100,6 +96,8 @@ class UvicornListener:
                 f"{self._address.ssl_keyfile or self._address.ssl_certfile!r}: {error}"
             ) from error
         self._socket = bind(self._address)
+        if self._socket.family != socket.AF_UNIX:
+            self.port = int(self._socket.getsockname()[1])
         self._server.lifespan = self._config.lifespan_class(self._config)
         try:
             await self._server.lifespan.startup()
@@ -112,7 +110,7 @@ class UvicornListener:
         self._accepting = True
 
     async def _accept(self, bound: socket.socket) -> None:
-        """What `uvicorn.Server.startup` does, with a time for the TLS handshake."""
+        """Accept as `uvicorn.Server.startup` does, with a time limit for the TLS handshake."""
         config, uvicorn = self._config, self._server
 
         def protocol() -> asyncio.Protocol:
@@ -123,44 +121,24 @@ class UvicornListener:
             )
 
         loop = asyncio.get_running_loop()
-        self._listening = await loop.create_server(
+        self._acceptor = await loop.create_server(
             protocol,
             sock=bound,
-            # asyncio accepts up to so many connections in a row, and without descriptors logs
-            # each that it cannot accept: of the system's backlog it need not know.
+            # asyncio accepts up to `backlog` connections in a row and, without file descriptors,
+            # logs each that it cannot accept. So it gets 1, and the system the real backlog.
             backlog=1 if isinstance(loop, asyncio.BaseEventLoop) else config.backlog,
             ssl=config.ssl,
-            ssl_handshake_timeout=uvicorn_limits.HEAD_SECONDS if config.ssl is not None else None,
+            ssl_handshake_timeout=request_limits.HEAD_SECONDS if config.ssl is not None else None,
         )
         bound.listen(config.backlog)
-
-    @property
-    def port(self) -> int | None:
-        """See `Listener.port`."""
-        if self._socket is None or self._unix:
-            return None
-        return self._port
-
-    @property
-    def _port(self) -> int | None:
-        if self._accepting and self._socket is not None:
-            self._bound = int(self._socket.getsockname()[1])
-        return self._bound
-
-    _bound: int | None = None
-
-    @property
-    def _unix(self) -> bool:
-        return self._socket is not None and self._socket.family == socket.AF_UNIX
 
     def stop_accepting(self) -> None:
         """See `Listener.stop_accepting`."""
         if not self._accepting:
             return
-        _ = self.port
         self._accepting = False
-        if self._listening is not None:
-            self._listening.close()
+        if self._acceptor is not None:
+            self._acceptor.close()
         if self._socket is not None:
             self._socket.close()
         if self._address.uds is not None and self._address.fd is None:
@@ -171,9 +149,9 @@ class UvicornListener:
         """See `Listener.close`."""
         self.stop_accepting()
         state = self._server.server_state
-        caller = {asyncio.current_task()}  # A request may be what closes the server.
+        caller = {asyncio.current_task()}  # An HTTP request may close the server.
 
-        # WebSockets are closing already; uvicorn would close its own with another code.
+        # The server closes its WebSockets itself; uvicorn would do it with another code.
         await self._wait_for(lambda: not self._connections and state.tasks <= caller)
         for_each(list(state.connections), lambda each: each.shutdown(), _report)
         await self._wait_for(lambda: not state.connections and state.tasks <= caller)
@@ -190,7 +168,7 @@ class UvicornListener:
     async def _wait_for(self, done: Callable[[], bool]) -> None:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + CLOSE_SECONDS
-        # uvicorn keeps no event to wait for.
+        # uvicorn has no event to wait for.
         while not done() and loop.time() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(_POLL_SECONDS)
 
@@ -205,62 +183,3 @@ def _report(_: object, error: Exception) -> None:
     asyncio.get_running_loop().call_exception_handler(
         {"message": "A connection could not be closed", "exception": error}
     )
-
-
-def bind(address: ListenAddress) -> socket.socket:
-    """A socket bound to an address.
-
-    Raises:
-        OSError: it cannot be.
-    """
-    if address.fd is not None:
-        bound = socket.socket(fileno=address.fd)
-        bound.setblocking(False)
-        return bound
-    if address.uds is not None:
-        return _bind_unix(address.uds)
-    try:
-        return _bind_tcp(address)
-    except OSError as error:
-        raise OSError(
-            error.errno, f"Cannot listen on {address.host}:{address.port}: {error.strerror}"
-        ) from error
-
-
-def _bind_tcp(address: ListenAddress) -> socket.socket:
-    family, kind, protocol, _, where = socket.getaddrinfo(
-        address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
-    bound = socket.socket(family, kind, protocol)
-    try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if address.reuse_port:
-            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        bound.bind(where)
-    except OSError:
-        bound.close()
-        raise
-    bound.setblocking(False)
-    return bound
-
-
-def _bind_unix(path: str) -> socket.socket:
-    bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        if _is_abandoned(path):
-            os.unlink(path)
-        bound.bind(path)
-    except OSError as error:
-        bound.close()
-        raise OSError(
-            error.errno, f"Cannot listen on the Unix socket {path}: {error.strerror or error}"
-        ) from error
-    return bound
-
-
-def _is_abandoned(path: str) -> bool:
-    """Whether a socket is there that nobody listens on, as a process that was killed leaves it."""
-    if not Path(path).is_socket():
-        return False
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as tried:
-        return tried.connect_ex(path) == errno.ECONNREFUSED

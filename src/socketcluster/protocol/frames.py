@@ -14,6 +14,9 @@ _TEXT = 0x81
 _BINARY = 0x82
 _CLOSE = 0x88
 _PONG = 0x8A
+RSV1 = 0x40
+"""The bit in the first byte of a frame that marks a compressed message (RFC 7692)."""
+
 MAX_REASON_BYTES = 123
 
 
@@ -21,7 +24,8 @@ _head = struct.Struct(">BBH").pack
 _SHORT = [bytes((_TEXT, size)) for size in range(126)]
 
 
-def _frame(first: int, payload: bytes) -> bytes:
+def build_frame(first: int, payload: bytes) -> bytes:
+    """A frame with this first byte: FIN, RSV bits and opcode."""
     size = len(payload)
     if size < 126:
         return bytes((first, size)) + payload
@@ -34,12 +38,12 @@ def text_frame(payload: bytes) -> bytes:
     """A text message; `payload` is UTF-8."""
     if len(payload) < 126:
         return _SHORT[len(payload)] + payload
-    return _frame(_TEXT, payload)
+    return build_frame(_TEXT, payload)
 
 
 def binary_frame(payload: bytes) -> bytes:
     """A binary message."""
-    return _frame(_BINARY, payload)
+    return build_frame(_BINARY, payload)
 
 
 def frame_of(message: str | bytes) -> bytes:
@@ -55,14 +59,22 @@ class DroppableFrame(bytes):
 
 def pong_frame(payload: bytes) -> bytes:
     """The answer to a ping, whose payload (at most 125 bytes) it repeats."""
-    return _frame(_PONG, payload)
+    return build_frame(_PONG, payload)
 
 
 def close_frame(code: int, reason: str) -> bytes:
-    """A close frame; the reason is cut to 123 bytes, between characters. 1005 means no code."""
-    if code == 1005:
-        return _frame(_CLOSE, b"")
-    return _frame(_CLOSE, code.to_bytes(2, "big") + cut_reason(reason).encode())
+    """A close frame; the reason is cut to 123 bytes, between characters.
+
+    A code that must not be sent, such as 1005, is left out.
+    """
+    return build_frame(_CLOSE, close_payload(code, reason))
+
+
+def close_payload(code: int, reason: str) -> bytes:
+    """The payload of a close frame; empty for a code that a close frame must not have."""
+    if not may_be_sent(code):
+        return b""
+    return code.to_bytes(2, "big") + cut_reason(reason).encode()
 
 
 def may_be_sent(code: int) -> bool:

@@ -1,4 +1,4 @@
-"""Test programs without a network and without waiting: clients in memory, and a clock.
+"""Tools for fast tests: clients in memory instead of a network, and a clock instead of waiting.
 
     async with testing.connect(server) as socket, testing.clock() as clock:
         ...

@@ -1,4 +1,4 @@
-"""Clients that are joined to a server in memory, and readers that stop."""
+"""Clients that connect to a server in memory, and slow readers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class MemoryConnector:
     """The `connector` option of a client that connects to an AGServer in memory.
 
     Attributes:
-        connection: the client's end of the last connection.
+        connection: the client's end of the last connection; None before the first.
     """
 
     def __init__(self, server: AGServer) -> None:
@@ -33,43 +33,43 @@ class MemoryConnector:
         try:
             _, self.connection = await join(self._server.endpoint, request, handler)
         except UpgradeRefusedError as refusal:
-            raise _hung_up(request, refusal.status, refusal.message) from refusal
+            raise _refused(request, refusal.status, refusal.message) from refusal
         except Exception as error:
             asyncio.get_running_loop().call_exception_handler(
                 {"message": "The endpoint failed to decide on an upgrade", "exception": error}
             )
-            raise _hung_up(request, 500, "Internal Server Error") from error
+            raise _refused(request, 500, "Internal Server Error") from error
 
 
-def _hung_up(request: ConnectRequest, status: int, message: str) -> SocketProtocolError:
+def _refused(request: ConnectRequest, status: int, message: str) -> SocketProtocolError:
     return not_opened(request.uri, http_refusal(status, message), http_status=status)
 
 
 def create(server: AGServer, **options: Any) -> AGClientSocket:
-    """An AGClientSocket that connects to `server` in memory, like `socketcluster.create`.
+    """Create an AGClientSocket that connects to `server` in memory, like `socketcluster.create`.
 
-    The options are those of `ClientOptions`. The server's path, protocol version and codec are the
-    defaults, and it connects by itself unless `auto_connect` is off. A server that was not started
-    is started by the first connection.
+    The options are those of `ClientOptions`; path, protocol version and codec default to the
+    server's. It connects by itself unless `auto_connect` is off. The first connection starts a
+    server that is not started.
 
     Raises:
         InvalidOptionsError: an unknown option or a wrong value.
         InvalidActionError: `auto_connect` without a running event loop.
     """
-    its = server.options
+    server_options = server.options
     defaults: dict[str, Any] = {
-        "path": its.path,
-        "protocol_version": its.protocol_version,
-        "codec_engine": its.codec_engine,
+        "path": server_options.path,
+        "protocol_version": server_options.protocol_version,
+        "codec_engine": server_options.codec_engine,
     }
     return AGClientSocket(**{**defaults, **options, "connector": MemoryConnector(server)})
 
 
 @asynccontextmanager
 async def connect(server: AGServer, **options: Any) -> AsyncIterator[AGClientSocket]:
-    """A client that is connected to `server` in memory, until the end of the block.
+    """Connect a client to `server` in memory, until the end of the block.
 
-    Takes the options of `create`. The server is started if it is not; it is not closed.
+    The options are those of `create`. The server is started if it is not, and stays open.
 
     Raises:
         InvalidOptionsError: an unknown option or a wrong value.
@@ -83,10 +83,10 @@ async def connect(server: AGServer, **options: Any) -> AsyncIterator[AGClientSoc
 
 @contextmanager
 def paused(socket: AGClientSocket | AGServerSocket) -> Iterator[None]:
-    """A slow reader: in the block, `socket` reads nothing from its present connection.
+    """Simulate a slow reader: in the block, `socket` reads nothing from its present connection.
 
-    What the other side sends waits in that side's write buffer, as if the network stood still.
-    A connection that is lost meanwhile is lost; the next one is read from.
+    Messages for it wait in the sender's write buffer, as if the network stood still. If the
+    connection is lost meanwhile, the socket reads from the next one.
 
     Raises:
         InvalidActionError: the socket is not connected in memory.
@@ -100,14 +100,14 @@ def paused(socket: AGClientSocket | AGServerSocket) -> Iterator[None]:
 
 
 def _connection(socket: AGClientSocket | AGServerSocket) -> MemoryConnection:
-    found: Any
+    connection: Any
     if isinstance(socket, AGServerSocket):
-        found = socket.connection
+        connection = socket.connection
     else:
-        found = getattr(socket.options.connector, "connection", None)
-    if not isinstance(found, MemoryConnection) or socket.state == socket.CLOSED:
+        connection = getattr(socket.options.connector, "connection", None)
+    if not isinstance(connection, MemoryConnection) or socket.state == socket.CLOSED:
         raise InvalidActionError(
             "Only a socket that is connected in memory can be paused: see "
             "socketcluster.testing.connect"
         )
-    return found
+    return connection

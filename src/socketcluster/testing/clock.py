@@ -1,8 +1,7 @@
-"""A clock that moves when it is told to, for all that waits for time.
+"""A clock for tests: replaces the time of a loop and of the system, and moves on demand.
 
-The loop's time is this clock's while it is in force, and so is the system's by time-machine. Time
-moves only when the loop has nothing else to do, from one timer to the next, so that everything
-happens as often and in the same order as it would in real time.
+Time moves only when the loop has nothing else to do, from one timer to the next, so that timers
+fire as often and in the same order as in real time. The system's time is replaced by time-machine.
 """
 
 from __future__ import annotations
@@ -17,14 +16,14 @@ from typing import Any
 from socketcluster.errors import InvalidActionError, InvalidArgumentsError
 
 _TOLERANCE = 1e-6
-"""Seconds by which sums of durations may miss each other."""
+"""Seconds by which a timer may be early: sums of durations have rounding errors."""
 
-_SPINNING_TURNS = 1000
-"""Turns of a loop that always has something to do after which time moves all the same."""
+_MAX_BUSY_TURNS = 1000
+"""Loop turns after which time moves although the loop always has something to do."""
 
 
 class Clock:
-    """The time of a loop and of the system. `clock` makes one."""
+    """The time of a loop and of the system, in a test. Made by `clock`."""
 
     def __init__(self, loop: Any, traveller: Any, auto: bool) -> None:
         self._loop = loop
@@ -33,11 +32,11 @@ class Clock:
         self._resolution = self._loop._clock_resolution
         self._now: float = loop.time()
         self._moving = int(auto)
-        self._turns = 0
+        self._busy_turns = 0
         self._idle: asyncio.Future[None] | None = None
 
     def time(self) -> float:
-        """Seconds, of no particular origin: the loop's time."""
+        """The loop's time in seconds, from an arbitrary origin."""
         return self._now
 
     async def advance(self, duration: float | timedelta) -> None:
@@ -62,7 +61,7 @@ class Clock:
         await self.settle()
 
     async def settle(self) -> None:
-        """Wait, without time going by, until everything that can happen now has happened."""
+        """Wait until the loop has nothing left to do, without moving time."""
         if self._idle is None:
             self._idle = self._loop.create_future()
         await asyncio.shield(self._idle)
@@ -73,22 +72,25 @@ class Clock:
         self._selector.select = self._select
 
     def _stop(self) -> None:
-        # Timers that are armed keep their distance: the loop's time goes on from here.
+        # The loop's time goes on from here, so that pending timers keep their distance.
         offset = self._now - time.monotonic()
         self._loop.time = lambda: time.monotonic() + offset
         self._loop._clock_resolution = self._resolution
         del self._selector.select
 
     def _select(self, timeout: float | None = None) -> Any:
-        """The loop waits for input until its next timer is due; 0 when it has things to do."""
+        """Replace the selector's `select`, which the loop calls to wait for its next timer.
+
+        `timeout` is 0 when the loop has something to do, None when it has no timer.
+        """
         select = type(self._selector).select
         if self._idle is None and not (self._moving and timeout is not None):
             return select(self._selector, timeout)
         ready = select(self._selector, 0)
-        self._turns = self._turns + 1 if timeout == 0 and not ready else 0
-        if ready or 0 < self._turns < _SPINNING_TURNS:
+        self._busy_turns = self._busy_turns + 1 if timeout == 0 and not ready else 0
+        if ready or 0 < self._busy_turns < _MAX_BUSY_TURNS:
             return ready
-        self._turns = 0
+        self._busy_turns = 0
         if self._idle is not None:
             self._idle.set_result(None)
             self._idle = None
@@ -105,14 +107,16 @@ class Clock:
 async def clock(*, auto: bool = False) -> AsyncIterator[Clock]:
     """A clock for the running loop: `async with clock() as clock: await clock.advance(8)`.
 
-    In the block time stands still but for `advance`: `loop.time()`, timers, `time.time()` and
-    `datetime.now()`, though not `time.monotonic()`. With `auto`, time moves on to the next timer by
-    itself whenever the loop has nothing else to do. It is for clients and servers in memory: with
-    real connections and threads, time would not wait for what is under way.
+    In the block only `advance` moves `loop.time()`, timers, `time.time()` and `datetime.now()`, but
+    not `time.monotonic()`. It is for clients and servers in memory: time would not wait for real
+    connections and threads.
+
+    Args:
+        auto: move time to the next timer whenever the loop has nothing else to do.
 
     Raises:
-        InvalidActionError: time-machine is not installed, the loop is none of asyncio's (uvloop),
-            or a clock is in force already.
+        InvalidActionError: time-machine is not installed, the loop is not one of asyncio's (but
+            uvloop's, say), or a clock is in force already.
     """
     try:
         import time_machine
@@ -129,9 +133,9 @@ async def clock(*, auto: bool = False) -> AsyncIterator[Clock]:
     if isinstance(getattr(loop.time, "__self__", None), Clock):
         raise InvalidActionError("A clock is in force in this loop already")
     with time_machine.travel(time.time(), tick=False) as traveller:
-        made = Clock(loop, traveller, auto)
-        made._start()
+        running = Clock(loop, traveller, auto)
+        running._start()
         try:
-            yield made
+            yield running
         finally:
-            made._stop()
+            running._stop()

@@ -1,4 +1,4 @@
-"""A bare echo server on an engine: `python -m socketcluster.testing.echo PORT --engine picows`."""
+"""An echo server on a bare engine: `python -m socketcluster.testing.echo PORT --engine picows`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from socketcluster.protocol.frames import binary_frame, text_frame
 
 
 class EchoHandler:
-    """Sends every message back."""
+    """Sends every message back. See `socketcluster.engines.base`."""
 
     connection: Connection
 
@@ -44,7 +44,7 @@ class EchoHandler:
 
 
 class EchoEndpoint:
-    """Accepts everybody at "/"."""
+    """Accepts every upgrade at "/"."""
 
     path = "/"
     max_outbound_buffer = 64 * 1024 * 1024

@@ -1,8 +1,7 @@
-"""Two ends of a WebSocket in memory: the `Connection`s of a client and of a server.
+"""WebSockets in memory: two `Connection`s, a client's and a server's, each the other's peer.
 
-Frames are those of a real connection. What one end writes, the other receives in a later loop
-turn: all that was written in one go in one turn, as if it had come in one TCP segment, unless it
-is more than a connection may carry out in one turn.
+Frames are those of a real connection. The peer receives them in a later loop turn: all frames of
+one turn together, as in one TCP segment, within the budget of a turn.
 
 Source: RFC 6455, section 5.5.1 and 7 (closing).
 """
@@ -15,8 +14,9 @@ from collections import deque
 from collections.abc import Sequence
 from urllib.parse import unquote, urlsplit
 
-from socketcluster.engines.assembler import CLOSE, TEXT, TURN_UNITS, close_code, turn_units
+from socketcluster.engines.assembler import CLOSE, TEXT, parse_close
 from socketcluster.engines.base import (
+    CLOSE_SECONDS,
     Accepted,
     ASGIScope,
     Connection,
@@ -26,25 +26,23 @@ from socketcluster.engines.base import (
     UpgradeRequest,
 )
 from socketcluster.engines.connector import ConnectRequest
+from socketcluster.engines.turn_budget import TURN_BUDGET, turn_cost
 from socketcluster.protocol.frames import close_frame, payload_start
+from socketcluster.protocol.state import CLOSE_HUNG_UP
 
-CLOSE_SECONDS = 3.0
-"""How long the other end may take to answer a close frame, or to read what was sent before it."""
-
-_HUNG_UP = 1006
 _ports = itertools.cycle(range(49152, 65536))
 
 
 class MemoryConnection:
-    """One end. What it has written and the other end has not read yet is its write buffer.
+    """One end of a WebSocket. Its write buffer is the frames that the peer has not read yet.
 
     Args:
-        handler: what gets its messages.
+        handler: gets the messages.
         max_payload: bytes in one message.
-        max_first_message: bytes in the first one.
+        max_first_message: bytes in the first message.
 
     Attributes:
-        peer: the other end, until both have lost the connection.
+        peer: the other end; deleted when both have lost the connection.
     """
 
     __slots__ = (
@@ -87,11 +85,11 @@ class MemoryConnection:
         self._closing = False
         self._broken = False
         self._lost = False
-        self._code = _HUNG_UP
+        self._code = CLOSE_HUNG_UP
         self._reason = ""
         self._timer: asyncio.TimerHandle | None = None
 
-    # To the other end
+    # To the peer
 
     def write(self, frames: Sequence[bytes]) -> int:
         """See `Connection.write`."""
@@ -124,7 +122,7 @@ class MemoryConnection:
             self._schedule()
 
     def abort(self) -> None:
-        """See `Connection.abort`. The other end still receives what was written before."""
+        """See `Connection.abort`. The peer still receives the frames written before."""
         if self._lost:
             return
         self._closing = True
@@ -153,7 +151,7 @@ class MemoryConnection:
         self._schedule()
 
     def stall(self) -> None:
-        """Read nothing, whatever the handler wants, until `unstall` was called as often."""
+        """Read nothing, even after `resume_reading`, until `unstall` is called as often."""
         self._stalls += 1
 
     def unstall(self) -> None:
@@ -178,19 +176,19 @@ class MemoryConnection:
 
     def _deliver(self) -> None:
         self._scheduled = False
-        left = TURN_UNITS
-        while self._inbox and self._reading and left > 0:
+        budget = TURN_BUDGET
+        while self._inbox and self._reading and budget > 0:
             frame = self._inbox.popleft()
             self._inbox_size -= len(frame)
             self._arrived += len(frame)
-            left -= turn_units(len(frame))
-            self._take(frame[0] & 0x0F, frame[payload_start(frame) :])
+            budget -= turn_cost(len(frame))
+            self._process(frame[0] & 0x0F, frame[payload_start(frame) :])
         if self._broken and not self._inbox:
             self._lose()
         else:
             self._schedule()
 
-    def _take(self, opcode: int, payload: bytes) -> None:
+    def _process(self, opcode: int, payload: bytes) -> None:
         if opcode == CLOSE:
             self._close_received(payload)
         elif not self._closing:
@@ -206,9 +204,8 @@ class MemoryConnection:
                 self._handler.binary_received(payload)
 
     def _close_received(self, payload: bytes) -> None:
-        if self._code == _HUNG_UP:
-            self._code = close_code(payload)
-            self._reason = payload[2:].decode()
+        if self._code == CLOSE_HUNG_UP:
+            self._code, self._reason = parse_close(payload)
         if not self._closing:
             self._closing = True
             self.peer._arrive([close_frame(self._code, "")])
@@ -225,18 +222,19 @@ class MemoryConnection:
             if self._timer is not None:
                 self._timer.cancel()
             handler = self._handler
-            del self._handler  # Whoever keeps the other end does not keep what was at this one.
+            del self._handler  # So that a reference to the peer does not keep it alive.
             if self.peer._lost:
-                del self.peer.peer, self.peer  # Neither keeps the other.
+                del self.peer.peer, self.peer  # So that neither end keeps the other alive.
             handler.connection_lost(self._code, self._reason)
 
 
 async def join(
     endpoint: Endpoint, request: ConnectRequest, handler: ConnectionHandler
 ) -> tuple[Accepted, MemoryConnection]:
-    """Open a connection to an endpoint: its answer, and the end of `handler`, which was told.
+    """Open a connection to an endpoint.
 
-    TLS, proxies and compression have no meaning here. Cancelling gives up the upgrade.
+    Returns the endpoint's answer and the end of `handler`, whose `connection_made` was called. TLS,
+    proxies and compression are ignored. Cancelling gives the upgrade up.
 
     Raises:
         UpgradeRefusedError: the endpoint refused, with its HTTP status and text.
@@ -245,16 +243,17 @@ async def join(
     if scope["path"].rstrip("/") != endpoint.path.rstrip("/"):
         raise UpgradeRefusedError(404, "Not Found")
     accepted = await endpoint.open(UpgradeRequest(scope))
-    there = MemoryConnection(accepted.handler, endpoint.max_payload, endpoint.max_first_message)
-    here = MemoryConnection(handler, request.max_payload, request.max_payload)
-    here.peer, there.peer = there, here
-    accepted.handler.connection_made(there)
-    handler.connection_made(here)
-    return accepted, here
+    limits = (endpoint.max_payload, endpoint.max_first_message)
+    server_end = MemoryConnection(accepted.handler, *limits)
+    client_end = MemoryConnection(handler, request.max_payload, request.max_payload)
+    client_end.peer, server_end.peer = server_end, client_end
+    accepted.handler.connection_made(server_end)
+    handler.connection_made(client_end)
+    return accepted, client_end
 
 
 def upgrade_scope(request: ConnectRequest) -> ASGIScope:
-    """The ASGI scope of an upgrade request that comes from this machine."""
+    """The ASGI scope of an upgrade request from this machine."""
     parts = urlsplit(request.uri)
     headers = [("host", parts.netloc), *((n.lower(), v) for n, v in request.headers.items())]
     offered = ",".join(value for name, value in headers if name == "sec-websocket-protocol")

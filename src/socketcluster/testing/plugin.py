@@ -1,4 +1,4 @@
-"""pytest fixtures, for tests that pytest-asyncio or anyio runs."""
+"""pytest fixtures, for tests that run with pytest-asyncio or anyio."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from socketcluster.client.socket import AGClientSocket
 from socketcluster.server.server import AGServer
 
 DRAIN_TIMEOUT = 100
-"""Milliseconds that a server of `ag_server` waits at its end for calls still in flight."""
+"""Milliseconds that a server of `ag_server` waits for open calls when it is closed."""
 
 
 class ServerFactory(Protocol):
@@ -59,7 +59,7 @@ def ag_client(_ag_cleanup: AsyncExitStack) -> ClientFactory:
 
 @pytest.fixture
 def _ag_cleanup(request: pytest.FixtureRequest) -> AsyncExitStack:
-    """What is undone at the end of the test, in its event loop."""
+    """An exit stack that is unwound at the end of the test, in its event loop."""
     if "anyio_backend" in request.fixturenames:
         name = "_ag_cleanup_by_anyio"
     elif request.config.pluginmanager.has_plugin("asyncio"):

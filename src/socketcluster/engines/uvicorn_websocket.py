@@ -1,6 +1,6 @@
-"""WebSocket by uvicorn that parses a bounded share of what it read in each loop turn.
+"""uvicorn's WebSocket protocol, with a budget for each loop turn.
 
-A read may have 256 KiB, and `websockets` takes some 10 µs for a frame, however small.
+A read may bring 256 KiB, and `websockets` takes some 10 µs for a frame, however small.
 """
 
 from __future__ import annotations
@@ -14,18 +14,33 @@ from websockets.frames import Frame
 from websockets.http11 import Request
 from websockets.streams import StreamReader
 
-from socketcluster.engines.assembler import TURN_UNITS, max_fragments, turn_units
-from socketcluster.engines.gone import GONE
+from socketcluster.engines.assembler import max_fragments
+from socketcluster.engines.closed_transport import CLOSED_TRANSPORT
+from socketcluster.engines.compatibility import require
+from socketcluster.engines.turn_budget import TURN_BUDGET, turn_cost
+from socketcluster.protocol.state import CLOSE_HUNG_UP
+
+require(
+    "uvicorn",
+    WebSocketsSansIOProtocol,
+    *("connection_made", "connection_lost", "data_received", "run_asgi", "send"),
+    *("handle_connect", "handle_cont", "handle_events", "handle_parser_exception", "handle_ping"),
+    *("send_receive_event_to_app", "start_keepalive"),
+)
+require("websockets", StreamReader, "at_eof", "discard", "read_exact")
 
 _EMPTY_FRAME = 6
-_FEW = 32
-"""Frames that may be parsed at once, whatever is left of a turn."""
-_LARGE_PIECE = 32 * 1024
-"""Bytes of one frame that may be parsed at once."""
+"""Bytes of an empty frame of a client."""
+
+_MIN_FRAMES = 32
+"""Empty frames in the smallest piece that is parsed at once, whatever is left of the budget."""
+
+_MAX_PIECE = 32 * 1024
+"""Bytes of one large frame that are parsed at once."""
 
 
 class _Reader(StreamReader):
-    """Knows how much of a frame is to come."""
+    """A reader that knows how many bytes the parser waits for."""
 
     _wanted = 0
 
@@ -38,16 +53,16 @@ class _Reader(StreamReader):
         return super().at_eof()
 
     def missing(self) -> int:
-        """Bytes that the parser waits for, all of one frame; 0 or less between frames."""
+        """Bytes of the present frame that the parser waits for; 0 or less between frames."""
         return self._wanted - len(self.buffer)
 
 
-class SlicedWebSocket(WebSocketsSansIOProtocol):
-    """WebSocket by uvicorn.
+class BudgetedWebSocket(WebSocketsSansIOProtocol):
+    """uvicorn's WebSocket protocol, which parses within a budget for each loop turn.
 
     Attributes:
-        own_path: where the limits of this package's own endpoint hold; None for nowhere.
-        max_first_message: bytes that may come there before the first message is complete; None
+        own_path: the path where the limits of this package's endpoint hold; None for nowhere.
+        max_first_message: bytes that may arrive there before the first message is complete; None
             for no limit.
     """
 
@@ -58,11 +73,12 @@ class SlicedWebSocket(WebSocketsSansIOProtocol):
     _unparsed = b""
     _first_left: int | None = None
     _lost: tuple[Exception | None] | None = None
+    _finished = False
     _scheduled = False
 
     def connection_made(self, transport: BaseTransport) -> None:
         self._reader = self.conn.reader = _Reader()
-        self.conn.parser = self.conn.parse()  # The parser keeps the reader that it began with.
+        self.conn.parser = self.conn.parse()  # The former parser keeps the former reader.
         next(self.conn.parser)
         super().connection_made(transport)
 
@@ -79,17 +95,17 @@ class SlicedWebSocket(WebSocketsSansIOProtocol):
             self._parse(data)
 
     def _hold(self) -> None:
-        # `receive` resumes reading when it finds that it was paused for a message.
+        # Else `receive` would resume reading after it has delivered a message.
         self.read_paused = False
         self.transport.pause_reading()
 
     def _parse(self, data: bytes) -> None:
-        start, left = 0, TURN_UNITS
-        while start < len(data) and left > 0 and self.conn.parser_exc is None:
-            piece = data[start : start + self._piece_size(left)]
+        start, budget = 0, TURN_BUDGET
+        while start < len(data) and budget > 0 and self.conn.parser_exc is None:
+            piece = data[start : start + self._piece_size(budget)]
             start += len(piece)
             self.conn.receive_data(piece)
-            left -= len(self.conn.events) + turn_units(len(piece)) - 1
+            budget -= len(self.conn.events) + turn_cost(len(piece)) - 1
             self.handle_events()
             if self.conn.parser_exc is not None:
                 self.handle_parser_exception()
@@ -101,11 +117,11 @@ class SlicedWebSocket(WebSocketsSansIOProtocol):
                 self._scheduled = True
                 self.loop.call_soon(self._next_turn)
 
-    def _piece_size(self, left: int) -> int:
-        small = _EMPTY_FRAME * max(left, _FEW)
-        if self._first_left is not None:  # It is counted after each piece.
+    def _piece_size(self, budget: int) -> int:
+        small = _EMPTY_FRAME * max(budget, _MIN_FRAMES)
+        if self._first_left is not None:  # Its limit is checked after each piece.
             return small
-        return max(small, min(self._reader.missing(), _LARGE_PIECE))
+        return max(small, min(self._reader.missing(), _MAX_PIECE))
 
     def _next_turn(self) -> None:
         self._scheduled = False
@@ -137,9 +153,9 @@ class SlicedWebSocket(WebSocketsSansIOProtocol):
 
     def handle_cont(self, event: Frame) -> None:
         super().handle_cont(event)
-        most = max_fragments(self.config.ws_max_size)
-        if len(self.frames) >= most and not event.fin:
-            self._fail(f"A message may have {most} fragments")
+        limit = max_fragments(self.config.ws_max_size)
+        if len(self.frames) >= limit and not event.fin:
+            self._fail(f"A message may have {limit} fragments")
 
     def _fail(self, reason: str) -> None:
         self._first_left = None
@@ -154,28 +170,29 @@ class SlicedWebSocket(WebSocketsSansIOProtocol):
     async def run_asgi(self) -> None:
         await super().run_asgi()
         if self.is_own():
-            # It has waited for the peer as long as it wants to; uvicorn would for 10 s.
+            # The application has waited for the peer already; uvicorn would wait another 10 s.
             self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._unparsed and not self.close_sent:
             self._lost = (exc,)
-            self.transport = GONE
+            self.transport = CLOSED_TRANSPORT
         else:
             self._finish(exc)
 
     def _finish(self, exc: Exception | None) -> None:
         received = self.conn.close_rcvd
-        code, reason = (received.code, received.reason) if received else (1006, "")
-        # uvicorn queues 1005 after it, and nobody reads past the first.
+        code, reason = (received.code, received.reason) if received else (CLOSE_HUNG_UP, "")
+        # uvicorn queues 1005 behind it; nobody reads past the first.
         self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
         super().connection_lost(exc)
-        self.transport = GONE
+        self._finished = True
+        self.transport = CLOSED_TRANSPORT
         self._unparsed = b""
         self.frames = []
         conn: Any = self.conn
-        # The parser refers to itself, and an exception to what it went through: they would be
-        # kept, with all that was received, until the garbage collector comes.
+        # The parser refers to itself, and an exception to the frames it passed through. Without
+        # this the garbage collector would have to free them, with all that was received.
         conn.parser.close()
         conn.parser = conn.parser_exc = None
         conn.reader.discard()

@@ -1,4 +1,4 @@
-"""What takes the place of a transport that is lost."""
+"""A transport that stands in for one that was lost."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 
-class _Gone(asyncio.Transport):
+class _ClosedTransport(asyncio.Transport):
     def write(self, data: Any) -> None:
         pass
 
@@ -22,5 +22,6 @@ class _Gone(asyncio.Transport):
     abort = pause_reading = resume_reading = close
 
 
-GONE = _Gone()
-"""A transport that writes nothing and reads nothing."""
+CLOSED_TRANSPORT = _ClosedTransport()
+"""Discards writes and never reads. A connection that refers to it no longer keeps its former
+transport, and the buffers there, alive."""
