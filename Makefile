@@ -13,7 +13,7 @@ CODE := src tests examples tools bench
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-all test-lowest coverage soak check format autobahn autobahn-ci bench \
-	bench-quick instructions dist clean
+	bench-quick instructions dist changelog hooks clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -90,6 +90,20 @@ dist: $(VENV)/release.stamp ## Build the sdist and the wheel, and check them
 	rm -rf dist
 	$(BIN)/python -m build --outdir dist
 	$(BIN)/twine check --strict dist/*
+
+# A section that is marked as unreleased gets its date; else the fragments become a section.
+changelog: $(VENV)/release.stamp ## Write the section of a release into CHANGELOG.md
+	@version=$$($(BIN)/python -c 'import socketcluster; print(socketcluster.__version__)'); \
+	if grep -q "^## $$version (unreleased)" CHANGELOG.md; then \
+		sed -i.bak "s/^## $$version (unreleased)/## $$version ($$(date +%F))/" CHANGELOG.md && rm CHANGELOG.md.bak; \
+	else \
+		$(BIN)/towncrier build --yes --version "$$version"; \
+	fi; \
+	grep -m 1 "^## " CHANGELOG.md
+
+hooks: $(VENV)/dev.stamp ## Run the checks at each commit, with pre-commit
+	@$(INSTALL) pre-commit
+	$(BIN)/pre-commit install
 
 clean: ## Delete all that these targets made
 	rm -rf $(VENV) .venv-3.* .venv-lowest .demo .autobahn .interop tests/interop/js/node_modules \
