@@ -55,6 +55,7 @@ class BoundedInbox(Inbox):
             items.append(item)  # Its consumer was woken already.
         else:
             self.put(item)
+            items = self.items  # The first value is put into another queue.
         self._size = size = self._size + len(item.data)
         if size > self._max_size or len(items) > self._max_values:
             error = self._passed(self._name, len(items), size)
