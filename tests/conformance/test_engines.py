@@ -35,7 +35,6 @@ from socketcluster.engines.deflate import DeflateCache, negotiate
 from socketcluster.engines.picows import open_connection
 from socketcluster.engines.registry import resolve_engine
 from socketcluster.engines.upgrade import UpgradeSite, Upgrading
-from socketcluster.errors import InvalidOptionsError
 from socketcluster.testing.echo import EchoEndpoint, EchoHandler
 from support import connected, self_signed, soon, until
 
@@ -726,24 +725,6 @@ async def test_close_frame_is_answered(site: Site) -> None:
     async with websockets.connect(await site.listen(), compression=None) as ws:
         await ws.close(3000, "bye")
         assert ws.protocol.close_rcvd == Close(3000, "") or ws.close_code == 3000
-
-
-@pytest.mark.parametrize(
-    "engine", ["nothing", "no.such.module:x", "socketcluster:nothing", 5, "json:loads"]
-)
-def test_wrong_engines_are_refused(engine: Any) -> None:
-    with pytest.raises(InvalidOptionsError, match="ws_engine") as refused:
-        AGServer(ws_engine=engine)
-    assert refused.value.option == "ws_engine"
-
-
-def test_engine_by_path_object_and_options() -> None:
-    path = "socketcluster.engines.asgi:AsgiEngine"
-    assert type(AGServer(ws_engine=path).engine).__name__ == "AsgiEngine"
-    engine = resolve_engine("asgi", {})
-    assert AGServer(ws_engine=engine).engine is engine
-    with pytest.raises(InvalidOptionsError, match="ws_engine_server_options"):
-        AGServer(ws_engine_server_options={"nonsense": 1})
 
 
 async def test_a_peer_that_does_not_read_is_dropped_soon_after_close(
