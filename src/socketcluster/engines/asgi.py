@@ -88,7 +88,7 @@ async def serve_websocket(
         first.cancel()
         handler.connection_lost(CLOSE_HUNG_UP, "")
         if isinstance(error, Exception):
-            return  # The peer is gone.
+            return  # The peer left.
         raise
     connection = AsgiConnection(send, endpoint)
     handler.connection_made(connection)

@@ -132,8 +132,9 @@ class Connection(Protocol):
         """Payload bytes received so far."""
 
     def get_activity(self) -> object:
-        """A value that changes whenever bytes arrive, including those of control frames and of
-        incomplete messages, as far as the engine sees them. Asked only about silent peers.
+        """A value that changes whenever bytes arrive, as far as the engine sees them.
+
+        Bytes of control frames and incomplete messages count. It is used for silent peers only.
         """
 
     def get_incomplete_size(self) -> int:
@@ -147,8 +148,9 @@ class Connection(Protocol):
         """
 
     def abort(self) -> None:
-        """Drop the connection without a close frame. `connection_lost(1006, "")` follows, or the
-        code and reason of a close frame that was received before.
+        """Drop the connection without a close frame.
+
+        `connection_lost` follows, with 1006 and "" unless a close frame was received before.
         """
 
     def pause_reading(self) -> None:
@@ -209,8 +211,9 @@ class Endpoint(Protocol):
         """permessage-deflate, or None when it is off."""
 
     def open_now(self, request: UpgradeRequest) -> Accepted | None:
-        """Decide about an upgrade at once. Returns None, without side effects, if the decision has
-        to wait: `open` is called then.
+        """Decide about an upgrade at once.
+
+        Returns None, without side effects, if the decision has to wait: `open` is called then.
 
         Raises:
             UpgradeRefusedError: the upgrade is refused.
@@ -289,8 +292,9 @@ class Engine(Protocol):
     """Listens, and turns upgrade requests into an endpoint's connections."""
 
     async def listen(self, endpoint: Endpoint, app: ASGIApp, address: ListenAddress) -> Listener:
-        """Bind and accept. `app` answers plain HTTP, and WebSockets at other paths than the
-        endpoint's. Cancelling it frees the address.
+        """Bind and accept. Cancelling frees the address.
+
+        `app` answers plain HTTP, and WebSockets at other paths than the endpoint's.
 
         Raises:
             OSError: the address cannot be bound or the certificate cannot be read.

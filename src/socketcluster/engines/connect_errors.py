@@ -1,7 +1,7 @@
-"""Why a connection could not be opened, told without secrets.
+"""Errors of connections that could not be opened, without secrets.
 
-Query strings and the user part of URLs carry tokens and keys, so no error, event or log line of
-the client has them.
+Query strings and the user part of URLs have tokens and keys in them, so the client's errors, events
+and log lines leave them out.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ _URL = re.compile(
 )
 _STATUSES = frozenset(HTTPStatus)
 _LONGEST_TEXT = 200
-"""Characters of a server's own words that an error repeats."""
+"""Characters of a server's answer that an error repeats."""
 
 
 def redacted(url: str) -> str:
-    """A URL without user, password, query and fragment; "…" stands for what is no URL."""
-    found = _URL.fullmatch(url)
-    if found is None:
+    """Remove user, password, query and fragment from a URL; "…" replaces text that is not a URL."""
+    match = _URL.fullmatch(url)
+    if match is None:
         scheme, separator, _ = url.partition("://")
         return f"{scheme}://…" if separator and scheme.isalnum() else "…"
-    return f"{found['scheme'] or ''}{found['place']}"
+    return f"{match['scheme'] or ''}{match['place']}"
 
 
 def not_opened(
     uri: str, reason: str, *, proxy: str | None = None, http_status: int | None = None
 ) -> SocketProtocolError:
-    """The error for a connection to `uri` that could not be opened; it says why, and where to."""
+    """The error for a connection that could not be opened, with its address and the reason."""
     for url in (uri, proxy or ""):
         for secret in _secrets(url):
             reason = reason.replace(secret, "…")
@@ -53,7 +53,7 @@ def not_opened(
 
 
 def connect_timed_out(uri: str, milliseconds: float) -> SocketProtocolError:
-    """The error for a server that did not take part in opening the connection in time."""
+    """The error for a server that did not complete the opening of a connection in time."""
     status = SOCKET_PROTOCOL_ERROR_STATUSES[CLOSE_CONNECT_TIMEOUT]
     reason = f"no answer within {milliseconds:g} ms (the connect_timeout option)"
     error = SocketProtocolError(f"{status}: {redacted(uri)}: {reason}", CLOSE_CONNECT_TIMEOUT)
@@ -62,18 +62,18 @@ def connect_timed_out(uri: str, milliseconds: float) -> SocketProtocolError:
 
 
 def hung_up(reason: str) -> str:
-    """A reason as events have it."""
+    """A reason as events report it: behind "Socket hung up"."""
     return f"{SOCKET_PROTOCOL_ERROR_STATUSES[CLOSE_HUNG_UP]}: {reason}"
 
 
 def http_status(error: BaseException) -> int | None:
-    """The HTTP status that a server answered the upgrade request with, if it was that."""
+    """The HTTP status of a server's refusal of the upgrade request; None for any other error."""
     response = error.response if isinstance(error, WSHandshakeError) else None
     return None if response is None else int(response.status)
 
 
 def _secrets(url: str) -> list[str]:
-    # A server may repeat in its answer what it was asked for.
+    # A server may repeat the URL in its answer.
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -83,7 +83,7 @@ def _secrets(url: str) -> list[str]:
 
 
 def why(error: BaseException | None) -> str:
-    """What kept a connection from opening, or ended it, for people."""
+    """Describe for people why a connection failed or was lost."""
     if error is None:
         return "the server ended the connection without a close frame"
     if isinstance(error, InflateError):
@@ -113,10 +113,10 @@ def _answer(error: WSHandshakeError) -> str:
 
 
 def http_refusal(status: int, text: str) -> str:
-    """Why a server refused the upgrade request, with its text, if it sent one."""
-    said = _short(text)
-    if said:
-        return f"HTTP {status}: {said}"
+    """Describe a server's refusal of the upgrade request, with its text if it sent one."""
+    short_text = _short(text)
+    if short_text:
+        return f"HTTP {status}: {short_text}"
     return f"HTTP {status} {HTTPStatus(status).phrase}" if status in _STATUSES else f"HTTP {status}"
 
 

@@ -1,4 +1,4 @@
-"""What makes a client's connections: the `Connector` contract and its request."""
+"""The contract between a client and the `Connector` that opens its connections."""
 
 from __future__ import annotations
 
@@ -12,8 +12,17 @@ from socketcluster.engines.base import ConnectionHandler, DeflateOptions
 
 @dataclass(frozen=True, slots=True)
 class ConnectRequest:
-    """What a connection is opened with. `uri` is the whole URL, with the query. Its repr leaves out
-    what may be secret."""
+    """Parameters of a connection to a server. Values that can be secret are left out of the repr.
+
+    Attributes:
+        uri: the whole URL, with the query.
+        max_payload: bytes in one message; a longer one closes with 1009.
+        socket_path: the path of a Unix socket to connect to.
+        ssl: the TLS context; None for the default one.
+        headers: further headers of the upgrade request.
+        proxy: the URL of an HTTP or SOCKS proxy.
+        deflate: permessage-deflate, or None when it is off.
+    """
 
     uri: str = field(repr=False)
     max_payload: int
@@ -25,12 +34,13 @@ class ConnectRequest:
 
 
 class Connector(Protocol):
-    """Makes connections of a client."""
+    """Opens a client's connections."""
 
     async def connect(self, request: ConnectRequest, handler: ConnectionHandler) -> None:
-        """Connect, and call `handler.connection_made` before it returns. Cancelling drops it, as
-        the client does after `connect_timeout`.
+        """Connect, and call `handler.connection_made` before returning.
+
+        Cancelling drops the connection; the client cancels after `connect_timeout`.
 
         Raises:
-            SocketProtocolError: it could not be; the cause says why.
+            SocketProtocolError: the connection failed; the cause says why.
         """

@@ -128,8 +128,10 @@ class Deflate:
 def negotiate(
     offer: str | None, options: DeflateOptions, cache: DeflateCache
 ) -> tuple[str, Deflate] | None:
-    """Accept a client's offer. Returns the Sec-WebSocket-Extensions header for the answer, and the
-    compression it stands for; None if the offer has no acceptable permessage-deflate.
+    """Accept a client's offer of permessage-deflate.
+
+    Returns the Sec-WebSocket-Extensions header for the answer, and the compression it stands for;
+    None if the offer has no acceptable permessage-deflate.
     """
     if offer is None:
         return None

@@ -44,7 +44,7 @@ _DISCARDED = memoryview(bytearray(READ_SIZE))
 
 
 class ReaderOwner(SchedulerOwner, Protocol):
-    """What a reader asks of its connection, besides what the scheduler does."""
+    """The connection, as its reader sees it."""
 
     def transport_lost(self) -> None:
         """Forget the transport."""
@@ -209,7 +209,7 @@ class FrameReader(WSListener, asyncio.BufferedProtocol):
     # From the parser
 
     def on_ws_connected(self, transport: Any) -> None:
-        transport.request.headers.clear()  # The made-up request's, which nobody reads.
+        transport.request.headers.clear()  # The made-up request's, which are never read.
 
     def on_ws_frame(self, transport: Any, frame: Any) -> None:
         payload = frame.get_payload_as_bytes()
@@ -259,8 +259,9 @@ class FrameReader(WSListener, asyncio.BufferedProtocol):
             self.begin()
 
     def parser_failed(self, code: int) -> None:
-        """See `ParserOwner.parser_failed`. Frames before the fault may still follow, for picows
-        looks one frame ahead.
+        """See `ParserOwner.parser_failed`.
+
+        Frames before the fault may still follow, for picows looks one frame ahead.
         """
         if self._parser is not None:  # It would keep all bytes that follow.
             self._parser = None
@@ -290,7 +291,7 @@ class FrameReader(WSListener, asyncio.BufferedProtocol):
         return self.bytes_received, self._other_frames, room
 
     def free(self) -> None:
-        """Drop what was received and every reference back to the connection."""
+        """Drop received bytes and every reference back to the connection."""
         self.scheduler.free()
         self._parser = self._handler = self._owner = None
         self._early = memoryview(b"")

@@ -23,7 +23,7 @@ QueuedFrame = tuple[int, bool, bool, bool, bytes]
 
 
 class FrameSource(Protocol):
-    """What a scheduler asks of the reader that its frames come from."""
+    """The reader that supplies frames, as the scheduler sees it."""
 
     @property
     def has_more(self) -> bool:
@@ -34,7 +34,7 @@ class FrameSource(Protocol):
 
 
 class SchedulerOwner(Protocol):
-    """What a scheduler asks of its connection."""
+    """The connection, as its scheduler sees it."""
 
     def control_frame(self, opcode: int, payload: bytes) -> None:
         """Handle a control frame. After `FrameScheduler.shut` only close frames follow."""
@@ -244,7 +244,7 @@ class FrameScheduler:
             loop.call_soon(owner.finish)
 
     def transport_lost(self) -> None:
-        """Process what was received before the transport was lost, then finish."""
+        """Process the frames received before the transport was lost, then finish."""
         self.lost = True
         self._transport = CLOSED_TRANSPORT
         if self.shut or not self._has_more:
@@ -253,7 +253,7 @@ class FrameScheduler:
             self._schedule()
 
     def free(self) -> None:
-        """Drop what was received and every reference back to the connection."""
+        """Drop received frames and every reference back to the connection."""
         self.shut = True
         self.direct = False
         self._receiver.close()

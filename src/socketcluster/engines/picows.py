@@ -164,8 +164,10 @@ class PicowsConnection:
         self._transport.close()
 
     def fail(self, code: int, reason: str = "") -> None:
-        """See `SchedulerOwner.fail`. Sends a close frame and drops the connection soon after: a
-        peer that broke the protocol may not answer.
+        """See `SchedulerOwner.fail`.
+
+        Sends a close frame and drops the connection soon after: a peer that broke the protocol may
+        not answer.
         """
         if not self._closing:
             self._send_close(code, reason)

@@ -322,8 +322,9 @@ class PicowsClientConnection(WSListener):
 
 
 def unacknowledged(raw: socket.socket) -> int:
-    """Bytes that the kernel keeps because the other side has not acknowledged them; 0 where the
-    kernel does not tell. A closed socket may still lose them.
+    """Bytes that the kernel keeps because the other side has not acknowledged them.
+
+    A closed socket may still lose them. 0 where the kernel does not tell.
     """
     try:
         return int.from_bytes(fcntl.ioctl(raw.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
@@ -352,7 +353,7 @@ class _LossReporter(asyncio.BufferedProtocol):
 
 
 async def _end(transport: WSTransport) -> None:
-    # The end was reported already; asyncio would log the exception if nobody retrieved it.
+    # The end was reported already; asyncio would log an exception that is not retrieved.
     with contextlib.suppress(Exception):
         await transport.wait_disconnected()
 

@@ -43,7 +43,7 @@ _MASKED_A = b"\x81\x81\0\0\0\0a"
 
 
 class ParserOwner(Protocol):
-    """What a parser asks of its listener, besides what `picows.WSListener` has."""
+    """The listener, as its parser sees it, besides `picows.WSListener`."""
 
     def parser_failed(self, code: int) -> None:
         """Handle a violation of the protocol by the peer; `code` is the close code."""
@@ -141,7 +141,7 @@ class _TrialTransport(asyncio.Transport):
 
 
 class _SilentLogger:
-    """A logger for parsers that logs nothing: what one client does is not worth a line."""
+    """A logger for parsers that logs nothing: one client's violations are not worth a line."""
 
     def isEnabledFor(self, level: int) -> bool:
         return False
@@ -188,7 +188,7 @@ _SILENT = _SilentLogger()
 
 
 class _Response(WSUpgradeResponse):
-    """The answer to the made-up request. Nobody reads it, so all parsers share one."""
+    """The answer to the made-up request. It is never read, so all parsers share one."""
 
     def __init__(self) -> None:
         answer = WSUpgradeResponse.create_101_response()

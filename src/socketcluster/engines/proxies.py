@@ -1,4 +1,4 @@
-"""The address of a client behind proxies, by X-Forwarded-For."""
+"""The client's address behind proxies, from X-Forwarded-For."""
 
 from __future__ import annotations
 
@@ -10,54 +10,54 @@ _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 UNIX = "unix"
-"""The entry that means every peer of a Unix socket."""
+"""The entry for every peer of a Unix socket."""
 
 _WITH_PORT = re.compile(r"\[([^\]]*)\](?::\d+)?|([\d.]+)(?::\d+)")
 
 
 class TrustedProxies:
-    """The proxies that are trusted to say in X-Forwarded-For whom they forward.
+    """The proxies whose X-Forwarded-For is believed.
 
     Args:
         entries: addresses ("10.0.0.7"), networks ("10.0.0.0/8"), or "unix".
 
     Raises:
-        ValueError: an entry is neither, or can never match.
+        ValueError: an entry is none of these, or can never match.
     """
 
     __slots__ = ("_networks", "_unix")
 
     def __init__(self, entries: Iterable[str]) -> None:
-        given = list(entries)
-        self._unix = UNIX in given
-        self._networks = [_network(entry) for entry in given if entry != UNIX]
+        entries = list(entries)
+        self._unix = UNIX in entries
+        self._networks = [_network(entry) for entry in entries if entry != UNIX]
 
     def client_address(self, peer: str | None, forwarded_for: Callable[[], str]) -> str | None:
-        """The client's address: the right-most in X-Forwarded-For that is no trusted proxy's, if
-        the peer is one; else the peer.
+        """Return the client's address.
 
-        Each proxy appends the address of its own peer. So everything left of an address that is
-        not trusted is only what a client says. Where a trusted proxy wrote something that is no
-        address, such as "unknown", the peer is all that is known.
+        If the peer is a trusted proxy, it is the right-most address in X-Forwarded-For that is not
+        a trusted proxy's, else the peer's. Each proxy appends the address of its own peer, so the
+        entries left of an untrusted address can be forged. If a trusted proxy wrote an entry that
+        is not an address, such as "unknown", the peer's address is returned.
 
         Args:
             peer: the address of the connection's other end; None on a Unix socket.
-            forwarded_for: gives all lines of the header, in order, joined by commas.
+            forwarded_for: returns all lines of the header, in order, joined by commas.
         """
         address = _address(peer) if peer else None
-        shown = str(address) if address is not None else peer or None
+        peer_address = str(address) if address is not None else peer or None
         if not (self._unix if not peer else self._trusts(address)):
-            return shown
-        found = shown
+            return peer_address
+        client = peer_address
         for entry in reversed(forwarded_for().split(",")):
             if entry := entry.strip():
                 hop = _address(_without_port(entry))
-                if hop is None or "%" in entry:  # A zone means something on one machine only.
-                    return shown
-                found = str(hop)
+                if hop is None or "%" in entry:  # A zone has a meaning on one machine only.
+                    return peer_address
+                client = str(hop)
                 if not self._trusts(hop):
                     break
-        return found
+        return client
 
     def _trusts(self, address: _Address | None) -> bool:
         return address is not None and any(address in network for network in self._networks)
@@ -84,6 +84,6 @@ def _address(text: str) -> _Address | None:
 
 
 def _without_port(entry: str) -> str:
-    """An entry without the port that some proxies write: "1.2.3.4:56", "[2001:db8::1]:56"."""
+    """Strip the port that some proxies write: "1.2.3.4:56", "[2001:db8::1]:56"."""
     match = _WITH_PORT.fullmatch(entry)
     return entry if match is None else match[1] or match[2]

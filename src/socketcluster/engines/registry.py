@@ -45,7 +45,7 @@ def resolve_engine(ws_engine: Any, options: Mapping[str, Any]) -> Engine:
             f"object with a listen method, not {ws_engine!r}",
             "ws_engine",
         )
-    return cast(Engine, engine)
+    return cast("Engine", engine)
 
 
 def _import(path: str) -> Any:

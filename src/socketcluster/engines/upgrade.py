@@ -1,5 +1,6 @@
-"""Upgrades a connection to a WebSocket: checks the request (RFC 6455, section 4.2.1), asks the
-endpoint, and writes the answer.
+"""Upgrades a connection to a WebSocket.
+
+Checks the request (RFC 6455, section 4.2.1), asks the endpoint, and writes the answer.
 """
 
 from __future__ import annotations

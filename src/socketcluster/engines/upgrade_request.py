@@ -50,7 +50,7 @@ class UpgradeRequest:
         return self._scope
 
     def condense(self) -> None:
-        """Drop the scope if it can be made again and nobody has a reference to it."""
+        """Drop the scope, if it can be made again and was never handed out."""
         if self._scope_again is not None:
             self._scope = self._headers = None
 
@@ -77,8 +77,9 @@ class UpgradeRequest:
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """The headers by lower-case name. Several values of a header are joined by ", ", those of
-        "cookie" by "; ".
+        """The headers by lower-case name.
+
+        Several values of a header are joined by ", ", those of "cookie" by "; ".
         """
         if self._headers is None:
             headers: dict[str, str] = {}
@@ -117,7 +118,7 @@ class UpgradeRequest:
 
     @property
     def remote_family(self) -> str:
-        """ "IPv4", "IPv6" or "unix"."""
+        """The kind of the connection's address: "IPv4", "IPv6" or "unix"."""
         address = self.remote_address
         if not address:
             return "unix"
@@ -125,8 +126,10 @@ class UpgradeRequest:
 
     @property
     def client_address(self) -> str | None:
-        """The client's IP address: the connection's, or the one in X-Forwarded-For if trusted
-        proxies wrote it. None on a Unix socket whose peers are not trusted.
+        """The client's IP address, if need be from X-Forwarded-For.
+
+        It is the connection's address, or the one in X-Forwarded-For if trusted proxies wrote it;
+        None on a Unix socket whose peers are not trusted.
 
         An IPv4 address in IPv6 form is returned as IPv4. Under an ASGI server of your own the
         connection's address is `scope["client"]`.
@@ -146,8 +149,9 @@ class UpgradeRequest:
 
     @property
     def forwarded_for_address(self) -> str | None:
-        """The first address of X-Forwarded-For, if that header is there. A client can forge it:
-        see `client_address`.
+        """The first address of X-Forwarded-For, or None.
+
+        A client can forge it: see `client_address`.
         """
         forwarded = (self.header("x-forwarded-for") or "").split(",")[0].strip()
         return forwarded or None

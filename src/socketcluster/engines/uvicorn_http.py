@@ -1,5 +1,4 @@
-"""Tells apart upgrades at the endpoint's path, which this package handles, and all other HTTP,
-which uvicorn handles.
+"""Separates upgrades at the endpoint's path from all other HTTP, which uvicorn handles.
 
 Most often the first bytes of a connection are one whole upgrade request. It is parsed by uvicorn's
 parser, but without the objects that uvicorn keeps for an HTTP connection, which are a third of the
@@ -161,8 +160,9 @@ class _Head:
 
 
 def _upgrade_in(data: bytes) -> tuple[bytes, Headers, int] | None:
-    """Parse an upgrade request. Returns (URL, headers, length), or None if `data` does not begin
-    with a whole and simple one.
+    """Parse an upgrade request.
+
+    Returns (URL, headers, length), or None if `data` does not begin with a whole and simple one.
     """
     head = _Head()
     parser = httptools.HttpRequestParser(head)

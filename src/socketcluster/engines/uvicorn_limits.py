@@ -1,8 +1,8 @@
-"""uvicorn's HTTP/1.1 and WebSocket protocols, with limits on requests that uvicorn does not have.
+r"""uvicorn's HTTP/1.1 and WebSocket protocols, with limits on requests that uvicorn does not have.
 
 Both engines use these two protocols. A plain uvicorn can use them as well:
 
-    uvicorn main:server --http socketcluster.engines.uvicorn_limits:GuardedHttp \\
+    uvicorn main:server --http socketcluster.engines.uvicorn_limits:GuardedHttp \
                         --ws socketcluster.engines.uvicorn_limits:GuardedWebSocket
 
 They use private names of uvicorn's protocols, as `uvicorn_websocket.py` and `uvicorn_http.py` do.

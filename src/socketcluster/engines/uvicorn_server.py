@@ -30,8 +30,10 @@ _UNWANTED_LOGS = (
 
 
 def _is_wanted(record: logging.LogRecord) -> bool:
-    """Drop what uvicorn logs about a peer's violations, with a traceback, and its access log of
-    WebSockets, which shows the query string and the secrets in it.
+    """Whether a log record of uvicorn is useful.
+
+    Not so are the tracebacks of a peer's violations, and the access log of WebSockets, which shows
+    the query string and the secrets in it.
     """
     return record.msg not in _UNWANTED_LOGS
 

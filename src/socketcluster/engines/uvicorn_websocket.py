@@ -33,7 +33,7 @@ _EMPTY_FRAME = 6
 """Bytes of an empty frame of a client."""
 
 _MIN_FRAMES = 32
-"""Empty frames in the smallest piece that is parsed at once, whatever is left of the budget."""
+"""Empty frames in the smallest piece that is parsed at once, even over the budget."""
 
 _MAX_PIECE = 32 * 1024
 """Bytes of one large frame that are parsed at once."""
@@ -183,7 +183,7 @@ class BudgetedWebSocket(WebSocketsSansIOProtocol):
     def _finish(self, exc: Exception | None) -> None:
         received = self.conn.close_rcvd
         code, reason = (received.code, received.reason) if received else (CLOSE_HUNG_UP, "")
-        # uvicorn queues 1005 behind it; nobody reads past the first.
+        # uvicorn queues 1005 behind it, which is never read.
         self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
         super().connection_lost(exc)
         self._finished = True

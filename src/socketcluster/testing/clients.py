@@ -85,7 +85,7 @@ async def connect(server: AGServer, **options: Any) -> AsyncIterator[AGClientSoc
 def paused(socket: AGClientSocket | AGServerSocket) -> Iterator[None]:
     """Simulate a slow reader: in the block, `socket` reads nothing from its present connection.
 
-    Messages for it wait in the sender's write buffer, as if the network stood still. If the
+    Messages for it wait in the sender's write buffer, as if the network stopped. If the
     connection is lost meanwhile, the socket reads from the next one.
 
     Raises:

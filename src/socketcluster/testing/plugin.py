@@ -35,7 +35,7 @@ class ClientFactory(Protocol):
 
 @pytest.fixture
 def ag_server(_ag_cleanup: AsyncExitStack) -> ServerFactory:
-    """Makes servers: `server = await ag_server(auth_key="…")`, or `await ag_server(server)`."""
+    """A factory of servers: `await ag_server(auth_key="…")`, or `await ag_server(server)`."""
 
     async def make(server: AGServer | None = None, **options: Any) -> AGServer:
         if server is None:
@@ -49,7 +49,7 @@ def ag_server(_ag_cleanup: AsyncExitStack) -> ServerFactory:
 
 @pytest.fixture
 def ag_client(_ag_cleanup: AsyncExitStack) -> ClientFactory:
-    """Makes clients: `socket = await ag_client(server)`."""
+    """A factory of clients: `socket = await ag_client(server)`."""
 
     async def make(server: AGServer, **options: Any) -> AGClientSocket:
         return await _ag_cleanup.enter_async_context(testing.connect(server, **options))
