@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from client.fakes import Peer, fake_server
+from client.parts import gauge_of
 from socketcluster.errors import InvalidMessageError
 from support import names, record, soon, until
 
@@ -44,7 +45,7 @@ async def test_a_slow_loop_stops_the_reading_by_bytes(make_client: Any, kind: st
         consumer = stream.create_consumer()
         await channel.listener("subscribe").once(4000)
         client.transmit("go")
-        await until(lambda: client.reading.gauge.size > LIMIT)
+        await until(lambda: gauge_of(client).size > LIMIT)
         for _ in range(300):
             await asyncio.sleep(0)
         assert not ended.is_set()
@@ -56,7 +57,7 @@ async def test_a_slow_loop_stops_the_reading_by_bytes(make_client: Any, kind: st
                 value = value.data
             assert value[0] == number
         await soon(ended.wait())
-        assert client.reading.gauge.size == 0
+        assert gauge_of(client).size == 0
         assert client.state == "open"
 
 
@@ -85,4 +86,4 @@ async def test_data_that_cannot_be_parsed_is_passed_over(make_client: Any) -> No
         errors = [event.error for name, event in found if name == "error"]
         assert names(found).count("error") == 3
         assert all(isinstance(error, InvalidMessageError) for error in errors)
-        assert client.reading.gauge.size == 0
+        assert gauge_of(client).size == 0

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from client.fakes import Peer, fake_server, tcp_server
+from client.parts import connection_of, gauge_of, outbox_of
 from socketcluster import AGClientSocket, AGServer, MemoryTokenStore
 from socketcluster.errors import (
     BadConnectionError,
@@ -100,7 +101,7 @@ async def test_cancelling_the_entry_gives_up(make_client: Any) -> None:
     async with fake_server(silent) as port:
         client = make_client(port)
         entering = asyncio.create_task(client.__aenter__())
-        await until(lambda: client.link.writer is not None)
+        await until(lambda: connection_of(client).writer is not None)
         entering.cancel()
         with pytest.raises(asyncio.CancelledError):
             await entering
@@ -304,7 +305,7 @@ async def test_what_waits_too_long_is_given_up(make_client: Any) -> None:
         error = (await errors.next(4000)).value.error
         assert isinstance(error, TimeoutError)
         assert "note" in str(error)
-        assert len(client.outbox) == 0
+        assert len(outbox_of(client)) == 0
 
 
 async def test_what_waits_is_lost_when_connecting_is_given_up(make_client: Any) -> None:
@@ -321,7 +322,7 @@ async def test_what_waits_is_lost_when_connecting_is_given_up(make_client: Any) 
         error = (await errors.next(4000)).value.error
         assert isinstance(error, BadConnectionError)
         assert "note" in str(error)
-        assert len(client.outbox) == 0
+        assert len(outbox_of(client)) == 0
 
 
 async def test_what_waits_survives_attempts_that_fail(
@@ -412,7 +413,7 @@ async def test_connect_with_other_limits(make_client: Any) -> None:
         await client.listener("connect").once(4000)
         client.connect(max_inbound_backlog=7, batch_interval=2000)
         await client.listener("connect").once(4000)
-        assert client.reading.gauge.limit == 7
+        assert gauge_of(client).limit == 7
         assert client.batching.interval == 2000
 
 

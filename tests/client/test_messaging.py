@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from client.fakes import Peer, fake_server
+from client.parts import calls_of, connection_of
 from interop.servers import npm_server
-from socketcluster import AGClientSocket, AGServer
+from socketcluster import AGClientSocket, AGServer, MemoryTokenStore
 from socketcluster.codecs.minbin import MinBinCodec
 from socketcluster.errors import (
     BadConnectionError,
@@ -51,7 +52,7 @@ async def test_calls(make_server: Any, make_client: Any, running: Running) -> No
     with pytest.raises(SocketClusterError, match="division") as raised:
         await client.invoke("fail", 0)
     assert raised.value.name == "ZeroDivisionError"
-    assert len(client.calls) == 0
+    assert len(calls_of(client)) == 0
 
 
 @pytest.mark.parametrize("timeout", [30, timedelta(milliseconds=30)])
@@ -68,7 +69,7 @@ async def test_a_call_has_a_timeout_of_its_own(
     client, _ = await connected(server, make_client)
     with pytest.raises(TimeoutError, match="never"):
         await client.invoke("never", ack_timeout=timeout)
-    assert len(client.calls) == 0
+    assert len(calls_of(client)) == 0
 
 
 async def test_a_cancelled_call_is_forgotten(make_client: Any) -> None:
@@ -89,7 +90,7 @@ async def test_a_cancelled_call_is_forgotten(make_client: Any) -> None:
         calling.cancel()
         with pytest.raises(asyncio.CancelledError):
             await calling
-        assert len(client.calls) == 0
+        assert len(calls_of(client)) == 0
         client.transmit("go on")
         await then.next(4000)
 
@@ -108,7 +109,25 @@ async def test_what_cannot_be_encoded_is_refused_and_harms_nobody(
             await client.invoke("echo", {1, 2}.__iter__())
         client.flush_batch()
     assert await client.invoke("echo", 1) == 1
-    assert len(client.calls) == 0
+    assert len(calls_of(client)) == 0
+
+
+async def test_a_batch_cannot_be_started_before_the_handshake(
+    make_server: Any, make_client: Any
+) -> None:
+    class Slow(MemoryTokenStore):
+        async def load_token(self, name: str) -> str | None:  # type: ignore[override]
+            loading.set()
+            await go_on.wait()
+            return None
+
+    loading, go_on = asyncio.Event(), asyncio.Event()
+    client = make_client(await make_server(), auth_engine=Slow())
+    await soon(loading.wait())
+    client.start_batch()
+    assert not client.is_buffering_batch
+    go_on.set()
+    await client.listener("connect").once(4000)
 
 
 async def test_the_server_calls(make_server: Any, make_client: Any, running: Running) -> None:
@@ -473,7 +492,7 @@ async def test_an_answer_does_not_wait_behind_what_waits_for_it(
         consumer = streams.get(behind, client.receiver("n")).create_consumer()
         await channel.listener("subscribe").once(4000)
         client.transmit("go")
-        await until(lambda: not client.link.reading)
+        await until(lambda: not connection_of(client).reading)
         for _ in range(3):
             assert await client.invoke("ask", ack_timeout=4000) == "ok"
 

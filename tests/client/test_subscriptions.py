@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from client.fakes import Peer, fake_server
+from client.parts import calls_of
 from socketcluster import AGAction, AGServer
 from socketcluster.errors import InvalidArgumentsError, SocketClusterError
 from support import Running, names, record, soon, until
@@ -202,7 +203,7 @@ async def test_wait_for_auth_that_is_refused_waits_on(make_server: Any, make_cli
         found = record(client)
         channel = client.subscribe("c", wait_for_auth=True)
         await client.listener("deauthenticate").once(4000)
-        await until(lambda: not len(client.calls))
+        await until(lambda: not len(calls_of(client)))
         assert channel.state == "pending"
         assert "subscribeFail" not in names(found)
 

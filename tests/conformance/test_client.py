@@ -12,6 +12,7 @@ from typing import Any
 import jwt
 import pytest
 
+from client.parts import emit_of_channel
 from interop.server_app import KEY, Application
 from interop.servers import npm_server
 from socketcluster import AGClientSocket, MemoryTokenStore
@@ -617,10 +618,10 @@ async def test_the_backpressure_of_channel_listeners(make: Any) -> None:
     foo, bar = (client.channel(name).listener("customEvent") for name in ("foo", "bar"))
     foos, bars = foo.create_consumer(), bar.create_consumer()
     for number in range(20):
-        client.emit_channel("foo", "customEvent", number)
-    client.emit_channel("bar", "customEvent", 0)
-    client.emit_channel("bar", "customEvent", 1)
-    client.emit_channel("bar", "anotherEvent", 2)
+        emit_of_channel(client, "foo", "customEvent", number)
+    emit_of_channel(client, "bar", "customEvent", 0)
+    emit_of_channel(client, "bar", "customEvent", 1)
+    emit_of_channel(client, "bar", "anotherEvent", 2)
     client.channel("foo").close_listener("customEvent")
     client.channel("bar").close_all_listeners()
     pressures = [client.channel_get_all_listeners_backpressure("foo") async for _ in foos]
@@ -640,11 +641,11 @@ async def test_killing_and_closing_channels(make: Any) -> None:
     bar_events = bar.listener("customEvent").create_consumer()
     messages = bar.create_consumer()
     for number in range(20):
-        client.emit_channel("foo", "customEvent", number)
+        emit_of_channel(client, "foo", "customEvent", number)
     for number in range(50):
         bar.transmit_publish(number)
     for number in range(5):
-        client.emit_channel("bar", "customEvent", number)
+        emit_of_channel(client, "bar", "customEvent", number)
     assert client.get_channel_backpressure("bar") == 5
     client.kill_channel("foo")
     assert [event async for event in foo_events] == []

@@ -1,4 +1,4 @@
-"""Who a client is: the token it has, where it keeps it, and what it tells the server of it.
+"""Authentication of a client: its token, where the token is kept, and how the server learns of it.
 
 Source: npm socketcluster-client, AGClientSocket; SocketCluster protocol 2, "Authentication".
 """
@@ -12,8 +12,11 @@ import inspect
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from socketcluster.client.messaging import ClientMessaging
+from socketcluster.client.reporting import Events
+from socketcluster.client.settings import Settings
 from socketcluster.client.token_store import MemoryTokenStore, TokenStore
 from socketcluster.errors import BadConnectionError, TimeoutError, hydrate_error
 from socketcluster.events import (
@@ -22,17 +25,14 @@ from socketcluster.events import (
     DeauthenticateEvent,
     RemoveAuthTokenEvent,
 )
-from socketcluster.protocol.state import AUTHENTICATED, CLOSED, UNAUTHENTICATED
+from socketcluster.protocol.state import AUTHENTICATED, CLOSED, UNAUTHENTICATED, StateMachine
 from socketcluster.runtime.loop_binding import LoopBinding
 from socketcluster.sockets.auth_state import AuthStateMixin
-
-if TYPE_CHECKING:
-    from socketcluster.client.socket import AGClientSocket
 
 
 @dataclass(frozen=True, slots=True)
 class AuthStatus:
-    """What the server made of a token; `auth_error` says why it did not take it."""
+    """The server's verdict on a token; `auth_error` says why it was rejected."""
 
     is_authenticated: bool
     auth_error: BaseException | None = None
@@ -42,96 +42,94 @@ class ClientAuth:
     """The authentication of one client. Its state outlives connections.
 
     Attributes:
-        given_up: whether the token was taken away since it was last loaded.
+        store: keeps the token.
+        token: the claims of the token, None when unauthenticated.
+        signed_token: the token itself, None when unauthenticated.
+        removed_since_load: whether the token was removed since it was last loaded. The handshake
+            that it was loaded for does not authenticate then.
     """
 
     __slots__ = (
+        "_binding",
+        "_events",
         "_last_operation",
-        "_socket",
-        "given_up",
+        "_machine",
+        "_messaging",
+        "_on_authenticated",
+        "_settings",
+        "_socket_machine",
+        "removed_since_load",
         "signed_token",
-        "state",
         "store",
         "token",
     )
 
-    def __init__(self, socket: AGClientSocket, store: TokenStore | None) -> None:
-        self._socket = socket
-        self.store: TokenStore = store or MemoryTokenStore()
-        self.state: str = UNAUTHENTICATED
+    def __init__(
+        self,
+        settings: Settings,
+        binding: LoopBinding,
+        machine: StateMachine,
+        socket_machine: StateMachine,
+        messaging: ClientMessaging,
+        events: Events,
+        on_authenticated: Callable[[], None],
+    ) -> None:
+        """`machine` holds the authentication's state and `socket_machine` the client's.
+        `on_authenticated` is called when the client becomes authenticated, before the events."""
+        self._settings = settings
+        self._binding = binding
+        self._machine = machine
+        self._socket_machine = socket_machine
+        self._messaging = messaging
+        self._events = events
+        self._on_authenticated = on_authenticated
+        self.store: TokenStore = settings.options.auth_engine or MemoryTokenStore()
         self.token: Any = None
         self.signed_token: str | None = None
-        self.given_up = False
+        self.removed_since_load = False
         self._last_operation: asyncio.Task[None] | None = None
 
-    async def settled(self, seconds: float | None = None) -> None:
-        """Wait until all saving and removing is done, or so long."""
+    def configure(self) -> None:
+        """Use the token store of new options."""
+        self.store = self._settings.options.auth_engine or MemoryTokenStore()
+
+    @property
+    def state(self) -> str:
+        """'authenticated' or 'unauthenticated'."""
+        return self._machine.state
+
+    # The token store
+
+    async def wait_stored(self, seconds: float | None = None) -> None:
+        """Wait until all saving and removing is done, `seconds` at most."""
         if self._last_operation is not None:
             await asyncio.wait([self._last_operation], timeout=seconds)
 
     async def load(self) -> str | None:
-        """The token kept from before, after all saving and removing is done."""
-        await self.settled()
-        self.given_up = False
-        token = self.store.load_token(self._socket.auth_token_name)
+        """Return the stored token, after all saving and removing is done."""
+        await self.wait_stored()
+        self.removed_since_load = False
+        token = self.store.load_token(self._settings.options.token_name())
         return await token if inspect.isawaitable(token) else token
 
-    def authenticated(self, signed_token: str | None) -> None:
-        """The server has taken a token, or given one."""
-        socket = self._socket
-        self.signed_token = signed_token
-        self.token = token_data(signed_token)
-        if self.state != AUTHENTICATED:
-            old_state, self.state = self.state, AUTHENTICATED
-            socket.subscribed.authenticated()
-            socket.emit(
-                "authStateChange",
-                AuthStateChangeEvent(old_state, self.state, self.token, signed_token),
-            )
-        socket.emit("authenticate", AuthenticateEvent(self.token, signed_token))
-
-    def unauthenticated(self) -> None:
-        """There is no token any more."""
-        if self.state == UNAUTHENTICATED:
-            return
-        socket = self._socket
-        old_state, self.state = self.state, UNAUTHENTICATED
-        token, signed = self.token, self.signed_token
-        self.token = self.signed_token = None
-        socket.emit("authStateChange", AuthStateChangeEvent(old_state, self.state))
-        socket.emit("deauthenticate", DeauthenticateEvent(token, signed))
-
-    def given(self, signed_token: str) -> None:
-        """The server gave a token."""
-        self.authenticated(signed_token)
-        self.save(signed_token)
-
-    def taken(self) -> None:
-        """The server took the token away, or the client gives it up."""
-        self.given_up = True
-        self.forget()
-        self.unauthenticated()
-
-    def save(self, signed_token: str) -> None:
-        """Keep a token."""
-        name = self._socket.auth_token_name
+    def _save(self, signed_token: str) -> None:
+        name = self._settings.options.token_name()
         self._operate(lambda: self.store.save_token(name, signed_token, {}), lambda _: None)
 
-    def forget(self) -> None:
-        """Keep the token no longer; 'removeAuthToken' follows."""
-        name, socket = self._socket.auth_token_name, self._socket
+    def _remove(self) -> None:
+        name, emit = self._settings.options.token_name(), self._events.emit
         self._operate(
             lambda: self.store.remove_token(name),
-            lambda token: socket.emit("removeAuthToken", RemoveAuthTokenEvent(token)),
+            lambda token: emit("removeAuthToken", RemoveAuthTokenEvent(token)),
         )
 
     def _operate(self, operation: Callable[[], Any], done: Callable[[Any], None]) -> None:
-        # One after the other, or a slow save could undo the removal that came after it.
+        # One after the other, or a slow save could undo a later removal.
         self._last_operation = asyncio.ensure_future(
-            self._after(self._last_operation, operation, done)
+            self._run_after(self._last_operation, operation, done)
         )
 
-    async def _after(
+    async def _run_after(
         self,
         previous: asyncio.Task[None] | None,
         operation: Callable[[], Any],
@@ -144,26 +142,71 @@ class ClientAuth:
             if inspect.isawaitable(result):
                 result = await result
         except Exception as error:
-            self._socket.emit_error(error)
+            self._events.emit_error(error)
             return
         done(result)
 
+    # The state
+
+    def authenticated(self, signed_token: str | None) -> None:
+        """Become authenticated: the server has accepted a token, or issued one."""
+        self.signed_token = signed_token
+        self.token = token_data(signed_token)
+        if self.state != AUTHENTICATED:
+            self._machine.to(AUTHENTICATED)
+            self._on_authenticated()
+            self._events.emit(
+                "authStateChange",
+                AuthStateChangeEvent(UNAUTHENTICATED, AUTHENTICATED, self.token, signed_token),
+            )
+        self._events.emit("authenticate", AuthenticateEvent(self.token, signed_token))
+
+    def unauthenticated(self) -> None:
+        """Become unauthenticated: there is no token any more."""
+        if self.state == UNAUTHENTICATED:
+            return
+        self._machine.to(UNAUTHENTICATED)
+        token, signed_token = self.token, self.signed_token
+        self.token = self.signed_token = None
+        self._events.emit("authStateChange", AuthStateChangeEvent(AUTHENTICATED, UNAUTHENTICATED))
+        self._events.emit("deauthenticate", DeauthenticateEvent(token, signed_token))
+
+    def set_token(self, signed_token: str) -> None:
+        """Use and store a token that the server has issued."""
+        self.authenticated(signed_token)
+        self._save(signed_token)
+
+    def remove_token(self) -> None:
+        """Give up the token and remove it from the store; 'removeAuthToken' follows."""
+        self.removed_since_load = True
+        self._remove()
+        self.unauthenticated()
+
     async def authenticate(self, signed_token: str) -> AuthStatus:
-        """`AGClientSocket.authenticate`."""
+        """See `ClientAuthMixin.authenticate`."""
         try:
-            answer = await self._socket.invoke("#authenticate", signed_token)
+            answer = await self._messaging.invoke("#authenticate", signed_token)
         except (BadConnectionError, TimeoutError):
-            raise  # Which say nothing about the token.
+            raise  # They say nothing about the token.
         except Exception:
             self.unauthenticated()
             raise
         status = _auth_status(answer)
         if status.is_authenticated:
             self.authenticated(signed_token)
-            self.save(signed_token)
+            self._save(signed_token)
         else:
             self.unauthenticated()
         return status
+
+    def deauthenticate(self) -> None:
+        """See `ClientAuthMixin.deauthenticate`."""
+        self._binding.check()
+        try:
+            if self._socket_machine.state != CLOSED:
+                self._messaging.transmit("#removeAuthToken", None)
+        finally:
+            self.remove_token()
 
 
 def _auth_status(answer: Any) -> AuthStatus:
@@ -175,7 +218,8 @@ def _auth_status(answer: Any) -> AuthStatus:
 
 
 def token_data(signed_token: str | None) -> Any:
-    """The claims of a JWT, unverified; its second part as text if that is no JSON, else None."""
+    """Return the claims of a JWT, unverified. If they are no JSON, return its second part as text,
+    and None for a text that is no JWT."""
     parts = signed_token.split(".") if isinstance(signed_token, str) else []
     if len(parts) < 2:
         return None
@@ -189,39 +233,28 @@ def token_data(signed_token: str | None) -> Any:
 class ClientAuthMixin(AuthStateMixin[ClientAuth, Any]):
     """The authentication of a client. Source: SocketCluster documentation, AGClientSocket."""
 
-    if not TYPE_CHECKING:  # The attributes are slots of the class that mixes this in.
-        __slots__ = ()
-
-    state: str
-    loop_binding: LoopBinding
-
-    def transmit(self, event: str, data: Any = None) -> None: ...
+    __slots__ = ()
 
     def get_signed_auth_token(self) -> str | None:
-        """`signed_auth_token`."""
+        """Return `signed_auth_token`."""
         return self.auth.signed_token
 
     async def authenticate(self, signed_auth_token: str) -> AuthStatus:
-        """Show the server a token that the application has. It is kept if the server takes it.
+        """Present a token to the server. It is stored if the server accepts it.
 
-        Cancelling gives up the waiting; what the server answers then changes nothing here.
+        Cancelling gives up the waiting; a later answer changes nothing here.
 
         Raises:
             AuthTokenError: the token is bad.
             BadConnectionError, TimeoutError: no answer; the state stays as it was.
         """
-        self.loop_binding.check()
         return await self.auth.authenticate(signed_auth_token)
 
     async def deauthenticate(self) -> None:
         """Give up the token, here and on the server. It does not wait for the server.
 
         Raises:
-            ResourceLimitError: the server cannot be told, for want of room; here it is given up.
+            ResourceLimitError: there is no room for the message to the server; the token is given
+                up here all the same.
         """
-        self.loop_binding.check()
-        try:
-            if self.state != CLOSED:
-                self.transmit("#removeAuthToken")
-        finally:
-            self.auth.taken()
+        self.auth.deauthenticate()

@@ -1,72 +1,100 @@
-"""Whether a client reads from its connection: not while a loop over its streams is far behind.
+"""Inbound flow control of a client: pauses reading while a loop over its streams is far behind.
 
-Then TCP slows the server down. But the answer to a call comes after what the loop has not come
-to: while a call waits for one, the client reads on for a while, or a loop that calls the server
-would wait for itself.
+TCP then slows the server down. But the answer to a call arrives after the messages that such a loop
+has not taken: a loop that calls the server would wait for itself. While a call waits for its answer
+the client therefore reads on, up to a higher limit.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sized
+from typing import Protocol
 
+from socketcluster.client.options import ClientOptions
 from socketcluster.errors import ResourceLimitError
-from socketcluster.protocol.state import OPEN
 from socketcluster.streams import Gauge
 
-if TYPE_CHECKING:
-    from socketcluster.client.options import ClientOptions
-    from socketcluster.client.socket import AGClientSocket
-
-_AHEAD = 10
-"""How many times the limits a loop may be behind while an answer is waited for."""
+_LIMIT_FACTOR_WHILE_CALLING = 10
+"""How many times the limits a loop may be behind while a call waits for its answer."""
 
 
-class Reading:
+class Readable(Protocol):
+    """What flow control asks of the connection."""
+
+    @property
+    def reading(self) -> bool:
+        """Whether it is read from."""
+
+    def read(self, wanted: bool) -> None:
+        """Read from it, or pause."""
+
+
+class FlowControl:
     """Pauses and resumes the reading of one client.
 
     Attributes:
-        gauge: watches the backpressure of the client's streams.
+        gauge: measures the backlog of the client's consumers.
     """
 
-    __slots__ = ("_behind", "_socket", "gauge")
+    __slots__ = ("_behind", "_calls", "_connection", "_emit_error", "_get_backpressure", "gauge")
 
-    def __init__(self, socket: AGClientSocket, options: ClientOptions) -> None:
-        self._socket = socket
+    def __init__(
+        self,
+        options: ClientOptions,
+        calls: Sized,
+        emit_error: Callable[[BaseException], None],
+        get_backpressure: Callable[[], int],
+    ) -> None:
+        """`get_backpressure` returns the highest backpressure of the gauge's consumers."""
+        self._calls = calls
+        self._get_backpressure = get_backpressure
+        self._emit_error = emit_error
         self._behind = False
+        self._connection: Readable | None = None
         self.gauge = Gauge(
             options.max_inbound_backlog, self._changed, options.max_inbound_backlog_bytes
         )
 
     def configure(self, options: ClientOptions) -> None:
-        """Other limits from now on."""
+        """Use other limits from now on."""
         self.gauge.limit = options.max_inbound_backlog
         self.gauge.size_limit = options.max_inbound_backlog_bytes
+
+    def connected(self, connection: Readable) -> None:
+        """Control an open connection from the next `update` on. The answer to the handshake was
+        read before, however far behind a loop is."""
+        self._connection = connection
+
+    def disconnected(self) -> None:
+        """Control no connection any more."""
+        self._connection = None
 
     def _changed(self, behind: bool) -> None:
         self._behind = behind
         self.update()
 
     def received(self) -> None:
-        """What came in is with the consumers now."""
+        """Check the limits again: a message has been delivered to its consumers."""
         if self._behind:
             self.update()
 
     def update(self) -> None:
-        """Read from the present connection if that is right now, or stop."""
-        link = self._socket.link
-        if link is None or link.state != OPEN:  # The answer to the handshake is always read.
+        """Pause or resume the reading, as the backlog and the waiting calls have it."""
+        connection = self._connection
+        if connection is None:
             return
-        if not self._behind or not self._socket.calls:
-            link.read(not self._behind)
+        if not self._behind or not self._calls:
+            connection.read(not self._behind)
             return
         gauge = self.gauge
-        longest, largest = gauge.limit * _AHEAD, gauge.size_limit * _AHEAD
-        has_room = self._socket.get_streams_backpressure() < longest and gauge.size < largest
-        if link.reading and not has_room:
+        longest = gauge.limit * _LIMIT_FACTOR_WHILE_CALLING
+        largest = gauge.size_limit * _LIMIT_FACTOR_WHILE_CALLING
+        has_room = self._get_backpressure() < longest and gauge.size < largest
+        if connection.reading and not has_room:
             message = (
                 f"A loop is {longest} messages behind, or loops {largest} bytes: until they have "
                 "caught up no answers are read (see the options max_inbound_backlog and "
                 "max_inbound_backlog_bytes)"
             )
-            self._socket.emit_error(ResourceLimitError(message))
-        link.read(has_room)
+            self._emit_error(ResourceLimitError(message))
+        connection.read(has_room)

@@ -1,4 +1,4 @@
-"""The connections of a client: made, opened, lost, made again.
+"""The life of a client: its connections are made, opened, lost and made again.
 
 Source: npm socketcluster-client, AGClientSocket.
 """
@@ -6,12 +6,17 @@ Source: npm socketcluster-client, AGClientSocket.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
 
-from socketcluster.client.connection import Link, Opened
-from socketcluster.client.dispatch import receive, show_message
-from socketcluster.client.options import ClientOptions
+from socketcluster.client.authentication import ClientAuth
+from socketcluster.client.connection import ClientConnection, HandshakeStatus
+from socketcluster.client.dispatch import Dispatcher
+from socketcluster.client.flow_control import FlowControl
+from socketcluster.client.messaging import ClientMessaging
 from socketcluster.client.reconnect import ReconnectOptions, Reconnector
+from socketcluster.client.reporting import Events
+from socketcluster.client.settings import Settings
+from socketcluster.client.subscriptions import Subscriptions
+from socketcluster.client.writer import ClientWriter
 from socketcluster.engines.connector import Connector
 from socketcluster.engines.picows_client import PicowsConnector
 from socketcluster.errors import (
@@ -29,88 +34,137 @@ from socketcluster.events import (
     ConnectingEvent,
     DisconnectEvent,
 )
-from socketcluster.protocol.state import CLOSED, CONNECTING, OPEN, close_error
-from socketcluster.protocol.wire import Wire
-from socketcluster.sockets.calls import PendingCalls
-
-if TYPE_CHECKING:
-    from socketcluster.client.socket import AGClientSocket
+from socketcluster.protocol.state import CLOSED, CONNECTING, OPEN, StateMachine, close_error
+from socketcluster.runtime.loop_binding import LoopBinding
+from socketcluster.sockets.batching import Batching
 
 HAND_OVER_SECONDS = 5.0
-"""How long the end of a block waits for a connection over which to send what waits for one."""
+"""How long the end of an `async with` block waits for a connection that can send the outbox."""
 
 
 class Lifecycle:
-    """Connects and disconnects one client; it is the `LinkOwner` of its connections.
+    """Connects and disconnects one client. It alone changes the client's state, and is the
+    `ConnectionOwner` of its connections.
 
     Attributes:
-        link: the present connection, or the last one.
-        reconnector: when it is tried again.
+        connection: the present connection, or the last one.
+        id: the server's id for the open connection; None without one.
+        ping_timeout: the server's, in milliseconds; `connect_timeout` before the first handshake.
+        reconnector: schedules the next attempt.
     """
 
-    __slots__ = ("_connector", "_links", "_socket", "link", "reconnector")
+    __slots__ = (
+        "_auth",
+        "_batching",
+        "_binding",
+        "_connections",
+        "_connector",
+        "_dispatcher",
+        "_events",
+        "_flow_control",
+        "_machine",
+        "_messaging",
+        "_settings",
+        "_subscriptions",
+        "connection",
+        "id",
+        "ping_timeout",
+        "reconnector",
+    )
 
-    def __init__(self, socket: AGClientSocket) -> None:
-        self._socket = socket
-        self._links: set[Link] = set()
-        self.link: Link | None = None
-        self.reconnector: Reconnector
-        self._connector: Connector
-        self.configure(socket.options)
+    reconnector: Reconnector
+    _connector: Connector
 
-    def configure(self, options: ClientOptions) -> None:
-        """Go by these options from now on."""
-        again = options.auto_reconnect_options if options.auto_reconnect else None
-        assert again is None or isinstance(again, ReconnectOptions)
-        self.reconnector = Reconnector(again, self.connect)
+    def __init__(
+        self,
+        settings: Settings,
+        binding: LoopBinding,
+        machine: StateMachine,
+        messaging: ClientMessaging,
+        batching: Batching,
+        auth: ClientAuth,
+        subscriptions: Subscriptions,
+        flow_control: FlowControl,
+        dispatcher: Dispatcher,
+        events: Events,
+    ) -> None:
+        self._settings = settings
+        self._binding = binding
+        self._machine = machine
+        self._messaging = messaging
+        self._batching = batching
+        self._auth = auth
+        self._subscriptions = subscriptions
+        self._flow_control = flow_control
+        self._dispatcher = dispatcher
+        self._events = events
+        self._connections: set[ClientConnection] = set()
+        self.connection: ClientConnection | None = None
+        self.id: str | None = None
+        self.ping_timeout = settings.options.milliseconds("connect_timeout")
+        self.configure()
+
+    def configure(self) -> None:
+        """Use the connector and the delays of new options."""
+        options = self._settings.options
+        delays = options.auto_reconnect_options if options.auto_reconnect else None
+        assert delays is None or isinstance(delays, ReconnectOptions)
+        self.reconnector = Reconnector(delays, self.connect)
         self._connector = options.connector or PicowsConnector()
 
+    @property
+    def state(self) -> str:
+        """The client's state."""
+        return self._machine.state
+
     def connect(self) -> None:
-        """Connect, unless it is connected or about to be."""
-        socket = self._socket
-        socket.loop_binding.check()
+        """See `AGClientSocket.connect`."""
+        self._binding.check()
         try:
-            socket.loop_binding.bind()
+            self._binding.bind()
         except RuntimeError:
             raise InvalidActionError(
                 "A client connects in a running event loop: make it in an async function, or "
                 "with auto_connect=False"
             ) from None
-        if socket.state == CLOSED:
+        if self._machine.state == CLOSED:
             self.reconnector.cancel()
-            socket.state = CONNECTING
-            socket.emit("connecting", ConnectingEvent())
-            link = self.link = Link(self, self._connector)
-            self._links.add(link)
-            link.gone.add_done_callback(lambda _: self._links.discard(link))
+            self._machine.to(CONNECTING)
+            self._events.emit("connecting", ConnectingEvent())
+            settings = self._settings
+            connection = self.connection = ClientConnection(
+                self, self._connector, settings.options, settings.wire, self._messaging.calls
+            )
+            self._dispatcher.use(connection)
+            self._connections.add(connection)
+            connection.ended.add_done_callback(lambda _: self._connections.discard(connection))
 
     def disconnect(self, code: int, reason: str | None) -> None:
-        """Close the connection, or give up the attempt that is scheduled."""
-        self._socket.loop_binding.check()
+        """See `LifecycleMixin.disconnect`."""
+        self._binding.check()
         if type(code) is not int or not 1000 <= code <= 4999:
             raise InvalidArgumentsError(
                 f"If specified, the code argument must be a number from 1000 to 4999, not {code!r}"
             )
         self.reconnector.cancel()
-        if self.link is not None and self._socket.state != CLOSED:
-            self.link.close(code, reason)
+        if self.connection is not None and self._machine.state != CLOSED:
+            self.connection.close(code, reason)
         else:
-            self._give_up("connectAbort", code, reason)
+            self._messaging.abort("connectAbort", code, reason, keep_waiting=False)
 
-    async def enter(self) -> None:
+    async def connect_once(self) -> None:
         """Connect, and wait for the first attempt.
 
         Raises:
-            BadConnectionError: it failed; its cause is the error.
+            BadConnectionError: the attempt failed; the cause is the error.
         """
-        socket = self._socket
-        errors = socket.listener("error").create_consumer()
-        closed = socket.listener("close").create_consumer()
+        errors = self._events.listener("error").create_consumer()
+        closed = self._events.listener("close").create_consumer()
         self.connect()
         try:
-            if socket.state == CONNECTING and self.link is not None:
-                await asyncio.wait([self.link.opening])
-            if socket.state == OPEN:
+            if self._machine.state == CONNECTING and self.connection is not None:
+                await asyncio.wait([self.connection.opening])
+            if self._machine.state == OPEN:
                 return
             end = (await closed.next()).value
             assert end is not None
@@ -126,112 +180,155 @@ class Lifecycle:
             closed.return_()
 
     async def wait_sent(self) -> None:
-        """Wait until what waits for a connection was sent, if it can be: over the connection that
-        is being made, or over one more attempt, for a few seconds at most."""
-        if not self._socket.outbox:
+        """Wait until the outbox was sent over the connection that is being made, or over one more
+        attempt, for `HAND_OVER_SECONDS` at most."""
+        if not self._messaging.outbox:
             return
         self.connect()
-        assert self.link is not None
-        await asyncio.wait([self.link.opening], timeout=HAND_OVER_SECONDS)
+        assert self.connection is not None
+        await asyncio.wait([self.connection.opening], timeout=HAND_OVER_SECONDS)
 
     async def wait_closed(self) -> None:
-        """Wait until nothing is left of connections that were closed."""
-        self._socket.loop_binding.check()
-        closing = [link.gone for link in self._links if link.state == CLOSED]
-        if closing:
-            await asyncio.wait(closing)
+        """Wait until the transports of all closed connections have ended."""
+        self._binding.check()
+        ends = [entry.ended for entry in self._connections if entry.state == CLOSED]
+        if ends:
+            await asyncio.wait(ends)
 
-    # LinkOwner
-
-    @property
-    def options(self) -> ClientOptions:
-        """See `LinkOwner`."""
-        return self._socket.options
-
-    @property
-    def wire(self) -> Wire:
-        """See `LinkOwner`."""
-        return self._socket.wire
-
-    @property
-    def calls(self) -> PendingCalls:
-        """See `LinkOwner`."""
-        return self._socket.calls
+    # From the connection: it is its ConnectionOwner
 
     async def load_token(self) -> str | None:
-        """See `LinkOwner`."""
-        return await self._socket.auth.load()
+        """See `ConnectionOwner`."""
+        return await self._auth.load()
 
-    def link_opened(self, opened: Opened) -> None:
-        """See `LinkOwner`."""
-        socket = self._socket
-        socket.state = OPEN
-        self._open_batching()
-        socket.subscribed.hold_back()
-        socket.id = opened.id
-        if opened.ping_timeout is not None:
-            socket.ping_timeout = opened.ping_timeout
-        is_authenticated = opened.is_authenticated and not socket.auth.given_up
+    def connection_opened(self, status: HandshakeStatus) -> None:
+        """See `ConnectionOwner`."""
+        assert self.connection is not None
+        assert self.connection.writer is not None
+        self._machine.to(OPEN)
+        self._messaging.connected(self.connection.writer)
+        self._flow_control.connected(self.connection)
+        self._start_batching(self.connection.writer)
+        self._subscriptions.hold_back()
+        self.id = status.id
+        if status.ping_timeout is not None:
+            self.ping_timeout = status.ping_timeout
+        is_authenticated = status.is_authenticated and not self._auth.removed_since_load
         if is_authenticated:
-            socket.auth.authenticated(opened.token)
+            self._auth.authenticated(status.token)
         else:
-            socket.auth.unauthenticated()
+            self._auth.unauthenticated()
         self.reconnector.attempts = 0
-        if socket.options.auto_subscribe_on_connect:
-            socket.subscribed.process_pending()
+        if self._settings.options.auto_subscribe_on_connect:
+            self._subscriptions.process_pending()
         event = ConnectEvent(
-            socket.id or "",
-            socket.ping_timeout,
+            self.id or "",
+            self.ping_timeout,
             is_authenticated,
-            opened.auth_error,
-            opened.token,
-            socket.subscribed.process_pending,
+            status.auth_error,
+            status.token,
+            self._subscriptions.process_pending,
         )
-        socket.emit("connect", event)
-        socket.send_waiting()
-        socket.reading.update()
+        self._events.emit("connect", event)
+        self._messaging.send_waiting()
+        self._flow_control.update()
 
-    def _open_batching(self) -> None:
-        assert self.link is not None
-        assert self.link.writer is not None
-        socket = self._socket
-        socket.batching.connected(self.link.writer)
-        if socket.options.batch_on_handshake:
-            duration = socket.options.milliseconds("batch_on_handshake_duration")
-            socket.batching.run_for(duration)
+    def _start_batching(self, writer: ClientWriter) -> None:
+        self._batching.connected(writer)
+        options = self._settings.options
+        if options.batch_on_handshake:
+            self._batching.run_for(options.milliseconds("batch_on_handshake_duration"))
 
-    def link_received(self, message: bytes, is_ping: bool) -> None:
-        """See `LinkOwner`."""
-        show_message(self._socket, message)
-        if not is_ping:
-            receive(self._socket, message)
+    def message_received(self, message: bytes, is_ping: bool) -> None:
+        """See `ConnectionOwner`."""
+        self._dispatcher.receive(message, is_ping)
 
-    def link_closed(
+    def connection_closed(
         self, code: int, reason: str | None, opened: bool, cause: BaseException | None
     ) -> None:
-        """See `LinkOwner`."""
-        socket = self._socket
+        """See `ConnectionOwner`."""
         reason = reason or SOCKET_PROTOCOL_ERROR_STATUSES.get(code)
-        socket.state = CLOSED
-        socket.id = None
+        self._machine.to(CLOSED)
+        self._messaging.disconnected()
+        self._flow_control.disconnected()
+        self.id = None
         failure = "disconnect" if opened else "connectAbort"
-        if self.reconnector.connection_closed(code):
-            # What was not sent yet can still be.
-            socket.calls.abort(failure, code, reason, socket.outbox)
-        else:
-            self._give_up(failure, code, reason)
-        socket.batching.disconnected()
-        socket.subscribed.suspend()
+        is_scheduled = self.reconnector.connection_closed(code)
+        self._messaging.abort(failure, code, reason, keep_waiting=is_scheduled)
+        self._batching.disconnected()
+        self._subscriptions.suspend()
         if opened:
-            socket.emit("disconnect", DisconnectEvent(code, reason))
+            self._events.emit("disconnect", DisconnectEvent(code, reason))
         else:
-            socket.emit("connectAbort", ConnectAbortEvent(code, reason))
-        socket.emit("close", CloseEvent(code, reason))
+            self._events.emit("connectAbort", ConnectAbortEvent(code, reason))
+        self._events.emit("close", CloseEvent(code, reason))
         if cause is not None:
-            socket.emit_error(cause)
-        told = isinstance(cause, SocketProtocolError)
-        if code not in SOCKET_PROTOCOL_IGNORE_STATUSES and not told:
-            socket.emit_error(close_error(code, reason))
+            self._events.emit_error(cause)
+        is_reported = isinstance(cause, SocketProtocolError)
+        if code not in SOCKET_PROTOCOL_IGNORE_STATUSES and not is_reported:
+            self._events.emit_error(close_error(code, reason))
 
-    def _give_up(self, failure: str, code: int, reason: str | None) -> None:
-        self._socket.calls.abort(failure, code, reason)
+
+class LifecycleMixin:
+    """The state of a client and its connections."""
+
+    __slots__ = ()
+
+    _lifecycle: Lifecycle
+
+    @property
+    def state(self) -> str:
+        """'connecting', 'open' or 'closed'."""
+        return self._lifecycle.state
+
+    def get_state(self) -> str:
+        """Return `state`."""
+        return self._lifecycle.state
+
+    @property
+    def id(self) -> str | None:
+        """The server's id for the open connection; None without one."""
+        return self._lifecycle.id
+
+    @property
+    def ping_timeout(self) -> float:
+        """Milliseconds of silence after which the connection counts as lost."""
+        return self._lifecycle.ping_timeout
+
+    @property
+    def pending_reconnect(self) -> bool:
+        """Whether the next attempt to connect is scheduled."""
+        return self._lifecycle.reconnector.delay is not None
+
+    @property
+    def pending_reconnect_timeout(self) -> int | None:
+        """The whole delay of the scheduled attempt in milliseconds; None without one."""
+        return self._lifecycle.reconnector.delay
+
+    @property
+    def connect_attempts(self) -> int:
+        """How many attempts were scheduled since the last connection."""
+        return self._lifecycle.reconnector.attempts
+
+    def get_bytes_received(self) -> int:
+        """Return the payload bytes received over the present connection."""
+        connection = self._lifecycle.connection
+        return 0 if connection is None else connection.get_bytes_received()
+
+    def get_outbound_buffer_size(self) -> int:
+        """Return the bytes that wait to be sent over the present connection, those of the transport
+        included."""
+        connection = self._lifecycle.connection
+        return 0 if connection is None else connection.get_buffer_size()
+
+    def disconnect(self, code: int = 1000, reason: str | None = None) -> None:
+        """Close the connection with a code and a reason, after what was sent; stop connecting.
+
+        An unflushed batch is sent too; `wait_closed` waits for that. Packets that wait for a
+        connection are given up with 'error' events, and unanswered calls raise BadConnectionError.
+        After a code other than 1000 and below 4500 the client reconnects, if that is on.
+
+        Raises:
+            InvalidArgumentsError: the code is no close code.
+        """
+        self._lifecycle.disconnect(code, reason)

@@ -38,7 +38,7 @@ class ClientListeners(AsyncStreamEmitter):
 
     __slots__ = ()
 
-    reporter: Reporter
+    _reporter: Reporter
 
     @overload
     def listener(self, event: Literal["error"]) -> ConsumableStream[events.ErrorEvent]: ...
@@ -106,5 +106,5 @@ class ClientListeners(AsyncStreamEmitter):
         Any name is one; one that looks like a documented event is logged.
         """
         check_text("An event's name", event)
-        self.reporter.check_event_name(event, CLIENT_EVENTS)
+        self._reporter.check_event_name(event, CLIENT_EVENTS)
         return super().listener(event)

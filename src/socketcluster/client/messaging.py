@@ -1,97 +1,98 @@
-"""How a client talks to its server: events, calls, raw messages, batches.
+"""Messaging of a client: events, calls and raw messages to its server.
 
 Source: SocketCluster documentation, AGClientSocket; SocketCluster protocol 2.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from socketcluster.client.flow_control import Reading
+from socketcluster.client.flow_control import FlowControl
 from socketcluster.client.outbox import Outbox
+from socketcluster.client.reporting import Events
+from socketcluster.client.settings import Settings
 from socketcluster.client.writer import ClientWriter
 from socketcluster.errors import TimeoutError
 from socketcluster.protocol.calls import OnAnswer
-from socketcluster.protocol.state import CLOSED, OPEN
+from socketcluster.protocol.state import CLOSED, StateMachine
 from socketcluster.runtime.loop_binding import LoopBinding
 from socketcluster.sockets.calls import PendingCalls
 from socketcluster.sockets.messaging import CodecMixin, event_packet, not_open
 
-if TYPE_CHECKING:
-    from socketcluster.client.connection import Link
-    from socketcluster.client.options import ClientOptions
 
+class ClientMessaging:
+    """Sends packets over the open connection, and keeps them in the outbox while there is none.
 
-class ClientMessagingMixin(CodecMixin):
-    """Sending."""
+    Attributes:
+        calls: the calls not answered yet. A packet in the outbox has a number of these too, so that
+            it is given up in time.
+        writer: writes to the open connection; None without one.
+    """
 
-    if not TYPE_CHECKING:  # The attributes are slots of the class that mixes this in.
-        __slots__ = ()
+    __slots__ = (
+        "_binding",
+        "_connect",
+        "_events",
+        "_flow_control",
+        "_machine",
+        "_settings",
+        "calls",
+        "outbox",
+        "writer",
+    )
 
-    state: str
-    options: ClientOptions
-    calls: PendingCalls
-    outbox: Outbox
-    reading: Reading
-    loop_binding: LoopBinding
+    def __init__(
+        self,
+        settings: Settings,
+        binding: LoopBinding,
+        machine: StateMachine,
+        calls: PendingCalls,
+        flow_control: FlowControl,
+        events: Events,
+        connect: Callable[[], None],
+    ) -> None:
+        self._settings = settings
+        self._binding = binding
+        self._machine = machine
+        self._flow_control = flow_control
+        self._events = events
+        self._connect = connect
+        self.calls = calls
+        self.outbox = Outbox(settings)
+        self.writer: ClientWriter | None = None
 
-    @property
-    def link(self) -> Link | None: ...
-
-    def connect(self) -> None: ...
-
-    def emit_error(self, error: BaseException) -> None: ...
-
-    def transmit(self, event: str, data: Any = None) -> None:
-        """Send an event. On a closed socket it connects first; what waits for a connection is
-        sent in order, and given up with an 'error' event after `ack_timeout`.
-
-        Raises:
-            InvalidArgumentsError: the codec cannot encode `data`, or `event` is no text.
-            ResourceLimitError: more would wait than `max_outbound_buffer` allows.
-        """
-        self.loop_binding.check()
+    def transmit(self, event: str, data: Any) -> None:
+        """See `MessagingMixin.transmit`."""
+        self._binding.check()
         packet = event_packet(event, data)
-        writer = self._connected()
+        writer = self._open_writer()
         if writer is not None:
             writer.send(packet)
             return
 
-        # It waits under a number of its own, as a call would.
-        def given_up(error: BaseException | None, _: Any) -> None:
+        def give_up(error: BaseException | None, _: Any) -> None:
             self.outbox.discard(number)
             if isinstance(error, TimeoutError):
                 error = TimeoutError(f"The {event} event was not sent within ack_timeout")
             assert error is not None
-            self.emit_error(error)
+            self._events.emit_error(error)
 
         number = self.calls.open(
             event,
-            self.options.ack_timeout,
-            given_up,
+            self._settings.options.ack_timeout,
+            give_up,
             lambda number: self.outbox.add(number, packet),
         )
 
     async def invoke(
-        self, event: str, data: Any = None, *, ack_timeout: float | timedelta | None = None
+        self, event: str, data: Any, ack_timeout: float | timedelta | None = None
     ) -> Any:
-        """Call a procedure of the server and wait for its answer.
-
-        On a closed socket it connects first. `ack_timeout` in milliseconds or as a timedelta,
-        else the option of that name, counts from now on. Cancelling gives up the waiting; an
-        answer that comes later is ignored.
-
-        Raises:
-            TimeoutError: no answer came in time.
-            BadConnectionError: the connection was lost after the call was sent, or could not be
-                made and is not tried again.
-            InvalidArgumentsError: the codec cannot encode `data`, or `event` is no text.
-            ResourceLimitError: more would wait than `max_outbound_buffer` allows.
-            SocketClusterError: the error that the server answered with.
-        """
-        self.loop_binding.check()
-        timeout = self.options.milliseconds("ack_timeout") if ack_timeout is None else ack_timeout
+        """See `MessagingMixin.invoke`."""
+        self._binding.check()
+        if ack_timeout is None:
+            ack_timeout = self._settings.options.ack_timeout
         packet = event_packet(event, data)
         number = 0
 
@@ -101,39 +102,102 @@ class ClientMessagingMixin(CodecMixin):
             self._send_call(cid, packet)
 
         try:
-            return await self.calls.call(event, timeout, send)
+            return await self.calls.call(event, ack_timeout, send)
         finally:
             self.outbox.discard(number)
 
     def open_call(self, event: str, data: Any, on_answer: OnAnswer) -> int:
-        """Call a procedure of the protocol's own on an open connection, without a time limit."""
+        """Call a procedure without a time limit, and return the call's number. `on_answer(error,
+        result)` is called once, unless the call is forgotten before."""
         packet = event_packet(event, data)
         return self.calls.open(event, None, on_answer, lambda cid: self._send_call(cid, packet))
 
     def _send_call(self, cid: int, packet: dict[str, Any]) -> None:
         packet["cid"] = cid
-        writer = self._connected()
+        writer = self._open_writer()
         if writer is None:
             self.outbox.add(cid, packet)
         else:
             writer.send(packet)
-            self.reading.update()
+            self._flow_control.update()
 
-    def _connected(self) -> ClientWriter | None:
-        """What writes to the connection that is open; without one it connects."""
-        if self.state == CLOSED:
-            self.connect()
-        return self.link.writer if self.state == OPEN and self.link is not None else None
+    def _open_writer(self) -> ClientWriter | None:
+        if self._machine.state == CLOSED:
+            self._connect()
+        return self.writer
+
+    def send(self, data: str | bytes) -> None:
+        """See `MessagingMixin.send`."""
+        self._binding.check()
+        if self.writer is None:
+            self._events.emit_error(not_open())
+        else:
+            self.writer.send_message(data)
+
+    # As connections open and close
+
+    def connected(self, writer: ClientWriter) -> None:
+        """Send over an open connection from now on."""
+        self.writer = writer
 
     def send_waiting(self) -> None:
-        """Send what waited for the connection that is open now."""
-        assert self.link is not None
-        assert self.link.writer is not None
+        """Send the packets of the outbox over the open connection."""
+        assert self.writer is not None
         for number, packet, is_call in self.outbox.take_all():
             if number in self.calls:
-                self.link.writer.send_accepted(packet)
+                self.writer.send_accepted(packet)
             if not is_call:
                 self.calls.forget(number)
+
+    def disconnected(self) -> None:
+        """Send no more over the connection."""
+        self.writer = None
+
+    def abort(self, failure: str, code: int, reason: str | None, *, keep_waiting: bool) -> None:
+        """Give up the calls that were sent. `keep_waiting` spares the packets in the outbox, which
+        can still be sent over the next connection."""
+        if keep_waiting:
+            self.calls.abort(failure, code, reason, self.outbox)
+        else:
+            self.calls.abort(failure, code, reason)
+            self.outbox.clear()
+
+
+class MessagingMixin(CodecMixin):
+    """Events, calls and raw messages."""
+
+    __slots__ = ()
+
+    _messaging: ClientMessaging
+
+    def transmit(self, event: str, data: Any = None) -> None:
+        """Send an event. On a closed socket it connects first. An event that waits for a connection
+        is sent in order; after `ack_timeout` it is given up with an 'error' event.
+
+        Raises:
+            InvalidArgumentsError: the codec cannot encode `data`, or `event` is no text.
+            ResourceLimitError: more would wait than `max_outbound_buffer` allows.
+        """
+        self._messaging.transmit(event, data)
+
+    async def invoke(
+        self, event: str, data: Any = None, *, ack_timeout: float | timedelta | None = None
+    ) -> Any:
+        """Call a procedure of the server and wait for its answer.
+
+        On a closed socket it connects first. `ack_timeout` is in milliseconds or a timedelta,
+        defaults to the option of that name, and counts from now on. Cancelling gives up the
+        waiting; a later answer is ignored.
+
+        Raises:
+            TimeoutError: no answer arrived in time.
+            BadConnectionError: the connection was lost after the call was sent, or could not be
+                made and is not tried again.
+            InvalidArgumentsError: the codec cannot encode `data`, or `event` is no text.
+            ResourceLimitError: more would wait than `max_outbound_buffer` allows.
+            SocketClusterError: the error that the server answered with.
+        """
+        return await self._messaging.invoke(event, data, ack_timeout)
 
     def send(self, data: str | bytes) -> None:
         """Send a raw message, text or binary. Without a connection it only emits an 'error'.
@@ -141,17 +205,4 @@ class ClientMessagingMixin(CodecMixin):
         Raises:
             ResourceLimitError: more would wait than `max_outbound_buffer` allows.
         """
-        self.loop_binding.check()
-        if self.link is None or self.link.writer is None or self.state != OPEN:
-            self.emit_error(not_open())
-            return
-        self.link.writer.send_message(data)
-
-    def get_bytes_received(self) -> int:
-        """Payload bytes received over the present connection."""
-        return 0 if self.link is None else self.link.get_bytes_received()
-
-    def get_outbound_buffer_size(self) -> int:
-        """Bytes waiting to be sent over the present connection, the transport's included."""
-        writer = None if self.link is None else self.link.writer
-        return 0 if writer is None else writer.get_buffer_size()
+        self._messaging.send(data)

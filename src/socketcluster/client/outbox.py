@@ -1,46 +1,59 @@
-"""What a client was asked to send while it had no connection, in order."""
+"""The outbox: packets that a client was asked to send while it had no connection, in order."""
 
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
+from socketcluster.client.settings import Settings
 from socketcluster.client.writer import buffer_full
-from socketcluster.protocol.wire import Wire
+
+
+class _Waiting(NamedTuple):
+    packet: Any
+    size: int
+    is_call: bool
 
 
 class Outbox:
-    """Packets that wait for a connection, each under its number; at most `limit` bytes."""
+    """Packets that wait for a connection, each under its number. `max_outbound_buffer` limits their
+    bytes."""
 
-    __slots__ = ("_limit", "_size", "_waiting", "_wire")
+    __slots__ = ("_settings", "_size", "_waiting")
 
-    def __init__(self, wire: Wire, limit: int) -> None:
-        self._wire = wire
-        self._limit = limit
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._size = 0
-        self._waiting: dict[int, tuple[Any, int, bool]] = {}
+        self._waiting: dict[int, _Waiting] = {}
 
     def add(self, number: int, packet: dict[str, Any]) -> None:
-        """Keep a packet, as it is now.
+        """Keep a packet as it is now: later changes of its data have no effect.
 
         Raises:
             InvalidArgumentsError: the codec cannot encode it.
             ResourceLimitError: there is no room.
         """
-        kept, size = self._wire.batch_item(packet)
-        if self._size + size > self._limit:
-            raise buffer_full(self._limit)
-        if type(kept) is not msgspec.Raw:
-            kept = copy.deepcopy(kept)
+        item, size = self._settings.wire.batch_item(packet)
+        limit = self._settings.options.max_outbound_buffer
+        if self._size + size > limit:
+            raise buffer_full(limit)
+        if type(item) is not msgspec.Raw:
+            item = copy.deepcopy(item)
         self._size += size
-        self._waiting[number] = (kept, size, "cid" in packet)
+        self._waiting[number] = _Waiting(item, size, "cid" in packet)
 
     def discard(self, number: int) -> None:
-        """Keep a packet no longer."""
-        _, size, _ = self._waiting.pop(number, (None, 0, False))
-        self._size -= size
+        """Drop a packet, if it still waits."""
+        waiting = self._waiting.pop(number, None)
+        if waiting is not None:
+            self._size -= waiting.size
+
+    def clear(self) -> None:
+        """Drop all packets."""
+        self._waiting.clear()
+        self._size = 0
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -49,10 +62,7 @@ class Outbox:
         return number in self._waiting
 
     def take_all(self) -> list[tuple[int, Any, bool]]:
-        """(number, packet, whether it is a call) of all, to be sent."""
-        taken = [
-            (number, packet, is_call) for number, (packet, _, is_call) in self._waiting.items()
-        ]
-        self._waiting.clear()
-        self._size = 0
-        return taken
+        """Remove and return all packets to send them: (number, packet, whether it is a call)."""
+        packets = [(number, item.packet, item.is_call) for number, item in self._waiting.items()]
+        self.clear()
+        return packets

@@ -1,4 +1,4 @@
-"""The channels of a client: which it wants, which it has, and how it gets them back.
+"""The channels of a client: which it wants, which it is subscribed to, and how it subscribes again.
 
 Source: SocketCluster documentation, AGClientSocket and AGChannel; npm socketcluster-client.
 """
@@ -8,9 +8,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from socketcluster.client.messaging import ClientMessaging
 from socketcluster.client.reconnect import ReconnectOptions, reconnect_delay
+from socketcluster.client.reporting import Events
+from socketcluster.client.settings import Settings
 from socketcluster.codecs.text import whole_text
 from socketcluster.errors import BadConnectionError, InvalidArgumentsError, SocketClusterError
 from socketcluster.events import (
@@ -22,31 +25,48 @@ from socketcluster.events import (
     UnsubscribeEvent,
 )
 from socketcluster.options import check_text, checked_name
-from socketcluster.protocol.state import AUTHENTICATED, OPEN, PENDING, SUBSCRIBED, UNSUBSCRIBED
+from socketcluster.protocol.state import (
+    AUTHENTICATED,
+    OPEN,
+    PENDING,
+    SUBSCRIBED,
+    SUBSCRIPTION_TRANSITIONS,
+    UNSUBSCRIBED,
+    StateMachine,
+)
 from socketcluster.pubsub.channel import AGChannel
 from socketcluster.pubsub.channel_methods import ChannelMixin
 from socketcluster.runtime.loop_binding import LoopBinding
 from socketcluster.runtime.reporting import clean, one_line
 
-if TYPE_CHECKING:
-    from socketcluster.client.socket import AGClientSocket
-
 
 class Subscription:
-    """A channel that the client wants."""
+    """A channel that the client wants.
 
-    __slots__ = ("attempts", "cid", "name", "options", "retry", "state")
+    Attributes:
+        machine: its state.
+        cid: the number of the `#subscribe` call that is not answered yet.
+        attempts: how many attempts have failed in a row.
+        retry: the timer of the next attempt.
+    """
+
+    __slots__ = ("attempts", "cid", "machine", "name", "options", "retry")
 
     def __init__(self, name: str, options: dict[str, Any]) -> None:
         self.name = name
         self.options = options
-        self.state: str = PENDING
+        self.machine = StateMachine(SUBSCRIPTION_TRANSITIONS, PENDING)
         self.cid: int | None = None
         self.attempts = 0
         self.retry: asyncio.TimerHandle | None = None
 
+    @property
+    def state(self) -> str:
+        """'pending', 'subscribed', or 'unsubscribed' when it is over."""
+        return self.machine.state
+
     def sent_options(self) -> dict[str, Any]:
-        """What the server is sent beside the name."""
+        """The options that the server receives beside the name."""
         sent: dict[str, Any] = {}
         if self.options["wait_for_auth"]:
             sent["waitForAuth"] = True
@@ -56,171 +76,218 @@ class Subscription:
 
 
 class Subscriptions:
-    """The subscriptions of one client; they outlive connections."""
+    """The subscriptions of one client. They outlive connections.
 
-    __slots__ = ("_held_back", "_socket", "channels")
+    Attributes:
+        channels: the wanted channels, by name.
+    """
 
-    def __init__(self, socket: AGClientSocket) -> None:
-        self._socket = socket
+    __slots__ = (
+        "_auth_machine",
+        "_binding",
+        "_events",
+        "_held_back",
+        "_machine",
+        "_messaging",
+        "_settings",
+        "channels",
+    )
+
+    def __init__(
+        self,
+        settings: Settings,
+        binding: LoopBinding,
+        machine: StateMachine,
+        auth_machine: StateMachine,
+        messaging: ClientMessaging,
+        events: Events,
+    ) -> None:
+        """`machine` holds the client's state, and `auth_machine` that of its authentication."""
+        self._settings = settings
+        self._binding = binding
+        self._machine = machine
+        self._auth_machine = auth_machine
+        self._messaging = messaging
+        self._events = events
         self._held_back = False
         self.channels: dict[str, Subscription] = {}
 
     def subscribe(self, name: str, options: dict[str, Any]) -> None:
-        """Want a channel; of one already wanted only the options change."""
+        """Want a channel; of one that is wanted already only the options change."""
+        self._binding.check()
         checked_name("A channel's name", name)
         name = whole_text(name)
         priority = options.get("priority", 0)
         if isinstance(priority, bool) or not isinstance(priority, int | float):
             raise InvalidArgumentsError(f"The priority must be a number, not {priority!r}")
-        self._socket.wire.encode(options.get("data"))  # Which raises now rather than later.
-        known = self.channels.get(name)
-        if known is not None:
-            known.options = options
+        self._settings.wire.encode(options.get("data"))  # Raises now rather than later.
+        subscription = self.channels.get(name)
+        if subscription is not None:
+            subscription.options = options
             return
         self.channels[name] = Subscription(name, options)
-        self._try(self.channels[name])
+        self._request(self.channels[name])
 
     def unsubscribe(self, name: str) -> None:
-        """Want a channel no longer."""
-        known = self.channels.get(name)
-        if known is None:
+        """See `SubscriptionMixin.unsubscribe`."""
+        self._binding.check()
+        check_text("A channel's name", name)
+        subscription = self.channels.get(name)
+        if subscription is None:
             return
-        if self._socket.state == OPEN:
-            self._socket.transmit("#unsubscribe", self.decorated(name))
-        self._left(known, UNSUBSCRIBED)
+        if self._machine.state == OPEN:
+            self._messaging.transmit("#unsubscribe", self._decorated(name))
+        self._end(subscription, UNSUBSCRIBED)
 
-    def decorated(self, name: str) -> str:
-        """The channel's name on the wire."""
-        return (self._socket.options.channel_prefix or "") + name
+    def transmit_publish(self, name: str, data: Any) -> None:
+        """See `SubscriptionMixin.transmit_publish`."""
+        checked_name("A channel's name", name)
+        self._messaging.transmit("#publish", {"channel": self._decorated(name), "data": data})
+
+    async def invoke_publish(self, name: str, data: Any) -> Any:
+        """See `SubscriptionMixin.invoke_publish`."""
+        checked_name("A channel's name", name)
+        publish = {"channel": self._decorated(name), "data": data}
+        return await self._messaging.invoke("#publish", publish)
+
+    def _decorated(self, name: str) -> str:
+        return (self._settings.options.channel_prefix or "") + name
 
     def undecorated(self, name: str) -> str:
-        """The reverse."""
-        return name.removeprefix(self._socket.options.channel_prefix or "")
+        """Return the name of a channel without the prefix that it has on the wire."""
+        return name.removeprefix(self._settings.options.channel_prefix or "")
 
-    # As the connection comes and goes
+    def get_state(self, name: str) -> str:
+        """See `SubscriptionMixin.get_channel_state`."""
+        subscription = self.channels.get(name)
+        return UNSUBSCRIBED if subscription is None else subscription.state
+
+    # As connections open and close
 
     def hold_back(self) -> None:
-        """Ask for nothing until `process_pending`."""
+        """Subscribe to nothing until `process_pending`."""
         self._held_back = True
 
     def authenticated(self) -> None:
-        """The client has a token now: ask for what waited for one."""
+        """Subscribe to the channels that waited for authentication."""
         if not self._held_back:
             self.process_pending()
 
     def process_pending(self) -> None:
-        """Ask for all channels wanted and not yet subscribed to, by priority, then in order."""
+        """Subscribe to all pending channels, by priority, then in the order they were wanted."""
+        self._binding.check()
         self._held_back = False
-        pending = [known for known in self.channels.values() if known.state == PENDING]
-        pending.sort(key=lambda known: -(known.options.get("priority") or 0))
-        for known in pending:
-            self._try(known)
+        pending = [entry for entry in self.channels.values() if entry.state == PENDING]
+        pending.sort(key=lambda entry: -(entry.options.get("priority") or 0))
+        for subscription in pending:
+            self._request(subscription)
 
     def suspend(self) -> None:
-        """The connection is lost: all are pending again."""
-        for known in list(self.channels.values()):
-            self._left(known, PENDING)
+        """Make all subscriptions pending: the connection is lost."""
+        for subscription in list(self.channels.values()):
+            self._end(subscription, PENDING)
 
-    def _try(self, known: Subscription) -> None:
-        socket = self._socket
-        if known.options["wait_for_auth"] and socket.auth_state != AUTHENTICATED:
+    # One subscription
+
+    def _waits_for_auth(self, subscription: Subscription) -> bool:
+        return subscription.options["wait_for_auth"] and self._auth_machine.state != AUTHENTICATED
+
+    def _request(self, subscription: Subscription) -> None:
+        if self._waits_for_auth(subscription):
             return
-        if socket.state != OPEN or self._held_back or known.cid is not None:
+        if self._machine.state != OPEN or self._held_back or subscription.cid is not None:
             return
-        self._stop_retrying(known)
-        sent = known.sent_options()
-        data = {"channel": self.decorated(known.name), **sent}
+        self._cancel_retry(subscription)
+        sent = subscription.sent_options()
+        data = {"channel": self._decorated(subscription.name), **sent}
         try:
-            known.cid = socket.open_call(
-                "#subscribe", data, lambda error, _: self._answered(known, sent, error)
+            subscription.cid = self._messaging.open_call(
+                "#subscribe", data, lambda error, _: self._answered(subscription, sent, error)
             )
         except SocketClusterError as error:  # There is no room, or the data cannot be encoded.
-            self._failed(known, sent, error)
+            self._failed(subscription, sent, error)
             return
-        socket.emit("subscribeRequest", SubscribeRequestEvent(known.name, sent))
+        self._events.emit("subscribeRequest", SubscribeRequestEvent(subscription.name, sent))
 
     def _answered(
-        self, known: Subscription, sent: dict[str, Any], error: BaseException | None
+        self, subscription: Subscription, sent: dict[str, Any], error: BaseException | None
     ) -> None:
-        known.cid = None
+        subscription.cid = None
         if isinstance(error, BadConnectionError) and not error.is_remote:
-            return  # It is asked for again on the next connection.
+            return  # The next connection requests it again.
         if error is not None:
-            self._failed(known, sent, error)
+            self._failed(subscription, sent, error)
             return
-        known.attempts = 0
-        self._change(known, SUBSCRIBED, sent)
-        event = SubscribeEvent(known.name, sent)
-        self._socket.emit_channel(known.name, "subscribe", event)
+        subscription.attempts = 0
+        self._change(subscription, SUBSCRIBED, sent)
+        event = SubscribeEvent(subscription.name, sent)
+        self._events.emit_of_channel(subscription.name, "subscribe", event)
 
-    def _failed(self, known: Subscription, sent: dict[str, Any], error: BaseException) -> None:
-        socket = self._socket
-        if known.options["wait_for_auth"] and socket.auth_state != AUTHENTICATED:
-            return  # It is asked for again when there is a token.
-        retrying = socket.options.subscription_retry_options
-        if retrying is None:
-            del self.channels[known.name]
+    def _failed(
+        self, subscription: Subscription, sent: dict[str, Any], error: BaseException
+    ) -> None:
+        if self._waits_for_auth(subscription):
+            return  # Authentication requests it again.
+        retry_options = self._settings.options.subscription_retry_options
+        if retry_options is None:
+            del self.channels[subscription.name]
+            subscription.machine.to(UNSUBSCRIBED)
         else:
-            assert isinstance(retrying, ReconnectOptions)
-            delay = reconnect_delay(retrying, known.attempts, random.random())
-            known.attempts += 1
+            assert isinstance(retry_options, ReconnectOptions)
+            delay = reconnect_delay(retry_options, subscription.attempts, random.random())
+            subscription.attempts += 1
             loop = asyncio.get_running_loop()
-            known.retry = loop.call_later(delay / 1000, self._try, known)
-        if not (
-            socket.channel_is_listened_to(known.name, "subscribeFail")
-            or socket.get_listener_consumer_count("subscribeFail")
-        ):
-            socket.reporter.line(
-                f"The subscription to {clean(known.name)!r} failed, and nobody listens to "
+            subscription.retry = loop.call_later(delay / 1000, self._request, subscription)
+        name = subscription.name
+        if not self._events.is_listened_to(name, "subscribeFail"):
+            self._events.reporter.line(
+                f"The subscription to {clean(name)!r} failed, and nobody listens to "
                 f"'subscribeFail': {one_line(error)}",
                 logging.WARNING,
                 ("subscribeFail", type(error).__qualname__),
             )
-        event = SubscribeFailEvent(known.name, error, sent)
-        socket.emit_channel(known.name, "subscribeFail", event)
+        event = SubscribeFailEvent(name, error, sent)
+        self._events.emit_of_channel(name, "subscribeFail", event)
 
-    def _left(self, known: Subscription, state: str) -> None:
-        if known.cid is not None:
-            self._socket.calls.forget(known.cid)
-            known.cid = None
-        self._stop_retrying(known)
+    def _end(self, subscription: Subscription, state: str) -> None:
+        if subscription.cid is not None:
+            self._messaging.calls.forget(subscription.cid)
+            subscription.cid = None
+        self._cancel_retry(subscription)
+        name = subscription.name
         if state == UNSUBSCRIBED:
-            del self.channels[known.name]
-        if known.state == SUBSCRIBED:
-            self._change(known, state, known.sent_options())
-            self._socket.emit_channel(known.name, "unsubscribe", UnsubscribeEvent(known.name))
-        known.state = state
+            del self.channels[name]
+        if subscription.state == SUBSCRIBED:
+            self._change(subscription, state, subscription.sent_options())
+            self._events.emit_of_channel(name, "unsubscribe", UnsubscribeEvent(name))
+        elif state != PENDING:
+            subscription.machine.to(state)
 
-    def _stop_retrying(self, known: Subscription) -> None:
-        if known.retry is not None:
-            known.retry.cancel()
-            known.retry = None
+    def _cancel_retry(self, subscription: Subscription) -> None:
+        if subscription.retry is not None:
+            subscription.retry.cancel()
+            subscription.retry = None
 
-    def _change(self, known: Subscription, state: str, sent: dict[str, Any]) -> None:
-        old_state, known.state = known.state, state
-        event = SubscribeStateChangeEvent(known.name, old_state, state, sent)
-        self._socket.emit_channel(known.name, "subscribeStateChange", event)
+    def _change(self, subscription: Subscription, state: str, sent: dict[str, Any]) -> None:
+        old_state = subscription.state
+        subscription.machine.to(state)
+        event = SubscribeStateChangeEvent(subscription.name, old_state, state, sent)
+        self._events.emit_of_channel(subscription.name, "subscribeStateChange", event)
 
     def kicked_out(self, name: str, message: Any) -> None:
-        """The server has unsubscribed the client."""
-        known = self.channels.get(name)
-        if known is not None:
-            self._socket.emit_channel(name, "kickOut", KickOutEvent(name, message))
-            self._left(known, UNSUBSCRIBED)
+        """Give up a channel that the server has kicked the client out of."""
+        subscription = self.channels.get(name)
+        if subscription is not None:
+            self._events.emit_of_channel(name, "kickOut", KickOutEvent(name, message))
+            self._end(subscription, UNSUBSCRIBED)
 
 
 class SubscriptionMixin(ChannelMixin):
     """Pub/sub. Source: SocketCluster documentation, AGClientSocket."""
 
-    if not TYPE_CHECKING:  # The attributes are slots of the class that mixes this in.
-        __slots__ = ()
+    __slots__ = ()
 
-    subscribed: Subscriptions
-    loop_binding: LoopBinding
-
-    def transmit(self, event: str, data: Any = None) -> None: ...
-
-    async def invoke(self, event: str, data: Any = None) -> Any: ...
+    _subscriptions: Subscriptions
 
     def subscribe(
         self,
@@ -232,68 +299,61 @@ class SubscriptionMixin(ChannelMixin):
     ) -> AGChannel:
         """Subscribe now, or as soon as there is a connection, and again after it was lost.
 
-        `wait_for_auth` waits until the client is authenticated, `priority` (highest first, else
-        0) says in what order channels are asked for on connect, `data` goes to the server.
-        Returns the channel, whose `async for` yields what is published; a consumer made before
-        the server has answered misses nothing.
+        `wait_for_auth` waits until the client is authenticated. `priority` (highest first, default
+        0) gives the order in which channels are subscribed to on connect. `data` is sent to the
+        server. Returns the channel, whose `async for` yields the publishes; a consumer made before
+        the server has answered misses none.
 
         Raises:
-            InvalidArgumentsError: a name that is no text or empty, a priority that is no number,
-                or data that the codec cannot encode.
+            InvalidArgumentsError: the name is no text or empty, the priority is no number, or the
+                codec cannot encode the data.
         """
-        self.loop_binding.check()
         options: dict[str, Any] = {"wait_for_auth": wait_for_auth}
         if priority is not None:
             options["priority"] = priority
         if data is not None:
             options["data"] = data
-        self.subscribed.subscribe(channel, options)
+        self._subscriptions.subscribe(channel, options)
         return self.channel(channel)
 
     def unsubscribe(self, channel: str) -> None:
         """Unsubscribe, at once."""
-        self.loop_binding.check()
-        check_text("A channel's name", channel)
-        self.subscribed.unsubscribe(channel)
+        self._subscriptions.unsubscribe(channel)
 
     def channel(self, channel: str) -> AGChannel:
-        """A view of a channel; it does not subscribe."""
+        """Return a view of a channel; it does not subscribe."""
         return AGChannel(channel, self, self)
 
     def transmit_publish(self, channel: str, data: Any) -> None:
-        """Publish without waiting. Raises what `transmit` raises, and InvalidArgumentsError for a
+        """Publish without waiting. Raises the errors of `transmit`, and InvalidArgumentsError for a
         channel without a name."""
-        checked_name("A channel's name", channel)
-        self.transmit("#publish", {"channel": self.subscribed.decorated(channel), "data": data})
+        self._subscriptions.transmit_publish(channel, data)
 
     async def invoke_publish(self, channel: str, data: Any) -> Any:
-        """Publish, and wait until the server has accepted it. Raises what `invoke` raises, and
+        """Publish, and wait until the server has accepted it. Raises the errors of `invoke`, and
         InvalidArgumentsError for a channel without a name."""
-        checked_name("A channel's name", channel)
-        pair = {"channel": self.subscribed.decorated(channel), "data": data}
-        return await self.invoke("#publish", pair)
+        return await self._subscriptions.invoke_publish(channel, data)
 
     def process_pending_subscriptions(self) -> None:
-        """Ask for the channels that are pending: needed without `auto_subscribe_on_connect`."""
-        self.loop_binding.check()
-        self.subscribed.process_pending()
+        """Subscribe to the pending channels. Only without `auto_subscribe_on_connect` must it be
+        called."""
+        self._subscriptions.process_pending()
 
     def subscriptions(self, include_pending: bool = False) -> list[str]:
-        """The channels subscribed to, or also those that are wanted."""
-        channels = self.subscribed.channels
+        """Return the channels subscribed to, and the pending ones if asked for."""
+        channels = self._subscriptions.channels
         return [name for name in channels if self.is_subscribed(name, include_pending)]
 
     def is_subscribed(self, channel: str, include_pending: bool = False) -> bool:
-        """Whether a channel is subscribed to, or at least wanted."""
-        state = self.get_channel_state(channel)
+        """Return whether a channel is subscribed to, or pending if that counts."""
+        state = self._subscriptions.get_state(channel)
         return state == SUBSCRIBED or (include_pending and state == PENDING)
 
     def get_channel_state(self, channel: str) -> str:
-        """'pending', 'subscribed' or 'unsubscribed'."""
-        known = self.subscribed.channels.get(channel)
-        return UNSUBSCRIBED if known is None else known.state
+        """Return 'pending', 'subscribed' or 'unsubscribed'."""
+        return self._subscriptions.get_state(channel)
 
     def get_channel_options(self, channel: str) -> dict[str, Any]:
-        """What it was subscribed to with; empty if it is not wanted."""
-        known = self.subscribed.channels.get(channel)
-        return {} if known is None else dict(known.options)
+        """Return the options of a subscription; empty if the channel is not wanted."""
+        subscription = self._subscriptions.channels.get(channel)
+        return {} if subscription is None else dict(subscription.options)

@@ -1,4 +1,4 @@
-"""What a client has still to write: past the limit it is refused, and the connection kept."""
+"""The writer of a client's connection: refuses frames past a limit, and keeps the connection."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from socketcluster.sockets.flusher import Flusher
 from socketcluster.sockets.writer import FrameWriter
 
 MAX_BATCH_PACKETS = 1000
-"""Packets in one array: what servers take that limit it."""
+"""Packets in one array: as many as a server accepts that limits it."""
 
 MAX_BATCH_BYTES = 256 * 1024
-"""Bytes of packets in one array, unless one alone is longer: a quarter of what servers take."""
+"""Bytes of packets in one array, unless one packet alone is longer: a quarter of what
+servers accept in one message."""
 
 
 class ClientWriter(FrameWriter):
-    """A `FrameWriter` that raises ResourceLimitError for what does not fit any more."""
+    """A `FrameWriter` that raises ResourceLimitError for a frame that exceeds the limit."""
 
     __slots__ = ("_accepting",)
 
@@ -28,7 +29,7 @@ class ClientWriter(FrameWriter):
         self._accepting = False
 
     def send_accepted(self, packet: Any) -> None:
-        """Send what was accepted already, whether it fits or not."""
+        """Send a packet that was accepted before, whether it fits or not."""
         self._accepting = True
         try:
             self.send(packet)
@@ -36,8 +37,8 @@ class ClientWriter(FrameWriter):
             self._accepting = False
 
     def flush_batch(self) -> None:
-        """Send what was collected, in as many arrays as servers take it in; later packets are
-        sent one by one again. The packets were accepted when they were collected."""
+        """Send the collected packets, in arrays that servers accept; later packets are sent one by
+        one again. All fit: they were accepted when they were collected."""
         self._accepting = True
         try:
             for part in _parts(self._take_batch()):
@@ -72,7 +73,7 @@ def _parts(batch: list[tuple[Any, int]]) -> Iterator[list[Any]]:
 
 
 def buffer_full(limit: int) -> ResourceLimitError:
-    """The error for what does not fit any more."""
+    """The error for a packet that does not fit any more."""
     return ResourceLimitError(
         f"More than {limit} bytes would wait to be sent (the max_outbound_buffer option)"
     )

@@ -1,0 +1,63 @@
+"""Events: how the parts of a client emit its events and report its errors."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Protocol
+
+from socketcluster.events import ErrorEvent
+from socketcluster.runtime.reporting import Reporter, one_line
+from socketcluster.streams import ConsumableStream, StreamDemux
+
+
+class Emitter(Protocol):
+    """What the events ask of the client."""
+
+    def emit(self, event: str, data: Any = None) -> None: ...
+    def listener(self, event: str) -> ConsumableStream[Any]: ...
+    def get_listener_consumer_count(self, event: str) -> int: ...
+
+
+class Events:
+    """The events of one client and of its channels.
+
+    Attributes:
+        reporter: writes log lines.
+    """
+
+    __slots__ = ("_channel_listeners", "_emitter", "reporter")
+
+    def __init__(
+        self, emitter: Emitter, channel_listeners: StreamDemux[Any], reporter: Reporter
+    ) -> None:
+        self._emitter = emitter
+        self._channel_listeners = channel_listeners
+        self.reporter = reporter
+
+    def emit(self, name: str, event: Any) -> None:
+        """Emit an event of the client."""
+        self._emitter.emit(name, event)
+
+    def listener(self, name: str) -> ConsumableStream[Any]:
+        """Return the stream of an event of the client."""
+        return self._emitter.listener(name)
+
+    def count_listeners(self, name: str) -> int:
+        """Return how many consumers an event of the client has."""
+        return self._emitter.get_listener_consumer_count(name)
+
+    def emit_error(self, error: BaseException) -> None:
+        """Emit 'error'. Without a listener the error is logged, in one line."""
+        if self.count_listeners("error") == 0:
+            self.reporter.line(one_line(error), logging.WARNING, type(error).__qualname__)
+        self.emit("error", ErrorEvent(error))
+
+    def emit_of_channel(self, channel: str, name: str, event: Any) -> None:
+        """Emit an event of a channel, on the channel and on the client."""
+        self._channel_listeners.write(f"{channel}/{name}", event)
+        self.emit(name, event)
+
+    def is_listened_to(self, channel: str, name: str) -> bool:
+        """Whether anybody listens to an event of a channel, there or on the client."""
+        listeners = self._channel_listeners.get_consumer_count(f"{channel}/{name}")
+        return listeners > 0 or self.count_listeners(name) > 0

@@ -1,0 +1,32 @@
+"""Settings: the options that a client uses now, and the wire format that follows from them."""
+
+from __future__ import annotations
+
+from socketcluster.client.options import ClientOptions
+from socketcluster.codecs.json import JSONCodec
+from socketcluster.protocol.wire import Wire, largest_uncounted
+
+
+class Settings:
+    """One value that the parts of a client share; `connect(**options)` replaces its content.
+
+    Attributes:
+        options: the ClientOptions.
+        wire: encodes and decodes packets with the codec of the options.
+    """
+
+    __slots__ = ("options", "wire")
+
+    options: ClientOptions
+    wire: Wire
+
+    def __init__(self, options: ClientOptions) -> None:
+        self.use(options)
+
+    def use(self, options: ClientOptions) -> None:
+        """Replace the options, and make a new wire for their codec."""
+        uncounted = largest_uncounted(
+            options.max_inbound_backlog, options.max_inbound_backlog_bytes
+        )
+        self.options = options
+        self.wire = Wire(options.codec_engine or JSONCodec(), unparsed_above=uncounted)
