@@ -18,7 +18,7 @@ from socketcluster.errors import InvalidArgumentsError, InvalidOptionsError, Usa
 from socketcluster.pubsub.publisher import AsyncPublisher
 from socketcluster.server.listeners import SERVER_EVENTS, ServerListeners
 from socketcluster.server.options import ServerOptions
-from socketcluster.server.parts.streams import SOCKET_EVENTS, SocketListeners
+from socketcluster.server.parts.streams import SOCKET_EVENTS, StreamsMixin
 from support import connected, until
 
 
@@ -345,7 +345,7 @@ def test_all_of_it_is_local_misuse() -> None:
 def test_the_events_are_those_a_type_checker_knows() -> None:
     for kind, events in (
         (ServerListeners, SERVER_EVENTS),
-        (SocketListeners, SOCKET_EVENTS),
+        (StreamsMixin, SOCKET_EVENTS),
         (ClientListeners, CLIENT_EVENTS),
     ):
         names = {

@@ -177,7 +177,7 @@ async def cost(server: AGServer, running: Running, message: bytes) -> float:
         socket.inbound.message(message)
         for _ in range(3):
             await asyncio.sleep(0)
-        await until(lambda: not socket.inbound.waiting and not socket.open_requests)
+        await until(lambda: not socket.inbound.waiting and not socket.messaging.unanswered)
         took = time.process_time() - began
         await client.ws.close()
         await until(lambda: socket.state == "closed")

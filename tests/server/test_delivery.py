@@ -37,7 +37,7 @@ async def allow(stream: Any) -> None:
 
 def held(socket: Any) -> int:
     """The bytes that the socket's consumers have not taken, as they are counted."""
-    size: int = socket.inbound.reading.gauge.size
+    size: int = socket.inbound.flow_control.gauge.size
     return size
 
 
@@ -74,20 +74,20 @@ async def test_large_calls_to_a_procedure_that_waits_are_held_as_bytes(
                 await client.send(call(packet["cid"], NUMBERS))
 
         sending = running.start(send())
-        await until(lambda: socket.inbound.reading.paused)
+        await until(lambda: socket.inbound.flow_control.paused)
         for _ in range(500):
             await asyncio.sleep(0)
         assert len(taken) == 1
         # What one read of the transport carried may come after the pause.
         assert 4 * MIB < held(socket) < 8 * MIB
-        assert socket.open_requests < 10
+        assert len(socket.messaging.unanswered) < 10
         gate.set()
         assert [await soon(answer) for answer in answers] == [500_000] * 20
         assert len(taken) == 20
         await soon(sending)
         assert held(socket) == 0
-        assert not socket.inbound.reading.paused
-        assert socket.open_requests == 0
+        assert not socket.inbound.flow_control.paused
+        assert len(socket.messaging.unanswered) == 0
 
 
 @EVERYWHERE
@@ -111,7 +111,7 @@ async def test_text_to_a_receiver_that_does_not_read_pauses_the_socket(
                 await client.transmit("n", [number, text])
 
         sending = running.start(send())
-        await until(lambda: socket.inbound.reading.paused)
+        await until(lambda: socket.inbound.flow_control.paused)
         for _ in range(500):
             await asyncio.sleep(0)
         assert not sending.done()
@@ -140,7 +140,7 @@ async def test_messages_shown_to_a_slow_listener_are_bounded(
                 await client.send(text)
 
         sending = running.start(send())
-        await until(lambda: socket.inbound.reading.paused)
+        await until(lambda: socket.inbound.flow_control.paused)
         for _ in range(500):
             await asyncio.sleep(0)
         assert not sending.done()
@@ -151,7 +151,7 @@ async def test_messages_shown_to_a_slow_listener_are_bounded(
                 shown = (await soon(slow.next())).value.message
             assert shown == text
         await soon(sending)
-        assert not socket.inbound.reading.paused
+        assert not socket.inbound.flow_control.paused
 
 
 async def test_a_value_that_middleware_saw_counts_for_what_it_takes(
@@ -178,7 +178,7 @@ async def test_a_value_that_middleware_saw_counts_for_what_it_takes(
         await until(lambda: procedure.get_backpressure() == 1)
         assert 65 * 6000 < held(socket) < 65 * 6100
         await client.transmit("n", [LONG * 100])
-        await until(lambda: socket.inbound.reading.paused)
+        await until(lambda: socket.inbound.flow_control.paused)
         assert (await soon(receiver.next())).value == [LONG * 10, "changed"]
         assert (await soon(receiver.next())).value == LONG * 10
         assert (await soon(receiver.next())).value == [LONG * 100, "changed"]
@@ -186,7 +186,7 @@ async def test_a_value_that_middleware_saw_counts_for_what_it_takes(
         assert request.data == [LONG * 10, "changed"]
         request.end()
         assert held(socket) == 0
-        assert not socket.inbound.reading.paused
+        assert not socket.inbound.flow_control.paused
 
 
 @EVERYWHERE
@@ -210,7 +210,7 @@ async def test_middleware_makes_no_values_while_loops_are_behind(
             assert held(socket) <= 2 * 32 * 6100
             assert (await soon(receiver.next())).value[0] == number
         assert held(socket) == 0
-        assert socket.inbound.reading.size == 0
+        assert socket.inbound.flow_control.size == 0
 
 
 @pytest.mark.parametrize("make_server", ["memory"], indirect=True)
@@ -228,7 +228,7 @@ async def test_last_words_do_not_wait_for_loops_that_are_behind(
         receiver = socket.receiver("n").create_consumer()
         packets = [{"event": "n", "data": [number, LONG * 10]} for number in range(8)]
         send_at_once(client.ws, [json.dumps(packet) for packet in packets])
-        await until(lambda: socket.inbound.reading.paused)
+        await until(lambda: socket.inbound.flow_control.paused)
         disconnected = socket.listener("disconnect").once()
         closing = running.start(client.close())
         await soon(disconnected)
@@ -268,7 +268,7 @@ async def test_data_that_cannot_be_parsed_is_answered_and_passed_over(
         await until(lambda: received == [[LONG]])
         assert len(taken) == 1
         assert len(warnings) == 4
-        assert socket.open_requests == 0
+        assert len(socket.messaging.unanswered) == 0
         for _ in range(3):
             await client.send(f'{{"event":"slow","data":{bad[0]}}}')
         assert (await client.closed())[0] == 1008
@@ -288,7 +288,7 @@ async def test_calls_that_nobody_takes_are_answered(make_server: Any, running: R
             answers = [client.answer(packet) for packet in packets]
             for packet in packets:
                 await client.send(packet)
-            await until(lambda: socket.open_requests == 3)
+            await until(lambda: len(socket.messaging.unanswered) == 3)
             assert held(socket) > 1800
             leave()
             for answer in answers:
@@ -296,7 +296,7 @@ async def test_calls_that_nobody_takes_are_answered(make_server: Any, running: R
                     await soon(answer)
                 assert caught.value.wire["name"] == "InternalServerError"
             assert held(socket) == 0
-            assert socket.open_requests == 0
+            assert len(socket.messaging.unanswered) == 0
             procedure = socket.procedure("slow").create_consumer()
 
 

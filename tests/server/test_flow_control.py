@@ -10,7 +10,7 @@ import pytest
 from websockets.frames import Frame, Opcode
 
 from socketcluster import AGServer
-from socketcluster.server.parts.flow_control import Reading
+from socketcluster.server.parts.flow_control import FlowControl
 from support import Running, connected, until
 
 EVERYWHERE = pytest.mark.parametrize("make_server", ["picows", "asgi", "memory"], indirect=True)
@@ -33,31 +33,31 @@ class PausableConnection:
 
 def test_either_limit_pauses_and_half_of_both_resumes() -> None:
     connection: Any = PausableConnection()
-    reading = Reading(connection, 4, 100, lambda behind: None)
+    flow = FlowControl(connection, 4, 100, lambda behind: None)
     for _ in range(4):
-        reading.waits(b"")
+        flow.add(b"")
     assert not connection.paused
-    reading.waits(b"")
+    flow.add(b"")
     assert connection.paused
     for _ in range(2):
-        reading.waited(b"")
+        flow.remove(b"")
     assert connection.paused
-    reading.waited(b"")
+    flow.remove(b"")
     assert not connection.paused
-    reading.waits(b"x" * 100)
+    flow.add(b"x" * 100)
     assert not connection.paused
-    reading.waits(b"y")
+    flow.add(b"y")
     assert connection.paused
-    reading.waited(b"y")
+    flow.remove(b"y")
     assert connection.paused
-    assert reading.size == 100
-    reading.waited(b"x" * 100)
+    assert flow.size == 100
+    flow.remove(b"x" * 100)
     assert not connection.paused
-    reading.waits(b"x" * 1000)
+    flow.add(b"x" * 1000)
     assert connection.paused
-    reading.nothing_waits()
+    flow.clear()
     assert not connection.paused
-    assert reading.size == 0
+    assert flow.size == 0
 
 
 async def flood(client: Any, packets: int = COUNT) -> None:
@@ -68,7 +68,7 @@ async def flood(client: Any, packets: int = COUNT) -> None:
 
 async def held(socket: Any) -> int:
     """The bytes that wait once no more come in."""
-    reading = socket.inbound.reading
+    reading = socket.inbound.flow_control
     await until(lambda: reading.paused)
     count = -1
     while count != socket.inbound.received:
@@ -109,8 +109,8 @@ async def test_the_bytes_that_wait_for_middleware_are_bounded(
         gate.set()
         await until(lambda: len(received) == COUNT)
         assert [number for number, _ in received] == list(range(COUNT))
-        await until(lambda: not socket.inbound.reading.paused)
-        assert socket.inbound.reading.size == 0
+        await until(lambda: not socket.inbound.flow_control.paused)
+        assert socket.inbound.flow_control.size == 0
 
 
 @EVERYWHERE
@@ -225,6 +225,6 @@ async def test_input_that_is_killed_is_no_longer_held(make_server: Any, running:
         sending = running.start(flood(client))
         await held(socket)
         socket.kill_input()
-        assert socket.inbound.reading.size == 0
+        assert socket.inbound.flow_control.size == 0
         await until(lambda: sending.done())
-        assert socket.inbound.reading.size == 0
+        assert socket.inbound.flow_control.size == 0

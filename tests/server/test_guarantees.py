@@ -148,7 +148,7 @@ async def test_order_is_kept(make_server: Any, running: Running) -> None:
         for n in range(10):
             socket.transmit("t", n)
             server.exchange.transmit_publish("c", n)
-            socket.respond(n, n, None)
+            socket.messaging.respond(n, n, None)
         await until(lambda: len(client.messages) == 30)
         kinds = [json.loads(m) for m in client.messages]
         for n in range(10):
@@ -267,7 +267,7 @@ async def test_max_inbound_backlog_makes_tcp_push_back(make_server: Any, running
                 await client.transmit("n", [n, text])
 
         sending = running.start(send())
-        await until(lambda: socket.inbound.reading.paused)
+        await until(lambda: socket.inbound.flow_control.paused)
         count = -1
         while count != socket.inbound.received:
             count = socket.inbound.received
@@ -313,7 +313,7 @@ async def test_a_slow_handler_makes_tcp_push_back(
                 await client.send(packets if size > 1 else packets[0])
 
         sending = running.start(send())
-        await until(lambda: socket.inbound.reading.paused)
+        await until(lambda: socket.inbound.flow_control.paused)
         count_before = -1
         while count_before != socket.inbound.received:
             count_before = socket.inbound.received
@@ -324,7 +324,7 @@ async def test_a_slow_handler_makes_tcp_push_back(
         gate.set()
         await until(lambda: len(handled) == count)
         await soon(sending)
-        assert not socket.inbound.reading.paused
+        assert not socket.inbound.flow_control.paused
 
 
 async def test_a_socket_that_is_not_read_from_is_not_taken_for_lost(
@@ -336,7 +336,7 @@ async def test_a_socket_that_is_not_read_from_is_not_taken_for_lost(
         slow = socket.receiver("n").create_consumer()
         for n in range(500):
             await client.transmit("n", n)
-        await until(lambda: socket.inbound.reading.paused)
+        await until(lambda: socket.inbound.flow_control.paused)
         seen = other.pings
         await until(lambda: other.pings > seen + 30)
         assert socket.state == "open"
@@ -358,10 +358,10 @@ async def test_a_consumer_that_timed_out_makes_tcp_push_back(make_server: Any) -
             await slow.next(1)
         for n in range(200):
             await client.transmit("n", n)
-        await until(lambda: socket.inbound.reading.paused)
+        await until(lambda: socket.inbound.flow_control.paused)
         assert socket.get_receiver_backpressure("n") > 50
         assert [(await soon(slow.next(1000))).value for _ in range(200)] == list(range(200))
-        assert not socket.inbound.reading.paused
+        assert not socket.inbound.flow_control.paused
 
 
 async def test_leaving_a_slow_loop_resumes_the_reading(make_server: Any, running: Running) -> None:
@@ -372,7 +372,7 @@ async def test_leaving_a_slow_loop_resumes_the_reading(make_server: Any, running
         quick = running.collect(socket.receiver("n"))
         for n in range(200):
             await client.transmit("n", n)
-        await until(lambda: socket.inbound.reading.paused)
+        await until(lambda: socket.inbound.flow_control.paused)
         slow.return_()
         await client.transmit("n", "last")
         await until(lambda: quick[-1:] == ["last"])
@@ -735,7 +735,7 @@ async def test_close_is_graceful(make_server: Any, running: Running) -> None:
         packet = client.packet("slow")
         answer = client.answer(packet)
         await client.send(packet)
-        await until(lambda: any(s.open_requests == 1 for s in server.clients.values()))
+        await until(lambda: any(len(s.messaging.unanswered) == 1 for s in server.clients.values()))
         closing = running.start(server.close())
         await until(lambda: not server.is_ready)
         with pytest.raises(UNREACHABLE):

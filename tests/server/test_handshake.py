@@ -300,7 +300,7 @@ async def test_ping_timeout_disabled(make_server: Any, running: Running) -> None
             ticks += 1
             original(now)
 
-        original, server.ticker._tick = server.ticker._tick, tick
+        original, server.ticker.on_tick = server.ticker.on_tick, tick
         await until(lambda: ticks > 10)
         assert client.pings == 0
         assert server.clients_count == 1

@@ -140,7 +140,7 @@ async def test_a_tick(failing: set[str], faults: Callable[[], list[str]], broken
         sockets[1].inbound.last_seen = now - 10_000
         sockets[1].inbound.silence = (now - 10_000, sockets[1].connection.get_activity())
         failing |= broken
-        server.tick(now)
+        server.keepalive.tick(now)
         await until(lambda: clients[0].pings > pings[0] and clients[2].pings > pings[2])
         assert sockets[1].state == "closed"
         assert sockets[1].id not in server.clients
@@ -155,7 +155,7 @@ async def test_a_handshake_that_timed_out(
     async with AGServer(handshake_timeout=1000) as server:
         sockets = [await dial(server, query) for query in ("", "?bad=1", "")]
         failing.add("close")
-        server.tick(server.ticker.now + 2)
+        server.keepalive.tick(server.ticker.now + 2)
         await until(lambda: sockets[0].close_code == sockets[2].close_code == 4005)
         assert server.pending_clients_count == 0
         assert len(faults()) == 1
@@ -215,7 +215,7 @@ async def test_what_is_held_together(failing: set[str], faults: Callable[[], lis
     async with AGServer() as server:
         clients, sockets = await three(server)
         failing.add("get_write_buffer_size")
-        server.tick(server.ticker.now)
+        server.keepalive.tick(server.ticker.now)
         assert [socket.state for socket in sockets] == ["open", "closed", "open"]
         assert len(faults()) == 1
         failing.clear()
@@ -291,5 +291,5 @@ async def test_a_listener_that_cannot_be_closed(faults: Callable[[], list[str]])
     with pytest.raises(RuntimeError, match="close is broken"):
         await server.close()
     assert not server.exchange.is_ready
-    assert not server.running.listeners
+    assert not server.lifecycle.listeners
     assert "stop_accepting is broken" in faults()[0]

@@ -13,7 +13,7 @@ from websockets.asyncio.client import ClientConnection
 from websockets.frames import Frame, Opcode
 
 from socketcluster import AGServer, AGServerSocket
-from socketcluster.server.keepalive import Ticker
+from socketcluster.server.ticker import Ticker
 from support import Client, Running, connected, soon, until
 
 OVER_TCP = pytest.mark.parametrize("make_server", ["picows", "asgi"], indirect=True)
@@ -29,8 +29,8 @@ class Ticks:
 
     def __init__(self, server: AGServer) -> None:
         self.count = 0
-        self._tick = server.ticker._tick
-        server.ticker._tick = self._counted
+        self._tick = server.ticker.on_tick
+        server.ticker.on_tick = self._counted
 
     def _counted(self, now: float) -> None:
         self.count += 1
@@ -70,7 +70,7 @@ def test_the_clock_of_silence_stands_still_in_a_stall(monkeypatch: pytest.Monkey
     loop = FakeLoop()
     monkeypatch.setattr(asyncio, "get_running_loop", lambda: loop)
     ticked: list[float] = []
-    ticker = Ticker([8000], ticked.append)
+    ticker = Ticker([8000], on_tick=ticked.append)
     ticker.start()
     start = ticker.now
     loop.after(1.0)
@@ -88,7 +88,7 @@ def test_how_late_it_is_but_in_the_first_period(monkeypatch: pytest.MonkeyPatch)
     loop = FakeLoop()
     monkeypatch.setattr(asyncio, "get_running_loop", lambda: loop)
     late: list[float] = []
-    ticker = Ticker([8000], lambda now: None, late.append)
+    ticker = Ticker([8000], late.append)
     for _ in range(2):
         ticker.start()
         loop.after(5.0)

@@ -123,7 +123,7 @@ async def test_nothing_is_left_behind(
         socket.inbound.message(_bytes(encode(PACKETS["subscribe"])))
     socket.inbound.message(_bytes(encode(message)))
     leave(how, ws, socket)
-    await until(lambda: socket.ended)
+    await until(lambda: socket.life.ended)
     await until(lambda: ws.close_code is not None)
     for _ in range(20):
         await asyncio.sleep(0)

@@ -137,7 +137,7 @@ async def test_calls_that_nobody_took_before_the_client_left_are_no_bug(
     async with connected(server) as client:
         for _ in range(3):
             await client.send(client.packet("stuck"))
-        await until(lambda: any(s.open_requests == 3 for s in server.clients.values()))
+        await until(lambda: any(len(s.messaging.unanswered) == 3 for s in server.clients.values()))
     await until(lambda: not server.clients)
     held.set()
     await server.close()

@@ -38,10 +38,10 @@ async def test_the_largest_inbound_backlogs_are_not_read_on(
         first, second = server.clients.values()
         slow = await fill(server, large, first, 900_000)
         other = await fill(server, small, second, 90_000)
-        assert not first.inbound.reading.paused
+        assert not first.inbound.flow_control.paused
         await large.transmit("n", "x" * 90_000)
-        await until(lambda: first.inbound.reading.paused)
-        assert not second.inbound.reading.paused
+        await until(lambda: first.inbound.flow_control.paused)
+        assert not second.inbound.flow_control.paused
         assert any(
             "max_buffered" in record.message and record.levelno == logging.WARNING
             for record in caplog.records
@@ -50,10 +50,10 @@ async def test_the_largest_inbound_backlogs_are_not_read_on(
             await soon(slow.next())
         for _ in range(300):
             await asyncio.sleep(0)
-        assert first.inbound.reading.paused
+        assert first.inbound.flow_control.paused
         while slow.get_backpressure():
             await soon(slow.next())
-        await until(lambda: not first.inbound.reading.paused)
+        await until(lambda: not first.inbound.flow_control.paused)
         await large.transmit("n", "more")
         assert (await soon(slow.next())).value == "more"
         assert first.state == second.state == "open"
@@ -97,13 +97,13 @@ async def test_inbound_goes_first_and_small_outbound_buffers_are_left_alone(
         second.transmit("n", "x" * 30_000)
         slow = await fill(server, sender, first, 50_000)
         await sender.transmit("n", "x" * 50_000)
-        await until(lambda: first.inbound.reading.paused)
+        await until(lambda: first.inbound.flow_control.paused)
         for _ in range(5):
             now = server.ticker.time
             await until(lambda now=now: server.ticker.time > now)  # type: ignore[misc]
         assert first.state == second.state == "open"
         slow.return_()
-        await until(lambda: not first.inbound.reading.paused)
+        await until(lambda: not first.inbound.flow_control.paused)
         second.flush_batch()
         assert (await reader.event())["data"] == "x" * 30_000
 
@@ -123,11 +123,11 @@ async def test_publishes_that_the_broker_has_not_answered_count(make_server: Any
         for client, count in ((large, 10), (small, 1)):
             for _ in range(count):
                 await client.transmit("#publish", {"channel": "a", "data": "x" * 100_000})
-        await until(lambda: first.inbound.reading.paused)
-        assert not second.inbound.reading.paused
+        await until(lambda: first.inbound.flow_control.paused)
+        assert not second.inbound.flow_control.paused
         assert first.get_inbound_buffer_size() == 0
         answered.set()
-        await until(lambda: not first.inbound.reading.paused)
+        await until(lambda: not first.inbound.flow_control.paused)
         assert first.state == second.state == "open"
 
 

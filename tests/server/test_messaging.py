@@ -17,7 +17,10 @@ from socketcluster.errors import (
     RemoteError,
     TimeoutError,
 )
+from socketcluster.protocol.frames import text_frame
 from support import AnswerError, Running, connected, soon, until
+
+PING = text_frame(b"")
 
 
 async def only(server: AGServer) -> AGServerSocket:
@@ -123,8 +126,8 @@ async def test_invoke_times_out(make_server: Any) -> None:
         assert not slow.done()
         slow.cancel()
         await asyncio.wait({slow})
-        assert socket.calls is not None
-        assert len(socket.calls) == 0
+        assert socket.messaging.calls is not None
+        assert len(socket.messaging.calls) == 0
 
 
 async def test_calls_are_aborted_when_the_socket_is_lost(make_server: Any) -> None:
@@ -365,7 +368,7 @@ async def test_backpressure_figures(make_server: Any) -> None:
         socket.transmit("y", 1)
         assert socket.get_outbound_backpressure() == 1
         assert socket.get_outbound_buffer_size() > 0
-        socket.ping()
+        socket.outbound.append(PING)
         assert socket.get_outbound_backpressure() == 1
         await client.event()
         assert socket.get_outbound_backpressure() == 0

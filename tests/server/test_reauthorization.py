@@ -13,6 +13,7 @@ import pytest
 from socketcluster import AGAction, AGServer, AGServerSocket, testing
 from socketcluster.brokers.simple import SimpleBroker
 from socketcluster.errors import AuthError
+from socketcluster.server.parts.middleware import SocketMiddleware
 from socketcluster.server.parts.reauthorization import (
     QUESTIONS_PER_TURN,
     Answer,
@@ -440,7 +441,7 @@ async def test_so_many_questions_a_turn(make_server: Any) -> None:
         for socket in server.clients.values():
             for number in range(100):
                 assert socket.subscribed.subscribe(f"c{number}", {}) is None
-        put = AGServerSocket.put_before
+        put = SocketMiddleware.put
         count = 0
 
         def counted(self: Any, *args: Any, **fields: Any) -> Any:
@@ -449,7 +450,7 @@ async def test_so_many_questions_a_turn(make_server: Any) -> None:
             return put(self, *args, **fields)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(AGServerSocket, "put_before", counted)
+            patch.setattr(SocketMiddleware, "put", counted)
             for socket in server.clients.values():
                 socket.deauthenticate_self()
             while sum(asked) < 202:

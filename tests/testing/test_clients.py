@@ -90,10 +90,10 @@ async def test_a_refusal_is_an_error_with_its_status() -> None:
 async def test_a_fault_of_the_endpoint_is_reported_and_answered_with_500(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async def admit(server: Any, request: Any) -> None:
+    async def decide(endpoint: Any, request: Any) -> None:
         raise KeyError("oops")
 
-    monkeypatch.setattr("socketcluster.server.endpoint.admit", admit)
+    monkeypatch.setattr("socketcluster.server.endpoint.ServerEndpoint._decide", decide)
     faults: list[Any] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
     async with AGServer() as server:

@@ -1,53 +1,58 @@
-"""AGServer as an ASGI 3 application, and the application that it hands all else to.
+"""AGServer as an ASGI 3 application, in front of the user's own.
 
 Source: ASGI specification, HTTP & WebSocket and Lifespan.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from socketcluster.engines.asgi import serve_websocket
-from socketcluster.engines.base import ASGIReceive, ASGIScope, ASGISend
+from socketcluster.engines.base import ASGIApp, ASGIReceive, ASGIScope, ASGISend, Endpoint
 from socketcluster.server.health import Health
-
-if TYPE_CHECKING:
-    from socketcluster.server.server import AGServer
+from socketcluster.server.lifecycle import Lifecycle
 
 
 class ServerApp:
-    """Takes WebSocket connections at the server's path; `fallback` takes all else."""
+    """Serves WebSocket connections at the endpoint's path; `fallback` serves all else."""
 
-    __slots__ = ("_health", "_server")
+    __slots__ = ("_app", "_endpoint", "_health", "_lifecycle")
 
-    def __init__(self, server: AGServer) -> None:
-        self._server = server
-        self._health = Health(server) if server.options.health_probes else None
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        lifecycle: Lifecycle,
+        app: ASGIApp | None,
+        health: Health | None,
+    ) -> None:
+        self._endpoint = endpoint
+        self._lifecycle = lifecycle
+        self._app = app
+        self._health = health
 
     async def __call__(self, scope: ASGIScope, receive: ASGIReceive, send: ASGISend) -> None:
         """Serve one connection, or the lifespan of an ASGI server."""
         if scope["type"] == "lifespan":
             await self._lifespan(scope, receive, send)
         elif scope["type"] == "websocket" and self._is_ours(scope):
-            await serve_websocket(self._server.endpoint, scope, receive, send)
+            await serve_websocket(self._endpoint, scope, receive, send)
         else:
             await self.fallback(scope, receive, send)
 
     def _is_ours(self, scope: ASGIScope) -> bool:
         path: str = scope["path"]
         root: str = scope.get("root_path", "")
-        ours = self._server.path.rstrip("/")
+        ours = self._endpoint.path.rstrip("/")
         if root and path.startswith(root) and path[len(root) :].rstrip("/") == ours:
             return True
-        # Mounted at the very path that clients use.
+        # The application is mounted at the path that clients use.
         return path.rstrip("/") == ours
 
     async def fallback(self, scope: ASGIScope, receive: ASGIReceive, send: ASGISend) -> None:
-        """Answer the probes; hand all else to the application; 404 or 426 without one."""
+        """Answer health probes, and pass all else to the application; without one, answer 404, or
+        426 at the path."""
         if self._health is not None and self._health.is_probe(scope):
             await self._health.answer(scope, send)
-        elif self._server.app is not None:
-            await self._server.app(scope, receive, send)
+        elif self._app is not None:
+            await self._app(scope, receive, send)
         elif scope["type"] == "http":
             await self._answer_http(scope, send)
         elif scope["type"] == "websocket":
@@ -70,19 +75,19 @@ class ServerApp:
         await send({"type": "http.response.body", "body": body})
 
     async def _lifespan(self, scope: ASGIScope, receive: ASGIReceive, send: ASGISend) -> None:
-        """The application's lifespan around the server's own."""
+        """Run the application's lifespan around the server's own."""
 
         async def receive_and_close() -> dict[str, object]:
             message = await receive()
             if message["type"] == "lifespan.shutdown":
-                await self._server.close()
+                await self._lifecycle.close(False)
             return dict(message)
 
         async def start_and_send(message: object) -> None:
             assert isinstance(message, dict)
             if message["type"] == "lifespan.startup.complete":
                 try:
-                    await self._server.start()
+                    await self._lifecycle.start()
                 except Exception as error:
                     message = {"type": "lifespan.startup.failed", "message": str(error)}
             await send(message)

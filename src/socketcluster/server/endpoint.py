@@ -1,8 +1,11 @@
-"""A server as its engine sees it: limits, and the decision on upgrade requests."""
+"""The endpoint of a server: limits, and the decision on upgrade requests.
+
+Source: AGServer specification, "Middleware"; WebSocket origins: RFC 6454.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
 
 from socketcluster.engines.base import (
     Accepted,
@@ -10,24 +13,37 @@ from socketcluster.engines.base import (
     UpgradeRefusedError,
     UpgradeRequest,
 )
-from socketcluster.middleware import MIDDLEWARE_HANDSHAKE
+from socketcluster.errors import ServerProtocolError
+from socketcluster.middleware import MIDDLEWARE_HANDSHAKE, AGAction, Blocked, MiddlewareLine
+from socketcluster.server.context import SocketContext
 from socketcluster.server.handler import SocketHandler
-from socketcluster.server.packets.handshake import admit, check_origin
-
-if TYPE_CHECKING:
-    from socketcluster.server.server import AGServer
+from socketcluster.server.hub import Hub
+from socketcluster.server.lifecycle import Lifecycle
+from socketcluster.server.origins import AllowedOrigins
+from socketcluster.server.socket import SocketServer
 
 MAX_FIRST_MESSAGE = 40 * 1024
 """Bytes that a client may send until its first message, the handshake, is complete."""
 
+MAX_SHOWN_ORIGIN = 300
+"""Characters of a refused origin in the warning and the answer."""
+
 
 class ServerEndpoint:
-    """The `Endpoint` of an AGServer."""
+    """The `Endpoint` of an AGServer.
+
+    Attributes:
+        allowed_origins: the origins that pages may connect from.
+    """
 
     __slots__ = (
+        "_context",
+        "_hub",
+        "_lifecycle",
         "_opening",
         "_proxies",
         "_server",
+        "allowed_origins",
         "deflate",
         "max_first_message",
         "max_outbound_buffer",
@@ -41,11 +57,17 @@ class ServerEndpoint:
     max_outbound_buffer: int
     deflate: DeflateOptions | None
 
-    def __init__(self, server: AGServer) -> None:
-        options = server.options
+    def __init__(
+        self, server: SocketServer, context: SocketContext, hub: Hub, lifecycle: Lifecycle
+    ) -> None:
+        options = context.options
         self._server = server
+        self._context = context
+        self._hub = hub
+        self._lifecycle = lifecycle
         self._opening = 0
         self._proxies = options.proxies()
+        self.allowed_origins: AllowedOrigins = options.allowed_origins()
         self.path = options.path
         self.max_payload = options.max_payload
         self.max_first_message = min(MAX_FIRST_MESSAGE, options.max_payload)
@@ -54,51 +76,105 @@ class ServerEndpoint:
 
     def open_now(self, request: UpgradeRequest) -> Accepted | None:
         """See `Endpoint.open_now`."""
-        server = self._server
-        if not server.is_ready or MIDDLEWARE_HANDSHAKE in server.middleware:
+        if not self._lifecycle.is_ready or MIDDLEWARE_HANDSHAKE in self._context.middleware:
             return None
         self._check_room()
         request.trust(self._proxies)
-        check_origin(server, request)
-        return Accepted(SocketHandler(server, request, None), self._subprotocol(request))
+        self._check_origin(request)
+        return self._accept(request, None)
 
     async def open(self, request: UpgradeRequest) -> Accepted:
         """See `Endpoint.open`: limits, HANDSHAKE_WS middleware, origin, sub-protocol."""
-        server = self._server
         await self._check_accepting()
         self._check_room()
         request.trust(self._proxies)
         self._opening += 1
         try:
-            line = await admit(server, request)
+            line = await self._decide(request)
         finally:
             self._opening -= 1
         try:
+            self._check_origin(request)
             await self._check_accepting()
-            subprotocol = self._subprotocol(request)
+            return self._accept(request, line)
         except BaseException:
             if line is not None:
                 line.kill()
             raise
-        return Accepted(SocketHandler(server, request, line), subprotocol)
+
+    def _accept(self, request: UpgradeRequest, line: MiddlewareLine | None) -> Accepted:
+        handler = SocketHandler(self._server, self._context, self._hub, request, line)
+        return Accepted(handler, self._subprotocol(request))
 
     async def _check_accepting(self) -> None:
-        if not await self._server.running.accepting():
+        if not await self._lifecycle.accepting():
             raise UpgradeRefusedError(503, "The server is closing")
 
     def _check_room(self) -> None:
-        server = self._server
-        if len(server.pending_clients) + self._opening >= server.options.max_pending_clients:
+        if len(self._hub.pending) + self._opening >= self._context.options.max_pending_clients:
             raise UpgradeRefusedError(503, "Too many connections are in the handshake phase")
+
+    async def _decide(self, request: UpgradeRequest) -> MiddlewareLine | None:
+        """Run HANDSHAKE_WS middleware; return its line, which decides on '#handshake' too.
+
+        Raises:
+            UpgradeRefusedError: 401, the middleware blocked the upgrade or took too long.
+        """
+        context = self._context
+        function = context.middleware.get(MIDDLEWARE_HANDSHAKE)
+        if function is None:
+            return None
+        line = MiddlewareLine(
+            MIDDLEWARE_HANDSHAKE,
+            function,
+            context.emit_warning,
+            context.reporter,
+            context.loop_binding,
+        )
+        try:
+            async with asyncio.timeout(context.handshake_timeout / 1000):
+                await line.decide(AGAction.HANDSHAKE_WS, request=request)
+        except Blocked as blocked:
+            line.kill()
+            if blocked.for_server is not None and context.options.middleware_emit_failures:
+                context.emit_warning(blocked.for_server)
+            error = blocked.for_client
+            reason = getattr(error, "public_message", None) or str(error)
+            raise UpgradeRefusedError(401, reason) from None
+        except TimeoutError:
+            line.report_held("handshake_timeout")
+            line.kill()
+            raise UpgradeRefusedError(401, "The handshake took too long") from None
+        except BaseException:
+            line.kill()
+            raise
+        return line
+
+    def _check_origin(self, request: UpgradeRequest) -> None:
+        """Check the origin of the page that opens the connection.
+
+        Raises:
+            UpgradeRefusedError: 403.
+        """
+        if self.allowed_origins.all:
+            return
+        origin = request.header("origin")
+        if not self.allowed_origins.allow(origin):
+            shown = "*" if origin is None or origin == "null" else origin[:MAX_SHOWN_ORIGIN]
+            error = ServerProtocolError(
+                f"Failed to authorize socket handshake - Invalid origin: {shown}"
+            )
+            self._context.emit_warning(error)
+            raise UpgradeRefusedError(403, str(error))
 
     def _subprotocol(self, request: UpgradeRequest) -> str | None:
         offered = list(request.subprotocols)
-        choose = self._server.options.handle_protocols
+        choose = self._context.options.handle_protocols
         if choose is None:
             return offered[0] if offered else None
         try:
             chosen = choose(set(offered), request) if offered else None
         except Exception as error:
-            self._server.report_fault(error)
+            self._context.report_fault(error)
             raise UpgradeRefusedError(500, "Internal Server Error") from error
         return chosen if chosen in offered else None

@@ -7,10 +7,9 @@ Source: AGServer specification, "Events".
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from socketcluster.server.socket import AGServerSocket
+from socketcluster.server.socket import AGServerSocket
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,13 @@
-"""The probes of orchestrators: `/health/live` and `/health/ready`."""
+"""Health probes for orchestrators: `/health/live` and `/health/ready`."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
 
 from socketcluster.engines.base import ASGIScope, ASGISend
 from socketcluster.errors import BrokerError
-
-if TYPE_CHECKING:
-    from socketcluster.server.server import AGServer
+from socketcluster.pubsub.exchange import AGExchange
+from socketcluster.server.lifecycle import Lifecycle
 
 LIVE = "/health/live"
 READY = "/health/ready"
@@ -19,13 +17,14 @@ class Health:
     """Answers the probes of one server.
 
     Live: its event loop turns. Ready: it accepts clients, and a message has just gone through the
-    broker and come back. Why it is not ready is told by events and the log, not to whoever asks.
+    broker and come back. The reason for a 503 is in the events and the log, not in the answer.
     """
 
-    __slots__ = ("_checking", "_server")
+    __slots__ = ("_checking", "_exchange", "_lifecycle")
 
-    def __init__(self, server: AGServer) -> None:
-        self._server = server
+    def __init__(self, lifecycle: Lifecycle, exchange: AGExchange) -> None:
+        self._lifecycle = lifecycle
+        self._exchange = exchange
         self._checking: asyncio.Task[bool] | None = None
 
     def is_probe(self, scope: ASGIScope) -> bool:
@@ -45,15 +44,17 @@ class Health:
         await send({"type": "http.response.body", "body": b"ok" if well else b"unavailable"})
 
     async def _ready(self) -> bool:
-        if not self._server.is_ready:
+        if not self._lifecycle.is_ready:
             return False
-        if self._checking is None or self._checking.done():  # However many ask at once.
+        if (
+            self._checking is None or self._checking.done()
+        ):  # One check serves all probes at a time.
             self._checking = asyncio.ensure_future(self._check())
         return await asyncio.shield(self._checking)
 
     async def _check(self) -> bool:
         try:
-            await self._server.exchange.broker.check()
+            await self._exchange.broker.check()
         except BrokerError:
             return False
-        return self._server.is_ready
+        return self._lifecycle.is_ready

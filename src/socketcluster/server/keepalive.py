@@ -1,77 +1,79 @@
-"""One timer for the whole server: pings, missing pongs, handshakes that take too long, expiry.
-
-Silence is measured on a clock that stands still while this process does. After a stall (a handler
-that blocks, a virtual machine that was moved) the messages that have arrived meanwhile are read
-before anybody can be timed out.
-"""
+"""Keepalive: pings, missing pongs, handshakes that take too long, expired tokens."""
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import Callable
+from functools import partial
 
-LONGEST_PERIOD = 1.0
-SHORTEST_PERIOD = 0.01
-
-
-STALLED_PERIODS = 2
-"""A tick that comes later than this many periods after the last one comes after a stall."""
-
-
-_STARTING_TICKS = 2
-"""The one of `start`, and the one after the period in which a program starts."""
+from socketcluster.protocol.frames import text_frame
+from socketcluster.protocol.state import CLOSE_HANDSHAKE_TIMEOUT, CLOSE_PONG_TIMEOUT, PINGS
+from socketcluster.runtime.isolation import for_each
+from socketcluster.server.context import SocketContext
+from socketcluster.server.hub import Hub, drop_failed
+from socketcluster.server.memory_limit import MemoryLimit
+from socketcluster.server.socket import AGServerSocket
+from socketcluster.server.watchdog import Watchdog
 
 
-class Ticker:
-    """Calls `tick(now)` in regular periods while it runs, and before that `ticked(seconds)` with
-    how late it is; not in the first period, when a program starts.
+class Keepalive:
+    """Looks after all sockets of a server, once a tick."""
 
-    Attributes:
-        now: seconds on the clock of silence as of the last tick, cheap enough to be read for
-            every message.
-        time: the loop's time in seconds at the last tick.
-    """
-
-    __slots__ = ("_handle", "_loop", "_period", "_tick", "_ticked", "_ticks", "now", "time")
+    __slots__ = ("_context", "_hub", "_memory_limit", "_ping_frame", "_watchdog")
 
     def __init__(
-        self,
-        durations: list[float],
-        tick: Callable[[float], None],
-        ticked: Callable[[float], None] = lambda late: None,
+        self, context: SocketContext, hub: Hub, memory_limit: MemoryLimit, watchdog: Watchdog
     ) -> None:
-        shortest = min((d / 1000 for d in durations if d > 0), default=LONGEST_PERIOD)
-        self._period = min(LONGEST_PERIOD, max(SHORTEST_PERIOD, shortest / 8))
-        self._tick = tick
-        self._ticked = ticked
-        self._ticks = 0
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._handle: asyncio.TimerHandle | None = None
-        self.now = self.time = time.monotonic()
+        self._context = context
+        self._hub = hub
+        self._memory_limit = memory_limit
+        self._watchdog = watchdog
+        self._ping_frame = text_frame(PINGS[context.options.protocol_version][0])
 
-    def start(self) -> None:
-        """Start in the running loop, if it has not been started."""
-        if self._handle is None:
-            self._loop = asyncio.get_running_loop()
-            self.time = self._loop.time()
-            self._ticks = 0
-            self._run()
+    def tick(self, now: float) -> None:
+        """Ping, time out, expire, and bound the memory; `now` is the ticker's, in seconds."""
+        context, hub = self._context, self._hub
+        within = context.handshake_timeout / 1000
+        pending = list(hub.pending.values())
+        for_each(pending, partial(self._check_handshake, now, within), drop_failed)
+        sockets = hub.sockets()
+        self._memory_limit.check(sockets)
+        interval, timeout = context.ping_interval / 1000, context.ping_timeout / 1000
+        for_each(sockets, partial(self._check_socket, now, interval, timeout), drop_failed)
+        self._watchdog.look(now, hub.sockets())
 
-    def stop(self) -> None:
-        """Stop; it may be started again."""
-        if self._handle is not None:
-            self._handle.cancel()
-            self._handle = None
+    def _check_handshake(self, now: float, within: float, socket: AGServerSocket) -> None:
+        if now - socket.life.opened_at >= within:
+            self._watchdog.handshake_timed_out(socket)
+            socket.disconnect(CLOSE_HANDSHAKE_TIMEOUT)
 
-    def _run(self) -> None:
-        assert self._loop is not None
-        elapsed = self._loop.time() - self.time
-        self.time += elapsed
-        if elapsed <= STALLED_PERIODS * self._period:
-            self.now += elapsed
-        self._handle = self._loop.call_later(self._period, self._run)
-        self._ticks += 1
-        if self._ticks > _STARTING_TICKS:
-            self._ticked(elapsed - self._period)
-        self._tick(self.now)
+    def _check_socket(
+        self, now: float, interval: float, timeout: float, socket: AGServerSocket
+    ) -> None:
+        if not self._context.options.ping_timeout_disabled:
+            if not is_alive(socket, now, timeout):
+                socket.disconnect(CLOSE_PONG_TIMEOUT)  # The line that times a socket out.
+                return
+            time = self._context.ticker.time
+            if time >= socket.life.next_ping:
+                socket.life.next_ping = time + interval
+                socket.outbound.append(self._ping_frame)
+        if socket.auth.expires_at is not None:
+            socket.auth.check_expiry()
+
+
+def is_alive(socket: AGServerSocket, now: float, timeout: float) -> bool:
+    """Whether the peer sent anything, a part of a message included, in the last `timeout` seconds,
+    or reading from it was paused. `now` is the ticker's."""
+    inbound = socket.inbound
+    if inbound.flow_control.was_paused():
+        inbound.last_seen = now
+        return True
+    silence = now - inbound.last_seen
+    if silence > timeout / 2:
+        activity = socket.connection.get_activity()
+        if inbound.silence is None or inbound.silence[0] != inbound.last_seen:
+            inbound.silence = (inbound.last_seen, activity)
+        elif activity != inbound.silence[1]:
+            inbound.last_seen = now
+            inbound.silence = (now, activity)
+            silence = 0.0
+    return silence <= timeout

@@ -1,4 +1,4 @@
-"""The life of a server: started, listening, draining, closed."""
+"""The lifecycle of a server: start, listen, drain, close; and its background tasks."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import asyncio
 import inspect
 import traceback
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from socketcluster.engines.base import ASGIApp, Endpoint, Engine, ListenAddress, Listener
 from socketcluster.errors import UsageError
 from socketcluster.events import ReadyEvent
 from socketcluster.middleware.line import spared
+from socketcluster.protocol.state import CLOSED
 from socketcluster.runtime.cancelling import cancel
 from socketcluster.runtime.isolation import for_each
-from socketcluster.server.parts.leaving import give_up
+from socketcluster.server.context import SocketContext
+from socketcluster.server.hub import Hub, drop_failed
 from socketcluster.server.parts.reauthorization import ReauthorizationPace
 from socketcluster.server.signals import StopSignals
+from socketcluster.server.socket import AGServerSocket
+from socketcluster.server.watchdog import Watchdog
 from socketcluster.sockets.flusher import Flusher
-
-if TYPE_CHECKING:
-    from socketcluster.server.server import AGServer
-    from socketcluster.server.socket import AGServerSocket
 
 CLOSE_BATCH = 200
 """Sockets that are closed before others get their turn."""
@@ -31,39 +31,56 @@ DRAIN_POLL_SECONDS = 0.01
 Background = Callable[[], Awaitable[Any]]
 
 
-class Running:
-    """Starts and closes a server, with its listeners and its background functions."""
+class Lifecycle:
+    """Starts and closes a server, with its listeners and its background functions.
+
+    Attributes:
+        is_ready: whether the server is started and not closing.
+        listeners: what listens for connections now.
+        host: the address of the last `listen`; None before it, and for a Unix socket.
+        secure: whether the last `listen` was with TLS.
+    """
 
     __slots__ = (
         "_background",
         "_closed",
         "_closing",
-        "_server",
+        "_context",
+        "_hub",
         "_starting",
         "_tasks",
+        "_watchdog",
+        "host",
+        "is_ready",
         "listeners",
+        "secure",
     )
 
-    def __init__(self, server: AGServer) -> None:
-        self._server = server
+    def __init__(self, context: SocketContext, hub: Hub, watchdog: Watchdog) -> None:
+        self._context = context
+        self._hub = hub
+        self._watchdog = watchdog
         self._background: list[Background] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._starting: asyncio.Future[None] | None = None
         self._closed: asyncio.Event | None = None
         self._closing = False
+        self.is_ready = False
         self.listeners: list[Listener] = []
+        self.host: str | None = None
+        self.secure = False
 
     def add(self, function: Background) -> None:
-        """Run a function from now or the next start on."""
-        self._server.loop_binding.check()
+        """Run a background function from now on, or from the next start on."""
+        self._context.loop_binding.check()
         self._background.append(function)
-        if self._server.is_ready:
+        if self.is_ready:
             self.spawn(function())
 
     def spawn(self, coroutine: Awaitable[Any]) -> asyncio.Task[None]:
-        """`AGServer.spawn`."""
+        """See `AGServer.spawn`."""
         try:
-            self._server.loop_binding.check()
+            self._context.loop_binding.check()
         except UsageError:
             if inspect.iscoroutine(coroutine):
                 coroutine.close()
@@ -83,53 +100,55 @@ class Running:
         try:
             await coroutine
         except Exception as error:
-            self._server.report_fault(error)
-            # Whoever keeps the error keeps nothing else: a request in its frames is answered now.
+            self._context.report_fault(error)
+            # A kept error must not keep a request in its frames, which would stay unanswered.
             traceback.clear_frames(error.__traceback__)
 
     async def start(self) -> None:
-        """`AGServer.start`."""
-        server = self._server
-        server.loop_binding.bind()
-        if server.is_ready:
+        """See `AGServer.start`."""
+        context = self._context
+        context.loop_binding.bind()
+        if self.is_ready:
             return
         if self._starting is None:
             self._starting = asyncio.ensure_future(self._start())
         await asyncio.shield(self._starting)
 
     async def _start(self) -> None:
-        server = self._server
+        context = self._context
         try:
             self._closing = False
-            server.loop_binding.takes_calls = True
+            context.loop_binding.takes_calls = True
             if self._closed is None or self._closed.is_set():
                 self._closed = asyncio.Event()
-            # Of an earlier loop nothing may be left.
-            server.flusher = Flusher()
-            server.reauthorization_pace = ReauthorizationPace()
-            server.exchange.fan_out.use(server.flusher)
-            server.ticker.start()
-            await server.exchange.start()
+            # Parts that an earlier event loop has left unfinished are replaced.
+            context.flusher = Flusher()
+            context.reauthorization_pace = ReauthorizationPace()
+            context.exchange.fan_out.use(context.flusher)
+            context.ticker.start()
+            await context.exchange.start()
             for function in self._background:
                 self.spawn(function())
             await asyncio.sleep(0)
-            server.is_ready = True
-            server.emit("ready", ReadyEvent())
+            self.is_ready = True
+            context.emitter.emit("ready", ReadyEvent())
         finally:
             self._starting = None
 
     async def accepting(self) -> bool:
-        """Whether connections are accepted; a server that nobody started is started."""
-        if not self._closing and not self._server.is_ready:
+        """Whether connections are accepted. Starts a server that is not started."""
+        if not self._closing and not self.is_ready:
             await self.start()
         return not self._closing
 
     async def listen(
         self, engine: Engine, endpoint: Endpoint, app: ASGIApp, address: ListenAddress
     ) -> None:
-        """`AGServer.listen`."""
+        """See `AGServer.listen`."""
         await self.start()
         self.listeners.append(await engine.listen(endpoint, app, address))
+        self.host = None if address.uds else address.host
+        self.secure = address.ssl_certfile is not None
 
     @property
     def port(self) -> int | None:
@@ -137,7 +156,7 @@ class Running:
         return self.listeners[-1].port if self.listeners else None
 
     async def until_closed(self) -> None:
-        """`AGServer.serve_forever`."""
+        """See `AGServer.serve_forever`."""
         if self._closed is None:
             raise UsageError(
                 "serve_forever() serves what listens, and nothing does: call "
@@ -155,8 +174,8 @@ class Running:
             await closing
 
     async def close(self, keep_sockets_open: bool) -> None:
-        """`AGServer.close`."""
-        self._server.loop_binding.check()
+        """See `AGServer.close`."""
+        self._context.loop_binding.check()
         caller = asyncio.current_task()
         assert caller is not None
         # A handler, or middleware, may close the server that it works for.
@@ -167,10 +186,9 @@ class Running:
             spared.discard(caller)
 
     async def _close(self, keep_sockets_open: bool) -> None:
-        server = self._server
-        server.is_ready = False
+        self.is_ready = False
         self._closing = True
-        for_each(self.listeners, lambda listener: listener.stop_accepting(), self._failed)
+        for_each(self.listeners, lambda listener: listener.stop_accepting(), self._stop_failed)
         if keep_sockets_open:
             return
         try:
@@ -179,57 +197,62 @@ class Running:
         except asyncio.CancelledError:
             raise  # It is called again to finish.
         except Exception:
-            self._is_closed()
+            self._set_closed()
             raise
-        self._is_closed()
+        self._set_closed()
 
-    def _is_closed(self) -> None:
+    def _set_closed(self) -> None:
         if self._closed is not None:
             self._closed.set()
 
     async def _end(self) -> None:
-        server = self._server
-        sockets = [*server.pending_clients.values(), *server.clients.values()]
+        context = self._context
+        sockets = [*self._hub.pending.values(), *self._hub.clients.values()]
         for start in range(0, len(sockets), CLOSE_BATCH):
-            for_each(sockets[start : start + CLOSE_BATCH], _close, give_up)
+            for_each(sockets[start : start + CLOSE_BATCH], _close, drop_failed)
             await asyncio.sleep(0)
         listeners, self.listeners = self.listeners, []
         failures: list[Exception] = []
-        for close in (*(listener.close for listener in listeners), server.exchange.close):
+        for close in (*(listener.close for listener in listeners), context.exchange.close):
             try:
                 await close()
             except Exception as error:
                 failures.append(error)
-        server.ticker.stop()
+        context.ticker.stop()
         await self._end_tasks()
         if failures:
             raise failures[0]
 
-    def _failed(self, _: object, error: Exception) -> None:
-        self._server.report_fault(error)
+    def _stop_failed(self, _: object, error: Exception) -> None:
+        self._context.report_fault(error)
 
     async def _end_tasks(self) -> None:
-        server = self._server
+        context = self._context
         tasks = self._tasks - spared
         for task in tasks:
             if not task.cancelling():
                 cancel(task)
         if tasks:
             await asyncio.wait(tasks)
-        server.watch.look(server.ticker.now, ())
-        server.reporter.flush()
-        server.loop_binding.takes_calls = False
+        self._watchdog.look(context.ticker.now, ())
+        context.reporter.flush()
+        context.loop_binding.takes_calls = False
 
     async def _drain(self) -> None:
-        server = self._server
-        for_each(list(server.clients.values()), lambda socket: socket.close_input(), give_up)
+        context = self._context
+        for_each(list(self._hub.clients.values()), lambda socket: socket.close_input(), drop_failed)
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + server.options.milliseconds("drain_timeout") / 1000
+        deadline = loop.time() + context.options.milliseconds("drain_timeout") / 1000
         while loop.time() < deadline and any(  # noqa: ASYNC110
-            socket.busy for socket in server.clients.values()
+            _is_busy(socket) for socket in self._hub.clients.values()
         ):
             await asyncio.sleep(DRAIN_POLL_SECONDS)
 
 
 def _close(socket: AGServerSocket) -> None:
     socket.disconnect(1001, "The server is closing")
+
+
+def _is_busy(socket: AGServerSocket) -> bool:
+    """Whether a message is still to be carried out, or a call awaits its answer."""
+    return socket.inbound.busy or (socket.state != CLOSED and socket.messaging.busy)

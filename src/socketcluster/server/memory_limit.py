@@ -1,4 +1,4 @@
-"""What all sockets of a server hold together, received and to be sent: `max_buffered`."""
+"""The memory limit of a server: `max_buffered` bytes in the buffers of all its sockets."""
 
 from __future__ import annotations
 
@@ -6,27 +6,24 @@ import logging
 from collections.abc import Iterable
 from functools import partial
 from operator import itemgetter
-from typing import TYPE_CHECKING
 
 from socketcluster.runtime.isolation import for_each
 from socketcluster.runtime.reporting import Reporter
-from socketcluster.server.parts.leaving import end, give_up
-
-if TYPE_CHECKING:
-    from socketcluster.server.socket import AGServerSocket
+from socketcluster.server.hub import drop_failed
+from socketcluster.server.socket import AGServerSocket
 
 _WORTH_CLOSING = 64 * 1024
-"""Bytes to be sent, or of an unfinished message, for which a client is worth closing."""
+"""Smallest outbound buffer, or unfinished message, in bytes, that a client is closed for."""
 
 _size_of = itemgetter(0)
 
 
-class Buffered:
-    """Keeps what the sockets hold within a limit; it looks once a tick.
+class MemoryLimit:
+    """Keeps the sockets' buffers within a limit; it checks once a tick.
 
-    Past the limit the sockets with the largest inbound backlogs are not read from, until they are
-    drained or half of the limit is free. If that was not enough by the next tick, those with the
-    largest outbound buffers or unfinished messages are closed.
+    Past the limit it pauses reading from the sockets with the largest inbound backlogs, until they
+    are drained or half of the limit is free. If that was not enough by the next tick, it closes the
+    sockets with the largest outbound buffers or unfinished messages.
     """
 
     __slots__ = ("_held", "_limit", "_reporter", "_was_over")
@@ -38,7 +35,7 @@ class Buffered:
         self._was_over = False
 
     def check(self, sockets: Iterable[AGServerSocket]) -> None:
-        """Add up what the sockets hold, and act on it."""
+        """Add up the bytes of all sockets, and act on the sum."""
         inbound: list[tuple[int, AGServerSocket]] = []
         closable: list[tuple[int, AGServerSocket]] = []
         total = 0
@@ -49,13 +46,13 @@ class Buffered:
             if size:
                 total += size
                 inbound.append((size, socket))
-            # To pause an unfinished message frees nothing: it goes with what is closed.
+            # Pausing an unfinished message frees nothing: only closing its socket does.
             size = socket.outbound.get_held_size() + socket.connection.get_incomplete_size()
             if size:
                 total += size
                 closable.append((size, socket))
 
-        for_each(sockets, add, give_up)
+        for_each(sockets, add, drop_failed)
         excess = total - self._limit
         if excess > 0:
             self._reporter.line(
@@ -78,23 +75,23 @@ class Buffered:
             if excess <= 0:
                 break
             excess -= size
-            if not socket.inbound.reading.held:
-                for_each((socket,), self._hold_one, give_up)
+            if not socket.inbound.flow_control.held:
+                for_each((socket,), self._hold_one, drop_failed)
 
     def _hold_one(self, socket: AGServerSocket) -> None:
-        socket.inbound.reading.hold(True)
+        socket.inbound.flow_control.hold(True)
         self._held.append(socket)
 
-    def _let_go(self, everybody: bool) -> None:
+    def _let_go(self, all_sockets: bool) -> None:
         held, self._held = self._held, []
 
-        def look_at(socket: AGServerSocket) -> None:
-            if everybody or not socket.inbound.get_held_size():
-                socket.inbound.reading.hold(False)
+        def release(socket: AGServerSocket) -> None:
+            if all_sockets or not socket.inbound.get_held_size():
+                socket.inbound.flow_control.hold(False)
             else:
                 self._held.append(socket)
 
-        for_each(held, look_at, give_up)
+        for_each(held, release, drop_failed)
 
     def _close(self, closable: list[tuple[int, AGServerSocket]], excess: int) -> None:
         closable.sort(key=_size_of, reverse=True)
@@ -106,9 +103,8 @@ class Buffered:
                 f"All clients together hold more than {self._limit} bytes (max_buffered), and "
                 f"{size} bytes wait to be sent to this one, or are of its unfinished message"
             )
-            for_each((socket,), partial(_close, reason), give_up)
+            for_each((socket,), partial(_close, reason), drop_failed)
 
 
 def _close(reason: str, socket: AGServerSocket) -> None:
-    end(socket, 1008, reason)
-    socket.connection.abort()
+    socket.closing.drop(1008, reason)

@@ -1,4 +1,4 @@
-"""Options that are accepted and logged as a WARNING when a server is made."""
+"""Warnings about options that are accepted but probably a mistake."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from socketcluster.server.batch_limit import batch_problem
 from socketcluster.server.options import ServerOptions
 
 
-def log_cautions(options: ServerOptions, logger: logging.Logger) -> None:
-    """Log what is probably not meant."""
+def log_option_warnings(options: ServerOptions, logger: logging.Logger) -> None:
+    """Log a WARNING for each pair of options that probably is a mistake."""
     timeout, interval = map(options.milliseconds, ("ping_timeout", "ping_interval"))
     if not options.ping_timeout_disabled and timeout <= interval:
         logger.warning(

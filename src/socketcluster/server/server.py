@@ -1,14 +1,13 @@
-"""AGServer: the whole of it, as users see it."""
+"""AGServer: the face of a server; it makes the parts below and wires them."""
 
 from __future__ import annotations
 
 import logging
 import os
 import secrets
-from collections.abc import Callable
 from typing import Any
 
-from socketcluster.auth import AuthEngine, JWTAuthEngine, warn_of_short_key
+from socketcluster.auth import AuthEngine
 from socketcluster.brokers.registry import resolve_broker
 from socketcluster.codecs.base import CodecEngine
 from socketcluster.codecs.json import JSONCodec
@@ -16,42 +15,56 @@ from socketcluster.engines.base import ASGIApp
 from socketcluster.engines.registry import resolve_engine
 from socketcluster.middleware import MiddlewareFunction
 from socketcluster.options import invalid_option
-from socketcluster.protocol.frames import text_frame
-from socketcluster.protocol.state import PINGS
 from socketcluster.protocol.wire import Wire, largest_uncounted
 from socketcluster.pubsub.exchange import AGExchange
 from socketcluster.runtime.loop_binding import ThreadMixin, binding_of
 from socketcluster.runtime.reporting import Reporter
 from socketcluster.server.asgi import ServerApp
 from socketcluster.server.channel_backlog import channel_bound
+from socketcluster.server.context import SocketContext
 from socketcluster.server.endpoint import ServerEndpoint
-from socketcluster.server.keepalive import Ticker
-from socketcluster.server.lifecycle import Running
-from socketcluster.server.memory_limit import Buffered
+from socketcluster.server.health import Health
+from socketcluster.server.hub import Hub
+from socketcluster.server.keepalive import Keepalive
+from socketcluster.server.lifecycle import Lifecycle
+from socketcluster.server.listeners import ServerListeners
+from socketcluster.server.memory_limit import MemoryLimit
 from socketcluster.server.middleware import MiddlewareMixin
-from socketcluster.server.option_warnings import log_cautions
+from socketcluster.server.option_warnings import log_option_warnings
 from socketcluster.server.options import ServerOptions
+from socketcluster.server.origins import AllowedOrigins
+from socketcluster.server.packets.batch import dispatch_batch
+from socketcluster.server.packets.dispatch import dispatch
 from socketcluster.server.parts.reauthorization import ReauthorizationPace
-from socketcluster.server.reporting import Supervision
+from socketcluster.server.parts.tokens import Tokens
+from socketcluster.server.reporting import ServerReports
 from socketcluster.server.serving import ServingMixin
 from socketcluster.server.socket import AGServerSocket
-from socketcluster.server.watchdog import Watch
+from socketcluster.server.ticker import Ticker
+from socketcluster.server.watchdog import Watchdog
 from socketcluster.sockets.flusher import Flusher
 from socketcluster.sockets.request import AGRequest
 
 logger = logging.getLogger("socketcluster")
 
 AUTH_KEY_VARIABLE = "SOCKETCLUSTER_AUTH_KEY"
-"""The `auth_key` of servers that are given none, so that all processes of one have the same."""
+"""The environment variable with the `auth_key` of servers that are given none, so that all
+processes of one server share it."""
 
 
-class AGServer(ServingMixin, ThreadMixin, MiddlewareMixin, Supervision):
+class AGServer(ServingMixin, ThreadMixin, MiddlewareMixin, ServerListeners):
     """A SocketCluster server: `AGServer(auth_key="…", ping_interval=8000)`.
 
     Give it the options of `ServerOptions` as keywords, and an ASGI application as `app` to serve
     everything but WebSocket connections at `path`. It listens by itself (`listen`) or is an ASGI
     3 application for any ASGI server. It can be made before an event loop runs, and is used from
     one loop: elsewhere a call raises UsageError and changes nothing; threads use `from_thread`.
+
+    Attributes:
+        options: the ServerOptions.
+        exchange: the AGExchange, the server's own part in pub/sub.
+        app: the ASGI application behind it, or None.
+        engine: the WebSocket engine.
 
     Events: 'error', 'warning', 'ready', 'handshake', 'connection', 'connectionAbort',
     'disconnection', 'closure', 'subscription', 'unsubscription', 'authentication',
@@ -66,78 +79,91 @@ class AGServer(ServingMixin, ThreadMixin, MiddlewareMixin, Supervision):
     def __init__(self, *, app: ASGIApp | None = None, **options: Any) -> None:
         super().__init__(binding_of("AGServer", "server"))
         self.reporter = Reporter(logger)
-        self.options = ServerOptions.of(**options)
-        opts = self.options
-        log_cautions(opts, logger)
+        self.options = opts = ServerOptions.of(**options)
+        log_option_warnings(opts, logger)
         if app is not None and not callable(app):
             raise invalid_option("app", "an ASGI application", app)
         self.app = app
-        self.signature_key: str | bytes
-        self.verification_key: str | bytes
-        if opts.auth_private_key is not None and opts.auth_public_key is not None:
-            self.signature_key = opts.auth_private_key
-            self.verification_key = opts.auth_public_key
-        else:
-            self.signature_key = self.verification_key = (
-                opts.auth_key or os.environ.get(AUTH_KEY_VARIABLE) or secrets.token_hex(32)
-            )
-        self.default_signature_options = {"algorithm": opts.auth_algorithm}
-        accepted = opts.auth_verify_algorithms or [opts.auth_algorithm]
-        self.default_verification_options = {"algorithms": list(accepted)}
-        self.auth: AuthEngine = opts.auth_engine or JWTAuthEngine()
-        if isinstance(self.auth, JWTAuthEngine):
-            warn_of_short_key(self.signature_key, opts.auth_algorithm)
-        self.codec: CodecEngine = opts.codec_engine or JSONCodec()
+        self.reports = ServerReports(self, self.reporter)
+        self.tokens = Tokens(
+            opts.auth_engine,
+            _keys(opts),
+            opts.auth_algorithm,
+            list(opts.auth_verify_algorithms or [opts.auth_algorithm]),
+            opts.auth_default_expiry,
+            self.reports.report_auth_engine,
+        )
         unparsed_above = largest_uncounted(opts.max_inbound_backlog, opts.max_inbound_backlog_bytes)
-        self.wire = Wire(self.codec, opts.droppable, unparsed_above)
-        broker = resolve_broker(opts.broker_engine)
+        self.wire = Wire(opts.codec_engine or JSONCodec(), opts.droppable, unparsed_above)
         self.exchange = AGExchange(
-            broker,
+            resolve_broker(opts.broker_engine),
             self.wire,
-            self.broker_failed,
+            self.reports.broker_failed,
             self.loop_binding,
             self.reporter,
-            channel_bound(opts, self.report_fault),
+            channel_bound(opts, self.reports.report_fault),
         )
         self.engine = resolve_engine(opts.ws_engine, opts.ws_engine_server_options)
-        self.allowed_origins = opts.allowed_origins()
         self.middleware: dict[str, MiddlewareFunction] = {}
-        self.clients: dict[str, AGServerSocket] = {}
-        self.pending_clients: dict[str, AGServerSocket] = {}
-        self.is_ready = False
-        self.host: str | None = None
-        self.secure = False
-        self.ping_frame = text_frame(PINGS[opts.protocol_version][0])
-        self.watch = Watch(self.reporter, self.ack_timeout)
-        self.ticker = Ticker(
-            [float(d) for d in (self.ping_interval, self.ping_timeout, self.handshake_timeout)],
-            self.tick,
-            self.watch.ticked,
+        self.hub = Hub(self.emit)
+        watchdog = Watchdog(self.reporter, self.ack_timeout)
+        durations = [self.ping_interval, self.ping_timeout, self.handshake_timeout]
+        self.ticker = Ticker(durations, watchdog.ticked)
+        self._context = self._make_context()
+        memory_limit = MemoryLimit(opts.max_buffered, self.reporter)
+        self.keepalive = Keepalive(self._context, self.hub, memory_limit, watchdog)
+        self.ticker.on_tick = self.keepalive.tick
+        self.lifecycle = Lifecycle(self._context, self.hub, watchdog)
+        self.endpoint = ServerEndpoint(self, self._context, self.hub, self.lifecycle)
+        health = Health(self.lifecycle, self.exchange) if opts.health_probes else None
+        self.asgi = ServerApp(self.endpoint, self.lifecycle, app, health)
+
+    def _make_context(self) -> SocketContext:
+        return SocketContext(
+            options=self.options,
+            loop_binding=self.loop_binding,
+            reporter=self.reporter,
+            reports=self.reports,
+            emitter=self,
+            wire=self.wire,
+            exchange=self.exchange,
+            middleware=self.middleware,
+            tokens=self.tokens,
+            ticker=self.ticker,
+            observer=self.hub,
+            flusher=Flusher(),
+            reauthorization_pace=ReauthorizationPace(),
+            make_request=self.options.request_creator or AGRequest,
+            dispatch=dispatch,
+            dispatch_batch=dispatch_batch,
         )
-        self.buffered = Buffered(opts.max_buffered, self.reporter)
-        self.reauthorization_pace = ReauthorizationPace()
-        self.make_request: Callable[..., Any] = opts.request_creator or AGRequest
-        self.flusher = Flusher()
-        self.running = Running(self)
-        self.endpoint = ServerEndpoint(self)
-        self._asgi = ServerApp(self)
 
     # Properties of the specification
 
     @property
+    def clients(self) -> dict[str, AGServerSocket]:
+        """The connected sockets, by id."""
+        return self.hub.clients
+
+    @property
     def clients_count(self) -> int:
         """How many clients are connected."""
-        return len(self.clients)
+        return len(self.hub.clients)
+
+    @property
+    def pending_clients(self) -> dict[str, AGServerSocket]:
+        """The sockets in the handshake phase, by id."""
+        return self.hub.pending
 
     @property
     def pending_clients_count(self) -> int:
         """How many clients are in the handshake phase."""
-        return len(self.pending_clients)
+        return len(self.hub.pending)
 
     @property
-    def source_port(self) -> int | None:
-        """The port it listens on; None before `listen` and on a Unix socket."""
-        return self.running.port
+    def allowed_origins(self) -> AllowedOrigins:
+        """The origins that pages may connect from."""
+        return self.endpoint.allowed_origins
 
     @property
     def ack_timeout(self) -> float:
@@ -156,7 +182,7 @@ class AGServer(ServingMixin, ThreadMixin, MiddlewareMixin, Supervision):
 
     @property
     def ping_timeout(self) -> float:
-        """Milliseconds without a message after which a client is taken for lost."""
+        """Milliseconds without a message after which a client counts as lost."""
         return self.options.milliseconds("ping_timeout")
 
     @property
@@ -168,21 +194,85 @@ class AGServer(ServingMixin, ThreadMixin, MiddlewareMixin, Supervision):
         """`path`."""
         return self.options.path
 
+    def generate_id(self) -> str:
+        """Make a socket id: 20 URL-safe characters, 120 random bits."""
+        return secrets.token_urlsafe(15)
+
+    # Tokens
+
+    @property
+    def auth(self) -> AuthEngine:
+        """The auth engine, which signs and verifies tokens."""
+        return self.tokens.engine
+
     def set_auth_engine(self, auth_engine: AuthEngine) -> None:
-        """Have another engine sign and verify tokens from now on."""
+        """Sign and verify tokens with another engine from now on."""
         self.loop_binding.check()
-        self.auth = auth_engine
+        self.tokens.engine = auth_engine
+
+    @property
+    def signature_key(self) -> str | bytes:
+        """The key that signs tokens."""
+        return self.tokens.signature_key
+
+    @signature_key.setter
+    def signature_key(self, key: str | bytes) -> None:
+        self.tokens.signature_key = key
+
+    @property
+    def verification_key(self) -> str | bytes:
+        """The key that verifies tokens."""
+        return self.tokens.verification_key
+
+    @verification_key.setter
+    def verification_key(self, key: str | bytes) -> None:
+        self.tokens.verification_key = key
+
+    @property
+    def default_signature_options(self) -> dict[str, Any]:
+        """The options that the auth engine is given to sign a token."""
+        return self.tokens.signature_options
+
+    @property
+    def default_verification_options(self) -> dict[str, Any]:
+        """The options that the auth engine is given to verify a token."""
+        return self.tokens.verification_options
+
+    # The codec
+
+    @property
+    def codec(self) -> CodecEngine:
+        """The codec, which encodes and decodes messages."""
+        return self.wire.codec
 
     def set_codec_engine(self, codec_engine: CodecEngine) -> None:
-        """Have another codec encode and decode messages from now on."""
+        """Encode and decode messages with another codec from now on."""
         self.loop_binding.check()
-        self.codec = codec_engine
         self.wire.use(codec_engine)
+
+    # Errors
+
+    def emit_error(self, error: BaseException) -> None:
+        """Emit 'error'; without a listener it is logged with its traceback."""
+        self.reports.emit_error(error)
+
+    def emit_warning(self, warning: BaseException) -> None:
+        """Emit 'warning'; without a listener it is logged at DEBUG, in one line."""
+        self.reports.emit_warning(warning)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve as an ASGI 3 application."""
-        await self._asgi(scope, receive, send)
+        await self.asgi(scope, receive, send)
 
-    def generate_id(self) -> str:
-        """A new socket id: 20 URL-safe characters, 120 random bits."""
-        return secrets.token_urlsafe(15)
+    def __repr__(self) -> str:
+        state = "ready" if self.is_ready else "not ready"
+        where = f" on {self.host}:{self.source_port}" if self.source_port else ""
+        return f"<AGServer {state}{where} clients={self.clients_count}>"
+
+
+def _keys(options: ServerOptions) -> tuple[str | bytes, str | bytes]:
+    """The keys that sign and verify tokens."""
+    if options.auth_private_key is not None and options.auth_public_key is not None:
+        return options.auth_private_key, options.auth_public_key
+    key = options.auth_key or os.environ.get(AUTH_KEY_VARIABLE) or secrets.token_hex(32)
+    return key, key

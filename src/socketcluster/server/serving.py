@@ -1,11 +1,11 @@
-"""How a server is started, served and closed: the face of `Running`."""
+"""Starting, serving and closing a server: the methods over its lifecycle."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from socketcluster.engines.base import Engine, ListenAddress
 from socketcluster.errors import UsageError
@@ -13,21 +13,38 @@ from socketcluster.options import check_async_function, check_coroutine
 from socketcluster.server.asgi import ServerApp
 from socketcluster.server.console import print_running
 from socketcluster.server.endpoint import ServerEndpoint
-from socketcluster.server.lifecycle import Background, Running
+from socketcluster.server.lifecycle import Background, Lifecycle
 
 
 class ServingMixin:
-    """The life of an AGServer."""
+    """Starting, serving and closing. Source: AGServer specification."""
 
-    if not TYPE_CHECKING:  # The attributes are those of the class that mixes this in.
-        __slots__ = ()
+    __slots__ = ()
 
-    running: Running
+    lifecycle: Lifecycle
     engine: Engine
     endpoint: ServerEndpoint
-    host: str | None
-    secure: bool
-    _asgi: ServerApp
+    asgi: ServerApp
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it is started and not closing."""
+        return self.lifecycle.is_ready
+
+    @property
+    def source_port(self) -> int | None:
+        """The port it listens on; None before `listen`, and on a Unix socket."""
+        return self.lifecycle.port
+
+    @property
+    def host(self) -> str | None:
+        """The address it listens on; None before `listen`, and on a Unix socket."""
+        return self.lifecycle.host
+
+    @property
+    def secure(self) -> bool:
+        """Whether it listens with TLS."""
+        return self.lifecycle.secure
 
     def background(self, function: Background) -> Background:
         """Run an async function from the start of the server to its close, as a decorator or not.
@@ -39,7 +56,7 @@ class ServingMixin:
             InvalidArgumentsError: the function is not async or takes arguments.
         """
         check_async_function("A background function", function)
-        self.running.add(function)
+        self.lifecycle.add(function)
         return function
 
     def spawn(self, coroutine: Awaitable[Any]) -> asyncio.Task[None]:
@@ -50,7 +67,7 @@ class ServingMixin:
             InvalidArgumentsError: it cannot be awaited, as a function cannot, or was already.
         """
         check_coroutine("spawn", coroutine)
-        return self.running.spawn(coroutine)
+        return self.lifecycle.spawn(coroutine)
 
     async def listen(
         self,
@@ -81,9 +98,7 @@ class ServingMixin:
         await self._listen(address)
 
     async def _listen(self, address: ListenAddress) -> None:
-        await self.running.listen(self.engine, self.endpoint, self._asgi.fallback, address)
-        self.host = None if address.uds else address.host
-        self.secure = address.ssl_certfile is not None
+        await self.lifecycle.listen(self.engine, self.endpoint, self.asgi.fallback, address)
 
     def run(
         self,
@@ -118,7 +133,7 @@ class ServingMixin:
     async def _run(self, address: ListenAddress) -> None:
         async with self:
             await self._listen(address)
-            print_running(address.url(self.running.port))
+            print_running(address.url(self.lifecycle.port))
             await self.serve_forever()
 
     async def start(self) -> None:
@@ -127,7 +142,7 @@ class ServingMixin:
         `listen` and ASGI servers do this. Raises:
             BrokerError: the broker cannot start.
         """
-        await self.running.start()
+        await self.lifecycle.start()
 
     async def serve_forever(self) -> None:
         """Serve until SIGINT or SIGTERM, or until somebody calls `close`, and wait for its end.
@@ -140,7 +155,7 @@ class ServingMixin:
         Raises:
             UsageError: the server was never started; call `listen` first.
         """
-        await self.running.until_closed()
+        await self.lifecycle.until_closed()
 
     async def close(self, keep_sockets_open: bool = False) -> None:
         """Stop accepting; finish calls for up to `drain_timeout`; close the sockets with 1001.
@@ -150,7 +165,7 @@ class ServingMixin:
         it has answered its own call waits for the whole `drain_timeout`. Cancelling it stops the
         draining: call it again to finish.
         """
-        await self.running.close(keep_sockets_open)
+        await self.lifecycle.close(keep_sockets_open)
 
     async def __aenter__(self) -> Self:
         return self

@@ -1,59 +1,88 @@
 """AGServerSocket: one client, as the server sees it.
 
-A thin face over narrow parts: `inbound` (what comes in), `outbound` (what goes out), `auth`,
-`subscribed` (channels) and `calls` (invokes awaiting answers).
+A thin face over parts, which it composes: `inbound` and `outbound` (messages in and out),
+`messaging` (events, calls, answers), `auth`, `subscribed` (channels), `streams` (receivers and
+procedures), `middleware`, `batching`, `setup` and `closing`. They share its `life`.
 """
 
 from __future__ import annotations
 
-import asyncio
-from functools import partial
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol
 
 from socketcluster.engines.base import Connection, UpgradeRequest
 from socketcluster.errors import InvalidArgumentsError
 from socketcluster.events import ErrorEvent
-from socketcluster.middleware import MiddlewareLine
+from socketcluster.middleware import MiddlewareFunction, MiddlewareLine
 from socketcluster.protocol import state as states
 from socketcluster.protocol.frames import may_be_sent
-from socketcluster.server.packets.handshake import finish
+from socketcluster.pubsub.exchange import AGExchange
+from socketcluster.server.context import SocketContext
+from socketcluster.server.options import ServerOptions
 from socketcluster.server.parts.authentication import AuthMixin, SocketAuth
+from socketcluster.server.parts.closing import Closing
 from socketcluster.server.parts.inbound import Inbound
-from socketcluster.server.parts.last_words import LastWords
-from socketcluster.server.parts.leaving import end, give_up, leave
-from socketcluster.server.parts.messaging import MessagingMixin
-from socketcluster.server.parts.middleware import DecidingMixin
+from socketcluster.server.parts.life import Life
+from socketcluster.server.parts.messaging import Messaging, MessagingMixin
+from socketcluster.server.parts.middleware import SocketMiddleware
 from socketcluster.server.parts.outbound import Outbound
-from socketcluster.server.parts.statistics import StatisticsMixin
-from socketcluster.server.parts.streams import SocketListeners, StreamMixin
-from socketcluster.server.parts.subscriptions import SubscriptionMixin, Subscriptions
+from socketcluster.server.parts.setup import SetupBarrier
+from socketcluster.server.parts.streams import StreamsMixin
+from socketcluster.server.parts.subscriptions import Subscriptions, SubscriptionsMixin
 from socketcluster.sockets.batching import Batching, BatchingMixin
-from socketcluster.sockets.calls import PendingCalls
 from socketcluster.sockets.streams import PeerStreams
+from socketcluster.streams import ConsumableStream
 
-if TYPE_CHECKING:
-    from socketcluster.pubsub.exchange import AGExchange
-    from socketcluster.server.server import AGServer
 
-_GRACE_SECONDS = 0.1
+class SocketServer(Protocol):
+    """A socket's server: the documented members of AGServer that handlers use.
+
+    Source: AGServer specification.
+    """
+
+    @property
+    def options(self) -> ServerOptions: ...
+    @property
+    def exchange(self) -> AGExchange: ...
+    @property
+    def is_ready(self) -> bool: ...
+    @property
+    def clients(self) -> Mapping[str, Any]:
+        """The connected sockets, by id."""
+
+    @property
+    def clients_count(self) -> int: ...
+    @property
+    def pending_clients(self) -> Mapping[str, Any]:
+        """The sockets in the handshake phase, by id."""
+
+    @property
+    def pending_clients_count(self) -> int: ...
+    def emit(self, event: str, data: Any = None) -> None: ...
+    def listener(self, event: str) -> ConsumableStream[Any]: ...
+    def set_middleware(self, type: str, middleware: MiddlewareFunction) -> None: ...
+    def remove_middleware(
+        self, type: str, middleware: MiddlewareFunction | None = None
+    ) -> None: ...
+    def has_middleware(self, type: str) -> bool: ...
+    def spawn(self, coroutine: Awaitable[Any]) -> Any: ...
+    def from_thread(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any: ...
+    def generate_id(self) -> str: ...
+    async def close(self, keep_sockets_open: bool = False) -> None: ...
 
 
 class AGServerSocket(
-    DecidingMixin,
     MessagingMixin,
-    SubscriptionMixin,
+    SubscriptionsMixin,
     AuthMixin,
     BatchingMixin,
-    StreamMixin,
-    StatisticsMixin,
-    SocketListeners,
+    StreamsMixin,
 ):
     """A connection of one client.
 
     Attributes:
         id: unique, 20 characters.
         server: the AGServer; `exchange` is its exchange.
-        state: 'connecting', 'open' or 'closed'.
         request: the HTTP request that opened it (url, path, headers, scope).
         protocol_version: 1 or 2.
 
@@ -65,28 +94,24 @@ class AGServerSocket(
     """
 
     __slots__ = (
-        "_lines",
-        "_settling",
+        "_reporter",
         "auth",
         "batching",
-        "calls",
+        "closing",
         "connection",
-        "handshake_line",
+        "context",
         "id",
         "inbound",
-        "introduction",
-        "last_words",
-        "next_ping",
-        "opened_at",
+        "life",
+        "messaging",
+        "middleware",
         "outbound",
         "protocol_version",
         "request",
         "server",
-        "state",
+        "setup",
         "streams",
         "subscribed",
-        "unanswered",
-        "was_opened",
     )
 
     CONNECTING = states.CONNECTING
@@ -98,120 +123,86 @@ class AGServerSocket(
     def __init__(
         self,
         id: str,
-        server: AGServer,
+        server: SocketServer,
+        context: SocketContext,
         connection: Connection,
         request: UpgradeRequest,
         handshake_line: MiddlewareLine | None = None,
     ) -> None:
-        super().__init__(server.loop_binding)
+        super().__init__(context.loop_binding)
+        options, ticker = context.options, context.ticker
         self.id = id
         self.server = server
+        self.context = context
         self.connection = connection
         self.request = request
-        self.handshake_line = handshake_line
-        self.state: str = states.CONNECTING
-        self.was_opened = False
-        self.protocol_version: int = server.options.protocol_version
-        self.auth = SocketAuth(self)
-        self.subscribed = Subscriptions(self)
-        self.calls: PendingCalls | None = None
-        # The calls by their number, with the procedure's name: a call is held by its handler only.
-        self.unanswered: dict[int | float, str] = {}
-        self.opened_at = server.ticker.now
-        self.next_ping = server.ticker.time
-        self.inbound = Inbound(self)
+        self.protocol_version: int = options.protocol_version
+        self._reporter = context.reporter
+        self.life = Life(ticker.now, ticker.time + context.ping_interval / 1000)
+        self.closing = Closing(self, context, self._end)
+        self.middleware = SocketMiddleware(self, context, handshake_line)
         self.outbound = Outbound(
             connection,
-            server.wire,
-            server.options.max_outbound_buffer,
-            self._overflowed,
-            partial(give_up, self),
-            server.flusher,
-            server.exchange.fan_out,
-            server.middleware,
-            self._decide_publish,
+            context.wire,
+            options.max_outbound_buffer,
+            self.closing.overflow,
+            self.closing.fail,
+            context.flusher,
+            context.exchange.fan_out,
+            context.middleware,
+            self.middleware.put_publish,
         )
-        self.streams = PeerStreams(self.inbound.reading, self.loop_binding)
-        self.streams.on_use = self._listened
         self.batching = Batching(
-            server.loop_binding, server.options.milliseconds("batch_interval"), self.outbound
+            context.loop_binding, options.milliseconds("batch_interval"), self.outbound
         )
-        self._lines: dict[str, MiddlewareLine] | None = None
-        self._settling: asyncio.Future[bool] | None = None
-        self.introduction: asyncio.Future[None] | None = None
-        self.last_words: LastWords | None = None
+        self.messaging = Messaging(self, self.life, self.outbound, context)
+        self.auth = SocketAuth(self, context.tokens, context.observer)
+        self.inbound = Inbound(self, connection, context)
+        self.subscribed = Subscriptions(self, context)
+        self.streams = PeerStreams(self.inbound.flow_control, context.loop_binding)
+        self.setup = SetupBarrier(self.streams, context)
 
-    # Leaving
+    @property
+    def state(self) -> str:
+        """'connecting', 'open' or 'closed'."""
+        return self.life.state
+
+    def get_state(self) -> str:
+        """`state`."""
+        return self.life.state
+
+    @property
+    def exchange(self) -> AGExchange:
+        """The server's exchange."""
+        return self.context.exchange
 
     def disconnect(self, code: int = 1000, reason: str | None = None) -> None:
-        """Close with a code and a reason, after what was sent. A closed socket ignores it.
+        """Close with a code and a reason, after the messages sent so far. On a closed socket it
+        does nothing.
 
         Raises:
-            InvalidArgumentsError: the code is none that may be sent.
+            InvalidArgumentsError: the code may not be sent.
         """
         self.loop_binding.check()
         if type(code) is not int or not may_be_sent(code):
             raise InvalidArgumentsError(
                 f"The close code must be 1000 to 1014 or 3000 to 4999, not {code!r}"
             )
-        leave(self, code, reason, reason or "")
+        self.closing.leave(code, reason, reason or "")
 
     def terminate(self) -> None:
         """Drop the connection without a close frame: code 1006."""
         self.loop_binding.check()
         self.connection.abort()
-        end(self, 1006, None)
-
-    def _overflowed(self) -> None:
-        if self.state != states.CLOSED:
-            limit = self.server.options.max_outbound_buffer
-            end(self, 1008, f"More than {limit} bytes wait to be sent (max_outbound_buffer)")
-            self.connection.abort()
-
-    @property
-    def exchange(self) -> AGExchange:
-        """The server's exchange."""
-        return self.server.exchange
-
-    # For the parts
-
-    @property
-    def ended(self) -> bool:
-        """Whether it is closed, and nothing that was received is still carried out."""
-        return self.state == states.CLOSED and self.last_words is None
-
-    @property
-    def busy(self) -> bool:
-        """Whether a call is open, either way, or a message is still to be carried out."""
-        if self.inbound.busy:
-            return True
-        return self.state != states.CLOSED and (self.open_requests > 0 or bool(self.calls))
-
-    def has_listener(self, name: str) -> bool:
-        """Whether anybody listens to an event."""
-        return self.get_listener_consumer_count(name) > 0
+        self.closing.end(states.CLOSE_HUNG_UP, None)
 
     def emit_error(self, error: BaseException) -> None:
         """Emit 'error' here and 'warning' on the server."""
         self.emit("error", ErrorEvent(error))
-        self.server.emit_warning(error)
+        self.context.emit_warning(error)
 
-    def ping(self) -> None:
-        """Send the protocol's ping; it is counted nowhere."""
-        self.outbound.append(self.server.ping_frame)
+    def _end(self) -> None:
+        self._end_streams(self.context.options.socket_stream_cleanup_mode)
 
-    async def introduced(self) -> None:
-        """Wait until everybody has handled the server's 'handshake' event of this socket."""
-        if self.introduction is not None:
-            await self.introduction
-            self.introduction = None
-
-    def settle(self, handled: asyncio.Future[bool] | None) -> None:
-        """Inbound waits for `handled`; a moment after a handler has begun to listen it is done."""
-        self._settling = handled
-
-    def _listened(self) -> None:
-        if self._settling is not None:
-            handled, self._settling = self._settling, None
-            if not handled.done():
-                handled.get_loop().call_later(_GRACE_SECONDS, finish, handled, True)
+    def __repr__(self) -> str:
+        return f"<AGServerSocket {self.id} {self.state} from {self.client_address}>"

@@ -1,38 +1,26 @@
-"""The watch over a server's own bugs that nothing raises: calls that are not answered, actions that
-are not decided, and an event loop that does not turn."""
+"""The watchdog: logs a server's own bugs that raise nothing, such as calls that are not answered,
+actions that are not decided, and an event loop that does not turn."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Hashable, Iterable
-from typing import Any, Protocol
+from typing import Any
 
-from socketcluster.middleware import MiddlewareLine
 from socketcluster.runtime.reporting import Reporter, clean
+from socketcluster.server.socket import AGServerSocket
 
 LATE_SECONDS = 0.5
 """How late the ticker may be before the event loop counts as blocked."""
 
 
-class WatchedSocket(Protocol):
-    """What the watch asks of a socket."""
+class Watchdog:
+    """Logs calls and actions that are held for longer than `ack_timeout`, once for each procedure
+    and each middleware function.
 
-    @property
-    def id(self) -> str: ...
-    @property
-    def unanswered(self) -> dict[int | float, str]: ...
-    @property
-    def handshake_line(self) -> MiddlewareLine | None: ...
-    def all_lines(self) -> list[MiddlewareLine]: ...
-
-
-class Watch:
-    """Logs what is held for longer than `ack_timeout`, once for each procedure and each middleware
-    function.
-
-    It looks when the ticker ticks, so nothing is done for it when a message comes. Of each socket
-    it sees the oldest call, and the oldest action of each middleware function; what came later is
-    seen when that one is done. Which line of the code holds a call it cannot see.
+    It looks when the ticker ticks, so that messages cost nothing more. Of each socket it sees the
+    oldest call, and the oldest action of each middleware function; later ones are seen when that
+    one is done. It cannot see which line of the code holds a call.
     """
 
     __slots__ = ("_limit", "_reporter", "_seen")
@@ -42,17 +30,17 @@ class Watch:
         self._limit = ack_timeout / 1000
         self._seen: dict[Hashable, float] = {}
 
-    def look(self, now: float, sockets: Iterable[WatchedSocket]) -> None:
+    def look(self, now: float, sockets: Iterable[AGServerSocket]) -> None:
         """Look at all sockets; `now` is in seconds."""
         before, self._seen = self._seen, {}
         if self._limit == 0:
             return
         for socket in sockets:
-            if socket.unanswered:
-                number = next(iter(socket.unanswered))
+            if socket.messaging.unanswered:
+                number = next(iter(socket.messaging.unanswered))
                 if self._is_held(before, (socket.id, number), now):
-                    self._report_call(socket, socket.unanswered[number])
-            for line in socket.all_lines():
+                    self._report_call(socket, socket.messaging.unanswered[number])
+            for line in socket.middleware.all_lines():
                 action: Any = line.oldest_undecided
                 if action is not None and self._is_held(before, action, now):
                     line.report_held("ack_timeout")
@@ -61,19 +49,19 @@ class Watch:
         since = self._seen[key] = before.get(key, now)
         return now - since >= self._limit
 
-    def _report_call(self, socket: WatchedSocket, procedure: str) -> None:
+    def _report_call(self, socket: AGServerSocket, procedure: str) -> None:
         self._reporter.line_once(
             f"A call of {clean(procedure)!r} by socket {socket.id} has no answer after "
             "ack_timeout: its handler must call request.end() or request.error()",
             ("unanswered", procedure),
         )
 
-    def handshake_timed_out(self, socket: WatchedSocket) -> None:
-        """A socket is about to be closed because its handshake took too long."""
-        line = socket.handshake_line
+    def handshake_timed_out(self, socket: AGServerSocket) -> None:
+        """Log why the handshake of a socket, about to be closed for it, took too long."""
+        line = socket.middleware.handshake_line
         if line is not None and line.oldest_undecided is not None:
             line.report_held("handshake_timeout")
-        elif socket.unanswered:
+        elif socket.messaging.unanswered:
             self._reporter.line(
                 "A handshake was not done within handshake_timeout: the auth engine, or a listener "
                 "of 'handshake', held it up",
@@ -82,7 +70,7 @@ class Watch:
             )
 
     def ticked(self, late: float) -> None:
-        """The ticker ticked so many seconds late."""
+        """Log a tick that came `late` seconds late: the event loop was blocked."""
         if late > LATE_SECONDS:
             self._reporter.line(
                 f"The event loop was blocked for {late:.1f} s, and every socket with it: a handler "

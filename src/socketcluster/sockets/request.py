@@ -73,7 +73,7 @@ class AGRequest:
         data: Any = None,
         responder: Responder | None = None,
     ) -> None:
-        self._responder: Responder = socket if responder is None else responder
+        self._responder: Responder = socket.messaging if responder is None else responder
         self.socket = socket
         self.id = id
         self.procedure = procedure

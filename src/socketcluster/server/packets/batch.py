@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
 
 from socketcluster.errors import InvalidMessageError, ResourceLimitError
 from socketcluster.protocol.packets import Batch
 from socketcluster.server.packets.dispatch import dispatch
-from socketcluster.server.packets.replies import refuse_unreadable
-from socketcluster.server.parts.sequencer import Left
-
-if TYPE_CHECKING:
-    from socketcluster.server.parts.inbound import Inbound
-    from socketcluster.server.socket import AGServerSocket
+from socketcluster.server.parts.inbound import Inbound
+from socketcluster.server.parts.sequencer import Rest
+from socketcluster.server.socket import AGServerSocket
 
 _YIELD_EVERY = 32
 """Packets of one batch before other sockets get their turn."""
@@ -22,9 +18,9 @@ _TURN = 128
 """Packets of batches of one socket that are carried out in one loop turn."""
 
 
-def dispatch_batch(socket: AGServerSocket, batch: Batch, message: bytes) -> Left:
+def dispatch_batch(socket: AGServerSocket, batch: Batch, message: bytes) -> Rest:
     """Carry out the packets of a batch; None when that is done, else the rest of it."""
-    limit = socket.server.options.max_batch_items
+    limit = socket.context.options.max_batch_items
     if len(batch) > limit:
         error = ResourceLimitError(
             f"A batch of {len(batch)} packets exceeds max_batch_items ({limit})"
@@ -43,12 +39,12 @@ def dispatch_batch(socket: AGServerSocket, batch: Batch, message: bytes) -> Left
     return None
 
 
-def _dispatch_one(socket: AGServerSocket, batch: Batch, index: int, message: bytes) -> Left:
+def _dispatch_one(socket: AGServerSocket, batch: Batch, index: int, message: bytes) -> Rest:
     try:
         return dispatch(socket, batch.packet(index), message)
     except InvalidMessageError as error:  # It is not the end of the others.
         # It is no call: one whose cid can be read is answered where its data is wanted.
-        refuse_unreadable(socket, error, b"")
+        socket.inbound.refuse(error, b"")
         return None
 
 
@@ -64,7 +60,7 @@ def _next_turn(inbound: Inbound) -> None:
 
 
 async def _rest(
-    socket: AGServerSocket, left: Left, batch: Batch, start: int, message: bytes
+    socket: AGServerSocket, left: Rest, batch: Batch, start: int, message: bytes
 ) -> None:
     if left is not None:
         await left

@@ -8,17 +8,14 @@ seen waits as the value that it has seen, and counts for what that may take.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from socketcluster.errors import InvalidMessageError
-from socketcluster.events import MessageEvent, RawEvent
-from socketcluster.protocol.packets import Unparsed, public_message
+from socketcluster.protocol.packets import Unparsed
 from socketcluster.protocol.state import CLOSED
+from socketcluster.server.socket import AGServerSocket
 from socketcluster.sockets.messaging import unknown_procedure
-from socketcluster.streams import MADE_WEIGHT, NO_VALUE, TEXT_WEIGHT
-
-if TYPE_CHECKING:
-    from socketcluster.server.socket import AGServerSocket
+from socketcluster.streams import MADE_WEIGHT, NO_VALUE
 
 _LIGHT = (str, int, float, bool, type(None))
 
@@ -34,8 +31,8 @@ def deliver(
         else:
             socket.streams.put_event(event, data)
         return
-    request = socket.server.make_request(socket, cid, event, data)
-    socket.unanswered[cid] = event
+    request = socket.context.make_request(socket, cid, event, data)
+    socket.messaging.unanswered[cid] = event
     if size and socket.streams.procedures is not None:
         found = socket.streams.procedures.write_deferred(
             event, _weight(data, size), lambda: request
@@ -65,18 +62,9 @@ def deliver_unparsed(
         call.refuse(unknown_procedure(event))
 
 
-def show_message(
-    socket: AGServerSocket, name: str, kind: type[MessageEvent | RawEvent], message: bytes
-) -> None:
-    """Emit 'message' or 'raw', which is made of the bytes when it is taken."""
-    demux = socket._listeners_demux
-    if demux is not None:
-        demux.write_deferred(name, len(message), lambda: kind(public_message(message)), TEXT_WEIGHT)
-
-
 def refuse_unknown(socket: AGServerSocket, name: str, request: Any) -> None:
     """Answer a request to a procedure that nobody handles."""
-    if socket.state == CLOSED:
+    if socket.life.state == CLOSED:
         request.sent = True  # It left meanwhile.
     else:
         request.error(unknown_procedure(name))
@@ -88,7 +76,7 @@ def _event_data(socket: AGServerSocket, data: Unparsed) -> Callable[[], Any]:
             return data.parse()
         except InvalidMessageError as error:
             socket.emit_error(error)
-            socket.inbound.malformed()
+            socket.inbound.count_malformed()
             return NO_VALUE
 
     return make
@@ -107,7 +95,7 @@ class WaitingCall:
         self._event = event
         self._data = data
         self._settled = False
-        socket.unanswered[cid] = event
+        socket.messaging.unanswered[cid] = event
 
     def request(self) -> Any:
         """Its AGRequest, or NO_VALUE: then the caller has its answer."""
@@ -118,23 +106,23 @@ class WaitingCall:
         except InvalidMessageError as error:
             socket.emit_error(error)
             self.refuse(error)
-            socket.inbound.malformed()
+            socket.inbound.count_malformed()
             return NO_VALUE
         try:
-            return socket.server.make_request(socket, self._cid, self._event, data)
+            return socket.context.make_request(socket, self._cid, self._event, data)
         except Exception as error:
-            socket.inbound.fault(error)
+            socket.middleware.fail(error)
             return NO_VALUE
 
     def refuse(self, error: BaseException) -> None:
         """Answer it with an error."""
         self._settled = True
-        if self._socket.state != CLOSED:
-            self._socket.respond(self._cid, None, error)
+        if self._socket.life.state != CLOSED:
+            self._socket.messaging.respond(self._cid, None, error)
 
     def __del__(self) -> None:
         try:
             if not self._settled:
-                self._socket.request_dropped(self._cid, self._event)
+                self._socket.messaging.request_dropped(self._cid, self._event)
         except (AttributeError, RuntimeError):
             pass  # Half made, or its loop is closed: there is nobody to answer.

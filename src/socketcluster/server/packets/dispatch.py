@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -22,7 +22,6 @@ from socketcluster.errors import (
     SocketClusterError,
     describe_error,
 )
-from socketcluster.events import RawEvent
 from socketcluster.middleware import MIDDLEWARE_INBOUND
 from socketcluster.middleware.action import AGAction
 from socketcluster.protocol.packets import (
@@ -33,44 +32,41 @@ from socketcluster.protocol.packets import (
     checked_channel,
 )
 from socketcluster.protocol.state import CLOSE_HANDSHAKE_REJECTED, CLOSED
+from socketcluster.server.context import SocketContext
 from socketcluster.server.packets.delivery import (
     deliver,
     deliver_unparsed,
     refuse_unknown,
-    show_message,
 )
 from socketcluster.server.packets.handshake import authenticate, shake_hands
 from socketcluster.server.packets.replies import (
     acknowledge,
     acknowledge_publish,
     answer_error,
-    broker_error,
     parsed,
     refuse,
-    take_answer,
 )
 from socketcluster.server.parts.decision import Decision, Pending
-from socketcluster.server.parts.sequencer import Left
-
-if TYPE_CHECKING:
-    from socketcluster.server.socket import AGServerSocket
+from socketcluster.server.parts.sequencer import Rest
+from socketcluster.server.parts.subscriptions import subscription_error
+from socketcluster.server.socket import AGServerSocket
 
 MAX_UNCONFIRMED_PUBLISHES = 1000
 """Publishes of one socket that the broker has not answered; more wait for it, and so do those past
 `max_inbound_backlog_bytes`."""
 
 
-def dispatch(socket: AGServerSocket, packet: AnyPacket, message: bytes) -> Left:
+def dispatch(socket: AGServerSocket, packet: AnyPacket, message: bytes) -> Rest:
     """Carry out one packet; None when that is done, else the rest of it."""
     event = packet.event
-    if socket.state != "open" and (socket.last_words is None or event == "#subscribe"):
+    if socket.life.phase != "open" and (socket.closing.last_words is None or event == "#subscribe"):
         return _before_handshake(socket, packet)
     if event is None:
         assert isinstance(packet, Packet)
         if packet.rid is not None:
-            take_answer(socket, packet)
+            socket.messaging.take_answer(packet)
         else:
-            show_message(socket, "raw", RawEvent, message)
+            socket.inbound.show_raw(message)
         return None
     handler = _SYSTEM.get(event)
     if handler is not None:
@@ -78,7 +74,7 @@ def dispatch(socket: AGServerSocket, packet: AnyPacket, message: bytes) -> Left:
             return handler(socket, packet)
         _without_value(socket, packet)
         return None
-    if MIDDLEWARE_INBOUND in socket.server.middleware:
+    if MIDDLEWARE_INBOUND in socket.context.middleware:
         return _user_event_through_middleware(socket, packet)
     if socket.auth.expires_at is not None:
         socket.auth.check_expiry()
@@ -89,8 +85,8 @@ def dispatch(socket: AGServerSocket, packet: AnyPacket, message: bytes) -> Left:
         deliver(socket, event, cid, data)
     else:
         # A call, as `deliver` does it.
-        request = socket.server.make_request(socket, cid, event, data)
-        socket.unanswered[cid] = event
+        request = socket.context.make_request(socket, cid, event, data)
+        socket.messaging.unanswered[cid] = event
         if not procedures.put(event, request):
             refuse_unknown(socket, event, request)
     return None
@@ -105,7 +101,7 @@ def _without_value(socket: AGServerSocket, packet: AnyPacket) -> None:
 
 
 def _before_handshake(socket: AGServerSocket, packet: AnyPacket) -> Pending | None:
-    if socket.state == CLOSED:
+    if socket.life.state == CLOSED:
         return None
     if packet.event == "#handshake":
         if packet.cid is None:
@@ -116,7 +112,7 @@ def _before_handshake(socket: AGServerSocket, packet: AnyPacket) -> Pending | No
         if type(packet.data) is Unparsed:
             packet.data.parse()  # It has no value, and is malformed.
         return shake_hands(socket, _request(socket, packet))
-    if not socket.server.options.strict_handshake and packet.cid is not None:
+    if not socket.context.options.strict_handshake and packet.cid is not None:
         error = InvalidRequestError("Cannot handle a call before the handshake is complete")
         refuse(socket, packet, error)
     else:
@@ -128,12 +124,12 @@ def _request(socket: AGServerSocket, packet: AnyPacket) -> Any:
     """The AGRequest of a call."""
     assert packet.cid is not None
     assert packet.event is not None
-    request = socket.server.make_request(socket, packet.cid, packet.event, packet.data)
-    socket.unanswered[packet.cid] = packet.event
+    request = socket.context.make_request(socket, packet.cid, packet.event, packet.data)
+    socket.messaging.unanswered[packet.cid] = packet.event
     return request
 
 
-def _user_event_through_middleware(socket: AGServerSocket, packet: AnyPacket) -> Left:
+def _user_event_through_middleware(socket: AGServerSocket, packet: AnyPacket) -> Rest:
     event, cid, data, size = packet.event, packet.cid, packet.data, 0
     assert event is not None
     if type(data) is Unparsed:
@@ -169,11 +165,11 @@ def _through_middleware(
     def proceed(error: BaseException | None, data: Any) -> Pending | None:
         if error is not None:
             answer_error(socket, packet, error)
-        elif not socket.ended:
+        elif not socket.life.ended:
             return accept(data)
         return None
 
-    return socket.put_before(
+    return socket.middleware.put(
         MIDDLEWARE_INBOUND,
         kind,
         proceed,
@@ -187,7 +183,7 @@ def _through_middleware(
 
 def _handshake_again(socket: AGServerSocket, packet: AnyPacket) -> None:
     refuse(socket, packet, InvalidRequestError("The handshake has already been completed"))
-    socket.inbound.malformed()
+    socket.inbound.count_malformed()
 
 
 def _authenticate(socket: AGServerSocket, packet: AnyPacket) -> Pending | None:
@@ -205,14 +201,14 @@ def _remove_auth_token(socket: AGServerSocket, packet: AnyPacket) -> None:
         _request(socket, packet).end()
 
 
-def _publish(socket: AGServerSocket, packet: AnyPacket) -> Left:
-    if not socket.server.options.allow_client_publish:
+def _publish(socket: AGServerSocket, packet: AnyPacket) -> Rest:
+    if not socket.context.options.allow_client_publish:
         refuse(socket, packet, InvalidRequestError("Client publish feature is disabled"))
         return None
     channel, data = channel_and_data(packet.data)
     if (channel := _check_channel(socket, packet, channel, "Publish")) is None:
         return None
-    if MIDDLEWARE_INBOUND in socket.server.middleware:
+    if MIDDLEWARE_INBOUND in socket.context.middleware:
         try:
             value = parsed(socket, data)
         except SocketClusterError as error:
@@ -244,12 +240,12 @@ def _change_detector(data: Any, value: Any) -> Callable[[Any], bool]:
 def _accept_publish(
     socket: AGServerSocket, packet: AnyPacket, channel: str, data: Any
 ) -> Pending | None:
-    server = socket.server
+    context = socket.context
     try:
-        payload = server.wire.payloads.encode(data)
-        accepted = server.exchange.publish_payload(channel, payload)
+        payload = context.wire.payloads.encode(data)
+        accepted = context.exchange.publish_payload(channel, payload)
     except Exception as error:
-        refuse(socket, packet, _broker_error(server, error))
+        refuse(socket, packet, _broker_error(context, error))
         return None
     if accepted is None:
         acknowledge_publish(socket, packet.cid, channel, payload)
@@ -263,7 +259,7 @@ def _accept_publish(
     confirmed.add_done_callback(partial(_published, socket, packet, channel, payload))
     if (
         inbound.unconfirmed >= MAX_UNCONFIRMED_PUBLISHES
-        or inbound.unconfirmed_size >= server.options.max_inbound_backlog_bytes
+        or inbound.unconfirmed_size >= context.options.max_inbound_backlog_bytes
     ):
         return _settled(confirmed)
     return None
@@ -282,8 +278,8 @@ def _published(
         return
     error = confirmed.exception()
     if error is not None:
-        refuse(socket, packet, _broker_error(socket.server, error))
-    elif socket.state != CLOSED:
+        refuse(socket, packet, _broker_error(socket.context, error))
+    elif socket.life.state != CLOSED:
         acknowledge_publish(socket, packet.cid, channel, payload)
 
 
@@ -291,16 +287,16 @@ async def _settled(future: asyncio.Future[None]) -> None:
     await asyncio.wait([future])
 
 
-def _subscribe(socket: AGServerSocket, packet: AnyPacket) -> Left:
+def _subscribe(socket: AGServerSocket, packet: AnyPacket) -> Rest:
     channel, data = channel_and_data(packet.data)
     if (channel := _check_channel(socket, packet, channel, "Subscribe")) is None:
         return None
     try:  # Before middleware, which may change it.
-        kept = None if data is None else socket.server.wire.payloads.encode_decoded(data)
+        kept = None if data is None else socket.context.wire.payloads.encode_decoded(data)
     except SocketClusterError as error:
         refuse(socket, packet, error)
         return None
-    if MIDDLEWARE_INBOUND in socket.server.middleware:
+    if MIDDLEWARE_INBOUND in socket.context.middleware:
         losses = socket.auth.losses
 
         def accept(data: Any) -> Pending | None:
@@ -319,7 +315,7 @@ def _subscribe(socket: AGServerSocket, packet: AnyPacket) -> Left:
 def _accept_subscribe(
     socket: AGServerSocket, packet: AnyPacket, channel: str, data: Any, kept: bytes | None
 ) -> Pending | None:
-    if socket.state == CLOSED:
+    if socket.life.state == CLOSED:
         return None
     if packet.cid is None:  # As the original has it: only a call subscribes.
         socket.streams.put_event("#subscribe", data)
@@ -349,7 +345,7 @@ async def _subscribe_later(
     try:
         await pending
     except SocketClusterError as error:
-        if socket.state != CLOSED:
+        if socket.life.state != CLOSED:
             refuse(socket, packet, error)
         return
     acknowledge(socket, packet, {"channel": channel, **options})
@@ -363,12 +359,12 @@ def _unsubscribe(socket: AGServerSocket, packet: AnyPacket) -> None:
         socket.subscribed.unsubscribe(channel)
     except InvalidActionError as error:
         text = f"Failed to unsubscribe socket from the {channel} channel - {describe_error(error)}"
-        refuse(socket, packet, broker_error(text))
+        refuse(socket, packet, subscription_error(text))
         return
     acknowledge(socket, packet, channel)
 
 
-_SYSTEM: dict[str, Callable[[AGServerSocket, AnyPacket], Left]] = {
+_SYSTEM: dict[str, Callable[[AGServerSocket, AnyPacket], Rest]] = {
     "#handshake": _handshake_again,
     "#authenticate": _authenticate,
     "#removeAuthToken": _remove_auth_token,
@@ -385,16 +381,16 @@ def _check_channel(
     socket: AGServerSocket, packet: AnyPacket, channel: Any, what: str
 ) -> str | None:
     try:
-        return checked_channel(channel, what, socket.server.options.max_channel_name_length)
+        return checked_channel(channel, what, socket.context.options.max_channel_name_length)
     except InvalidRequestError as error:
         refuse(socket, packet, error, True)
         return None
 
 
-def _broker_error(server: Any, error: BaseException) -> BaseException:
+def _broker_error(context: SocketContext, error: BaseException) -> BaseException:
     if isinstance(error, BrokerError):
-        server.report_broker("publish", error)
+        context.report_broker("publish", error)
     if isinstance(error, SocketClusterError):
         return error
-    server.report_fault(error)
+    context.report_fault(error)
     return BrokerError("The broker failed to accept the publish")

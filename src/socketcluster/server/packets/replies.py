@@ -6,23 +6,20 @@ Source: SocketCluster protocol 2.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
-from socketcluster.errors import BrokerError, InvalidMessageError
-from socketcluster.protocol.packets import AnyPacket, Packet, answer_of
+from socketcluster.protocol.packets import AnyPacket
 from socketcluster.protocol.state import CLOSED, CONNECTING
+from socketcluster.server.socket import AGServerSocket
 from socketcluster.sockets.request import AGRequest
-
-if TYPE_CHECKING:
-    from socketcluster.server.socket import AGServerSocket
 
 
 def parsed(socket: AGServerSocket, data: Any) -> Any:
-    """The data of a packet that was left as the bytes received, decoded."""
+    """Decode the data of a packet, if it was left as the bytes received."""
     return (
-        socket.server.wire.payloads.decode_checked(bytes(data))
+        socket.context.wire.payloads.decode_checked(bytes(data))
         if type(data) is msgspec.Raw
         else data
     )
@@ -34,7 +31,7 @@ def acknowledge(socket: AGServerSocket, packet: AnyPacket, data: Any) -> None:
     if packet.cid is None:
         socket.streams.put_event(packet.event, data)
         return
-    socket.respond_ok(packet.cid)
+    socket.messaging.respond_ok(packet.cid)
     if socket.streams.has_procedure(packet.event):
         socket.streams.put_call(packet.event, _answered(socket, packet.cid, packet.event, data))
 
@@ -43,14 +40,14 @@ def acknowledge_publish(
     socket: AGServerSocket, cid: int | float | None, channel: str, payload: bytes
 ) -> None:
     """`acknowledge` a publish, which is decoded when the first who watches for it takes it."""
-    decode = socket.server.wire.payloads.decode_checked
+    decode = socket.context.wire.payloads.decode_checked
     if cid is None:
         if socket.streams.receivers is not None:
             socket.streams.receivers.write_deferred(
                 "#publish", len(payload), partial(decode, payload)
             )
         return
-    socket.respond_ok(cid)
+    socket.messaging.respond_ok(cid)
     if socket.streams.procedures is not None:
         socket.streams.procedures.write_deferred(
             "#publish",
@@ -67,23 +64,10 @@ def _answered(socket: AGServerSocket, cid: int | float, event: str, data: Any) -
     return request
 
 
-def take_answer(socket: AGServerSocket, packet: Packet) -> None:
-    """Settle the call of this side that a packet answers."""
-    if socket.calls and packet.rid is not None and packet.rid in socket.calls:
-        socket.calls.answer(packet.rid, *answer_of(packet))
-
-
 def answer_error(socket: AGServerSocket, packet: AnyPacket, error: BaseException) -> None:
     """Answer a call with an error that was reported already."""
-    if packet.cid is not None and socket.state != CLOSED:
-        socket.respond_error(packet.cid, error)
-
-
-def broker_error(text: str) -> BrokerError:
-    """A BrokerError whose text a client may see."""
-    error = BrokerError(text)
-    error.public_message = text
-    return error
+    if packet.cid is not None and socket.life.state != CLOSED:
+        socket.messaging.respond_error(packet.cid, error)
 
 
 def refuse(
@@ -92,17 +76,5 @@ def refuse(
     """Report an error, and answer a call with it."""
     socket.emit_error(error)
     answer_error(socket, packet, error)
-    if malformed and socket.state != CONNECTING:
-        socket.inbound.malformed()
-
-
-def refuse_unreadable(socket: AGServerSocket, error: InvalidMessageError, message: bytes) -> None:
-    """Report and count a message that cannot be decoded, and answer it if it is a call."""
-    socket.emit_error(error)
-    if socket.state == CONNECTING:
-        socket.inbound.reject_before_handshake()
-        return
-    cid = socket.server.wire.cid_of(message)
-    if cid is not None and socket.state != CLOSED:
-        socket.respond_error(cid, error)
-    socket.inbound.malformed()
+    if malformed and socket.life.state != CONNECTING:
+        socket.inbound.count_malformed()

@@ -1,31 +1,21 @@
-"""Who a socket is: its token, how it gets one, how it loses it.
+"""The authentication of one socket: its token, how it gets one and how it loses it.
 
 A socket counts as authenticated only after its token was verified, or signed, and middleware
-allowed it. An expired token is taken away by a timer. When a socket loses its token, or gets
-somebody else's, middleware decides again on its channels.
+allowed it. A timer drops an expired token. When a socket loses its token, or gets another user's,
+middleware decides again on its channels.
 """
 
 from __future__ import annotations
 
 import copy
-import inspect
 import time
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Never, cast
+from typing import Any, Never, Protocol
 
-from socketcluster.auth import (
-    SIGN_OPTIONS,
-    JWTAuthEngine,
-    expiry_of,
-    is_expired,
-    translate_token_error,
-)
+from socketcluster.auth import expiry_of, is_expired
 from socketcluster.errors import (
     AuthError,
-    AuthTokenError,
     AuthTokenExpiredError,
-    AuthTokenInvalidError,
     InvalidActionError,
     InvalidArgumentsError,
     describe_error,
@@ -37,8 +27,7 @@ from socketcluster.events import (
     BadAuthTokenEvent,
     DeauthenticateEvent,
 )
-from socketcluster.middleware import MIDDLEWARE_INBOUND
-from socketcluster.middleware.action import AGAction
+from socketcluster.middleware import MIDDLEWARE_INBOUND, AGAction
 from socketcluster.options import refuse_unknown
 from socketcluster.protocol.state import (
     AUTHENTICATED,
@@ -48,73 +37,92 @@ from socketcluster.protocol.state import (
     UNAUTHENTICATED,
 )
 from socketcluster.runtime.loop_binding import LoopBinding
-from socketcluster.server.events import (
-    AuthenticationEvent,
-    AuthenticationStateChangeEvent,
-    BadSocketAuthTokenEvent,
-    DeauthenticationEvent,
-)
-from socketcluster.server.parts.leaving import leave
+from socketcluster.server.parts.life import Life
+from socketcluster.server.parts.messaging import Messaging
+from socketcluster.server.parts.middleware import SocketMiddleware
+from socketcluster.server.parts.tokens import AuthInfo, Tokens
 from socketcluster.sockets.auth_state import AuthStateMixin
-
-if TYPE_CHECKING:
-    from socketcluster.server.socket import AGServerSocket
-
 
 _RENEWED = frozenset({"exp", "iat", "nbf", "jti"})
 """Claims that differ from one token of a user to the next."""
 
 
-@dataclass(frozen=True, slots=True)
-class AuthInfo:
-    """What the verification of a client's token found; `action.data` of HANDSHAKE_SC."""
+class AuthObserver(Protocol):
+    """Hears of the changes of a socket's authentication; `socket` is the `AuthOwner`."""
 
-    signed_auth_token: Any
-    auth_token_error: BaseException | None
-    auth_token: dict[str, Any] | None
-    auth_state: str
+    def auth_state_changed(
+        self, socket: Any, old_state: str, new_state: str, token: dict[str, Any] | None
+    ) -> None: ...
+    def authenticated(self, socket: Any, token: dict[str, Any]) -> None: ...
+    def deauthenticated(self, socket: Any, old_token: dict[str, Any] | None) -> None: ...
+    def bad_token_shown(self, socket: Any, error: BaseException, signed_token: Any) -> None: ...
+
+
+class Reauthorized(Protocol):
+    """Channels that middleware decides on again."""
+
+    def reauthorize(self) -> None: ...
+
+
+class Closable(Protocol):
+    """A socket's closing, with a reason for the client of its own."""
+
+    def leave(self, code: int, reason: str | None, client_reason: str) -> None: ...
+
+
+class AuthOwner(Protocol):
+    """What the authentication asks of its socket."""
+
+    @property
+    def life(self) -> Life: ...
+    @property
+    def messaging(self) -> Messaging: ...
+    @property
+    def middleware(self) -> SocketMiddleware: ...
+    @property
+    def subscribed(self) -> Reauthorized: ...
+    @property
+    def closing(self) -> Closable: ...
+    def emit(self, event: str, data: Any = None) -> None: ...
+    def emit_error(self, error: BaseException) -> None: ...
 
 
 class SocketAuth:
     """The authentication of one socket.
 
     Attributes:
-        losses: how often it has lost its identity.
+        state: 'authenticated' or 'unauthenticated'.
+        token, signed_token: the claims and the token; None when unauthenticated.
+        expires_at: seconds since 1970 at which the token expires, None if it does not.
+        losses: how often the socket has lost its identity.
     """
 
-    __slots__ = ("expires_at", "losses", "signed_token", "socket", "state", "token")
+    __slots__ = (
+        "_observer",
+        "_socket",
+        "_tokens",
+        "expires_at",
+        "losses",
+        "signed_token",
+        "state",
+        "token",
+    )
 
-    def __init__(self, socket: AGServerSocket) -> None:
-        self.socket = socket
+    def __init__(self, socket: AuthOwner, tokens: Tokens, observer: AuthObserver) -> None:
+        self._socket = socket
+        self._tokens = tokens
+        self._observer = observer
         self.state = UNAUTHENTICATED
         self.token: dict[str, Any] | None = None
         self.signed_token: str | None = None
         self.expires_at: float | None = None
         self.losses = 0
 
-    # What a client shows
+    # Tokens that a client shows
 
     async def verify(self, signed_token: Any) -> AuthInfo:
-        """Have the auth engine verify a token. Never raises for a bad one."""
-        server = self.socket.server
-        if signed_token is None and type(server.auth) is JWTAuthEngine:
-            # What it would raise, for most clients come without a token.
-            error = AuthTokenInvalidError("jwt must be provided")
-            return AuthInfo(None, error, None, UNAUTHENTICATED)
-        options = {**server.default_verification_options, "socket": self.socket}
-        try:
-            claims = server.auth.verify_token(signed_token, server.verification_key, options)
-            if inspect.isawaitable(claims):
-                claims = await claims
-            if not isinstance(claims, dict):
-                raise AuthTokenInvalidError("The token's claims are not an object")
-        except Exception as error:
-            failure = translate_token_error(error)
-            # Without a token many an engine raises whatever it likes.
-            if signed_token is not None and type(failure) is AuthTokenError:
-                server.report_engine(error)
-            return AuthInfo(signed_token, failure, None, UNAUTHENTICATED)
-        return AuthInfo(signed_token, None, claims, AUTHENTICATED)
+        """See `Tokens.verify`."""
+        return await self._tokens.verify(signed_token, self._socket)
 
     async def accept(self, info: AuthInfo) -> None:
         """Take on a verified token, if AUTHENTICATE middleware allows it.
@@ -122,7 +130,7 @@ class SocketAuth:
         Raises:
             Exception: the token is bad or middleware blocked it; the socket has no token then.
         """
-        socket = self.socket
+        socket = self._socket
         if info.auth_token_error is not None:
             self._clear()
             error = info.auth_token_error
@@ -131,9 +139,9 @@ class SocketAuth:
                 if getattr(error, "is_bad_token", False):
                     self._emit_bad_token(error, info.signed_auth_token)
             raise error
-        if socket.server.has_middleware(MIDDLEWARE_INBOUND):
+        if socket.middleware.has(MIDDLEWARE_INBOUND):
             try:
-                await socket.decide(
+                await socket.middleware.decide(
                     MIDDLEWARE_INBOUND,
                     AGAction.AUTHENTICATE,
                     signed_auth_token=info.signed_auth_token,
@@ -144,28 +152,24 @@ class SocketAuth:
                 if getattr(error, "is_bad_token", False):
                     self._emit_bad_token(error, info.signed_auth_token)
                 raise
-        if not socket.ended:
+        if not socket.life.ended:
             assert info.auth_token is not None
             self._set(info.auth_token, info.signed_auth_token)
 
     def _emit_bad_token(self, error: BaseException, signed_token: Any) -> None:
-        socket = self.socket
-        socket.emit("badAuthToken", BadAuthTokenEvent(error, signed_token))
-        socket.server.emit(
-            "badSocketAuthToken", BadSocketAuthTokenEvent(socket, error, signed_token)
-        )
+        self._socket.emit("badAuthToken", BadAuthTokenEvent(error, signed_token))
+        self._observer.bad_token_shown(self._socket, error, signed_token)
 
-    # What the server gives
+    # Tokens that the server gives
 
     async def set_token(self, claims: dict[str, Any], options: dict[str, Any]) -> None:
-        """`AGServerSocket.set_auth_token`."""
-        socket = self.socket
-        if socket.state == CONNECTING:
+        """See `AGServerSocket.set_auth_token`."""
+        socket = self._socket
+        if socket.life.state == CONNECTING:
             error = InvalidActionError("Cannot call setAuthToken before completing the handshake")
             socket.emit_error(error)
             raise error
-        known = {*SIGN_OPTIONS, *getattr(socket.server.auth, "sign_options", ())}
-        refuse_unknown(options, known, "set_auth_token")
+        self._tokens.check_options(options)
         reject_on_failed_delivery = options.pop("reject_on_failed_delivery", False)
         if options.pop("algorithm", None) is not None:
             socket.emit_error(
@@ -176,70 +180,67 @@ class SocketAuth:
             )
         claims = copy.deepcopy(claims)
         signed_token = await self._sign(claims, options)
-        if socket.state != CLOSED:
+        if socket.life.state != CLOSED:
             old_state = self.state
             self._set(claims, signed_token)
             socket.emit("authTokenSigned", AuthTokenSignedEvent(signed_token))
-            self.trigger_events(old_state)
+            self.emit_authenticated(old_state)
         if not reject_on_failed_delivery:
-            socket.transmit("#setAuthToken", {"token": signed_token})
+            socket.messaging.transmit("#setAuthToken", {"token": signed_token})
             return
         try:
-            await socket.invoke("#setAuthToken", {"token": signed_token})
+            await socket.messaging.invoke("#setAuthToken", {"token": signed_token}, None)
         except Exception as cause:
             failure = AuthError(f"Failed to deliver auth token to client - {cause}")
             socket.emit_error(failure)
             raise failure from cause
 
     async def _sign(self, claims: dict[str, Any], options: dict[str, Any]) -> str:
-        server = self.socket.server
-        options = {name: value for name, value in options.items() if value is not None}
-        options.update(server.default_signature_options, socket=self.socket)
         try:
-            if not isinstance(cast(object, claims), dict):
-                raise InvalidArgumentsError(
-                    f"An auth token's claims must be a dict, not {type(claims).__name__}"
-                )
-            if claims.get("exp") is None:
-                options.setdefault("expires_in", server.options.auth_default_expiry)
-            else:
-                options.pop("expires_in", None)
-            signed = server.auth.sign_token(claims, server.signature_key, options)
-            return str(await signed if inspect.isawaitable(signed) else signed)
+            # `claims` gets the engine's own claims too, `iat` and `exp`, as a client sees them.
+            return await self._tokens.sign(claims, options, self._socket)
         except Exception as error:
-            self.socket.emit_error(error)
-            # The client is not told why: that is about this side only.
-            leave(self.socket, CLOSE_SIGNING_FAILED, describe_error(error), "")
+            self._socket.emit_error(error)
+            # The client gets no reason: it concerns this side only.
+            self._socket.closing.leave(CLOSE_SIGNING_FAILED, describe_error(error), "")
             raise
-        # `claims` now also has what the engine added, `iat` and `exp`, as a client sees it.
 
-    # Losing it
+    # Losing the token
+
+    async def deauthenticate(self, reject_on_failed_delivery: bool) -> None:
+        """See `AGServerSocket.deauthenticate`."""
+        if not reject_on_failed_delivery:
+            self.drop_everywhere()
+            return
+        self.drop()
+        try:
+            await self._socket.messaging.invoke("#removeAuthToken", None, None)
+        except Exception as error:
+            self._socket.emit_error(error)
+            raise
 
     def drop(self) -> None:
-        """Forget the token, here only; emits the events."""
-        socket = self.socket
+        """Drop the token on this side only, and emit the events."""
+        socket = self._socket
         old_state, old_token = self.state, self.token
         self._clear()
         if old_state != UNAUTHENTICATED:
             socket.emit("authStateChange", AuthStateChangeEvent(old_state, self.state))
-            socket.server.emit(
-                "authenticationStateChange",
-                AuthenticationStateChangeEvent(socket, old_state, self.state),
-            )
+            self._observer.auth_state_changed(socket, old_state, self.state, None)
         socket.emit("deauthenticate", DeauthenticateEvent(old_token))
-        socket.server.emit("deauthentication", DeauthenticationEvent(socket, old_token))
+        self._observer.deauthenticated(socket, old_token)
 
-    def drop_and_tell(self) -> None:
-        """Forget the token and have the client forget it."""
+    def drop_everywhere(self) -> None:
+        """Drop the token, and have the client remove it."""
         self.drop()
-        self.socket.transmit_any_state("#removeAuthToken")
+        self._socket.messaging.transmit_in_any_state("#removeAuthToken")
 
     def check_expiry(self) -> AuthTokenExpiredError | None:
-        """Take an expired token away; returns what middleware is told of it."""
+        """Drop an expired token; return the error that middleware is shown, if it had expired."""
         if self.expires_at is None or time.time() <= self.expires_at:
             return None
         expired = AuthTokenExpiredError("The socket auth token has expired", self.expires_at)
-        self.drop_and_tell()
+        self.drop_everywhere()
         return expired
 
     # State
@@ -251,32 +252,29 @@ class SocketAuth:
         self.signed_token = signed_token
         self.expires_at = expiry_of(claims)
         if lost:
-            self._lost()
+            self._lost_identity()
 
     def _clear(self) -> None:
         lost = self.token is not None
         self.state = UNAUTHENTICATED
         self.token = self.signed_token = self.expires_at = None
         if lost:
-            self._lost()
+            self._lost_identity()
 
-    def _lost(self) -> None:
+    def _lost_identity(self) -> None:
         self.losses += 1
-        self.socket.subscribed.reauthorize()
+        self._socket.subscribed.reauthorize()
 
-    def trigger_events(self, old_state: str) -> None:
-        """Tell listeners that the socket is authenticated."""
-        socket, token = self.socket, self.token
+    def emit_authenticated(self, old_state: str) -> None:
+        """Emit the events of an authenticated socket."""
+        socket, token = self._socket, self.token
         if token is None:
             return
         if old_state != AUTHENTICATED:
             socket.emit("authStateChange", AuthStateChangeEvent(old_state, self.state, token))
-            socket.server.emit(
-                "authenticationStateChange",
-                AuthenticationStateChangeEvent(socket, old_state, self.state, token),
-            )
+            self._observer.auth_state_changed(socket, old_state, self.state, token)
         socket.emit("authenticate", AuthenticateEvent(token))
-        socket.server.emit("authentication", AuthenticationEvent(socket, token))
+        self._observer.authenticated(socket, token)
 
 
 def _identity(claims: dict[str, Any]) -> dict[str, Any]:
@@ -304,11 +302,11 @@ class AuthMixin(AuthStateMixin[SocketAuth, dict[str, Any] | None]):
         reject_on_failed_delivery: bool = False,
         **options: Any,
     ) -> None:
-        """Sign `data` as the client's token, authenticate the socket with it and send it.
+        """Sign `data` as the client's token, authenticate the socket with it, and send it.
 
         `expires_in` and `not_before` are seconds from now. With `reject_on_failed_delivery` it
         waits until the client has acknowledged. Cancelling before the token is signed changes
-        nothing; after that only the waiting is given up. `options` are those that the auth engine
+        nothing; later it stops the waiting only. `options` are the auth engine's own, which it
         names in `sign_options`.
 
         Raises:
@@ -333,33 +331,25 @@ class AuthMixin(AuthStateMixin[SocketAuth, dict[str, Any] | None]):
         await self.auth.set_token(data, options)
 
     def deauthenticate_self(self) -> None:
-        """Take the token away on this side only."""
+        """Drop the token on this side only; the client is not told."""
         self.loop_binding.check()
         self.auth.drop()
 
     async def deauthenticate(
         self, *, reject_on_failed_delivery: bool = False, **wrong: Never
     ) -> None:
-        """Take the token away, and have the client remove it.
+        """Drop the token, and have the client remove it.
 
         With `reject_on_failed_delivery` it waits until the client has acknowledged, and raises
-        what `invoke` raises. Cancelling gives up the waiting only.
+        the errors of `invoke`. Cancelling stops the waiting only.
 
         Raises:
             InvalidArgumentsError: there is no such option; nothing has changed.
         """
         self.loop_binding.check()
         refuse_unknown(wrong, ("reject_on_failed_delivery",), "deauthenticate")
-        if not reject_on_failed_delivery:
-            self.auth.drop_and_tell()
-            return
-        self.auth.drop()
-        try:
-            await self.auth.socket.invoke("#removeAuthToken")
-        except Exception as error:
-            self.auth.socket.emit_error(error)
-            raise
+        await self.auth.deauthenticate(reject_on_failed_delivery)
 
     def is_auth_token_expired(self, token: dict[str, Any] | None) -> bool:
-        """Whether claims have an `exp` that is past."""
+        """Whether claims have an `exp` in the past."""
         return token is not None and is_expired(token, time.time())

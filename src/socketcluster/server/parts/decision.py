@@ -1,4 +1,4 @@
-"""What a middleware function has still to decide for a socket, and what follows from it."""
+"""Decisions: the verdict of a middleware function on an action, and the work that follows it."""
 
 from __future__ import annotations
 
@@ -9,47 +9,54 @@ from typing import Any
 from socketcluster.runtime.cancelling import close
 
 Pending = Coroutine[Any, Any, None]
-Proceed = Callable[[BaseException | None, Any], Pending | None]
-"""(why the action was blocked, its data) → what is left to await."""
+"""Work that is still to be awaited."""
+
+OnVerdict = Callable[[BaseException | None, Any], Pending | None]
+"""Called with (reason, None) for a blocked action and (None, data) for an allowed one; returns the
+work that is left to await."""
 
 
 class Decision:
-    """A decision to come. Whoever waits for it either awaits it or calls `when_made`."""
+    """A verdict to come. Its owner either awaits it or calls `on_made`.
 
-    __slots__ = ("_fault", "_made", "_proceed", "_rest", "_then", "_waiter")
+    `on_verdict` runs inside of the function's `allow` or `block`, so what it raises goes to
+    `on_fault`.
+    """
 
-    def __init__(self, proceed: Proceed, fault: Callable[[BaseException], None]) -> None:
-        self._proceed = proceed
-        self._fault = fault
+    __slots__ = ("_callback", "_made", "_on_fault", "_on_verdict", "_rest", "_waiter")
+
+    def __init__(self, on_verdict: OnVerdict, on_fault: Callable[[BaseException], None]) -> None:
+        self._on_verdict = on_verdict
+        self._on_fault = on_fault
         self._made = False
         self._rest: Pending | None = None
-        self._then: Callable[[Pending | None], None] | None = None
+        self._callback: Callable[[Pending | None], None] | None = None
         self._waiter: asyncio.Future[None] | None = None
 
-    def made(self, error: BaseException | None, data: Any) -> None:
-        """It was made: go on. Called inside of `allow` or `block`, so nothing is raised."""
+    def make(self, error: BaseException | None, data: Any) -> None:
+        """Carry out the verdict: `error` says why the action was blocked, None that it was not."""
         try:
-            self._rest = self._proceed(error, data)
+            self._rest = self._on_verdict(error, data)
         except Exception as fault:
-            self._fault(fault)
+            self._on_fault(fault)
         self._made = True
-        if self._then is not None:
-            self._then(self._rest)
+        if self._callback is not None:
+            self._callback(self._rest)
         elif self._waiter is not None:
             if self._waiter.done():  # It was cancelled.
                 self.close()
             else:
                 self._waiter.set_result(None)
 
-    def when_made(self, then: Callable[[Pending | None], None]) -> None:
-        """Have `then(what is left to await)` called; at once if it was made already."""
-        self._then = then
+    def on_made(self, callback: Callable[[Pending | None], None]) -> None:
+        """Have `callback(work left to await)` called once; at once if the decision is made."""
+        self._callback = callback
         if self._made:
-            then(self._rest)
+            callback(self._rest)
 
     def close(self) -> None:
-        """Nobody waits for it any more."""
-        self.when_made(close)
+        """Give up waiting: the work that is left is closed unawaited."""
+        self.on_made(close)
 
     def __await__(self) -> Generator[Any, None, None]:
         if not self._made:

@@ -1,4 +1,4 @@
-"""Whether a socket is read from: not while too much of what it sent is still to be dealt with."""
+"""Inbound flow control: pauses reading while too many messages are unprocessed."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from socketcluster.engines.base import Connection
 from socketcluster.streams import Gauge
 
 
-class Reading:
-    """Pauses and resumes the reading of one connection, so that TCP pushes back.
+class FlowControl:
+    """Pauses and resumes the reading of one connection, so that TCP pushes back on the client.
 
-    A backlog of messages that wait for middleware and the like pauses it, in number or in bytes;
-    so do loops over the socket's streams that are further behind than that backlog may be; and
-    the server, when all sockets together hold too much. `on_behind` is told when loops begin to
-    be behind, and when they are no longer.
+    Three things pause it: a backlog of messages that wait for middleware and the like, in number or
+    in bytes; loops over the socket's streams that are further behind than that backlog may be; and
+    the server, when all sockets together hold too much. `on_behind(True)` is called when loops fall
+    behind, `on_behind(False)` when they have caught up.
 
     Attributes:
         size: bytes of the messages in the backlog.
-        held: whether the server has paused it.
+        held: whether the server has paused the reading.
     """
 
     __slots__ = (
@@ -56,44 +56,44 @@ class Reading:
 
     @property
     def gauge(self) -> Gauge:
-        """Watches the backpressure of the socket's streams."""
+        """The gauge of the backlogs of the socket's streams, made if there is none."""
         if self._gauge is None:
-            self._gauge = Gauge(self._limit, self._loops_are_behind, self._size_limit)
+            self._gauge = Gauge(self._limit, self._loops_changed, self._size_limit)
         return self._gauge
 
     @property
     def paused(self) -> bool:
-        """Whether it is paused."""
+        """Whether reading is paused."""
         return self._backlogged or self._behind or self.held
 
     @property
     def total_size(self) -> int:
-        """Bytes in the backlog and in loops."""
+        """Bytes in the backlog and in the backlogs of loops."""
         return self.size if self._gauge is None else self.size + self._gauge.size
 
     def was_paused(self) -> bool:
-        """Whether it was paused at any time since this was asked last: the peer's pongs could
-        not be heard."""
+        """Whether reading was paused at any time since the last call: the peer's pongs could not
+        be read then."""
         was, self._was_paused = self._was_paused, self.paused
         return was or self.paused
 
-    def waits(self, message: bytes) -> None:
-        """A message has to wait."""
+    def add(self, message: bytes) -> None:
+        """Count a message that has to wait."""
         self._messages += 1
         self.size += len(message)
         if not self._backlogged and (self._messages > self._limit or self.size > self._size_limit):
             self._backlogged = True
             self._changed()
 
-    def waited(self, message: bytes) -> None:
-        """A message waits no longer."""
+    def remove(self, message: bytes) -> None:
+        """Count a message that waits no longer."""
         self._messages -= 1
         self.size -= len(message)
         if self._backlogged:
             self._shrank()
 
-    def nothing_waits(self) -> None:
-        """The messages that waited are dropped."""
+    def clear(self) -> None:
+        """Forget the backlog, which was dropped."""
         self._messages = self.size = 0
         if self._backlogged:
             self._shrank()
@@ -104,11 +104,11 @@ class Reading:
             self._changed()
 
     def hold(self, held: bool) -> None:
-        """Pause it, or no longer, whatever waits."""
+        """Pause reading for the server, or end that pause."""
         self.held = held
         self._changed()
 
-    def _loops_are_behind(self, behind: bool) -> None:
+    def _loops_changed(self, behind: bool) -> None:
         self._behind = behind
         self._changed()
         self._on_behind(behind)

@@ -1,186 +1,240 @@
-"""What comes in on one socket: messages in the order sent, dispatched at once or from a backlog.
+"""Inbound messages of one socket, in the order sent: dispatched at once or from a backlog.
 
-With nothing to wait for, a message is decoded and dispatched in the engine's read callback. As
-soon as something has to be waited for (middleware, a broker, the handshake), one task works off
-what follows, and past `max_inbound_backlog` messages or `max_inbound_backlog_bytes` the socket is
-not read from.
+With nothing to wait for, a message is decoded and dispatched in the engine's read callback. As soon
+as something has to be waited for (middleware, a broker, the handshake), later messages queue in a
+sequencer. Past `max_inbound_backlog` messages or `max_inbound_backlog_bytes`, reading pauses.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
+from socketcluster.engines.base import Connection
 from socketcluster.errors import InvalidMessageError
-from socketcluster.events import MessageEvent
+from socketcluster.events import MessageEvent, RawEvent
 from socketcluster.middleware import MIDDLEWARE_INBOUND_RAW
 from socketcluster.protocol.packets import (
+    AnyPacket,
     Batch,
     BinaryMessage,
     Packet,
     is_answer,
+    public_message,
 )
-from socketcluster.protocol.state import CLOSE_BEFORE_HANDSHAKE, CONNECTING, OPEN, PINGS
+from socketcluster.protocol.state import CLOSE_BEFORE_HANDSHAKE, CLOSED, CONNECTING, OPEN, PINGS
 from socketcluster.protocol.wire import Wire
-from socketcluster.server.packets.batch import dispatch_batch
-from socketcluster.server.packets.delivery import show_message
-from socketcluster.server.packets.dispatch import dispatch
-from socketcluster.server.packets.replies import refuse_unreadable, take_answer
-from socketcluster.server.parts.flow_control import Reading
-from socketcluster.server.parts.raw_middleware import RawLine
-from socketcluster.server.parts.sequencer import Left, Sequencer
+from socketcluster.server.options import ServerOptions
+from socketcluster.server.parts.authentication import SocketAuth
+from socketcluster.server.parts.flow_control import FlowControl
+from socketcluster.server.parts.life import Life
+from socketcluster.server.parts.messaging import Messaging
+from socketcluster.server.parts.middleware import SocketMiddleware
+from socketcluster.server.parts.raw_middleware import RawMiddleware
+from socketcluster.server.parts.sequencer import MessageSequencer, Rest
+from socketcluster.streams import TEXT_WEIGHT, StreamDemux
 
-if TYPE_CHECKING:
-    from socketcluster.server.socket import AGServerSocket
+
+class InboundOwner(Protocol):
+    """What the inbound messages ask of their socket."""
+
+    _listeners_demux: StreamDemux[Any] | None
+
+    @property
+    def life(self) -> Life: ...
+    @property
+    def auth(self) -> SocketAuth: ...
+    @property
+    def messaging(self) -> Messaging: ...
+    @property
+    def middleware(self) -> SocketMiddleware: ...
+    def emit_error(self, error: BaseException) -> None: ...
+    def disconnect(self, code: int = 1000, reason: str | None = None) -> None: ...
+
+
+class Clock(Protocol):
+    """The clock of silence; `now` is in seconds."""
+
+    now: float
+
+
+class InboundContext(Protocol):
+    """What the inbound messages ask of their server."""
+
+    @property
+    def wire(self) -> Wire: ...
+    @property
+    def ticker(self) -> Clock: ...
+    @property
+    def options(self) -> ServerOptions: ...
+    @property
+    def middleware(self) -> Mapping[str, Any]: ...
+    @property
+    def dispatch(self) -> Callable[[Any, AnyPacket, bytes], Rest]:
+        """Carries out a packet of (socket, packet, message)."""
+
+    @property
+    def dispatch_batch(self) -> Callable[[Any, Batch, bytes], Rest]:
+        """Carries out a batch of (socket, batch, message)."""
 
 
 class Inbound:
-    """One socket's way in.
+    """The inbound messages of one socket.
 
     Attributes:
         received, processed: messages so far, pongs included.
-        reading: whether the socket is read from.
-        last_seen: the server ticker's time of the last message.
-        silence: for `hears`, which looks at it in a silence.
+        flow_control: pauses the reading.
+        unconfirmed, unconfirmed_size: publishes that the broker has not confirmed, and their bytes.
+        batched: packets of batches carried out in this loop turn.
+        last_seen: the time of the last message, on the ticker's clock of silence.
+        silence: the time and the connection's activity at which a silence was first looked at.
+        closed: whether nothing more is carried out.
     """
 
     __slots__ = (
+        "_context",
         "_ending",
-        "_gate",
         "_held_by_loops",
-        "_line",
         "_malformed",
         "_middleware",
         "_on_idle",
         "_pong",
+        "_raw",
+        "_sequencer",
         "_socket",
         "_ticker",
         "_wire",
         "batched",
         "closed",
+        "flow_control",
         "last_seen",
         "processed",
-        "reading",
         "received",
         "silence",
         "unconfirmed",
         "unconfirmed_size",
     )
 
-    def __init__(self, socket: AGServerSocket) -> None:
-        server = socket.server
+    def __init__(
+        self, socket: InboundOwner, connection: Connection, context: InboundContext
+    ) -> None:
+        options = context.options
         self._socket = socket
-        self._wire = server.wire
-        self.unconfirmed = 0  # Publishes that the broker has not answered,
-        self.unconfirmed_size = 0  # and their bytes.
-        self._ticker = server.ticker
-        self._middleware = server.middleware
-        self._line: RawLine | None = None
-        self._pong = PINGS[socket.protocol_version][1]
-        self._gate: Sequencer | None = None
+        self._context = context
+        self._wire = context.wire
+        self._ticker = context.ticker
+        self._middleware = context.middleware
+        self._raw: RawMiddleware | None = None
+        self._sequencer: MessageSequencer | None = None
+        self._pong = PINGS[options.protocol_version][1]
         self._held_by_loops = False
-        opts = server.options
-        self.reading = Reading(
-            socket.connection,
-            opts.max_inbound_backlog,
-            opts.max_inbound_backlog_bytes,
-            self._loops_are_behind,
+        self.flow_control = FlowControl(
+            connection,
+            options.max_inbound_backlog,
+            options.max_inbound_backlog_bytes,
+            self._loops_changed,
         )
         self._malformed = 0
         self._ending = False
         self._on_idle: Callable[[], None] | None = None
         self.closed = False
         self.received = self.processed = self.batched = 0
+        self.unconfirmed = self.unconfirmed_size = 0
         self.last_seen = self._ticker.now
         self.silence: tuple[float, object] | None = None
 
     def message(self, message: bytes) -> None:
-        """A text message, as UTF-8, came in."""
+        """Take in a text message, as UTF-8. The engine calls it."""
         self.received += 1
         self.last_seen = self._ticker.now
         if (
-            self._gate is None
-            and self._line is None
+            self._sequencer is None
+            and self._raw is None
             and not self._ending
             and MIDDLEWARE_INBOUND_RAW not in self._middleware
         ):
             # The common case, with nothing to wait for.
-            pending = self._process(message)
-            if pending is not None:
-                self._wait(pending)
+            rest = self._process(message)
+            if rest is not None:
+                self._finish(rest)
         elif self._ending:
-            self.processed += self._settle_answers(message)
-        elif self._line is not None or MIDDLEWARE_INBOUND_RAW in self._middleware:
-            if self._line is None:
-                self._line = RawLine(self._socket, self._decided, self._check_idle)
-            if self.waiting:
-                # Raw middleware still sees it in its turn; its blocking comes too late.
-                self._settle_answers(message)
-            self.reading.waits(message)
-            self._line.put(message)
+            self.processed += self._take_answers(message)
+        elif self._raw is not None or MIDDLEWARE_INBOUND_RAW in self._middleware:
+            self._put_raw(message)
         else:
             self._accept(message)
 
     def binary(self, message: bytes) -> None:
-        """A binary message came in."""
+        """Take in a binary message. The engine calls it."""
         self.message(BinaryMessage(message))
 
-    def _decided(self, received: bytes, message: bytes | None) -> None:
+    def _put_raw(self, message: bytes) -> None:
+        if self._raw is None:
+            middleware = self._socket.middleware
+            self._raw = RawMiddleware(middleware, self._raw_decided, self._check_idle)
+        if self.waiting:
+            # Raw middleware still sees an answer in its turn, but cannot block it any more.
+            self._take_answers(message)
+        self.flow_control.add(message)
+        self._raw.put(message)
+
+    def _raw_decided(self, received: bytes, message: bytes | None) -> None:
         if self.closed:
             return
-        self.reading.waited(received)
+        self.flow_control.remove(received)
         if message is None:
             self.processed += 1
         else:
             self._accept(message)
 
     def _accept(self, message: bytes) -> None:
-        if self._gate is None:
-            pending = self._process(message)
-            if pending is not None:
-                self._wait(pending)
-        elif self._settle_answers(message):
+        if self._sequencer is None:
+            rest = self._process(message)
+            if rest is not None:
+                self._finish(rest)
+        elif self._take_answers(message):
             self.processed += 1
         else:
-            self.reading.waits(message)
-            self._gate.put(message)
+            self.flow_control.add(message)
+            self._sequencer.put(message)
 
-    def _settle_answers(self, message: bytes) -> bool:
-        """Settle the calls of this side that a message answers, ahead of the backlog, which may be
-        waiting for them; whether the message has nothing else."""
+    def _take_answers(self, message: bytes) -> bool:
+        """Resolve this side's calls that a message answers, ahead of the backlog, which may be
+        waiting for them; return whether the message holds nothing else."""
         socket = self._socket
-        if not socket.calls or socket.state != OPEN or not self._wire.may_answer(message):
+        messaging = socket.messaging
+        if not messaging.calls or socket.life.state != OPEN or not self._wire.may_answer(message):
             return False
-        answers, nothing_else = _answers(self._wire, message, socket.server.options.max_batch_items)
+        answers, nothing_else = _answers(self._wire, message, self._context.options.max_batch_items)
         for packet in answers:
-            take_answer(socket, packet)
+            messaging.take_answer(packet)
         return nothing_else
 
-    # What has to be waited for holds back what follows
+    # Waiting
 
     def hold(self) -> None:
-        """Have the messages that come later wait until `release`."""
+        """Hold later messages back until `release`."""
         if not self.closed:
-            self._sequencer().hold()
+            self._ensure_sequencer().hold()
 
     def release(self) -> None:
-        """One that held the later messages back is done."""
-        if self._gate is not None:
-            self._gate.next()
+        """End one `hold`."""
+        if self._sequencer is not None:
+            self._sequencer.done()
 
-    def _wait(self, left: Left) -> None:
-        gate = self._sequencer()
-        gate.hold()
-        gate.follow(left)
+    def _finish(self, rest: Rest) -> None:
+        sequencer = self._ensure_sequencer()
+        sequencer.hold()
+        sequencer.finish(rest)
 
-    def _sequencer(self) -> Sequencer:
-        if self._gate is None:
-            self._gate = Sequencer(self._let_through, self._caught_up, self.fault)
-        return self._gate
+    def _ensure_sequencer(self) -> MessageSequencer:
+        if self._sequencer is None:
+            self._sequencer = MessageSequencer(self._start, self._sequencer_idle, self._fail)
+        return self._sequencer
 
-    def _caught_up(self) -> None:
-        self._gate = None
+    def _sequencer_idle(self) -> None:
+        self._sequencer = None
         self._check_idle()
 
     def _check_idle(self) -> None:
@@ -188,99 +242,131 @@ class Inbound:
             on_idle, self._on_idle = self._on_idle, None
             on_idle()
 
-    def _let_through(self, message: bytes) -> Left:
-        self.reading.waited(message)
+    def _start(self, message: bytes) -> Rest:
+        self.flow_control.remove(message)
         return None if self.closed else self._process(message)
 
-    def _loops_are_behind(self, behind: bool) -> None:
-        # What came in already waits as bytes: no middleware makes values of it meanwhile.
+    def _loops_changed(self, behind: bool) -> None:
+        # Messages already received wait as bytes: no middleware makes values of them meanwhile.
         if behind and self._on_idle is None:
             self._held_by_loops = True
             self.hold()
         elif not behind:
-            self._release_by_loops()
+            self._release_loops()
 
-    def _release_by_loops(self) -> None:
+    def _release_loops(self) -> None:
         if self._held_by_loops:
             self._held_by_loops = False
             asyncio.get_running_loop().call_soon(self.release)
 
-    def _process(self, message: bytes) -> Left:
-        """Carry out a message; None when that is done, else the rest of it. It never raises."""
+    # Carrying out
+
+    def _process(self, message: bytes) -> Rest:
+        """Carry out a message; return None if that is done, else the rest. It never raises."""
         self.processed += 1
         socket = self._socket
         try:
+            # A private slot, because a method call for each message costs 0.3 % of a call.
             if socket._listeners_demux is not None:
-                show_message(socket, "message", MessageEvent, message)
+                self._show(socket._listeners_demux, message)
             if message == self._pong:
-                self._pong_received()
+                self._take_pong()
                 return None
             decoded = self._wire.decode(message)
             if isinstance(decoded, Batch):
-                return dispatch_batch(socket, decoded, message)
-            return dispatch(socket, decoded, message)
+                return self._context.dispatch_batch(socket, decoded, message)
+            return self._context.dispatch(socket, decoded, message)
         except InvalidMessageError as error:
-            refuse_unreadable(socket, error, message)
+            self.refuse(error, message)
         except Exception as error:
-            self.fault(error)
+            self._fail(error)
         return None
 
-    def _pong_received(self) -> None:
-        if self._socket.state == CONNECTING:
+    def _show(self, listeners: StreamDemux[Any], message: bytes) -> None:
+        """Emit 'message', whose text is made when a consumer takes it."""
+        listeners.write_deferred(
+            "message", len(message), lambda: MessageEvent(public_message(message)), TEXT_WEIGHT
+        )
+
+    def show_raw(self, message: bytes) -> None:
+        """Emit 'raw', whose text is made when a consumer takes it."""
+        listeners = self._socket._listeners_demux
+        if listeners is not None:
+            listeners.write_deferred(
+                "raw", len(message), lambda: RawEvent(public_message(message)), TEXT_WEIGHT
+            )
+
+    def _take_pong(self) -> None:
+        if self._socket.life.state == CONNECTING:
             self.reject_before_handshake()
         else:
             self._socket.auth.check_expiry()
 
-    def fault(self, error: BaseException) -> None:
-        """A fault of this server, or of something plugged into it: never of the client."""
-        self._socket.server.report_fault(error)
-        self._socket.disconnect(1011)
+    def _fail(self, error: BaseException) -> None:
+        self._socket.middleware.fail(error)
+
+    # Bad messages
+
+    def refuse(self, error: InvalidMessageError, message: bytes) -> None:
+        """Report and count a message that cannot be decoded; answer it if it is a call."""
+        self._socket.emit_error(error)
+        if self._socket.life.state == CONNECTING:
+            self.reject_before_handshake()
+            return
+        cid = self._wire.cid_of(message)
+        if cid is not None and self._socket.life.state != CLOSED:
+            self._socket.messaging.respond_error(cid, error)
+        self.count_malformed()
+
+    def count_malformed(self) -> None:
+        """Count a malformed message, and close a socket that sends too many."""
+        self._malformed += 1
+        if self._malformed > self._context.options.max_malformed_messages:
+            self._socket.disconnect(1008, "Too many malformed messages")
+
+    def reject_before_handshake(self) -> None:
+        """Reject a message that came before the handshake."""
+        if self._context.options.strict_handshake:
+            self._socket.disconnect(CLOSE_BEFORE_HANDSHAKE)
+        else:
+            self.count_malformed()
+
+    # Figures
 
     @property
     def waiting(self) -> bool:
-        """Whether a message is being carried out or waits for that."""
-        return self._gate is not None or (self._line is not None and self._line.busy)
-
-    def get_held_size(self) -> int:
-        """Bytes that wait for middleware, for loops, or for the broker to accept them."""
-        return self.reading.total_size + self.unconfirmed_size
+        """Whether a message is being carried out, or waits for that."""
+        return self._sequencer is not None or (self._raw is not None and self._raw.busy)
 
     @property
     def busy(self) -> bool:
-        """`waiting`, or whether the broker has still to answer publishes."""
+        """Whether a message is being carried out or waits, or a publish is unconfirmed."""
         return self.waiting or self.unconfirmed > 0
+
+    def get_held_size(self) -> int:
+        """Bytes that wait for middleware, for loops, or for the broker's confirmation."""
+        return self.flow_control.total_size + self.unconfirmed_size
+
+    # Ending
 
     def when_idle(self, on_idle: Callable[[], None]) -> None:
         """Call `on_idle` once when nothing is `waiting` any more. Something must be now."""
         self._on_idle = on_idle
-        self._release_by_loops()  # Nobody waits for handlers now.
-
-    def malformed(self) -> None:
-        """Count a malformed message; the socket that sends too many is closed."""
-        self._malformed += 1
-        if self._malformed > self._socket.server.options.max_malformed_messages:
-            self._socket.disconnect(1008, "Too many malformed messages")
-
-    def reject_before_handshake(self) -> None:
-        """A socket said something else before its handshake."""
-        if self._socket.server.options.strict_handshake:
-            self._socket.disconnect(CLOSE_BEFORE_HANDSHAKE)
-        else:
-            self.malformed()
+        self._release_loops()  # From now on messages do not wait for loops.
 
     def close_after_backlog(self) -> None:
-        """Carry out what was received, and of what comes later only answers."""
+        """Carry out the messages received, and only answers of those that come later."""
         self._ending = True
 
     def close(self) -> None:
-        """Carry out nothing more, not even what was received."""
+        """Carry out nothing more, and drop the backlog."""
         self.closed = self._ending = True
-        gate, self._gate = self._gate, None
-        if gate is not None:
-            gate.clear()
-        if self._line is not None:
-            self._line.close()
-        self.reading.nothing_waits()
+        sequencer, self._sequencer = self._sequencer, None
+        if sequencer is not None:
+            sequencer.clear()
+        if self._raw is not None:
+            self._raw.close()
+        self.flow_control.clear()
         on_idle, self._on_idle = self._on_idle, None
         if on_idle is not None:
             on_idle()
@@ -288,7 +374,7 @@ class Inbound:
 
 
 def _answers(wire: Wire, message: bytes, max_batch_items: int) -> tuple[list[Packet], bool]:
-    """The answers in a message, and whether it has nothing else."""
+    """The answers in a message, and whether it holds nothing else."""
     try:
         decoded = wire.decode(message)
     except InvalidMessageError:

@@ -1,38 +1,192 @@
-"""How a socket talks to its client: events, calls, answers, raw messages."""
+"""Messaging: events, calls, answers and raw messages to the client."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 from threading import get_ident
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from socketcluster.errors import BadConnectionError, dehydrate_error, internal_error
 from socketcluster.options import check_text
-from socketcluster.protocol import state as states
+from socketcluster.protocol.packets import Packet, answer_of
+from socketcluster.protocol.state import CLOSED, OPEN
+from socketcluster.protocol.wire import Wire
 from socketcluster.runtime.loop_binding import LoopBinding
+from socketcluster.runtime.reporting import Reporter
+from socketcluster.server.parts.life import Life
 from socketcluster.server.parts.outbound import Outbound
 from socketcluster.sockets.calls import PendingCalls
 from socketcluster.sockets.messaging import not_open
 from socketcluster.sockets.request import report_dropped, report_failed
 
-if TYPE_CHECKING:
-    from socketcluster.server.server import AGServer
+
+class MessagingOwner(Protocol):
+    """What messaging asks of its socket."""
+
+    def emit_error(self, error: BaseException) -> None:
+        """Emit 'error' on the socket and 'warning' on the server."""
+
+
+class MessagingContext(Protocol):
+    """What messaging asks of its server."""
+
+    @property
+    def wire(self) -> Wire: ...
+    @property
+    def reporter(self) -> Reporter: ...
+    @property
+    def loop_binding(self) -> LoopBinding: ...
+    @property
+    def ack_timeout(self) -> float: ...
+
+
+class Messaging:
+    """Sends a socket's packets, and is the `Responder` of its requests.
+
+    Attributes:
+        calls: this side's calls that await an answer; None before the first.
+        unanswered: the client's calls without an answer yet, from their number to the procedure's
+            name. A call itself is held by its handler only.
+    """
+
+    __slots__ = (
+        "_context",
+        "_life",
+        "_loop_binding",
+        "_outbound",
+        "_socket",
+        "calls",
+        "unanswered",
+    )
+
+    def __init__(
+        self, socket: MessagingOwner, life: Life, outbound: Outbound, context: MessagingContext
+    ) -> None:
+        self._socket = socket
+        self._life = life
+        self._outbound = outbound
+        self._context = context
+        self._loop_binding = context.loop_binding
+        self.calls: PendingCalls | None = None
+        self.unanswered: dict[int | float, str] = {}
+
+    def transmit(self, event: str, data: Any) -> None:
+        """See `AGServerSocket.transmit`."""
+        self._loop_binding.check()
+        if type(event) is not str:
+            check_text("An event's name", event)
+        if self._life.state != OPEN:
+            self._socket.emit_error(_aborted("transmit", event))
+            return
+        self.transmit_in_any_state(event, data)
+
+    def transmit_in_any_state(self, event: str, data: Any = None) -> None:
+        """Send an event during the handshake too; a closed socket ignores it."""
+        packet = {"event": event} if data is None else {"event": event, "data": data}
+        self._outbound.send_counted(packet)
+
+    async def invoke(self, event: str, data: Any, ack_timeout: float | timedelta | None) -> Any:
+        """See `AGServerSocket.invoke`."""
+        self._loop_binding.check()
+        check_text("A procedure's name", event)
+        if self._life.state != OPEN:
+            error = _aborted("invoke", event)
+            self._socket.emit_error(error)
+            raise error
+        if self.calls is None:
+            self.calls = PendingCalls()
+        timeout = self._context.ack_timeout if ack_timeout is None else ack_timeout
+        return await self.calls.call(
+            event, timeout, lambda cid: self._send_call({"event": event, "cid": cid}, data)
+        )
+
+    def _send_call(self, packet: dict[str, Any], data: Any) -> None:
+        if data is not None:
+            packet["data"] = data
+        self._outbound.send_counted(packet)
+
+    def send(self, data: str | bytes) -> None:
+        """See `AGServerSocket.send`."""
+        self._loop_binding.check()
+        if self._life.state == CLOSED:
+            self._socket.emit_error(not_open())
+            return
+        self._outbound.send_message(data)
+
+    # Answers to the client
+
+    def respond(self, rid: int | float, data: Any, error: BaseException | str | None) -> None:
+        """See `Responder.respond`."""
+        if get_ident() != self._loop_binding.thread_id:
+            self._loop_binding.check()
+        if self._life.state == CLOSED:
+            self._socket.emit_error(not_open())
+            return
+        if error is not None:
+            self.respond_error(rid, error)
+        elif data is None:
+            self.respond_ok(rid)
+        else:
+            self._outbound.answer(rid, data)
+        self.unanswered.pop(rid, None)
+
+    def respond_ok(self, rid: int | float) -> None:
+        """Answer one of the protocol's own calls without data."""
+        self._outbound.send({"rid": rid})
+
+    def respond_error(self, rid: int | float, error: BaseException | str) -> None:
+        """Answer one of the protocol's own calls with an error."""
+        self._outbound.send({"rid": rid, "error": dehydrate_error(error)})
+
+    def request_dropped(self, rid: int | float, procedure: str) -> None:
+        """Answer a request that was garbage-collected without a response, and log that its handler
+        forgot it."""
+        self._loop_binding.finalize(self._answer_dropped, rid, procedure)
+
+    def _answer_dropped(self, rid: int | float, procedure: str) -> None:
+        if self._life.state == OPEN:
+            report_dropped(self._context.reporter, procedure)
+            self.respond(rid, None, internal_error())
+
+    def request_failed(self, procedure: str, error: BaseException) -> None:
+        """See `Responder.request_failed`."""
+        report_failed(self._context.reporter, procedure, error)
+
+    # Answers of the client
+
+    def take_answer(self, packet: Packet) -> None:
+        """Resolve this side's call that a packet answers."""
+        if self.calls and packet.rid is not None and packet.rid in self.calls:
+            self.calls.answer(packet.rid, *answer_of(packet))
+
+    def abort_calls(self, code: int, reason: str | None) -> None:
+        """Fail this side's calls, because the connection is lost."""
+        if self.calls is not None:
+            failure = "disconnect" if self._life.was_opened else "connectAbort"
+            self.calls.abort(failure, code, reason)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a call awaits its answer, in either direction."""
+        return bool(self.unanswered) or bool(self.calls)
+
+    # The codec
+
+    def encode(self, object: Any) -> str | bytes:
+        """See `AGServerSocket.encode`."""
+        return self._context.wire.encode(object)
+
+    def decode(self, message: str | bytes) -> Any:
+        """See `AGServerSocket.decode`."""
+        return self._context.wire.codec.decode(message)
 
 
 class MessagingMixin:
     """Sending. Source: SocketCluster documentation, AGServerSocket; SocketCluster protocol 2."""
 
-    if not TYPE_CHECKING:  # The attributes are slots of the class that mixes this in.
-        __slots__ = ()
+    __slots__ = ()
 
-    state: str
-    server: AGServer
-    outbound: Outbound
-    calls: PendingCalls | None
-    unanswered: dict[int | float, str]
-    loop_binding: LoopBinding
-
-    def emit_error(self, error: BaseException) -> None: ...
+    messaging: Messaging
 
     def transmit(self, event: str, data: Any = None) -> None:
         """Send an event. On a socket that is not open it only warns.
@@ -40,25 +194,14 @@ class MessagingMixin:
         Raises:
             InvalidArgumentsError: the codec cannot encode `data`, or `event` is no text.
         """
-        self.loop_binding.check()
-        if type(event) is not str:
-            check_text("An event's name", event)
-        if self.state != states.OPEN:
-            self.emit_error(_aborted("transmit", event))
-            return
-        self.transmit_any_state(event, data)
-
-    def transmit_any_state(self, event: str, data: Any = None) -> None:
-        """`transmit` that is also allowed during the handshake; ignored once closed."""
-        packet = {"event": event} if data is None else {"event": event, "data": data}
-        self.outbound.send_counted(packet)
+        self.messaging.transmit(event, data)
 
     async def invoke(
         self, event: str, data: Any = None, *, ack_timeout: float | timedelta | None = None
     ) -> Any:
         """Call a procedure of the client and wait for its answer.
 
-        `ack_timeout` in milliseconds or as a timedelta, else the server's. Cancelling gives up
+        `ack_timeout` is in milliseconds or a timedelta; None takes the server's. Cancelling stops
         the waiting; an answer that comes later is ignored.
 
         Raises:
@@ -67,82 +210,21 @@ class MessagingMixin:
             InvalidArgumentsError: the codec cannot encode `data`, or `event` is no text.
             SocketClusterError: the error that the client answered with.
         """
-        self.loop_binding.check()
-        check_text("A procedure's name", event)
-        if self.state != states.OPEN:
-            error = _aborted("invoke", event)
-            self.emit_error(error)
-            raise error
-        if self.calls is None:
-            self.calls = PendingCalls()
-        timeout = self.server.ack_timeout if ack_timeout is None else ack_timeout
-        return await self.calls.call(
-            event, timeout, lambda cid: self._send_call({"event": event, "cid": cid}, data)
-        )
-
-    def _send_call(self, packet: dict[str, Any], data: Any) -> None:
-        if data is not None:
-            packet["data"] = data
-        self.outbound.send_counted(packet)
+        return await self.messaging.invoke(event, data, ack_timeout)
 
     def send(self, data: str | bytes) -> None:
         """Send a raw message, text or binary. On a closed socket it only warns."""
-        self.loop_binding.check()
-        if self.state == states.CLOSED:
-            self.emit_error(not_open())
-            return
-        self.outbound.send_message(data)
-
-    def respond(self, rid: int | float, data: Any, error: BaseException | str | None) -> None:
-        """Answer a call; `AGRequest.end` and `AGRequest.error` do this."""
-        if get_ident() != self.loop_binding.thread_id:
-            self.loop_binding.check()
-        if self.state == states.CLOSED:
-            self.emit_error(not_open())
-            return
-        if error is not None:
-            self.respond_error(rid, error)
-        elif data is None:
-            self.respond_ok(rid)
-        else:
-            self.outbound.answer(rid, data)
-        self.unanswered.pop(rid, None)
-
-    @property
-    def open_requests(self) -> int:
-        """How many calls of the client have no answer yet."""
-        return len(self.unanswered)
-
-    def request_dropped(self, rid: int | float, procedure: str) -> None:
-        """Answer a call that nobody will answer any more, and log that its handler forgot it."""
-        self.loop_binding.finalize(self._answer_dropped, rid, procedure)
-
-    def _answer_dropped(self, rid: int | float, procedure: str) -> None:
-        if self.state == states.OPEN:
-            report_dropped(self.server.reporter, procedure)
-            self.respond(rid, None, internal_error())
-
-    def request_failed(self, procedure: str, error: BaseException) -> None:
-        """See `Responder.request_failed`."""
-        report_failed(self.server.reporter, procedure, error)
-
-    def respond_ok(self, rid: int | float) -> None:
-        """Answer a call of the protocol's own without data."""
-        self.outbound.send({"rid": rid})
-
-    def respond_error(self, rid: int | float, error: BaseException | str) -> None:
-        """Answer a call of the protocol's own with an error."""
-        self.outbound.send({"rid": rid, "error": dehydrate_error(error)})
+        self.messaging.send(data)
 
     def encode(self, object: Any) -> str | bytes:
-        """What the server's codec makes of an object."""
-        return self.server.wire.encode(object)
+        """Encode an object with the server's codec."""
+        return self.messaging.encode(object)
 
     def decode(self, message: str | bytes) -> Any:
-        """What the server's codec reads in a message."""
-        return self.server.codec.decode(message)
+        """Decode a message with the server's codec."""
+        return self.messaging.decode(message)
 
 
-def _aborted(how: str, event: str) -> BadConnectionError:
-    message = f"Socket {how} {event} event was aborted due to a bad connection"
+def _aborted(action: str, event: str) -> BadConnectionError:
+    message = f"Socket {action} {event} event was aborted due to a bad connection"
     return BadConnectionError(message, "connectAbort")

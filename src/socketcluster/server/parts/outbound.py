@@ -1,6 +1,6 @@
-"""What leaves one socket: in order, bounded, through outbound middleware if there is any.
+"""The write path of one socket: in order, bounded, through outbound middleware if there is any.
 
-Publishes that wait for outbound middleware are held here, and hold back what was sent after them.
+Publishes that wait for outbound middleware are held here, and hold back everything sent after them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from socketcluster.middleware.action import UNCHANGED
 from socketcluster.protocol.frames import DroppableFrame, frame_of
 from socketcluster.protocol.wire import Wire
 from socketcluster.pubsub.fanout import FanOut, Run
-from socketcluster.server.parts.turnstile import Turnstile
+from socketcluster.server.parts.sequencer import Sequencer
 from socketcluster.sockets.flusher import Flusher
 from socketcluster.sockets.writer import FrameWriter
 
@@ -24,8 +24,8 @@ _HIGH_WATER = 64 * 1024
 _RETRY_SECONDS = 0.02
 
 Decide = Callable[[str, bytes, Callable[[Any], None]], None]
-"""(channel, payload, then): `then` is called with the '#publish' packet that outbound middleware
-lets through, UNCHANGED if that is the publish as it is, or None."""
+"""(channel, payload, callback): `callback` is called with the '#publish' packet that outbound
+middleware allowed, UNCHANGED if that is the publish as it is, or None if it was blocked."""
 
 
 class _Held:
@@ -40,16 +40,16 @@ class _Held:
 
 
 Waiting = tuple[Any, int, bool]
-"""(what is held back, its bytes, whether it is counted)"""
+"""(an item held back, its bytes, whether it is counted)"""
 
 
 class Outbound(FrameWriter):
-    """One socket's way out; the `Subscriber` that the exchange delivers to.
+    """The write path of one socket, and the `Subscriber` that the exchange delivers to.
 
     Attributes:
         prepared, sent: transmits, invokes and publishes so far; sent ones are with the transport
             or in a batch.
-        decide: has outbound middleware decide on a publish, where there is any.
+        decide: submits a publish to outbound middleware, if there is any.
     """
 
     __slots__ = (
@@ -58,7 +58,7 @@ class Outbound(FrameWriter):
         "_held",
         "_held_count",
         "_middleware",
-        "_turnstile",
+        "_sequencer",
         "decide",
         "prepared",
         "sent",
@@ -81,8 +81,8 @@ class Outbound(FrameWriter):
         self._droppable = False
         self._middleware = middleware
         self.decide = decide
-        self._held: Turnstile[Waiting] | None = None
-        self._turnstile: Turnstile[Waiting] | None = None  # Made for the first, then used again.
+        self._held: Sequencer[Waiting] | None = None
+        self._sequencer: Sequencer[Waiting] | None = None  # Made once, then used again.
         self._held_count = 0
         self.prepared = 0
         self.sent = 0
@@ -90,7 +90,7 @@ class Outbound(FrameWriter):
     def send(self, packet: Any) -> None:
         """See `FrameWriter.send`."""
         if self._fan_out.subscribers is not None:
-            self.settle()
+            self.collect_publishes()
         if self._held is None:
             super().send(packet)
         else:
@@ -100,7 +100,7 @@ class Outbound(FrameWriter):
     def answer(self, rid: int | float, data: Any) -> None:
         """Send an answer with data."""
         if self._fan_out.subscribers is not None:
-            self.settle()
+            self.collect_publishes()
         if self._held is None and self.batch is None:
             self.append(self._wire.answer_frame(rid, data))
         else:
@@ -115,7 +115,7 @@ class Outbound(FrameWriter):
     def send_message(self, message: str | bytes) -> None:
         """See `FrameWriter.send_message`."""
         frame = frame_of(message)
-        self.settle()
+        self.collect_publishes()
         if self._held is None:
             self.append(frame)
         else:
@@ -157,33 +157,33 @@ class Outbound(FrameWriter):
                 self.send(self._wire.payloads.publish_packet(run.channel, payload))
                 continue
             if self._held is None:
-                if self._turnstile is None:
-                    self._turnstile = Turnstile(self._let_through, self._caught_up)
-                self._held = self._turnstile
+                if self._sequencer is None:
+                    self._sequencer = Sequencer(self._start, self._on_idle)
+                self._held = self._sequencer
             self._wait(self._held, _Held(run.channel, payload, frame), len(payload), True)
 
-    def settle(self) -> None:
-        """Take what was published to this socket in this turn: it comes before what follows."""
+    def collect_publishes(self) -> None:
+        """Queue the publishes of this loop turn now, so that they precede what is sent next."""
         fan_out = self._fan_out
         if fan_out.subscribers is not None and self in fan_out.subscribers:
             fan_out.settle()
 
     def start_batch(self) -> None:
         """See `FrameWriter.start_batch`."""
-        self.settle()
+        self.collect_publishes()
         super().start_batch()
 
     def flush_batch(self) -> None:
         """See `FrameWriter.flush_batch`."""
-        self.settle()
+        self.collect_publishes()
         super().flush_batch()
 
     def cancel_batch(self) -> None:
         """See `FrameWriter.cancel_batch`."""
-        self.settle()
+        self.collect_publishes()
         super().cancel_batch()
 
-    def _wait(self, held: Turnstile[Waiting], item: Any, size: int, counted: bool) -> None:
+    def _wait(self, held: Sequencer[Waiting], item: Any, size: int, counted: bool) -> None:
         if self.closed:
             return
         if not self._scheduled:
@@ -217,17 +217,17 @@ class Outbound(FrameWriter):
             and not self.closed
             and self._connection.get_write_buffer_size() > _HIGH_WATER
         ):
-            # What is with the transport cannot be dropped any more: wait until it has taken
-            # what it has, so that the oldest publishes are here to be dropped.
+            # Frames that the transport has can no longer be dropped: wait until it has written
+            # them, so that the oldest publishes are still here to be dropped.
             self._room = self._limit - self.get_buffer_size()
             asyncio.get_running_loop().call_later(_RETRY_SECONDS, self.flush)
         else:
             self.flush_now()
 
     def flush_now(self) -> None:
-        """`flush`, also to a transport that has enough to write: nothing can be dropped then."""
+        """Flush even to a transport whose buffer is full: nothing can be dropped then."""
         if self._fan_out.subscribers is not None:
-            self.settle()
+            self.collect_publishes()
         if self.closed:
             return
         self._droppable = False
@@ -244,13 +244,13 @@ class Outbound(FrameWriter):
         if self._held is not None:
             self._held.clear()
             self._held = None
-        self._turnstile = None
+        self._sequencer = None
         self._held_count = 0
         self.sent = self.prepared
 
     # Outbound middleware
 
-    def _let_through(self, waiting: Waiting) -> None:
+    def _start(self, waiting: Waiting) -> None:
         item = waiting[0]
         if type(item) is not _Held or MIDDLEWARE_OUTBOUND not in self._middleware:
             self._through(waiting, item)
@@ -273,15 +273,15 @@ class Outbound(FrameWriter):
             if item is not None:
                 self._leave(item)
         finally:
-            held.next()
+            held.done()
 
-    def _caught_up(self) -> None:
+    def _on_idle(self) -> None:
         self._held = None
 
     def _leave(self, item: Any) -> None:
         if type(item) is _Held:
             if self.batch is None:
-                self.append(item.frame)  # What all subscribers get.
+                self.append(item.frame)  # Shared by all subscribers.
                 return
             item = self._wire.payloads.publish_packet(item.channel, item.payload)
         if type(item) is bytes:

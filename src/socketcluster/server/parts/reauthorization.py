@@ -1,7 +1,7 @@
-"""Reauthorization: a socket that lost its identity asks SUBSCRIBE middleware again for each of its
-channels, and leaves those that are refused or not decided in time.
+"""Reauthorization: a socket that lost its identity asks SUBSCRIBE middleware again about each of
+its channels, and leaves those that are refused or not decided in time.
 
-Nobody's tokens expire alone: the questions of all sockets share one pace.
+Many tokens may expire at once, so the questions of all sockets share one pace.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from itertools import islice
 from typing import Protocol
 
 QUESTIONS_PER_TURN = 64
-"""Questions of all sockets in one turn of the loop; the rest comes in the next ones."""
+"""Questions of all sockets in one loop turn; the rest follow in later turns."""
 
 Answer = Callable[[BaseException | None], None]
-"""Called with None, or why the socket may not stay in the channel."""
+"""Called with None, or with the reason why the socket may not stay in the channel."""
 
 
 class ReauthorizedSocket(Protocol):
@@ -37,8 +37,7 @@ class ReauthorizedSocket(Protocol):
 
 
 class ReauthorizationPace:
-    """Asks the questions of all sockets of a server, so many in a turn of the loop, a few of each
-    socket at a time."""
+    """Asks the questions of all sockets of a server, a limited number in each loop turn."""
 
     __slots__ = ("_scheduled", "_waiting")
 
@@ -47,7 +46,7 @@ class ReauthorizationPace:
         self._scheduled = False
 
     def add(self, reauthorization: Reauthorization) -> None:
-        """Have its questions asked from the next turn on."""
+        """Ask the questions of a socket from the next loop turn on."""
         self._waiting.append(reauthorization)
         self._schedule()
 
@@ -72,8 +71,8 @@ class ReauthorizationPace:
 class Reauthorization:
     """The questions of one socket.
 
-    When middleware has questions and answers none for `timeout` seconds, all that is undecided is
-    refused, also what waits to be asked.
+    If middleware has questions and answers none for `timeout` seconds, every undecided channel is
+    refused, including those not asked about yet.
     """
 
     __slots__ = (
@@ -93,14 +92,14 @@ class Reauthorization:
         self._socket = socket
         self._pace = pace
         self._timeout = timeout
-        self._channels: dict[str, None] = {}  # To be asked about.
-        self._open: dict[str, int] = {}  # Questions that middleware has.
-        self._since = 0.0  # When middleware last answered, or got a question while it had none.
+        self._channels: dict[str, None] = {}  # Not asked about yet.
+        self._open: dict[str, int] = {}  # Unanswered questions per channel.
+        self._since = 0.0  # The last answer, or the first open question.
         self._timer: asyncio.TimerHandle | None = None
         self._finished: asyncio.Future[None] | None = None
 
     def add(self, channels: Iterable[str]) -> None:
-        """Ask about channels, also about those that are being decided on under an older state."""
+        """Ask about channels, even if a question is open: it concerns an older identity."""
         waits = self.has_questions
         self._channels.update(dict.fromkeys(channels))
         if not waits:
@@ -108,11 +107,11 @@ class Reauthorization:
 
     @property
     def has_questions(self) -> bool:
-        """Whether there are questions that were not asked yet."""
+        """Whether there are questions still to be asked."""
         return bool(self._channels)
 
     def ask(self, most: int) -> int:
-        """Ask up to so many questions; returns how many there were."""
+        """Ask up to `most` questions; return how many were asked."""
         if self._channels and not self._open:
             self._progress()
         asked = list(islice(self._channels, most))
@@ -125,7 +124,7 @@ class Reauthorization:
 
     def _answered(self, channel: str, error: BaseException | None) -> None:
         if channel not in self._open:
-            return  # Too late, or the socket is gone.
+            return  # Too late, or the socket is closed.
         self._open[channel] -= 1
         if not self._open[channel]:
             del self._open[channel]
@@ -135,19 +134,19 @@ class Reauthorization:
         self._finish()
 
     def _progress(self) -> None:
-        """The time starts anew. The timer that runs looks at it, for there are many answers."""
+        """Restart the time. The running timer checks it, because there are many answers."""
         self._since = asyncio.get_running_loop().time()
         if self._timer is None:
             self._start_timer()
 
     def _start_timer(self) -> None:
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_at(self._since + self._timeout, self._look, self._since)
+        self._timer = loop.call_at(self._since + self._timeout, self._check, self._since)
 
-    def _look(self, since: float) -> None:
+    def _check(self, since: float) -> None:
         self._timer = None
         if not self._open:
-            return  # The next question starts the time.
+            return  # The next question restarts the time.
         if self._since != since:
             self._start_timer()
             return
@@ -163,7 +162,7 @@ class Reauthorization:
             self._socket.reauthorized()
 
     def cancel(self) -> None:
-        """Ask and decide nothing more."""
+        """Drop all questions."""
         self._open.clear()
         self._channels.clear()
         self._stop_timer()

@@ -1,45 +1,120 @@
-"""Carries out the messages of a socket one by one, where one may have to be waited for."""
+"""Sequencers: carry out one item at a time, in order, where each may take its time."""
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
+from typing import Any, Generic, TypeVar
 
 from socketcluster.runtime.cancelling import cancel
 from socketcluster.server.parts.decision import Decision, Pending
-from socketcluster.server.parts.turnstile import Turnstile
 
-Left = Pending | Decision | None
-"""What is left of a message to await."""
+T = TypeVar("T")
+
+Rest = Pending | Decision | None
+"""The rest of a message's work, to await; None when it is done."""
+
+_YIELD_EVERY = 32
+"""Items carried out in a row before other sockets get their turn."""
 
 
-class Sequencer(Turnstile[bytes]):
-    """A turnstile of messages: `begin(message)` carries one out, and returns what is left of it.
-    `fault` is told what that raises."""
+class Sequencer(Generic[T]):
+    """Starts items one at a time, in order: `start(item)` begins one, and the caller reports its
+    completion with `done()`. `on_idle` is called when nothing is left.
 
-    __slots__ = ("_fault", "_task")
+    It has no task: a middleware function that decides at once lets the next item follow in the
+    same loop turn, which makes a decision three times as cheap.
+
+    Attributes:
+        running: how many items are being carried out; more than one only with `hold`.
+    """
+
+    __slots__ = ("_completed", "_on_idle", "_queue", "_start", "_starting", "running")
+
+    def __init__(self, start: Callable[[T], Any], on_idle: Callable[[], None]) -> None:
+        self._start = start
+        self._on_idle = on_idle
+        self._queue: deque[T] | None = None  # Made when an item has to wait, which is rare.
+        self._starting = False
+        self._completed = 0
+        self.running = 0
+
+    def put(self, item: T) -> None:
+        """Carry out an item in its turn."""
+        if self._queue is None:
+            self._queue = deque()
+        self._queue.append(item)
+        if not self.running:
+            self._start_next()
+
+    def hold(self) -> None:
+        """Hold the queue back for other work, which reports its own `done()`."""
+        self.running += 1
+
+    def done(self) -> None:
+        """Report that an item, or held work, is complete."""
+        self._completed += 1
+        if self._completed % _YIELD_EVERY == 0 and self._queue:
+            asyncio.get_running_loop().call_soon(self._continue)
+            return
+        self.running -= 1
+        if not self.running and not self._starting:
+            self._start_next()
+
+    def _continue(self) -> None:
+        self.running -= 1
+        if not self.running:
+            self._start_next()
+
+    def _start_next(self) -> None:
+        self._starting = True
+        try:
+            while self._queue and not self.running:
+                self.running = 1
+                self._begin(self._queue.popleft())
+        finally:
+            self._starting = False
+        if not self.running:
+            self._on_idle()
+
+    def _begin(self, item: T) -> None:
+        self._start(item)
+
+    def clear(self) -> None:
+        """Drop the items that wait."""
+        self._queue = None
+
+
+class MessageSequencer(Sequencer[bytes]):
+    """A sequencer of messages: `start(message)` carries one out, and returns the rest of its work.
+
+    It awaits that rest in a task, and passes what the task raises to `on_fault`.
+    """
+
+    __slots__ = ("_on_fault", "_task")
 
     def __init__(
         self,
-        begin: Callable[[bytes], Left],
-        on_empty: Callable[[], None],
-        fault: Callable[[BaseException], None],
+        start: Callable[[bytes], Rest],
+        on_idle: Callable[[], None],
+        on_fault: Callable[[BaseException], None],
     ) -> None:
-        super().__init__(begin, on_empty)
-        self._fault = fault
+        super().__init__(start, on_idle)
+        self._on_fault = on_fault
         self._task: asyncio.Task[None] | None = None
 
     def _begin(self, item: bytes) -> None:
-        self.follow(self._let_through(item))
+        self.finish(self._start(item))
 
-    def follow(self, left: Left) -> None:
-        """What is left of the message on its way through."""
-        if left is None:
-            self.next()
-        elif isinstance(left, Decision):
-            left.when_made(self.follow)
+    def finish(self, rest: Rest) -> None:
+        """Await the rest of the running message's work, then report `done()`."""
+        if rest is None:
+            self.done()
+        elif isinstance(rest, Decision):
+            rest.on_made(self.finish)
         else:
-            self._task = asyncio.ensure_future(self._run(left))
+            self._task = asyncio.ensure_future(self._run(rest))
 
     async def _run(self, pending: Pending) -> None:
         try:
@@ -47,12 +122,12 @@ class Sequencer(Turnstile[bytes]):
         except asyncio.CancelledError:
             raise
         except Exception as error:
-            self._fault(error)
+            self._on_fault(error)
         self._task = None
-        self.next()
+        self.done()
 
     def clear(self) -> None:
-        """Drop what waits, and give up what is on its way unless that is what calls this."""
+        """Drop the messages that wait, and cancel the running one unless it is the caller."""
         super().clear()
         task, self._task = self._task, None
         if task is not None and task is not asyncio.current_task():

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import Any, Literal, overload
 
 from socketcluster import events
-from socketcluster.middleware import MiddlewareLine
 from socketcluster.options import check_text
-from socketcluster.runtime.loop_binding import LoopBinding
-from socketcluster.server.parts.inbound import Inbound
-from socketcluster.server.parts.outbound import Outbound
+from socketcluster.runtime.reporting import Reporter
+from socketcluster.server.parts.middleware import SocketMiddleware
+from socketcluster.server.parts.statistics import StatisticsMixin
 from socketcluster.sockets.streams import ProcedureMixin, ReceiverMixin
 from socketcluster.streams import AsyncStreamEmitter, ConsumableStream, StreamDemux
-
-if TYPE_CHECKING:
-    from socketcluster.server.server import AGServer
-
 
 SOCKET_EVENTS = frozenset(
     [
@@ -38,13 +33,13 @@ SOCKET_EVENTS = frozenset(
 )
 
 
-class SocketListeners(AsyncStreamEmitter):
-    """`listener` of a server's socket. Source: SocketCluster documentation, AGServerSocket."""
+class StreamsMixin(ReceiverMixin, ProcedureMixin, StatisticsMixin, AsyncStreamEmitter):
+    """The streams of a socket. Source: SocketCluster documentation, AGServerSocket."""
 
-    if not TYPE_CHECKING:  # The attribute is a slot of the class that mixes this in.
-        __slots__ = ()
+    __slots__ = ()
 
-    server: AGServer
+    middleware: SocketMiddleware
+    _reporter: Reporter
 
     @overload
     def listener(self, event: Literal["error"]) -> ConsumableStream[events.ErrorEvent]: ...
@@ -101,60 +96,47 @@ class SocketListeners(AsyncStreamEmitter):
         """
         check_text("An event's name", event)
         if event not in SOCKET_EVENTS:
-            self.server.reporter.check_event_name(event, SOCKET_EVENTS)
-        self._listened()
+            self._reporter.check_event_name(event, SOCKET_EVENTS)
+        self.streams.used()
         return super().listener(event)
 
-    def _listened(self) -> None:
-        """Somebody has begun to listen to the socket."""
+    def _listener_demux(self) -> StreamDemux[Any]:
+        if self._listeners_demux is None:
+            self._listeners_demux = self.streams.make_demux()
+        return self._listeners_demux
 
-
-class StreamMixin(ReceiverMixin, ProcedureMixin):
-    """Ending a socket's streams. Source: SocketCluster documentation, AGServerSocket."""
-
-    __slots__ = ()
-
-    inbound: Inbound
-    outbound: Outbound
-    loop_binding: LoopBinding
-    _lines: dict[str, MiddlewareLine] | None
-    handshake_line: MiddlewareLine | None
-
-    def all_lines(self) -> list[MiddlewareLine]:
-        """The middleware functions at work for this socket."""
-        lines = list((self._lines or {}).values())
-        return [*lines, self.handshake_line] if self.handshake_line is not None else lines
+    # Middleware
 
     def close_all_middlewares(self) -> None:
-        """End the middleware loops of this socket once they have decided what is waiting."""
+        """End the middleware loops of this socket once they have decided the actions that wait."""
         self.loop_binding.check()
-        for line in self.all_lines():
-            line.close()
+        self.middleware.close()
 
     def kill_all_middlewares(self) -> None:
-        """End the middleware loops of this socket now; what is waiting is blocked."""
+        """End the middleware loops of this socket now; actions that wait are blocked."""
         self.loop_binding.check()
-        for line in self.all_lines():
-            line.kill()
+        self.middleware.kill()
+
+    # Input and output
 
     def close_input(self) -> None:
-        """Carry out what was received, and nothing that comes later."""
+        """Carry out the messages received, and none that come later."""
         self.loop_binding.check()
         self.inbound.close_after_backlog()
 
     def kill_input(self) -> None:
-        """Carry out nothing more of what is received."""
+        """Carry out no more messages, and drop those that wait."""
         self.loop_binding.check()
         self.inbound.close()
 
     def close_output(self) -> None:
-        """Send what was sent so far, and nothing after it."""
+        """Send the messages given so far, and none after them."""
         self.loop_binding.check()
         self.outbound.flush_now()
         self.outbound.close()
 
     def kill_output(self) -> None:
-        """Send nothing more, and drop what waits here."""
+        """Send no more messages, and drop those that wait here."""
         self.loop_binding.check()
         self.outbound.close()
 
@@ -168,13 +150,15 @@ class StreamMixin(ReceiverMixin, ProcedureMixin):
         self.kill_input()
         self.kill_output()
 
+    # All streams
+
     def close_all_streams(self) -> None:
         """End every loop over a stream of this socket once it took its backlog."""
         self.close_all_middlewares()
         self.close_io()
         self.close_all_receivers()
         self.close_all_procedures()
-        self._as_emitter().close_all_listeners()
+        self.close_all_listeners()
 
     def kill_all_streams(self) -> None:
         """End every loop over a stream of this socket now; backlogs are dropped."""
@@ -182,31 +166,27 @@ class StreamMixin(ReceiverMixin, ProcedureMixin):
         self.kill_io()
         self.kill_all_receivers()
         self.kill_all_procedures()
-        self._as_emitter().kill_all_listeners()
+        self.kill_all_listeners()
 
-    def _listener_demux(self) -> StreamDemux[Any]:
-        emitter = self._as_emitter()
-        if emitter._listeners_demux is None:
-            emitter._listeners_demux = StreamDemux(self.inbound.reading.gauge, emitter.loop_binding)
-        return emitter._listeners_demux
-
-    def finish_all_streams(self) -> None:
-        """Have a loop that begins from now on end at once: else it would wait for ever."""
-        for demux in (
-            self._listener_demux(),
-            self.streams.receiver_demux,
-            self.streams.procedure_demux,
-        ):
-            demux.finish()
-
-    def get_streams_backpressure(self) -> int:
-        """The highest backpressure of its listeners, receivers and procedures."""
+    def get_backpressure(self) -> int:
+        """The highest backpressure of its messages, listeners, receivers and procedures."""
         return max(
-            self._as_emitter().get_all_listeners_backpressure(),
+            self.get_inbound_backpressure(),
+            self.get_outbound_backpressure(),
+            self.get_all_listeners_backpressure(),
             self.get_all_receivers_backpressure(),
             self.get_all_procedures_backpressure(),
         )
 
-    def _as_emitter(self) -> AsyncStreamEmitter:
-        assert isinstance(self, AsyncStreamEmitter)
-        return self
+    def _end_streams(self, cleanup_mode: str) -> None:
+        """Clean up after 'end', as `socket_stream_cleanup_mode` says. A loop that begins later
+        ends at once: it would wait for ever."""
+        self.middleware.kill()
+        if cleanup_mode == "kill":
+            self.kill_all_streams()
+        elif cleanup_mode == "close":
+            self.close_all_streams()
+        if cleanup_mode != "none":
+            self._listener_demux().finish()
+            self.streams.receiver_demux.finish()
+            self.streams.procedure_demux.finish()

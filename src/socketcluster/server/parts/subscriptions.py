@@ -1,11 +1,11 @@
-"""The channels of one socket, and whether it may keep them when it has lost its identity."""
+"""The channels of one socket: subscribing, leaving, and asking middleware about them again."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from socketcluster.errors import (
     BadConnectionError,
@@ -16,63 +16,126 @@ from socketcluster.errors import (
     describe_error,
 )
 from socketcluster.events import SubscribeEvent, UnsubscribeEvent
-from socketcluster.middleware import MIDDLEWARE_INBOUND
-from socketcluster.middleware.action import AGAction
+from socketcluster.middleware import MIDDLEWARE_INBOUND, AGAction
 from socketcluster.options import check_text
 from socketcluster.protocol.state import CLOSED, PENDING, SUBSCRIBED
+from socketcluster.protocol.wire import Wire
+from socketcluster.pubsub.exchange import AGExchange
 from socketcluster.runtime.loop_binding import LoopBinding
-from socketcluster.server.events import SubscriptionEvent, UnsubscriptionEvent
-from socketcluster.server.packets.replies import broker_error
-from socketcluster.server.parts.reauthorization import Answer, Reauthorization
-
-if TYPE_CHECKING:
-    from socketcluster.server.socket import AGServerSocket
-
+from socketcluster.runtime.reporting import Reporter
+from socketcluster.server.options import ServerOptions
+from socketcluster.server.parts.authentication import SocketAuth
+from socketcluster.server.parts.inbound import Inbound
+from socketcluster.server.parts.life import Life
+from socketcluster.server.parts.messaging import Messaging
+from socketcluster.server.parts.middleware import SocketMiddleware
+from socketcluster.server.parts.outbound import Outbound
+from socketcluster.server.parts.reauthorization import (
+    Answer,
+    Reauthorization,
+    ReauthorizationPace,
+)
 
 UNDECIDED = "Middleware did not decide in time whether the socket may stay subscribed"
 
 
+class SubscriptionObserver(Protocol):
+    """Hears of a socket's channels; `socket` is the `SubscriptionsOwner`."""
+
+    def subscribed(self, socket: Any, channel: str, options: dict[str, Any]) -> None: ...
+    def unsubscribed(self, socket: Any, channel: str) -> None: ...
+
+
+class SubscriptionsOwner(Protocol):
+    """What the subscriptions ask of their socket."""
+
+    id: str
+
+    @property
+    def life(self) -> Life: ...
+    @property
+    def auth(self) -> SocketAuth: ...
+    @property
+    def inbound(self) -> Inbound: ...
+    @property
+    def outbound(self) -> Outbound: ...
+    @property
+    def messaging(self) -> Messaging: ...
+    @property
+    def middleware(self) -> SocketMiddleware: ...
+    def emit(self, event: str, data: Any = None) -> None: ...
+
+
+class SubscriptionsContext(Protocol):
+    """What the subscriptions ask of their server."""
+
+    @property
+    def options(self) -> ServerOptions: ...
+    @property
+    def exchange(self) -> AGExchange: ...
+    @property
+    def wire(self) -> Wire: ...
+    @property
+    def reporter(self) -> Reporter: ...
+    @property
+    def ack_timeout(self) -> float: ...
+    @property
+    def reauthorization_pace(self) -> ReauthorizationPace: ...
+    @property
+    def observer(self) -> SubscriptionObserver: ...
+    def report_broker(self, action: str, error: BaseException) -> None: ...
+
+
 class Subscriptions:
-    """Subscribes one socket to channels; a pending subscription counts towards the limit.
+    """The subscriptions of one socket; a pending one counts towards the limit.
 
     Attributes:
-        channels: the state of each, 'pending' or 'subscribed'.
-        reauthorization: middleware is deciding again on some of them.
+        channels: from a channel's name to its state, 'pending' or 'subscribed'.
+        reauthorization: runs while middleware decides again on channels; None otherwise.
     """
 
-    __slots__ = ("_data", "_data_size", "_pending", "_socket", "channels", "reauthorization")
+    __slots__ = (
+        "_context",
+        "_data",
+        "_data_size",
+        "_pending",
+        "_socket",
+        "channels",
+        "reauthorization",
+    )
 
-    def __init__(self, socket: AGServerSocket) -> None:
+    def __init__(self, socket: SubscriptionsOwner, context: SubscriptionsContext) -> None:
         self._socket = socket
+        self._context = context
         self.channels: dict[str, str] = {}
-        self._data: dict[str, bytes] | None = None  # As encoded: bounded, and nobody changes it.
+        self._data: dict[str, bytes] | None = None  # Encoded: bounded, and immutable.
         self._data_size = 0
-        self._pending: asyncio.Future[None] | None = None  # What the broker is asked for now.
+        self._pending: asyncio.Future[None] | None = None  # The request to the broker.
         self.reauthorization: Reauthorization | None = None
 
     def subscribe(
         self, channel: str, options: dict[str, Any], data: bytes | None = None
     ) -> Awaitable[None] | None:
-        """Subscribe; None means that it is done. Of a second subscription only `data` counts: what
-        the client gave, encoded, kept for middleware that is asked again.
+        """Subscribe to a channel; return None if that is done, else an awaitable.
+
+        `data` is the client's subscription data, encoded; it is kept for middleware that is asked
+        again. A second subscription to a channel changes only that data.
 
         Raises:
             BrokerError: a limit is reached or the broker refused.
         """
         socket = self._socket
         if channel not in self.channels:
-            limit = socket.server.options.socket_channel_limit
+            limit = self._context.options.socket_channel_limit
             if limit and len(self.channels) >= limit:
                 reason = InvalidActionError(
                     f"Socket {socket.id} tried to exceed the channel subscription limit of {limit}"
                 )
                 raise _exceeded(channel, reason) from reason
         self._keep(channel, data)
-        known = self.channels.get(channel)
-        if known is None:
-            self.channels[channel] = PENDING
+        self.channels.setdefault(channel, PENDING)
         try:
-            pending = socket.server.exchange.subscribe_socket(socket.outbound, channel)
+            pending = self._context.exchange.subscribe_socket(socket.outbound, channel)
         except Exception as error:
             self._forget(channel)
             raise self._refused(channel, error) from error
@@ -91,39 +154,39 @@ class Subscriptions:
             self._pending = None
             self._forget(channel)
             raise self._refused(channel, error) from error
-        except asyncio.CancelledError:  # Maybe before it began.
+        except asyncio.CancelledError:  # Possibly before it began.
             self._forget(channel)
-            self._socket.server.exchange.unsubscribe_socket(self._socket.outbound, channel)
+            self._context.exchange.unsubscribe_socket(self._socket.outbound, channel)
             if self._pending is None:
-                raise _given_up(channel) from None
+                raise _abandoned(channel) from None
             raise
         self._pending = None
-        if self._socket.state == CLOSED or channel not in self.channels:
-            self._socket.server.exchange.unsubscribe_socket(self._socket.outbound, channel)
-            raise _given_up(channel)
+        if self._socket.life.state == CLOSED or channel not in self.channels:
+            self._context.exchange.unsubscribe_socket(self._socket.outbound, channel)
+            raise _abandoned(channel)
         self._subscribed(channel, options)
 
-    def give_up_pending(self) -> None:
-        """The client left: do not wait for the broker's answer to a subscription."""
+    def abandon_pending(self) -> None:
+        """Stop waiting for the broker's answer to a subscription, because the client left."""
         pending, self._pending = self._pending, None
         if pending is not None:
             pending.cancel()
 
     def _refused(self, channel: str, error: Exception) -> BrokerError:
-        """The broker refused; the client is not told its reason."""
-        self._socket.server.report_broker("subscribe", error)
-        refused = BrokerError(f"{_failed(channel)} - {describe_error(error)}")
-        refused.public_message = _failed(channel)
+        """Report the broker's refusal, and make the error for the client, which has no reason."""
+        self._context.report_broker("subscribe", error)
+        refused = BrokerError(f"{_failure(channel)} - {describe_error(error)}")
+        refused.public_message = _failure(channel)
         return refused
 
     def _subscribed(self, channel: str, options: dict[str, Any]) -> None:
         socket = self._socket
         self.channels[channel] = SUBSCRIBED
         socket.emit("subscribe", SubscribeEvent(channel, options))
-        socket.server.emit("subscription", SubscriptionEvent(socket, channel, options))
+        self._context.observer.subscribed(socket, channel, options)
 
     def unsubscribe(self, channel: str) -> None:
-        """Unsubscribe, at once.
+        """Unsubscribe from a channel, at once.
 
         Raises:
             InvalidActionError: it is not subscribed.
@@ -134,14 +197,14 @@ class Subscriptions:
                 f"Socket {socket.id} tried to unsubscribe from a channel which it is "
                 "not subscribed to"
             )
-        was = self._forget(channel)
-        socket.server.exchange.unsubscribe_socket(socket.outbound, channel)
-        if was == SUBSCRIBED:
+        state = self._forget(channel)
+        self._context.exchange.unsubscribe_socket(socket.outbound, channel)
+        if state == SUBSCRIBED:
             socket.emit("unsubscribe", UnsubscribeEvent(channel))
-            socket.server.emit("unsubscription", UnsubscriptionEvent(socket, channel))
+            self._context.observer.unsubscribed(socket, channel)
 
     def leave_all(self) -> None:
-        """The socket is gone: unsubscribe from all channels."""
+        """Unsubscribe from all channels, because the socket is closed."""
         if self.reauthorization is not None:
             self.reauthorization.cancel()
             self.reauthorization = None
@@ -150,7 +213,7 @@ class Subscriptions:
 
     def _keep(self, channel: str, data: bytes | None) -> None:
         kept = self._data or {}
-        limit = self._socket.server.options.max_subscription_data
+        limit = self._context.options.max_subscription_data
         size = self._data_size - len(kept.get(channel, b"")) + len(data or b"")
         if size > limit:
             reason = ResourceLimitError(
@@ -173,28 +236,28 @@ class Subscriptions:
     # Asking middleware again
 
     def reauthorize(self, channels: Iterable[str] | None = None) -> None:
-        """Have SUBSCRIBE middleware decide again on channels, or on all: the socket is somebody
-        else now, or nobody. Its later messages wait for that. Without middleware it stays."""
+        """Ask SUBSCRIBE middleware again about channels, or about all, because the socket has lost
+        its identity. Its later messages wait for the verdicts. Without middleware it stays."""
         socket = self._socket
         channels = list(self.channels if channels is None else channels)
-        if not channels or socket.state == CLOSED or not self._has_middleware:
+        if not channels or socket.life.state == CLOSED or not self._has_middleware:
             return
         if self.reauthorization is None:
             socket.inbound.hold()
             self.reauthorization = Reauthorization(
-                self, socket.server.reauthorization_pace, socket.server.ack_timeout / 1000
+                self, self._context.reauthorization_pace, self._context.ack_timeout / 1000
             )
         self.reauthorization.add(channels)
 
     def reauthorize_since(self, losses: int, channel: str) -> None:
-        """`reauthorize` a channel if the socket lost an identity after so many losses: middleware
-        may have decided on the former one."""
+        """Ask about a channel again if the socket has lost an identity since it had lost `losses`:
+        middleware may have decided on the former identity."""
         if losses != self._socket.auth.losses and channel in self.channels:
             self.reauthorize([channel])
 
     @property
     def _has_middleware(self) -> bool:
-        return MIDDLEWARE_INBOUND in self._socket.server.middleware
+        return self._socket.middleware.has(MIDDLEWARE_INBOUND)
 
     def ask_again(self, channel: str, answer: Answer) -> None:
         """See `ReauthorizedSocket`."""
@@ -204,11 +267,11 @@ class Subscriptions:
         socket = self._socket
         try:
             kept = None if self._data is None else self._data.get(channel)
-            data = None if kept is None else socket.server.wire.payloads.decode(kept)
-        except SocketClusterError as error:  # The codec is another one now.
+            data = None if kept is None else self._context.wire.payloads.decode(kept)
+        except SocketClusterError as error:  # The codec was replaced.
             answer(error)
             return
-        socket.put_before(
+        socket.middleware.put(
             MIDDLEWARE_INBOUND,
             AGAction.SUBSCRIBE,
             lambda error, _: answer(error),
@@ -219,16 +282,16 @@ class Subscriptions:
 
     def expel(self, channel: str, reason: str) -> None:
         """See `ReauthorizedSocket`."""
-        if channel in self.channels and self._socket.state != CLOSED:
-            self._socket.kick_out_of(channel, reason)
+        if channel in self.channels and self._socket.life.state != CLOSED:
+            self.kick_out_of(channel, reason)
 
     def expel_undecided(self, channels: Iterable[str]) -> None:
         """See `ReauthorizedSocket`."""
         socket = self._socket
         left = [channel for channel in channels if channel in self.channels]
-        if not left or socket.state == CLOSED:
+        if not left or socket.life.state == CLOSED:
             return
-        socket.server.reporter.line(
+        self._context.reporter.line(
             f"Socket {socket.id} lost its identity and is kicked out of {len(left):,} "
             f"channel{'s' * (len(left) > 1)}: SUBSCRIBE middleware, asked again, decided nothing "
             "within ack_timeout",
@@ -243,12 +306,39 @@ class Subscriptions:
         self.reauthorization = None
         self._socket.inbound.release()
 
+    # Kicking out
+
+    def kick_out(self, channels: Iterable[str], message: str | None) -> None:
+        """Kick the socket out of channels.
+
+        Raises:
+            InvalidActionError: it is not subscribed to one of them; it has left the others.
+        """
+        failure: InvalidActionError | None = None
+        for name in channels:
+            try:
+                self.kick_out_of(name, message)
+            except InvalidActionError as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
+
+    def kick_out_of(self, channel: str, message: str | None) -> None:
+        """Kick the socket out of one channel.
+
+        Raises:
+            InvalidActionError: it is not subscribed to it.
+        """
+        data = {"channel": channel} if message is None else {"channel": channel, "message": message}
+        self._socket.messaging.transmit("#kickOut", data)
+        self.unsubscribe(channel)
+
     def names(self) -> list[str]:
-        """The channels subscribed to, pending ones left out."""
+        """The channels subscribed to, without pending ones."""
         return [name for name, state in self.channels.items() if state == SUBSCRIBED]
 
 
-class SubscriptionMixin:
+class SubscriptionsMixin:
     """The channels of a socket. Source: SocketCluster documentation, AGServerSocket."""
 
     __slots__ = ()
@@ -256,12 +346,10 @@ class SubscriptionMixin:
     subscribed: Subscriptions
     loop_binding: LoopBinding
 
-    def transmit(self, event: str, data: Any = None) -> None: ...
-
     async def kick_out(
         self, channel: str | Iterable[str] | None = None, message: str | None = None
     ) -> None:
-        """Unsubscribe the client from a channel, several, or all, and tell it why.
+        """Unsubscribe the client from a channel, several, or all, and send it the message.
 
         Raises:
             InvalidActionError: it is not subscribed to one of them; it has left the others.
@@ -276,24 +364,7 @@ class SubscriptionMixin:
             channels = [channel] if isinstance(channel, str) else list(channel)
         for name in channels:
             check_text("A channel's name", name)
-        failure: InvalidActionError | None = None
-        for name in channels:
-            try:
-                self.kick_out_of(name, message)
-            except InvalidActionError as error:
-                failure = failure or error
-        if failure is not None:
-            raise failure
-
-    def kick_out_of(self, channel: str, message: str | None) -> None:
-        """`kick_out` of one channel, at once.
-
-        Raises:
-            InvalidActionError: it is not subscribed to it.
-        """
-        data = {"channel": channel} if message is None else {"channel": channel, "message": message}
-        self.transmit("#kickOut", data)
-        self.subscribed.unsubscribe(channel)
+        self.subscribed.kick_out(channels, message)
 
     @property
     def channel_subscriptions(self) -> dict[str, bool]:
@@ -302,7 +373,7 @@ class SubscriptionMixin:
 
     @property
     def channel_subscriptions_count(self) -> int:
-        """How many channels it is subscribed to, or about to be."""
+        """How many channels it is subscribed to, pending ones included."""
         return len(self.subscribed.channels)
 
     def subscriptions(self) -> list[str]:
@@ -314,15 +385,22 @@ class SubscriptionMixin:
         return self.subscribed.channels.get(channel) == SUBSCRIBED
 
 
+def subscription_error(text: str) -> BrokerError:
+    """Make a BrokerError whose text the client may see."""
+    error = BrokerError(text)
+    error.public_message = text
+    return error
+
+
 def _exceeded(channel: str, reason: SocketClusterError) -> BrokerError:
-    return broker_error(f"{_failed(channel)} - {describe_error(reason)}")
+    return subscription_error(f"{_failure(channel)} - {describe_error(reason)}")
 
 
-def _given_up(channel: str) -> BadConnectionError:
+def _abandoned(channel: str) -> BadConnectionError:
     return BadConnectionError(
         f"The subscription to the {channel} channel was given up", "disconnect"
     )
 
 
-def _failed(channel: str) -> str:
+def _failure(channel: str) -> str:
     return f"Failed to subscribe socket to the {channel} channel"

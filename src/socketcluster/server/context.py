@@ -1,0 +1,100 @@
+"""The context of a server's sockets: everything they share, beneath the server's face."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from socketcluster.middleware import MiddlewareFunction
+from socketcluster.protocol.packets import AnyPacket, Batch
+from socketcluster.protocol.wire import Wire
+from socketcluster.pubsub.exchange import AGExchange
+from socketcluster.runtime.loop_binding import LoopBinding
+from socketcluster.runtime.reporting import Reporter
+from socketcluster.server.options import ServerOptions
+from socketcluster.server.parts.authentication import AuthObserver
+from socketcluster.server.parts.closing import ClosingObserver
+from socketcluster.server.parts.reauthorization import ReauthorizationPace
+from socketcluster.server.parts.sequencer import Rest
+from socketcluster.server.parts.subscriptions import SubscriptionObserver
+from socketcluster.server.parts.tokens import Tokens
+from socketcluster.server.reporting import ServerReports
+from socketcluster.server.ticker import Ticker
+from socketcluster.sockets.flusher import Flusher
+from socketcluster.streams import AsyncStreamEmitter
+
+
+class SocketObserver(AuthObserver, SubscriptionObserver, ClosingObserver, Protocol):
+    """Hears of the sockets' changes, and emits the server's events about them."""
+
+    def opened(self, socket: Any) -> None:
+        """Hear that the handshake is complete."""
+
+    def connection_event(
+        self, socket: Any, is_authenticated: bool, auth_error: BaseException | None
+    ) -> Any:
+        """Make the 'connection' event."""
+
+
+@dataclass(slots=True, eq=False)
+class SocketContext:
+    """What all sockets of a server share; each part of a socket declares what it asks of it.
+
+    Attributes:
+        emitter: emits the server's events.
+        observer: is told of the sockets' changes.
+        middleware: from a middleware type to its function.
+        make_request: makes an AGRequest of (socket, cid, procedure, data).
+        dispatch, dispatch_batch: carry out a packet, or a batch of them.
+        ack_timeout, handshake_timeout, ping_interval, ping_timeout: milliseconds.
+    """
+
+    options: ServerOptions
+    loop_binding: LoopBinding
+    reporter: Reporter
+    reports: ServerReports
+    emitter: AsyncStreamEmitter
+    wire: Wire
+    exchange: AGExchange
+    middleware: dict[str, MiddlewareFunction]
+    tokens: Tokens
+    ticker: Ticker
+    observer: SocketObserver
+    flusher: Flusher
+    reauthorization_pace: ReauthorizationPace
+    make_request: Callable[..., Any]
+    dispatch: Callable[[Any, AnyPacket, bytes], Rest]
+    dispatch_batch: Callable[[Any, Batch, bytes], Rest]
+
+    @property
+    def ack_timeout(self) -> float:
+        """See `AGServer.ack_timeout`."""
+        return self.options.milliseconds("ack_timeout")
+
+    @property
+    def handshake_timeout(self) -> float:
+        """See `AGServer.handshake_timeout`."""
+        return self.options.milliseconds("handshake_timeout")
+
+    @property
+    def ping_interval(self) -> float:
+        """See `AGServer.ping_interval`."""
+        return self.options.milliseconds("ping_interval")
+
+    @property
+    def ping_timeout(self) -> float:
+        """See `AGServer.ping_timeout`."""
+        return self.options.milliseconds("ping_timeout")
+
+    def emit_warning(self, warning: BaseException) -> None:
+        """See `ServerReports.emit_warning`."""
+        self.reports.emit_warning(warning)
+
+    def report_fault(self, error: BaseException) -> None:
+        """See `ServerReports.report_fault`."""
+        self.reports.report_fault(error)
+
+    def report_broker(self, action: str, error: BaseException) -> None:
+        """See `ServerReports.report_broker`."""
+        self.reports.report_broker(action, error)

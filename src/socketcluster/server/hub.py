@@ -1,0 +1,112 @@
+"""The hub: which sockets a server has, and the server's events about them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from socketcluster.server.events import (
+    AuthenticationEvent,
+    AuthenticationStateChangeEvent,
+    BadSocketAuthTokenEvent,
+    ClosureEvent,
+    ConnectionAbortEvent,
+    ConnectionEvent,
+    DeauthenticationEvent,
+    DisconnectionEvent,
+    SubscriptionEvent,
+    UnsubscriptionEvent,
+)
+from socketcluster.server.socket import AGServerSocket
+
+
+class Hub:
+    """The sockets of one server; the `SocketObserver` of all of them.
+
+    Attributes:
+        pending: the sockets in the handshake phase, by id.
+        clients: the connected sockets, by id.
+    """
+
+    __slots__ = ("_emit", "clients", "pending")
+
+    def __init__(self, emit: Callable[[str, Any], None]) -> None:
+        self._emit = emit
+        self.pending: dict[str, AGServerSocket] = {}
+        self.clients: dict[str, AGServerSocket] = {}
+
+    def add(self, socket: AGServerSocket) -> None:
+        """Add a new socket, which is in the handshake phase."""
+        self.pending[socket.id] = socket
+
+    def forget(self, socket: AGServerSocket) -> None:
+        """Remove a socket."""
+        self.pending.pop(socket.id, None)
+        self.clients.pop(socket.id, None)
+
+    def sockets(self) -> list[AGServerSocket]:
+        """All sockets, connected ones first."""
+        return [*self.clients.values(), *self.pending.values()]
+
+    # The server's events
+
+    def opened(self, socket: AGServerSocket) -> None:
+        """Move a socket to the clients, because its handshake is complete."""
+        self.pending.pop(socket.id, None)
+        self.clients[socket.id] = socket
+
+    def connection_event(
+        self, socket: AGServerSocket, is_authenticated: bool, auth_error: BaseException | None
+    ) -> ConnectionEvent:
+        """Make the 'connection' event of a socket."""
+        ping_timeout = socket.context.ping_timeout
+        return ConnectionEvent(socket, socket.id, ping_timeout, is_authenticated, auth_error)
+
+    def connection_lost(self, socket: AGServerSocket, code: int, reason: str | None) -> None:
+        """Emit 'disconnection', or 'connectionAbort' if the handshake was never completed."""
+        if socket.life.was_opened:
+            self._emit("disconnection", DisconnectionEvent(socket, code, reason))
+        else:
+            self._emit("connectionAbort", ConnectionAbortEvent(socket, code, reason))
+
+    def closed(self, socket: AGServerSocket, code: int, reason: str | None) -> None:
+        """Emit 'closure'."""
+        self._emit("closure", ClosureEvent(socket, code, reason))
+
+    def subscribed(self, socket: AGServerSocket, channel: str, options: dict[str, Any]) -> None:
+        """Emit 'subscription'."""
+        self._emit("subscription", SubscriptionEvent(socket, channel, options))
+
+    def unsubscribed(self, socket: AGServerSocket, channel: str) -> None:
+        """Emit 'unsubscription'."""
+        self._emit("unsubscription", UnsubscriptionEvent(socket, channel))
+
+    def auth_state_changed(
+        self,
+        socket: AGServerSocket,
+        old_state: str,
+        new_state: str,
+        token: dict[str, Any] | None,
+    ) -> None:
+        """Emit 'authenticationStateChange'."""
+        event = AuthenticationStateChangeEvent(socket, old_state, new_state, token)
+        self._emit("authenticationStateChange", event)
+
+    def authenticated(self, socket: AGServerSocket, token: dict[str, Any]) -> None:
+        """Emit 'authentication'."""
+        self._emit("authentication", AuthenticationEvent(socket, token))
+
+    def deauthenticated(self, socket: AGServerSocket, old_token: dict[str, Any] | None) -> None:
+        """Emit 'deauthentication'."""
+        self._emit("deauthentication", DeauthenticationEvent(socket, old_token))
+
+    def bad_token_shown(
+        self, socket: AGServerSocket, error: BaseException, signed_token: Any
+    ) -> None:
+        """Emit 'badSocketAuthToken'."""
+        self._emit("badSocketAuthToken", BadSocketAuthTokenEvent(socket, error, signed_token))
+
+
+def drop_failed(socket: AGServerSocket, error: Exception) -> None:
+    """Drop one socket that this side failed with, and report the fault. Other sockets go on."""
+    socket.closing.fail(error)

@@ -1,0 +1,68 @@
+"""The life of a server's socket: a table of phases, and the one method that changes the phase.
+
+| phase | public state | meaning |
+|---|---|---|
+| connecting | connecting | the handshake is not complete |
+| leaving | connecting | the connection was lost while the handshake was being decided |
+| open | open | the handshake is complete |
+| last words | closed | the connection was lost; messages received before are carried out |
+| closed | closed | the end |
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from socketcluster.protocol.state import CLOSED, CONNECTING, OPEN, Transitions, checked_transition
+
+LEAVING: Final = "leaving"
+LAST_WORDS: Final = "last words"
+
+PHASE_TRANSITIONS: Final[Transitions] = {
+    CONNECTING: (OPEN, LEAVING, CLOSED),
+    LEAVING: (OPEN, CLOSED),
+    OPEN: (LAST_WORDS, CLOSED),
+    LAST_WORDS: (CLOSED,),
+    CLOSED: (),
+}
+"""Phase → the phases that may follow it. A handshake that is allowed while the socket leaves opens
+it for the events, and its last words follow at once."""
+
+_STATES: Final = {LEAVING: CONNECTING, LAST_WORDS: CLOSED}
+
+
+class Life:
+    """The phase that a socket is in.
+
+    Attributes:
+        phase: one of `PHASE_TRANSITIONS`.
+        state: the public state: 'connecting', 'open' or 'closed'.
+        was_opened: whether the handshake was ever completed.
+        opened_at: the ticker's time of silence at which the connection was made, in seconds.
+        next_ping: the loop's time at which the next ping is due, in seconds.
+    """
+
+    __slots__ = ("next_ping", "opened_at", "phase", "state", "was_opened")
+
+    def __init__(self, opened_at: float, next_ping: float) -> None:
+        self.phase: str = CONNECTING
+        self.state: str = CONNECTING
+        self.was_opened = False
+        self.opened_at = opened_at
+        self.next_ping = next_ping
+
+    def enter(self, phase: str) -> None:
+        """Change to another phase.
+
+        Raises:
+            InvalidTransitionError: it may not follow the present one, which stays.
+        """
+        self.phase = checked_transition(PHASE_TRANSITIONS, self.phase, phase)
+        self.state = _STATES.get(phase, phase)
+        if phase == OPEN:
+            self.was_opened = True
+
+    @property
+    def ended(self) -> bool:
+        """Whether the socket is closed and nothing it sent is still carried out."""
+        return self.phase == CLOSED

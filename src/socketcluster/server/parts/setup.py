@@ -1,0 +1,120 @@
+"""The set-up barrier: holds a new socket's messages back until its listeners are ready for them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from socketcluster.errors import SocketClusterError
+from socketcluster.sockets.streams import PeerStreams
+
+_GRACE_SECONDS = 0.1
+"""How long a handler that has begun to listen to the socket is still waited for: it may listen to
+several streams."""
+
+_TASK_TURNS = 3
+"""Loop turns in which a task that a handler started begins to listen: one to begin, one for a task
+that it starts itself, one to spare."""
+
+
+class TrackingEmitter(Protocol):
+    """What the barrier asks of a socket and a server: events whose handling it can wait for."""
+
+    def get_listener_consumer_count(self, event: str) -> int: ...
+    def emit_tracked(self, event: str, data: Any, done: Callable[[], None]) -> None: ...
+
+
+class SetupContext(Protocol):
+    """What the barrier asks of its server; `handshake_timeout` is in milliseconds."""
+
+    @property
+    def handshake_timeout(self) -> float: ...
+    def emit_warning(self, warning: BaseException) -> None: ...
+
+
+class SetupBarrier:
+    """Emits the events of a socket's set-up and waits until every consumer has handled them, so
+    that the streams which handlers set up miss nothing that the client has already sent.
+
+    A consumer has handled an event when it asks for the next one. A consumer that does not come
+    back, because it loops over the socket's own streams, is waited for no longer than
+    `handshake_timeout`, and only for a moment once it has begun to listen to the socket.
+    """
+
+    __slots__ = ("_context", "_handshake", "_streams")
+
+    def __init__(self, streams: PeerStreams, context: SetupContext) -> None:
+        self._streams = streams
+        self._context = context
+        self._handshake: asyncio.Future[None] | None = None
+
+    def start(self, server: TrackingEmitter, event: Any) -> None:
+        """Emit the server's 'handshake' event, which `handshake_handled` waits for."""
+        if server.get_listener_consumer_count("handshake"):
+            self._handshake = asyncio.ensure_future(self.emit((server, "handshake", event)))
+
+    @property
+    def waits_for_handshake(self) -> bool:
+        """Whether the 'handshake' event is not known to be handled."""
+        return self._handshake is not None
+
+    async def handshake_handled(self) -> None:
+        """Wait until every consumer has handled the 'handshake' event."""
+        if self._handshake is not None:
+            await self._handshake
+            self._handshake = None
+
+    def cancel(self) -> None:
+        """Stop waiting for the 'handshake' event: the socket is closed."""
+        if self._handshake is not None:
+            self._handshake.cancel()
+
+    async def emit(self, *events: tuple[TrackingEmitter, str, Any]) -> None:
+        """Emit (emitter, name, event) triples, and wait until all are handled."""
+        if not any(emitter.get_listener_consumer_count(name) for emitter, name, _ in events):
+            return
+        loop = asyncio.get_running_loop()
+        handled: asyncio.Future[bool] = loop.create_future()
+        left = len(events)
+
+        def done() -> None:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                _resolve(handled, True)
+
+        for emitter, name, event in events:
+            emitter.emit_tracked(name, event, done)
+        in_time = await self._wait(handled)
+        if not in_time:
+            self._context.emit_warning(
+                SocketClusterError(
+                    f"A listener of '{events[-1][1]}' has been busy with a socket for longer than "
+                    "handshake_timeout, and what the socket sends could not be held back longer; "
+                    "handle each socket in a task of its own"
+                )
+            )
+        for _ in range(_TASK_TURNS):
+            await asyncio.sleep(0)
+
+    async def _wait(self, handled: asyncio.Future[bool]) -> bool:
+        loop = asyncio.get_running_loop()
+
+        def listened() -> None:
+            self._streams.on_use = None
+            if not handled.done():
+                loop.call_later(_GRACE_SECONDS, _resolve, handled, True)
+
+        self._streams.on_use = listened
+        timer = loop.call_later(self._context.handshake_timeout / 1000, _resolve, handled, False)
+        try:
+            return await handled
+        finally:
+            timer.cancel()
+            self._streams.on_use = None
+
+
+def _resolve(handled: asyncio.Future[bool], in_time: bool) -> None:
+    if not handled.done():
+        handled.set_result(in_time)

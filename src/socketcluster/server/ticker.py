@@ -1,0 +1,80 @@
+"""The ticker: one timer for the whole server.
+
+Silence is measured on a clock that stands still while this process does. After a stall (a handler
+that blocks, a virtual machine that was moved) the messages that arrived meanwhile are read before a
+socket can be timed out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+LONGEST_PERIOD = 1.0
+SHORTEST_PERIOD = 0.01
+
+STALLED_PERIODS = 2
+"""A tick more than this many periods after the last one follows a stall."""
+
+_STARTING_TICKS = 2
+"""The tick of `start`, and the one after the period in which a program starts: both may be late."""
+
+
+class Ticker:
+    """Calls `on_tick(now)` in regular periods while it runs.
+
+    Before each tick it calls `on_late(seconds)` with the tick's delay, except in the first period,
+    when a program starts.
+
+    Attributes:
+        now: seconds on the clock of silence at the last tick; cheap enough to be read for every
+            message.
+        time: the loop's time in seconds at the last tick.
+        on_tick: called with `now`.
+    """
+
+    __slots__ = ("_handle", "_loop", "_on_late", "_period", "_ticks", "now", "on_tick", "time")
+
+    def __init__(
+        self,
+        durations: list[float],
+        on_late: Callable[[float], None] = lambda late: None,
+        on_tick: Callable[[float], None] = lambda now: None,
+    ) -> None:
+        """`durations`, in milliseconds, are those that must be kept: it ticks 8 times in the
+        shortest."""
+        shortest = min((d / 1000 for d in durations if d > 0), default=LONGEST_PERIOD)
+        self._period = min(LONGEST_PERIOD, max(SHORTEST_PERIOD, shortest / 8))
+        self._on_late = on_late
+        self.on_tick = on_tick
+        self._ticks = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._handle: asyncio.TimerHandle | None = None
+        self.now = self.time = time.monotonic()
+
+    def start(self) -> None:
+        """Start in the running loop, if it has not been started."""
+        if self._handle is None:
+            self._loop = asyncio.get_running_loop()
+            self.time = self._loop.time()
+            self._ticks = 0
+            self._run()
+
+    def stop(self) -> None:
+        """Stop; it may be started again."""
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
+    def _run(self) -> None:
+        assert self._loop is not None
+        elapsed = self._loop.time() - self.time
+        self.time += elapsed
+        if elapsed <= STALLED_PERIODS * self._period:
+            self.now += elapsed
+        self._handle = self._loop.call_later(self._period, self._run)
+        self._ticks += 1
+        if self._ticks > _STARTING_TICKS:
+            self._on_late(elapsed - self._period)
+        self.on_tick(self.now)
