@@ -44,7 +44,7 @@ def _dispatch_one(socket: AGServerSocket, batch: Batch, index: int, message: byt
         return dispatch(socket, batch.packet(index), message)
     except InvalidMessageError as error:  # It is not the end of the others.
         # It is no call: one whose cid can be read is answered where its data is wanted.
-        socket.inbound.refuse(error, b"")
+        socket.inbound.rejections.reject(error, b"")
         return None
 
 

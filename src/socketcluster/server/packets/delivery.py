@@ -76,7 +76,7 @@ def _event_data(socket: AGServerSocket, data: Unparsed) -> Callable[[], Any]:
             return data.parse()
         except InvalidMessageError as error:
             socket.emit_error(error)
-            socket.inbound.count_malformed()
+            socket.inbound.rejections.count_malformed()
             return NO_VALUE
 
     return make
@@ -106,7 +106,7 @@ class WaitingCall:
         except InvalidMessageError as error:
             socket.emit_error(error)
             self.refuse(error)
-            socket.inbound.count_malformed()
+            socket.inbound.rejections.count_malformed()
             return NO_VALUE
         try:
             return socket.context.make_request(socket, self._cid, self._event, data)

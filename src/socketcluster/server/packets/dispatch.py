@@ -116,7 +116,7 @@ def _before_handshake(socket: AGServerSocket, packet: AnyPacket) -> Pending | No
         error = InvalidRequestError("Cannot handle a call before the handshake is complete")
         refuse(socket, packet, error)
     else:
-        socket.inbound.reject_before_handshake()
+        socket.inbound.rejections.reject_before_handshake()
     return None
 
 
@@ -183,7 +183,7 @@ def _through_middleware(
 
 def _handshake_again(socket: AGServerSocket, packet: AnyPacket) -> None:
     refuse(socket, packet, InvalidRequestError("The handshake has already been completed"))
-    socket.inbound.count_malformed()
+    socket.inbound.rejections.count_malformed()
 
 
 def _authenticate(socket: AGServerSocket, packet: AnyPacket) -> Pending | None:

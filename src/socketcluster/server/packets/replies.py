@@ -77,4 +77,4 @@ def refuse(
     socket.emit_error(error)
     answer_error(socket, packet, error)
     if malformed and socket.life.state != CONNECTING:
-        socket.inbound.count_malformed()
+        socket.inbound.rejections.count_malformed()

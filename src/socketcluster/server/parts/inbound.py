@@ -23,7 +23,7 @@ from socketcluster.protocol.packets import (
     is_answer,
     public_message,
 )
-from socketcluster.protocol.state import CLOSE_BEFORE_HANDSHAKE, CLOSED, CONNECTING, OPEN, PINGS
+from socketcluster.protocol.state import CONNECTING, OPEN, PINGS
 from socketcluster.protocol.wire import Wire
 from socketcluster.server.options import ServerOptions
 from socketcluster.server.parts.authentication import SocketAuth
@@ -32,6 +32,7 @@ from socketcluster.server.parts.life import Life
 from socketcluster.server.parts.messaging import Messaging
 from socketcluster.server.parts.middleware import SocketMiddleware
 from socketcluster.server.parts.raw_middleware import RawMiddleware
+from socketcluster.server.parts.rejections import Rejections
 from socketcluster.server.parts.sequencer import MessageSequencer, Rest
 from socketcluster.streams import TEXT_WEIGHT, StreamDemux
 
@@ -96,11 +97,11 @@ class Inbound:
         "_context",
         "_ending",
         "_held_by_loops",
-        "_malformed",
         "_middleware",
         "_on_idle",
         "_pong",
         "_raw",
+        "_rejections",
         "_sequencer",
         "_socket",
         "_ticker",
@@ -135,7 +136,7 @@ class Inbound:
             options.max_inbound_backlog_bytes,
             self._loops_changed,
         )
-        self._malformed = 0
+        self._rejections: Rejections | None = None
         self._ending = False
         self._on_idle: Callable[[], None] | None = None
         self.closed = False
@@ -159,7 +160,7 @@ class Inbound:
             if rest is not None:
                 self._finish(rest)
         elif self._ending:
-            self.processed += self._take_answers(message)
+            self.processed += _take_answers(self._socket, self._context, message)
         elif self._raw is not None or MIDDLEWARE_INBOUND_RAW in self._middleware:
             self._put_raw(message)
         else:
@@ -175,7 +176,7 @@ class Inbound:
             self._raw = RawMiddleware(middleware, self._raw_decided, self._check_idle)
         if self.waiting:
             # Raw middleware still sees an answer in its turn, but cannot block it any more.
-            self._take_answers(message)
+            _take_answers(self._socket, self._context, message)
         self.flow_control.add(message)
         self._raw.put(message)
 
@@ -193,23 +194,11 @@ class Inbound:
             rest = self._process(message)
             if rest is not None:
                 self._finish(rest)
-        elif self._take_answers(message):
+        elif _take_answers(self._socket, self._context, message):
             self.processed += 1
         else:
             self.flow_control.add(message)
             self._sequencer.put(message)
-
-    def _take_answers(self, message: bytes) -> bool:
-        """Resolve this side's calls that a message answers, ahead of the backlog, which may be
-        waiting for them; return whether the message holds nothing else."""
-        socket = self._socket
-        messaging = socket.messaging
-        if not messaging.calls or socket.life.state != OPEN or not self._wire.may_answer(message):
-            return False
-        answers, nothing_else = _answers(self._wire, message, self._context.options.max_batch_items)
-        for packet in answers:
-            messaging.take_answer(packet)
-        return nothing_else
 
     # Waiting
 
@@ -268,7 +257,7 @@ class Inbound:
         try:
             # A private slot, because a method call for each message costs 0.3 % of a call.
             if socket._listeners_demux is not None:
-                self._show(socket._listeners_demux, message)
+                _show(socket, "message", MessageEvent, message)
             if message == self._pong:
                 self._take_pong()
                 return None
@@ -277,59 +266,30 @@ class Inbound:
                 return self._context.dispatch_batch(socket, decoded, message)
             return self._context.dispatch(socket, decoded, message)
         except InvalidMessageError as error:
-            self.refuse(error, message)
+            self.rejections.reject(error, message)
         except Exception as error:
             self._fail(error)
         return None
 
-    def _show(self, listeners: StreamDemux[Any], message: bytes) -> None:
-        """Emit 'message', whose text is made when a consumer takes it."""
-        listeners.write_deferred(
-            "message", len(message), lambda: MessageEvent(public_message(message)), TEXT_WEIGHT
-        )
-
     def show_raw(self, message: bytes) -> None:
-        """Emit 'raw', whose text is made when a consumer takes it."""
-        listeners = self._socket._listeners_demux
-        if listeners is not None:
-            listeners.write_deferred(
-                "raw", len(message), lambda: RawEvent(public_message(message)), TEXT_WEIGHT
-            )
+        """Emit 'raw'."""
+        _show(self._socket, "raw", RawEvent, message)
 
     def _take_pong(self) -> None:
         if self._socket.life.state == CONNECTING:
-            self.reject_before_handshake()
+            self.rejections.reject_before_handshake()
         else:
             self._socket.auth.check_expiry()
 
     def _fail(self, error: BaseException) -> None:
         self._socket.middleware.fail(error)
 
-    # Bad messages
-
-    def refuse(self, error: InvalidMessageError, message: bytes) -> None:
-        """Report and count a message that cannot be decoded; answer it if it is a call."""
-        self._socket.emit_error(error)
-        if self._socket.life.state == CONNECTING:
-            self.reject_before_handshake()
-            return
-        cid = self._wire.cid_of(message)
-        if cid is not None and self._socket.life.state != CLOSED:
-            self._socket.messaging.respond_error(cid, error)
-        self.count_malformed()
-
-    def count_malformed(self) -> None:
-        """Count a malformed message, and close a socket that sends too many."""
-        self._malformed += 1
-        if self._malformed > self._context.options.max_malformed_messages:
-            self._socket.disconnect(1008, "Too many malformed messages")
-
-    def reject_before_handshake(self) -> None:
-        """Reject a message that came before the handshake."""
-        if self._context.options.strict_handshake:
-            self._socket.disconnect(CLOSE_BEFORE_HANDSHAKE)
-        else:
-            self.count_malformed()
+    @property
+    def rejections(self) -> Rejections:
+        """Rejects bad messages; made for the first one."""
+        if self._rejections is None:
+            self._rejections = Rejections(self._socket, self._context)
+        return self._rejections
 
     # Figures
 
@@ -371,6 +331,28 @@ class Inbound:
         if on_idle is not None:
             on_idle()
         self.processed = self.received
+
+
+def _show(
+    socket: InboundOwner, name: str, kind: type[MessageEvent | RawEvent], message: bytes
+) -> None:
+    """Emit an event whose text is made when a consumer takes it."""
+    listeners = socket._listeners_demux
+    if listeners is not None:
+        size = len(message)
+        listeners.write_deferred(name, size, lambda: kind(public_message(message)), TEXT_WEIGHT)
+
+
+def _take_answers(socket: InboundOwner, context: InboundContext, message: bytes) -> bool:
+    """Resolve this side's calls that a message answers, ahead of the backlog, which may be waiting
+    for them; return whether the message holds nothing else."""
+    calls, wire = socket.messaging.calls, context.wire
+    if not calls or socket.life.state != OPEN or not wire.may_answer(message):
+        return False
+    answers, nothing_else = _answers(wire, message, context.options.max_batch_items)
+    for packet in answers:
+        socket.messaging.take_answer(packet)
+    return nothing_else
 
 
 def _answers(wire: Wire, message: bytes, max_batch_items: int) -> tuple[list[Packet], bool]:

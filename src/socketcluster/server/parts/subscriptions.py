@@ -35,6 +35,7 @@ from socketcluster.server.parts.reauthorization import (
     Reauthorization,
     ReauthorizationPace,
 )
+from socketcluster.server.parts.subscription_data import SubscriptionData
 
 UNDECIDED = "Middleware did not decide in time whether the socket may stay subscribed"
 
@@ -97,7 +98,6 @@ class Subscriptions:
     __slots__ = (
         "_context",
         "_data",
-        "_data_size",
         "_pending",
         "_socket",
         "channels",
@@ -108,8 +108,7 @@ class Subscriptions:
         self._socket = socket
         self._context = context
         self.channels: dict[str, str] = {}
-        self._data: dict[str, bytes] | None = None  # Encoded: bounded, and immutable.
-        self._data_size = 0
+        self._data: SubscriptionData | None = None  # Made for the first data.
         self._pending: asyncio.Future[None] | None = None  # The request to the broker.
         self.reauthorization: Reauthorization | None = None
 
@@ -212,25 +211,18 @@ class Subscriptions:
             self.unsubscribe(channel)
 
     def _keep(self, channel: str, data: bytes | None) -> None:
-        kept = self._data or {}
-        limit = self._context.options.max_subscription_data
-        size = self._data_size - len(kept.get(channel, b"")) + len(data or b"")
-        if size > limit:
-            reason = ResourceLimitError(
-                f"The data of the socket's subscriptions exceeds {limit} bytes "
-                "(max_subscription_data)"
-            )
+        if data is None and self._data is None:
+            return
+        if self._data is None:
+            self._data = SubscriptionData(self._context.options.max_subscription_data)
+        try:
+            self._data.put(channel, data)
+        except ResourceLimitError as reason:
             raise _exceeded(channel, reason) from reason
-        self._data_size = size
-        if data is not None:
-            kept[channel] = data
-            self._data = kept
-        else:
-            kept.pop(channel, None)
 
     def _forget(self, channel: str) -> str | None:
         if self._data is not None:
-            self._data_size -= len(self._data.pop(channel, b""))
+            self._data.put(channel, None)
         return self.channels.pop(channel, None)
 
     # Asking middleware again
