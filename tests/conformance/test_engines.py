@@ -7,7 +7,6 @@ import contextlib
 import os
 import socket
 import ssl
-import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -23,7 +22,6 @@ from websockets.frames import Close, Frame, Opcode
 from socketcluster import AGServer
 from socketcluster.engines import request_limits, uvicorn_http
 from socketcluster.engines.asgi import serve_websocket
-from socketcluster.engines.assembler import Assembler, Violation, max_fragments
 from socketcluster.engines.base import (
     Accepted,
     DeflateOptions,
@@ -31,7 +29,7 @@ from socketcluster.engines.base import (
     UpgradeRefusedError,
     UpgradeRequest,
 )
-from socketcluster.engines.deflate import DeflateCache, negotiate
+from socketcluster.engines.deflate import DeflateCache
 from socketcluster.engines.picows import open_connection
 from socketcluster.engines.registry import resolve_engine
 from socketcluster.engines.upgrade import UpgradeSite, Upgrading
@@ -775,27 +773,6 @@ async def test_a_handler_hears_of_a_peer_that_left_while_it_was_accepted(how: st
     await asyncio.wait({serving}, timeout=5)
     assert endpoint.handlers[0].lost == [(1006, "")]
     assert serving.cancelled() == (how == "cancelled")
-
-
-@pytest.mark.parametrize("deflate", [False, True])
-async def test_fragments_hold_no_more_than_their_message(deflate: bool) -> None:
-    agreed = negotiate("permessage-deflate", DeflateOptions(), DeflateCache())
-    assert agreed is not None
-    assembler = Assembler(64_000, agreed[1] if deflate else None)
-    assembler.add(2, False, False, b"")
-    tracemalloc.start()
-    for _ in range(1000):
-        assert assembler.add(0, False, False, b"") is None
-        assert assembler.add(0, False, False, b"x") is None
-    assert tracemalloc.get_traced_memory()[1] < 20_000
-    tracemalloc.stop()
-    with pytest.raises(Violation, match="Message too big"):
-        assembler.add(0, False, False, b"x" * 63_001)
-    for _ in range(max_fragments(64_000) - 2001):
-        assert assembler.add(0, False, False, b"") is None
-    with pytest.raises(Violation, match="may have 2024 fragments") as refused:
-        assembler.add(0, False, False, b"")
-    assert refused.value.code == 1009
 
 
 @pytest.mark.parametrize(
