@@ -1,1 +1,1 @@
-"""The benchmark: this server, others, and what the kernel allows, side by side on one machine."""
+"""The benchmark: this server, other servers and a bare C server, measured on one machine."""

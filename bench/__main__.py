@@ -1,4 +1,4 @@
-"""`make bench` and `make bench-quick`: measure, print the tables, write the results."""
+"""The benchmark's command line: measure, print the tables, write the results."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from bench import plan as plans
 from bench.contenders import HERE
 from bench.load import LoadError, Timing, allow_files, build
 from bench.machine import OtherLoad, description, versions
-from bench.report import Circumstances, markdown, summary, targets_table, works_table
+from bench.report import Circumstances, markdown, measurements_table, summary, targets_table
 from bench.rounds import run
 
 
 def main() -> int:
-    """The command line."""
+    """Run the benchmark, and return the exit status."""
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one short round; nothing is written")
     parser.add_argument("--rounds", type=int, default=3)
@@ -23,7 +23,7 @@ def main() -> int:
     plan = plans.quick() if arguments.quick else plans.full()
     timing = Timing(0.6, 0.3) if arguments.quick else Timing(arguments.seconds)
     rounds = 1 if arguments.quick else arguments.rounds
-    other = OtherLoad()
+    other_load = OtherLoad()
     try:
         build()
         allow_files(plan.most_sockets())
@@ -31,7 +31,7 @@ def main() -> int:
     except LoadError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
-    tables = [works_table(table, results) for table in plan.tables]
+    tables = [measurements_table(table, results) for table in plan.tables]
     for table in (*tables, targets_table(plan.targets, results)):
         print("\n".join(table), end="\n\n")
     print(summary(plan.targets, results))
@@ -40,7 +40,7 @@ def main() -> int:
         from bench.chart import draw
 
         circumstances = Circumstances(
-            description(), versions(), rounds, timing.seconds, other.share()
+            description(), versions(), rounds, timing.seconds, other_load.share()
         )
         (HERE / "results.md").write_text(markdown(plan, results, circumstances))
         draw(plan, results, HERE / "results.svg")

@@ -1,4 +1,4 @@
-"""The results as a chart: results.svg."""
+"""Draw the results as a chart, results.svg."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ matplotlib.use("svg")
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 
-from bench.plan import Plan, Point, Table, Work
+from bench.plan import Measurement, Plan, Point, Table
 from bench.report import number
 from bench.rounds import Results
 
@@ -32,7 +32,7 @@ _BAR = 0.16
 def draw(plan: Plan, results: Results, path: Path) -> None:
     """Draw CPU time per operation, on a logarithmic scale, with the spread over the rounds."""
     heights = [len(_rows(table)) for table in plan.tables]
-    # Text stays text and nothing depends on the day, so that the file is small and comparable.
+    # Text stays text, and no date or random id is included, so that versions can be compared.
     with pyplot.rc_context({"svg.fonttype": "none", "svg.hashsalt": "bench"}):
         figure, parts = pyplot.subplots(
             len(heights),
@@ -49,26 +49,29 @@ def draw(plan: Plan, results: Results, path: Path) -> None:
         pyplot.close(figure)
 
 
-def _rows(table: Table) -> list[Work]:
-    return [work for work in table.works if work.unit == "µs"]
+def _rows(table: Table) -> list[Measurement]:
+    return [measurement for measurement in table.measurements if measurement.unit == "µs"]
 
 
 def _draw_table(axes: Axes, table: Table, results: Results) -> None:
-    works = _rows(table)
+    measurements = _rows(table)
     for index, contender in enumerate(table.contenders):
-        found = [results.figure(Point(contender, work.load), work.metric) for work in works]
-        places = [row + (index - 2) * _BAR for row, each in enumerate(found) if each]
-        medians = [each.median for each in found if each]
+        figures = [
+            results.figure(Point(contender, measurement.load), measurement.metric)
+            for measurement in measurements
+        ]
+        positions = [row + (index - 2) * _BAR for row, figure in enumerate(figures) if figure]
+        medians = [figure.median for figure in figures if figure]
         spread = [
-            [each.median - each.least for each in found if each],
-            [each.greatest - each.median for each in found if each],
+            [figure.median - figure.least for figure in figures if figure],
+            [figure.greatest - figure.median for figure in figures if figure],
         ]
         color = _COLORS[contender.key]
-        bars = axes.barh(places, medians, _BAR, xerr=spread, color=color, label=contender.title)
+        bars = axes.barh(positions, medians, _BAR, xerr=spread, color=color, label=contender.title)
         axes.bar_label(bars, [number(value) for value in medians], padding=4, fontsize=7)
     axes.set_title(table.title, fontsize=10, loc="left", pad=22)
     axes.set_xscale("log")
-    axes.set_yticks(range(len(works)), [work.title for work in works])
+    axes.set_yticks(range(len(measurements)), [measurement.title for measurement in measurements])
     axes.invert_yaxis()
     axes.margins(x=0.15)
     axes.legend(

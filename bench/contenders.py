@@ -1,4 +1,4 @@
-"""The servers that are compared, and how each is started and stopped."""
+"""The servers that are compared (contenders), and how each is started and stopped."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bench import engines
-from bench.engines import Engine, RunningEngine
-from bench.processes import accepts, family, free_port, started
+from bench import backends
+from bench.backends import Backend, RunningBackend
+from bench.processes import accepts, free_port, process_tree, run_process
 
 HERE = Path(__file__).resolve().parent
 _CORES = sorted(os.sched_getaffinity(0))
 SERVER_CORE, LOAD_CORE = _CORES[0], _CORES[min(1, len(_CORES) - 1)]
 BROKER_VARIABLE = "SOCKETCLUSTER_BROKER"
-"""Where servers look for the URL of the engine between them."""
+"""The environment variable with the URL of the backend."""
 
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """A server: `command(port)` starts it in `folder`; scload speaks `dialect` with it.
+    """A server: `command(port)` starts it in `folder`, and scload uses `dialect` with it.
 
-    With an `engine` it is started twice, joined by that: publishers connect to one of the two,
-    everybody else to the other.
+    With a `backend` two servers are started, connected by it: publishers connect to one of them,
+    all other clients to the other.
     """
 
     key: str
@@ -34,10 +34,10 @@ class Contender:
     folder: Path
     dialect: str = "json"
     arguments: tuple[str, ...] = ()
-    """More arguments for scload."""
-    engine: Engine | None = None
+    """Further arguments for scload."""
+    backend: Backend | None = None
     announced: str = ""
-    """What it prints once all of its processes accept connections."""
+    """The text that it prints once all of its processes accept connections."""
 
 
 def _serve(function: str, *options: str) -> Callable[[int], list[str]]:
@@ -79,11 +79,11 @@ WORKERS = replace(
     command=_serve("plain", "--workers", "2"),
     announced="with 2 workers",
 )
-ZEROMQ = replace(PICOWS, key="zeromq", title="this server, ZeroMQ", engine=engines.ZEROMQ)
-REDIS = replace(PICOWS, key="redis", title="this server, Redis", engine=engines.REDIS)
-NATS = replace(PICOWS, key="nats", title="this server, NATS", engine=engines.NATS)
+ZEROMQ = replace(PICOWS, key="zeromq", title="this server, ZeroMQ", backend=backends.ZEROMQ)
+REDIS = replace(PICOWS, key="redis", title="this server, Redis", backend=backends.REDIS)
+NATS = replace(PICOWS, key="nats", title="this server, NATS", backend=backends.NATS)
 SOCKETIO_REDIS = replace(
-    SOCKETIO, key="socketio-redis", title="python-socketio, Redis", engine=engines.REDIS
+    SOCKETIO, key="socketio-redis", title="python-socketio, Redis", backend=backends.REDIS
 )
 LIMIT = Contender(
     "limit",
@@ -98,47 +98,47 @@ class Running:
     """Servers that accept connections.
 
     Attributes:
-        pids: all processes that serve, an engine's too.
-        port: where clients connect.
-        publisher_port: where publishers do.
-        engine: what joins them.
+        pids: all processes of the servers and their backend.
+        port: the port for clients.
+        publisher_port: the port for publishers.
+        backend: the backend that connects the servers, if any.
     """
 
     pids: list[int]
     port: int
     publisher_port: int
-    engine: RunningEngine | None
+    backend: RunningBackend | None
 
 
 @contextlib.contextmanager
 def running(contender: Contender) -> Iterator[Running]:
-    """Start a server on its core, with what belongs to it; all is stopped at the end.
+    """Start a server on its core, with its backend, and stop both at the end.
 
     Raises:
-        StartError: something ended, or does not accept connections.
+        StartError: a process ended, or does not accept connections in time.
     """
     environment = dict(os.environ)
     with contextlib.ExitStack() as stack:
-        engine = None
-        if contender.engine is not None:
-            engine = stack.enter_context(contender.engine.running(SERVER_CORE))
-            environment[BROKER_VARIABLE] = engine.url
-        ports = [free_port() for _ in range(2 if engine else 1)]
-        servers = [stack.enter_context(_started(contender, p, environment)) for p in ports]
-        pids = [pid for server in servers for pid in family(server)]
-        if engine is not None:
-            pids.append(engine.pid)
-        yield Running(pids, ports[0], ports[-1], engine)
+        backend = None
+        if contender.backend is not None:
+            backend = stack.enter_context(contender.backend.running(SERVER_CORE))
+            environment[BROKER_VARIABLE] = backend.url
+        ports = [free_port() for _ in range(2 if backend else 1)]
+        servers = [stack.enter_context(_start(contender, p, environment)) for p in ports]
+        pids = [pid for server in servers for pid in process_tree(server)]
+        if backend is not None:
+            pids.append(backend.pid)
+        yield Running(pids, ports[0], ports[-1], backend)
 
 
-def _started(
+def _start(
     contender: Contender, port: int, environment: dict[str, str]
 ) -> contextlib.AbstractContextManager[int]:
     command = ["taskset", "-c", str(SERVER_CORE), *contender.command(port)]
-    return started(
+    return run_process(
         contender.title,
         command,
         contender.folder,
-        lambda said: contender.announced in said and accepts(port),
+        lambda output: contender.announced in output and accepts(port),
         environment,
     )

@@ -1,11 +1,11 @@
-"""What a publish costs from one process to others: `python -m bench.hop`.
+"""The cost of a publish between processes, without sockets.
 
-    python -m bench.hop URL PROCESSES AT_ONCE PAYLOAD SECONDS ENGINE_PID
+    python -m bench.hop URL PROCESSES AT_ONCE PAYLOAD SECONDS BACKEND_PID
 
-One broker publishes and others, two or more, receive, all in this process, each over a link of its
-own; no sockets are behind them. Two channels take turns: one that a single broker subscribes to,
-and one that all of them do. Prints one line of JSON: CPU microseconds per publish to one process,
-the engine's with them, those of each further process, and the engine's part of both.
+One broker publishes, and two or more brokers receive. All are in this process, each with its own
+link to the backend. Two channels take turns: one has a single subscriber, the other has all of
+them. The result is one line of JSON, in CPU microseconds per publish: to one process, for each
+further process (both including the backend), and the backend's share of each.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from socketcluster.brokers.registry import create_broker
 from socketcluster.errors import BrokerError
 
 BLOCK = 1000
-"""Publishes after which the other channel has its turn."""
+"""Number of publishes before the other channel has its turn."""
 
 
 class Arrivals:
-    """Counts what a broker delivers."""
+    """Counts the messages that a broker delivers."""
 
     def __init__(self) -> None:
         self._missing = 0
         self._complete = asyncio.Event()
 
     def expect(self, count: int) -> None:
-        """That many more are to come."""
+        """Expect a number of messages."""
         self._missing = count
         self._complete.clear()
 
     async def complete(self) -> None:
-        """Wait for them."""
+        """Wait until all expected messages have arrived."""
         await self._complete.wait()
 
     def message_received(self, channel: str, payload: bytes) -> None:
@@ -62,18 +62,18 @@ class Arrivals:
 
 
 class Hop:
-    """A publisher, its receivers, and the clocks of all that work for them."""
+    """A publisher, its receivers, and the CPU clocks of this process and the backend."""
 
-    def __init__(self, at_once: int, payload: int, engine: int) -> None:
+    def __init__(self, at_once: int, payload: int, backend: int) -> None:
         self._at_once = at_once
         self._payload = b'"' + b"x" * payload + b'"'
-        # The CPU clock of another process, as clock_getcpuclockid(3) makes it.
-        self._engine_clock = (~engine << 3) | 2
+        # The CPU clock of another process, computed as clock_getcpuclockid(3) does.
+        self._backend_clock = (~backend << 3) | 2
         self._brokers: list[Broker] = []
         self._arrivals: list[Arrivals] = []
 
     async def start(self, url: str, receivers: int) -> None:
-        """Connect; the first receiver has a channel of its own beside that of all."""
+        """Connect. All receivers subscribe to "all", and the first one to "one" as well."""
         for channels in ([], ["one", "all"], *[["all"]] * (receivers - 1)):
             broker, arrivals = create_broker(url), Arrivals()
             broker.attach(arrivals)
@@ -85,35 +85,37 @@ class Hop:
             self._arrivals.append(arrivals)
 
     async def publish(self, channel: str) -> tuple[float, float]:
-        """CPU seconds of a block: of this process, and of the engine."""
+        """Publish a block; return the CPU seconds of this process and of the backend."""
         receiving = self._arrivals[1:2] if channel == "one" else self._arrivals[1:]
         for arrivals in receiving:
             arrivals.expect(BLOCK)
-        own, engine = time.process_time(), time.clock_gettime(self._engine_clock)
+        own, backend = time.process_time(), time.clock_gettime(self._backend_clock)
         for _ in range(BLOCK // self._at_once):
-            taken = [self._brokers[0].publish(channel, self._payload) for _ in range(self._at_once)]
-            for each in taken:
-                if each is not None:
-                    await each
+            results = [
+                self._brokers[0].publish(channel, self._payload) for _ in range(self._at_once)
+            ]
+            for result in results:
+                if result is not None:
+                    await result
         for arrivals in receiving:
             await arrivals.complete()
-        return time.process_time() - own, time.clock_gettime(self._engine_clock) - engine
+        return time.process_time() - own, time.clock_gettime(self._backend_clock) - backend
 
     async def close(self) -> None:
-        """Disconnect."""
+        """Disconnect all brokers."""
         for broker in self._brokers:
             await broker.close()
 
 
 async def measure(
-    url: str, receivers: int, at_once: int, payload: int, seconds: float, engine: int
+    url: str, receivers: int, at_once: int, payload: int, seconds: float, backend: int
 ) -> dict[str, float]:
-    """See the top."""
-    hop = Hop(at_once, payload, engine)
+    """Measure, and return the figures that the module describes."""
+    hop = Hop(at_once, payload, backend)
     await hop.start(url, receivers)
     spent = {"one": (0.0, 0.0), "all": (0.0, 0.0)}
     for channel in spent:
-        await hop.publish(channel)  # Not counted.
+        await hop.publish(channel)  # Warm up.
     turns, until = 0, time.monotonic() + seconds
     while turns == 0 or time.monotonic() < until:
         turns += 1
@@ -128,15 +130,17 @@ async def measure(
         "sockets": receivers,
         "cpu_us": (own_one + its_one) * each,
         "more_us": (own_all + its_all - own_one - its_one) * further,
-        "engine_us": its_one * each,
-        "engine_more_us": (its_all - its_one) * further,
+        "backend_us": its_one * each,
+        "backend_more_us": (its_all - its_one) * further,
     }
 
 
 def main() -> None:
-    """The command line."""
-    url, receivers, at_once, payload, seconds, engine = sys.argv[1:]
-    measured = measure(url, int(receivers), int(at_once), int(payload), float(seconds), int(engine))
+    """Measure with the arguments of the command line, and print the result."""
+    url, receivers, at_once, payload, seconds, backend = sys.argv[1:]
+    measured = measure(
+        url, int(receivers), int(at_once), int(payload), float(seconds), int(backend)
+    )
     print(json.dumps(uvloop.run(measured)))
 
 

@@ -1,4 +1,4 @@
-"""Loads, and running them: the Python side of native/scload.c."""
+"""Loads, and their measurement: the Python side of native/scload.c."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from bench.contenders import HERE, LOAD_CORE, Contender, Running, running
 from bench.processes import StartError
 
 Sample = dict[str, float]
-"""What was measured, by name."""
+"""The figures of one measurement, by metric."""
 
 MAX_SECONDS = 240.0
 _SPARE_FILES = 200
 
 
 class LoadError(Exception):
-    """A load could not be run to its end; the message says why."""
+    """A load could not be completed; the message has the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What scload does; see native/scload.c. `seconds` None is the run's own.
+    """The arguments of scload, which native/scload.c explains.
 
-    Mode "hop" is hop.py's: the sockets are the processes that receive.
+    `seconds` overrides the duration of the run. Mode "hop" runs hop.py instead; its `sockets` are
+    the receiving processes.
     """
 
     mode: str
@@ -40,20 +41,20 @@ class Load:
     seconds: float | None = None
 
     def arguments(self, seconds: float, warm_up: float) -> list[str]:
-        """The command line, without server."""
-        found = [self.mode, "--sockets", str(self.sockets), "--in-flight", str(self.in_flight)]
-        found += ["--payload", str(self.payload), "--channels", str(self.channels)]
-        found += ["--seconds", str(self.seconds or seconds), "--warm-up", str(warm_up)]
+        """Return the arguments for scload, without those of the server."""
+        arguments = [self.mode, "--sockets", str(self.sockets), "--in-flight", str(self.in_flight)]
+        arguments += ["--payload", str(self.payload), "--channels", str(self.channels)]
+        arguments += ["--seconds", str(self.seconds or seconds), "--warm-up", str(warm_up)]
         if self.subscribers is not None:
-            found += ["--subscribers", str(self.subscribers)]
+            arguments += ["--subscribers", str(self.subscribers)]
         if self.published is not None:
-            found += ["--published", str(self.published)]
-        return [*found, "--lockstep"] if self.lockstep else found
+            arguments += ["--published", str(self.published)]
+        return [*arguments, "--lockstep"] if self.lockstep else arguments
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Seconds measured, and before that seconds that are not."""
+    """The seconds that are measured, and those of the warm-up before."""
 
     seconds: float = 3.0
     warm_up: float = 1.0
@@ -80,10 +81,10 @@ def build() -> None:
 
 
 def allow_files(sockets: int) -> None:
-    """Raise the limit of open files of what is started here, for this many sockets.
+    """Raise the limit of open files for this process and its children.
 
     Raises:
-        LoadError: the system allows fewer.
+        LoadError: the hard limit is too low for this many sockets.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < sockets + _SPARE_FILES:
@@ -95,7 +96,7 @@ def allow_files(sockets: int) -> None:
 
 
 def measure(contender: Contender, load: Load, timing: Timing) -> Sample:
-    """Start a server, load it, stop it.
+    """Start a server, run a load against it, and stop it.
 
     Raises:
         LoadError: the server did not start, or failed under the load.
@@ -103,7 +104,7 @@ def measure(contender: Contender, load: Load, timing: Timing) -> Sample:
     make_command = _hop if load.mode == "hop" else _scload
     try:
         with running(contender) as server:
-            done = subprocess.run(
+            completed = subprocess.run(
                 ["taskset", "-c", str(LOAD_CORE), *make_command(contender, load, timing, server)],
                 cwd=HERE.parent,
                 capture_output=True,
@@ -113,10 +114,11 @@ def measure(contender: Contender, load: Load, timing: Timing) -> Sample:
             )
     except (StartError, subprocess.TimeoutExpired) as error:
         raise LoadError(str(error)) from error
-    if done.returncode:
-        raise LoadError(f"{contender.title}, {load.mode}: {done.stderr.strip()}")
-    sample: Sample = json.loads(done.stdout)
+    if completed.returncode:
+        raise LoadError(f"{contender.title}, {load.mode}: {completed.stderr.strip()}")
+    sample: Sample = json.loads(completed.stdout)
     if load.lockstep:
+        # The server's peak memory as a multiple of one payload for each socket.
         sample["copies"] = sample["peak_kb"] * 1024 / (load.sockets * load.payload)
     return sample
 
@@ -131,6 +133,6 @@ def _scload(contender: Contender, load: Load, timing: Timing, server: Running) -
 
 
 def _hop(contender: Contender, load: Load, timing: Timing, server: Running) -> list[str]:
-    assert server.engine is not None, f"{contender.title} has no engine"
-    numbers = (load.sockets, load.in_flight, load.payload, timing.seconds, server.engine.pid)
-    return [sys.executable, "-m", "bench.hop", server.engine.url, *map(str, numbers)]
+    assert server.backend is not None, f"{contender.title} has no backend"
+    numbers = (load.sockets, load.in_flight, load.payload, timing.seconds, server.backend.pid)
+    return [sys.executable, "-m", "bench.hop", server.backend.url, *map(str, numbers)]

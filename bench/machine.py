@@ -1,4 +1,4 @@
-"""What the figures were measured on and with, without names of hosts or folders."""
+"""The machine and the versions of a measurement, without names of hosts or directories."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _VERSION = re.compile(r"\d+\.\d+\.\d+")
 
 
 def description() -> str:
-    """Processor, memory, kernel."""
+    """Return the processor, memory and kernel as text."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return (
         f"{os.cpu_count()} cores of {_processor()}, {memory:.0f} GiB, "
@@ -48,29 +48,33 @@ def _processor() -> str:
 
 
 def versions() -> str:
-    """Python, Node, the packages and the engines."""
+    """Return the versions of Python, Node, the packages and the backends as text."""
     node = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True)
     package = HERE / "js" / "node_modules" / "socketcluster-server" / "package.json"
-    found = [f"{platform.python_implementation()} {platform.python_version()}"]
-    found += [f"{name} {version(name)}" for name in _PACKAGES]
-    found += [f"Node {node.stdout.strip().lstrip('v')}"]
-    found += [f"socketcluster-server {loads(package.read_text())['version']}"]
-    for engine in ("redis-server", "nats-server"):
-        if shutil.which(engine) is not None:
-            said = subprocess.run([engine, "--version"], capture_output=True, text=True, check=True)
-            found += [f"{engine} {number.group()}" for number in _VERSION.finditer(said.stdout)][:1]
-    return ", ".join(found)
+    names = [f"{platform.python_implementation()} {platform.python_version()}"]
+    names += [f"{name} {version(name)}" for name in _PACKAGES]
+    names += [f"Node {node.stdout.strip().lstrip('v')}"]
+    names += [f"socketcluster-server {loads(package.read_text())['version']}"]
+    for backend in ("redis-server", "nats-server"):
+        if shutil.which(backend) is not None:
+            printed = subprocess.run(
+                [backend, "--version"], capture_output=True, text=True, check=True
+            )
+            names += [
+                f"{backend} {number.group()}" for number in _VERSION.finditer(printed.stdout)
+            ][:1]
+    return ", ".join(names)
 
 
 class OtherLoad:
-    """How busy the machine's cores were with something else since this was made."""
+    """The load of other programs on this machine, since the object was made."""
 
     def __init__(self) -> None:
         self._started = time.monotonic()
         self._before = _busy_seconds() - _own_seconds()
 
     def share(self) -> float:
-        """Of all cores, 0 to 1."""
+        """Return the share of all cores that other programs used, from 0 to 1."""
         spent = _busy_seconds() - _own_seconds() - self._before
         return max(0.0, spent / (time.monotonic() - self._started) / (os.cpu_count() or 1))
 

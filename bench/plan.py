@@ -1,4 +1,4 @@
-"""What is measured and what is asked of it: the works, and the targets as ratios."""
+"""The plan: the loads to measure, the tables to print, and the targets to meet."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from bench.load import Load
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A server under a load."""
+    """A load on a server."""
 
     contender: Contender
     load: Load
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
-    """A row of a table: one figure, `metric` of a sample, for every contender."""
+class Measurement:
+    """A row of a table: the figure `metric` of a load's samples, for each contender."""
 
     title: str
     load: Load
@@ -44,17 +44,19 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Works, and the contenders that do them."""
+    """A table: measurements as rows, contenders as columns."""
 
     title: str
     contenders: tuple[Contender, ...]
-    works: list[Work]
+    measurements: list[Measurement]
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The figure at `of`, over that at `to` if there is one, is at most `limit`. Without a limit
-    it is there to be compared with: how the same cost grows where nothing is Python's."""
+    """An upper limit for the figure at `of`, or for its ratio to the figure at `to`.
+
+    A target without a limit is reported for comparison.
+    """
 
     title: str
     of: Point
@@ -66,24 +68,26 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Tables and targets."""
+    """All tables and targets of a run."""
 
     tables: list[Table]
     targets: list[Target]
 
     def points(self) -> dict[Load, list[Contender]]:
-        """Which servers each load is for, in order."""
-        found: dict[Load, list[Contender]] = {}
-        wanted = [Point(c, w.load) for t in self.tables for w in t.works for c in t.contenders]
-        wanted += [p for target in self.targets for p in (target.of, target.to) if p is not None]
-        for point in wanted:
-            contenders = found.setdefault(point.load, [])
+        """Return the contenders that each load is for, in order."""
+        contenders_of: dict[Load, list[Contender]] = {}
+        points = [
+            Point(c, w.load) for t in self.tables for w in t.measurements for c in t.contenders
+        ]
+        points += [p for target in self.targets for p in (target.of, target.to) if p is not None]
+        for point in points:
+            contenders = contenders_of.setdefault(point.load, [])
             if point.contender not in contenders:
                 contenders.append(point.contender)
-        return found
+        return contenders_of
 
     def most_sockets(self) -> int:
-        """The sockets of the largest load."""
+        """Return the number of sockets of the largest load."""
         return max(load.sockets for load in self.points())
 
 
@@ -96,13 +100,13 @@ CONNECT = Load("connect", 10_000, 64)
 HOP_1, HOP_50 = Load("hop", 5), Load("hop", 5, 50)
 
 ALONE = (LIMIT, PICOWS, ASGI, NPM, SOCKETIO)
-"""Servers of one process."""
+"""The servers that run as one process."""
 
 ACROSS = (PICOWS, ZEROMQ, REDIS, NATS, SOCKETIO_REDIS)
-"""One process, and what has an engine between two."""
+"""One server alone, and pairs of servers with a backend."""
 
 _MAIN: dict[Load, tuple[str, float, float]] = {
-    # Load: title, target to the bare server, target to the original
+    # load: (title, target ratio to the bare C server, target ratio to the original server)
     RPC_1: ("RPC, 50 sockets, 1 in flight", 1.5, 0.5),
     RPC_32: ("RPC, 50 sockets, 32 in flight", 6, 0.2),
     PUBLISH_1: ("publish to 1,000, 1 in flight", 1.35, 0.45),
@@ -112,7 +116,7 @@ _MAIN: dict[Load, tuple[str, float, float]] = {
 
 
 def full() -> Plan:
-    """Everything."""
+    """Return the plan of `make bench`."""
     main = _main(CONNECT)
     return Plan(
         [*main.tables, _across(PUBLISH_1, PUBLISH_4, PUBLISH_100)],
@@ -121,19 +125,21 @@ def full() -> Plan:
 
 
 def quick() -> Plan:
-    """The tables with fewer connections or works, and what the options and workers cost."""
+    """Return the plan of `make bench-quick`: fewer connections and loads."""
     main = _main(replace(CONNECT, sockets=2000))
     targets = [*main.targets, *_options(), *_workers(), *_hops(HOP_50)]
     return Plan([*main.tables, _across(PUBLISH_100)], targets)
 
 
 def _main(connect: Load) -> Plan:
-    works = [Work(title, load) for load, (title, _, _) in _MAIN.items()]
-    works += [
-        Work("connect and handshake", connect, "connect_us"),
-        Work(f"memory of {connect.sockets:,} idle connections", connect, "kb_per_socket", "KB"),
-        Work("p50 latency, RPC, 50 sockets, 1 in flight", RPC_1, "p50_ms", "ms"),
-        Work("p99 latency, RPC, 50 sockets, 1 in flight", RPC_1, "p99_ms", "ms"),
+    measurements = [Measurement(title, load) for load, (title, _, _) in _MAIN.items()]
+    measurements += [
+        Measurement("connect and handshake", connect, "connect_us"),
+        Measurement(
+            f"memory of {connect.sockets:,} idle connections", connect, "kb_per_socket", "KB"
+        ),
+        Measurement("p50 latency, RPC, 50 sockets, 1 in flight", RPC_1, "p50_ms", "ms"),
+        Measurement("p99 latency, RPC, 50 sockets, 1 in flight", RPC_1, "p99_ms", "ms"),
     ]
     targets = []
     for load, (title, to_limit, to_npm) in _MAIN.items():
@@ -141,7 +147,7 @@ def _main(connect: Load) -> Plan:
         targets.append(Target(title, here, Point(LIMIT, load), to_limit))
         targets.append(Target(title, here, Point(NPM, load), to_npm))
     connected, called = Point(PICOWS, connect), Point(PICOWS, RPC_1)
-    _, _, _, latency = works[-4:]
+    _, _, _, latency = measurements[-4:]
     targets += [
         Target("connect and handshake", connected, Point(NPM, connect), 0.6, "connect_us"),
         Target("memory per idle connection", connected, None, 12, "kb_per_socket", "KB"),
@@ -153,12 +159,12 @@ def _main(connect: Load) -> Plan:
     targets.append(
         Target("connect and handshake", Point(ASGI, connect), connected, 2.5, "connect_us")
     )
-    return Plan([Table("One process", ALONE, works)], targets)
+    return Plan([Table("One process", ALONE, measurements)], targets)
 
 
 def _across(*loads: Load) -> Table:
-    works = [Work(f"{_MAIN[load][0]}, remote", load) for load in loads]
-    return Table("Across processes", ACROSS, works)
+    measurements = [Measurement(f"{_MAIN[load][0]}, remote", load) for load in loads]
+    return Table("Across processes", ACROSS, measurements)
 
 
 def _workers() -> list[Target]:
@@ -166,28 +172,28 @@ def _workers() -> list[Target]:
 
 
 def _hops(limited: Load, *others: Load) -> list[Target]:
-    found = []
+    targets = []
     for contender in (ZEROMQ, REDIS, NATS):
         for load in (limited, *others):
             first, further = (15, 1) if load == limited else (None, None)
             here, title = Point(contender, load), f"{load.in_flight} at a time"
-            found += [
+            targets += [
                 Target(f"publish to one process, {title}", here, None, first, "cpu_us", "µs"),
                 Target(f"each further process, {title}", here, None, further, "more_us", "µs"),
-                Target(f"the engine's part, {title}", here, None, None, "engine_us", "µs"),
-                Target(f"the same, further, {title}", here, None, None, "engine_more_us", "µs"),
+                Target(f"the backend's part, {title}", here, None, None, "backend_us", "µs"),
+                Target(f"the same, further, {title}", here, None, None, "backend_more_us", "µs"),
             ]
-    return found
+    return targets
 
 
 def _options() -> list[Target]:
-    found = []
+    targets = []
     for contender in (INBOUND, MIN_BIN):
         for load in (RPC_1, RPC_32, PUBLISH_1):
-            found.append(_option(contender, load, 3))
+            targets.append(_option(contender, load, 3))
     large = Load("publish", 1000, payload=2048)
     return [
-        *found,
+        *targets,
         _option(OUTBOUND, PUBLISH_1, 3),
         Target("publish of 2 KiB to 1,000", Point(DEFLATE, large), Point(PICOWS, large), 1.5),
     ]
@@ -200,7 +206,7 @@ def _option(contender: Contender, load: Load, limit: float) -> Target:
 def _growth() -> list[Target]:
     wide = Load("publish", 10_000)
     few = Load("channels", 10_000, 16, subscribers=10)
-    # The same ten sockets are published to, so that only the number of channels is another.
+    # Publishes go to the same ten sockets as in `few`; only the number of channels differs.
     many = Load("channels", 10_000, 16, channels=10, published=100)
     spread = replace(many, published=None)
     idle = Load("idle", 10_000, seconds=16)
@@ -220,7 +226,10 @@ def _growth() -> list[Target]:
 
 
 def _grows(title: str, of: Load, to: Load, limit: float | None) -> list[Target]:
-    """How a cost grows here, and on the bare server: what is the kernel's and the caches' part."""
+    """Compare how a cost grows here and on the bare C server.
+
+    The latter shows the part of the kernel and the CPU caches.
+    """
     return [
         Target(title, Point(PICOWS, of), Point(PICOWS, to), limit),
         Target(title, Point(LIMIT, of), Point(LIMIT, to), None),

@@ -1,4 +1,4 @@
-"""Processes that are started for a measurement, and stopped at its end."""
+"""Processes that run during a measurement."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ LOWEST_PORT = 10_000
 
 
 class StartError(Exception):
-    """A server did not start; the message has what it said."""
+    """A process did not start. The message has its output."""
 
 
 @contextlib.contextmanager
-def started(
+def run_process(
     title: str,
     command: Sequence[str],
     folder: Path,
-    ready: Callable[[str], bool],
+    is_ready: Callable[[str], bool],
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[int]:
-    """The id of a process, once `ready` of what it has said is true.
+    """Start a process, yield its id once `is_ready(output)` is true, and stop it at the end.
 
     Raises:
-        StartError: it cannot be started, ended, or is not ready in time.
+        StartError: the process cannot be started, ended, or is not ready in time.
     """
-    with tempfile.TemporaryDirectory() as home:
-        words = Path(home, "said")
-        with words.open("wb") as said:
+    with tempfile.TemporaryDirectory() as directory:
+        log = Path(directory, "output")
+        with log.open("wb") as output:
             try:
                 process = subprocess.Popen(
-                    command, cwd=folder, env=environment, stdout=said, stderr=subprocess.STDOUT
+                    command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT
                 )
             except OSError as error:
                 raise StartError(f"{title} did not start: {error}") from error
         try:
             deadline = time.monotonic() + START_SECONDS
-            while not ready(words.read_text(errors="replace")):
+            while not is_ready(log.read_text(errors="replace")):
                 if process.poll() is not None or time.monotonic() > deadline:
-                    text = words.read_text(errors="replace").strip()
+                    text = log.read_text(errors="replace").strip()
                     raise StartError(f"{title} did not start: {text}")
                 time.sleep(0.02)
             yield process.pid
@@ -58,14 +58,14 @@ def started(
                 process.wait()
 
 
-def family(pid: int) -> list[int]:
-    """A process and those that it started, and they."""
+def process_tree(pid: int) -> list[int]:
+    """Return the ids of a process and all its descendants."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [pid, *(each for child in children for each in family(int(child)))]
+    return [pid, *(descendant for child in children for descendant in process_tree(int(child)))]
 
 
 def free_port() -> int:
-    """A port that nobody uses at the moment, and that the system gives to no client."""
+    """Return a free port outside the range from which the system takes the ports of clients."""
     first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     while True:
         port = random.randrange(LOWEST_PORT, first)
@@ -75,6 +75,6 @@ def free_port() -> int:
 
 
 def accepts(port: int) -> bool:
-    """Whether somebody accepts connections there."""
+    """Return whether a process accepts connections on a port."""
     with socket.socket() as client:
         return client.connect_ex(("127.0.0.1", port)) == 0

@@ -1,4 +1,4 @@
-"""The results as tables: results.md."""
+"""Write the results as tables, results.md."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from bench.plan import Plan, Point, Table, Target
 from bench.rounds import Figure, Results
 
 _METHOD = """\
-One server at a time, pinned to one core, the load generator to another, over loopback, with
-100-byte payloads. A figure is the server's CPU time per operation unless its unit says something
-else: the median of the rounds, with the least and the greatest in brackets. A ratio is taken
-within each round. The servers take turns, so that a change of the machine's speed meets all.
+One server runs at a time, pinned to one core; the load generator has another. They communicate over
+loopback, with 100-byte payloads. A figure is the server's CPU time per operation unless its unit
+says otherwise: the median of the rounds, with the least and the greatest value in brackets. A ratio
+is taken within each round. The servers take turns, so that a change of the machine's speed affects
+all of them.
 
-Across processes there are two servers with an engine between them: the publisher is connected to
-one, the subscribers to the other, and the figure is the CPU time of all three. A publish to other
-processes is measured without sockets behind them."""
+Across processes there are two servers with a backend between them. The publisher is connected to
+one and the subscribers to the other; the figure is the CPU time of all three. A publish to other
+processes is measured without sockets."""
 
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """How it was measured."""
+    """The conditions of a measurement."""
 
     machine: str
     versions: str
@@ -30,7 +31,7 @@ class Circumstances:
     other_load: float
 
     def lines(self) -> list[str]:
-        """As a list in Markdown."""
+        """Return the conditions as a Markdown list."""
         return [
             f"- Machine: {self.machine}",
             f"- Versions: {self.versions}",
@@ -40,12 +41,12 @@ class Circumstances:
 
 
 def markdown(plan: Plan, results: Results, circumstances: Circumstances) -> str:
-    """The whole report."""
-    parts = ["# Results of the benchmark", f"`make bench` wrote this. {_METHOD}"]
+    """Return the report as Markdown."""
+    parts = ["# Results of the benchmark", f"`make bench` wrote this page. {_METHOD}"]
     parts.append("\n".join(circumstances.lines()))
-    parts.append("![The figures as bars](results.svg)")
+    parts.append("![The figures as a bar chart](results.svg)")
     for table in plan.tables:
-        parts += [f"## {table.title}", "\n".join(works_table(table, results))]
+        parts += [f"## {table.title}", "\n".join(measurements_table(table, results))]
     parts += ["## Targets", "\n".join(targets_table(plan.targets, results))]
     parts.append(summary(plan.targets, results))
     if results.faults:
@@ -53,39 +54,43 @@ def markdown(plan: Plan, results: Results, circumstances: Circumstances) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def works_table(table: Table, results: Results) -> list[str]:
-    """Every server's figures."""
+def measurements_table(table: Table, results: Results) -> list[str]:
+    """Return a table with each server's figures, line by line."""
     shown = table.contenders
-    lines = ["| work | unit | " + " | ".join(c.title for c in shown) + " |"]
+    lines = ["| measurement | unit | " + " | ".join(c.title for c in shown) + " |"]
     lines.append("|---|---|" + "---|" * len(shown))
-    for work in table.works:
-        cells = [_figure(results.figure(Point(c, work.load), work.metric)) for c in shown]
-        lines.append(f"| {work.title} | {work.unit} | " + " | ".join(cells) + " |")
+    for measurement in table.measurements:
+        cells = [
+            _figure(results.figure(Point(c, measurement.load), measurement.metric)) for c in shown
+        ]
+        lines.append(f"| {measurement.title} | {measurement.unit} | " + " | ".join(cells) + " |")
     return lines
 
 
 def targets_table(targets: list[Target], results: Results) -> list[str]:
-    """What was asked, and whether it was reached."""
-    lines = ["| work | compared | result | target | met |", "|---|---|---|---|---|"]
+    """Return a table of the targets and their results, line by line."""
+    lines = ["| measurement | compared | result | target | met |", "|---|---|---|---|---|"]
     for target in targets:
-        found = results.result(target)
-        met = "failed" if found is None else "yes" if _met(target, found) else "**no**"
+        result = results.result(target)
+        met = "failed" if result is None else "yes" if _met(target, result) else "**no**"
         unit = f" {target.unit}" if target.unit else ""
-        asked = f"≤ {target.limit:g}{unit} | {met}" if target.limit is not None else "- | -"
-        lines.append(f"| {target.title} | {_compared(target)} | {_figure(found)}{unit} | {asked} |")
+        limit = f"≤ {target.limit:g}{unit} | {met}" if target.limit is not None else "- | -"
+        lines.append(
+            f"| {target.title} | {_compared(target)} | {_figure(result)}{unit} | {limit} |"
+        )
     return lines
 
 
 def summary(targets: list[Target], results: Results) -> str:
-    """How many targets were met."""
-    asked = [target for target in targets if target.limit is not None]
-    found = [(target, results.result(target)) for target in asked]
-    met = sum(result is not None and _met(target, result) for target, result in found)
-    return f"{met} of {len(asked)} targets met."
+    """Return a sentence with the number of targets met."""
+    limited = [target for target in targets if target.limit is not None]
+    pairs = [(target, results.result(target)) for target in limited]
+    met = sum(result is not None and _met(target, result) for target, result in pairs)
+    return f"{met} of {len(limited)} targets met."
 
 
-def _met(target: Target, found: Figure) -> bool:
-    return target.limit is not None and found.median <= target.limit
+def _met(target: Target, result: Figure) -> bool:
+    return target.limit is not None and result.median <= target.limit
 
 
 def _compared(target: Target) -> str:
@@ -109,5 +114,5 @@ def _figure(figure: Figure | None) -> str:
 
 
 def number(value: float) -> str:
-    """Three digits, or all before the point."""
+    """Format a number with three significant digits, or all digits before the point."""
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"

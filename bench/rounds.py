@@ -1,4 +1,4 @@
-"""Runs a plan in alternation, several rounds, and takes medians."""
+"""Run a plan in several rounds, and take medians."""
 
 from __future__ import annotations
 
@@ -20,25 +20,27 @@ class Figure:
 
     @classmethod
     def of(cls, values: list[float]) -> Figure:
-        """The figure of some values."""
+        """Return the figure of some values."""
         return cls(statistics.median(values), min(values), max(values))
 
 
 @dataclass(slots=True)
 class Results:
-    """The samples of all rounds; None for a round that failed, whose reason is in `faults`."""
+    """The samples of all rounds. A sample is None if its round failed; `faults` has the reason."""
 
     samples: dict[Point, list[Sample | None]] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
 
     def figure(self, point: Point, metric: str) -> Figure | None:
-        """A figure of a server; None if no round succeeded."""
+        """Return a server's figure, or None if no round succeeded."""
         values = [sample[metric] for sample in self.samples.get(point, []) if sample is not None]
         return Figure.of(values) if values else None
 
     def result(self, target: Target) -> Figure | None:
-        """What a target is about. A ratio is taken in each round, so that what slows a whole
-        round down does not count."""
+        """Return the figure or the ratio that a target limits, or None if no round succeeded.
+
+        A ratio is taken within each round, so that it does not depend on the round's speed.
+        """
         if target.to is None:
             return self.figure(target.of, target.metric)
         pairs = zip(self.samples[target.of], self.samples[target.to], strict=True)
@@ -51,7 +53,7 @@ class Results:
 
 
 def run(plan: Plan, timing: Timing, rounds: int) -> Results:
-    """Measure everything `rounds` times; the order of the servers is turned round each time."""
+    """Measure everything `rounds` times, with the servers in reverse order every other time."""
     results = Results()
     points = plan.points()
     for number in range(rounds):
@@ -64,15 +66,15 @@ def run(plan: Plan, timing: Timing, rounds: int) -> Results:
                 except LoadError as error:
                     results.faults.append(str(error))
                 results.samples.setdefault(point, []).append(sample)
-                _tell(number + 1, rounds, point, sample)
+                _print_sample(number + 1, rounds, point, sample)
     return results
 
 
-def _tell(number: int, rounds: int, point: Point, sample: Sample | None) -> None:
+def _print_sample(number: int, rounds: int, point: Point, sample: Sample | None) -> None:
     load = point.load
-    what = f"{load.mode} {load.sockets}x{load.in_flight}"
+    name = f"{load.mode} {load.sockets}x{load.in_flight}"
     shown = "failed"
     if sample is not None:
         metric = next(m for m in ("copies", "cpu_us", "cpu_share", "connect_us") if m in sample)
         shown = f"{metric} {sample[metric]:.3f}"
-    print(f"round {number}/{rounds}  {what:18} {point.contender.title:28} {shown}", file=sys.stderr)
+    print(f"round {number}/{rounds}  {name:18} {point.contender.title:28} {shown}", file=sys.stderr)

@@ -1,4 +1,4 @@
-// The same work on the original server: node server.js PORT
+// The same operations on the original server: node server.js PORT
 'use strict';
 const http = require('node:http');
 const { attach } = require('socketcluster-server');

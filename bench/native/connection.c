@@ -22,7 +22,7 @@ static int poll_set;
 static struct endpoint target;
 static message_handler *on_message;
 static upgrade_handler *on_upgrade;
-static uint8_t *read_buffer; // Shared: a connection keeps only the frame that is incomplete.
+static uint8_t *read_buffer; // Shared: a connection keeps only an incomplete frame.
 static size_t read_capacity;
 uint64_t connections_lost, bytes_received;
 
@@ -59,8 +59,8 @@ void loop_start(const struct endpoint *endpoint, message_handler *message, upgra
     read_buffer = malloc(read_capacity);
 }
 
-// Each source address has some 28,000 ports; these are no other program's, and a reset instead
-// of a close leaves none behind.
+// Each source address has some 28,000 ports. No other program uses these addresses, and closing with
+// a reset leaves no ports in TIME_WAIT.
 void connection_open(struct connection *connection)
 {
     static int opened;
@@ -179,7 +179,7 @@ static void request_upgrade(struct connection *connection)
     connection_flush(connection);
 }
 
-// The bytes of the response's head, 0 while it is incomplete.
+// Return the length of the response's head, or 0 while it is incomplete.
 static size_t take_upgrade(struct connection *connection, const uint8_t *data, size_t size)
 {
     const uint8_t *end = memmem(data, size, "\r\n\r\n", 4);
@@ -194,7 +194,7 @@ static size_t take_upgrade(struct connection *connection, const uint8_t *data, s
     return end + 4 - data;
 }
 
-// The bytes of the frames taken. An incomplete one stays.
+// Handle the complete frames and return their length; an incomplete frame stays.
 static size_t take_frames(struct connection *connection, const uint8_t *data, size_t size)
 {
     size_t taken = 0;

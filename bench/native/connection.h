@@ -9,13 +9,13 @@ enum state { CONNECTING, UPGRADING, HANDSHAKING, SUBSCRIBING, READY, CLOSED };
 struct connection {
     int fd;
     enum state state;
-    bool publishes;         // The one that publishes, not a subscriber.
-    int channels;           // It subscribes to this many,
-    uint64_t first_channel; // from this number on.
-    int unanswered;         // Subscriptions not yet acknowledged.
+    bool publishes;         // The publisher, not a subscriber.
+    int channels;           // The number of channels that it subscribes to,
+    uint64_t first_channel; // and the number of the first.
+    int unanswered;         // Subscriptions that are not acknowledged yet.
     uint64_t last_id;
     double *sent_at;        // When call `id` was sent, at id modulo the calls in flight.
-    uint8_t *input, *output; // A frame that is incomplete; what the kernel has not yet taken.
+    uint8_t *input, *output; // An incomplete frame; bytes that the kernel has not accepted yet.
     size_t input_size, output_size, output_capacity, output_sent;
 };
 
@@ -25,15 +25,15 @@ struct endpoint {
     bool deflate;           // Offer permessage-deflate, without context takeover.
 };
 
-// Called with each message: its frame is whole, unmasked and of one piece.
+// Called with each message, as one complete, unmasked frame.
 typedef void message_handler(struct connection *, const uint8_t *message, size_t size);
-// Called once the upgrade was accepted.
+// Called when the upgrade has been accepted.
 typedef void upgrade_handler(struct connection *);
 
 extern uint64_t connections_lost, bytes_received;
 
 void loop_start(const struct endpoint *, message_handler *, upgrade_handler *);
-// Handle what happens until `deadline`, or until `done` says so.
+// Handle events until `deadline`, or until `done` returns true.
 void loop_run(double deadline, bool (*done)(void));
 void connection_open(struct connection *);
 void connection_send(struct connection *, bool binary, const void *message, size_t size);

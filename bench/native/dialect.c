@@ -11,7 +11,7 @@ static bool starts(const uint8_t *message, size_t size, const char *with)
     return size >= length && !memcmp(message, with, length);
 }
 
-// A number that ends before the end of the message.
+// Parse a number that ends before the end of the message.
 static uint64_t number_at(const uint8_t *text)
 {
     uint64_t value = 0;
@@ -51,7 +51,7 @@ static enum kind json_read(const uint8_t *message, size_t size, uint64_t *id)
     if (size == 0)
         return PING;
     if (message[0] != '{' || starts(message, size, "{\"event\":\"#publish\""))
-        return DELIVERY; // One that is not JSON is compressed.
+        return DELIVERY; // A message that is not JSON is compressed.
     const uint8_t *rid = memmem(message, size, "\"rid\":", 6);
     if (!rid)
         return OTHER;

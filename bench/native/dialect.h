@@ -1,4 +1,4 @@
-// The messages of a protocol: what to send, and what was received.
+// The messages of a protocol: writing them, and recognizing received ones.
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
@@ -15,9 +15,9 @@ struct dialect {
     size_t (*call)(char *out, uint64_t id, const char *payload);
     size_t (*subscribe)(char *out, uint64_t id, const char *channel);
     size_t (*publish)(char *out, uint64_t id, const char *channel, const char *payload);
-    // What a message is; the number of the call that it answers.
+    // The kind of a message, and the number of the call that it answers.
     enum kind (*read)(const uint8_t *message, size_t size, uint64_t *id);
 };
 
-// NULL if there is none of that name: "json", "min-bin" (SocketCluster 2) or "socketio".
+// Return the dialect of a name, or NULL: "json", "min-bin" (SocketCluster 2) or "socketio".
 const struct dialect *dialect_named(const char *name);

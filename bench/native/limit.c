@@ -1,9 +1,9 @@
-// limit: a bare C server that speaks just enough of SocketCluster 2: what the kernel allows.
+// limit: a bare C server with just enough of SocketCluster 2 to show what the kernel allows.
 //
 //   limit PORT [coalesce]    one send per message, or (coalesce) one per socket and loop turn
 //
 // It answers "#handshake", "#subscribe", "#publish" and calls (with their own data). It checks
-// nothing, has no timers and trusts its client, scload, in the order of keys too.
+// nothing, has no timers, and trusts its client, scload, even in the order of JSON keys.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -22,7 +22,7 @@ enum { EVENTS = 1024, CHANNELS = 1 << 20, MAX_MESSAGE = 4 << 20, INPUT = 16384 }
 
 struct client {
     int fd;
-    bool upgraded, dirty, waiting; // `waiting` for the kernel to take more.
+    bool upgraded, dirty, waiting; // `waiting`: until the kernel accepts more.
     uint8_t *input, *output;
     size_t input_size, input_capacity, output_size, output_sent, output_capacity;
 };
@@ -183,7 +183,7 @@ static size_t take_frames(struct client *client, uint8_t *data, size_t size)
     return taken;
 }
 
-// Its place in the channels stays: the server is stopped when its clients leave.
+// The socket stays in its channels, because the server is stopped when its clients leave.
 static void leave(struct client *client)
 {
     epoll_ctl(poll_set, EPOLL_CTL_DEL, client->fd, NULL);

@@ -16,8 +16,8 @@
 //   close     opens N sockets that subscribe to one channel, then closes all at once; an operation
 //             is a close
 //
-// Prints one line of JSON: what was done, CPU microseconds of the processes PID per
-// operation, their memory, and the percentiles of the time that an answer took.
+// Prints one line of JSON: the number of operations, the CPU microseconds of the processes PID per
+// operation, their memory, and percentiles of the time until an answer.
 #define _GNU_SOURCE
 #include "connection.h"
 #include "dialect.h"
@@ -30,7 +30,7 @@
 #include <unistd.h>
 
 enum { MAX_PAYLOAD = 4 << 20, OPENED_AT_ONCE = 64, STRIDE = 7919, MAX_PROCESSES = 32 };
-static const double PATIENCE = 60; // Seconds that the server has for anything.
+static const double PATIENCE = 60; // Time limit for each step of the server, in seconds.
 
 static struct {
     const char *mode;
@@ -42,7 +42,7 @@ static struct {
 } run = {.sockets = 50, .in_flight = 1, .payload = 100, .channels = 1, .subscribers = -1,
          .seconds = 3, .warm_up = 1};
 
-static bool calls, publishes, spread; // What the mode is about.
+static bool calls, publishes, spread; // The properties of the mode.
 static char *payload, *scratch;
 static uint64_t ready, answers, deliveries, publishes_sent, awaited;
 static bool measuring;
@@ -155,7 +155,7 @@ static void take_message(struct connection *connection, const uint8_t *message, 
     }
 }
 
-// What the server's processes cost
+// The CPU time and memory of the server's processes
 
 static double cpu_seconds(void)
 {
@@ -314,7 +314,7 @@ static void measure_closing(struct connection *connections, int count)
     if (!all_lost())
         fail("Only %lu of %lu sockets were closed", connections_lost, awaited);
     double seconds = now() - start;
-    loop_run(now() + run.warm_up, NULL); // Until what is left has been cleaned up.
+    loop_run(now() + run.warm_up, NULL); // While the server cleans up.
     printf(",\"cpu_us\":%.3f,\"seconds\":%.3f", (cpu_seconds() - cpu) * 1e6 / count, seconds);
 }
 

@@ -1,6 +1,6 @@
-"""The server that is measured, written as any user of the package would write it.
+"""The measured server, written as a user of the package would write it.
 
-`socketcluster serve app:plain` runs it; the other functions make it with one thing changed.
+`socketcluster serve app:plain` runs it. The other functions change one option each.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from socketcluster.middleware import MiddlewareStream
 
 
 def plain(**options: Any) -> AGServer:
-    """Calls of "echo" are answered with their data; the rest is the default."""
+    """Create a server that answers calls of "echo" with their data, with default options."""
     server = AGServer(**options)
 
     @server.background
@@ -27,41 +27,41 @@ def plain(**options: Any) -> AGServer:
 
 
 async def handle(socket: AGServerSocket) -> None:
-    """One client."""
+    """Answer the calls of one client."""
     async for request in socket.procedure("echo"):
         request.end(request.data)
 
 
 def asgi() -> AGServer:
-    """On uvicorn's own WebSocket implementation."""
+    """Create the server with uvicorn's own WebSocket implementation."""
     return plain(ws_engine="asgi")
 
 
 def inbound_middleware() -> AGServer:
-    """Everything that comes in passes a function."""
+    """Create the server with a middleware function for inbound actions."""
     server = plain()
     server.set_middleware(server.MIDDLEWARE_INBOUND, allow)
     return server
 
 
 def outbound_middleware() -> AGServer:
-    """Every publish passes a function on its way to each subscriber."""
+    """Create the server with a middleware function for each delivery to a subscriber."""
     server = plain()
     server.set_middleware(server.MIDDLEWARE_OUTBOUND, allow)
     return server
 
 
 async def allow(stream: MiddlewareStream) -> None:
-    """Let everything through."""
+    """Allow every action."""
     async for action in stream:
         action.allow()
 
 
 def min_bin() -> AGServer:
-    """MessagePack instead of JSON."""
+    """Create the server with MessagePack instead of JSON."""
     return plain(codec_engine=MinBinCodec())
 
 
 def deflate() -> AGServer:
-    """Messages from 1 KiB on are compressed."""
+    """Create the server with compression of messages from 1 KiB on."""
     return plain(per_message_deflate=True)

@@ -1,4 +1,4 @@
-"""The same work on python-socketio: `uvicorn socketio_app:app` runs it."""
+"""The same operations on python-socketio: `uvicorn socketio_app:app` runs it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import os
 import socketio
 
 url = os.environ.get("SOCKETCLUSTER_BROKER")
-joined = socketio.AsyncRedisManager(url) if url else None
-server = socketio.AsyncServer(async_mode="asgi", client_manager=joined)
+manager = socketio.AsyncRedisManager(url) if url else None
+server = socketio.AsyncServer(async_mode="asgi", client_manager=manager)
 app = socketio.ASGIApp(server)
 
 
@@ -18,12 +18,12 @@ async def echo(sid: str, data: str) -> str:
 
 
 async def subscribe(sid: str, channel: str) -> None:
-    """Enter a room."""
+    """Add a client to a room."""
     await server.enter_room(sid, channel)
 
 
 async def publish(sid: str, channel: str, data: str) -> None:
-    """Send an event to everyone in a room."""
+    """Send an event to all clients in a room."""
     await server.emit("message", data, room=channel)
 
 

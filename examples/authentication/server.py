@@ -1,7 +1,7 @@
-"""Log in with a procedure, get a token, and be let into channels by it.
+"""A login: a procedure checks the password and gives the client a token, middleware uses it.
 
-Run it with `socketcluster serve server:server` in this folder. In production `auth_key` comes
-from the environment, and passwords from a store of salted hashes.
+Run it with `socketcluster serve server:server` in this directory. In production, read `auth_key`
+from the environment and check passwords against a store of salted hashes.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ async def log_in(socket: AGServerSocket) -> None:
 
 
 async def authorize(stream: MiddlewareStream) -> None:
-    """A private channel belongs to one user."""
+    """Reserve each private channel for one user."""
     async for action in stream:
         private = action.channel.startswith("private/")
         token = action.socket.auth_token or {}

@@ -1,6 +1,6 @@
-"""A chat: clients join rooms and publish; the server greets, counts and moderates.
+"""A chat: clients join rooms and publish; the server greets them, counts them and moderates.
 
-Run it with `socketcluster serve server:server` in this folder.
+Run it with `socketcluster serve server:server` in this directory.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from socketcluster import AGAction, AGServer, AGServerSocket
 from socketcluster.middleware import MiddlewareStream
 
 server = AGServer()
-sizes: Counter[str] = Counter()
+room_sizes: Counter[str] = Counter()
 
 
 @server.background
@@ -24,25 +24,25 @@ async def handle(socket: AGServerSocket) -> None:
     socket.transmit("welcome", {"id": socket.id})
     async for request in socket.procedure("roomSize"):
         with request:
-            request.end(sizes[str(request.data)])
+            request.end(room_sizes[str(request.data)])
 
 
 @server.background
-async def count_those_who_join() -> None:
+async def count_subscriptions() -> None:
     async for event in server.listener("subscription"):
-        sizes[event.channel] += 1
+        room_sizes[event.channel] += 1
 
 
 @server.background
-async def count_those_who_leave() -> None:
+async def count_unsubscriptions() -> None:
     async for event in server.listener("unsubscription"):
-        sizes[event.channel] -= 1
-        if not sizes[event.channel]:
-            del sizes[event.channel]
+        room_sizes[event.channel] -= 1
+        if not room_sizes[event.channel]:
+            del room_sizes[event.channel]
 
 
 async def moderate(stream: MiddlewareStream) -> None:
-    """Nobody shouts."""
+    """Convert messages in capital letters to lower case."""
     async for action in stream:
         if action.type == AGAction.PUBLISH_IN and str(action.data).isupper():
             action.allow(data=str(action.data).lower())

@@ -1,6 +1,6 @@
-"""FastAPI and SocketCluster on one port: HTTP publishes to the sockets.
+"""FastAPI and SocketCluster on one port: an HTTP request publishes to WebSocket clients.
 
-Run it with `socketcluster serve server:server` or `uvicorn server:server` in this folder.
+Run it with `socketcluster serve server:server` or `uvicorn server:server` in this directory.
 """
 
 from __future__ import annotations

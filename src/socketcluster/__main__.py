@@ -1,4 +1,4 @@
-"""`python -m socketcluster`."""
+"""Run the command line as `python -m socketcluster`."""
 
 from socketcluster.cli import main
 

@@ -1,4 +1,4 @@
-"""The benchmark measures what it says: its load generator, its ratios, its tables."""
+"""The benchmark: its load generator, ratios and tables."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from bench.contenders import (
     running,
 )
 from bench.load import Load, LoadError, Timing, allow_files, build, measure
-from bench.plan import Plan, Point, Table, Target, Work
+from bench.plan import Measurement, Plan, Point, Table, Target
 from bench.processes import StartError
 from bench.report import Circumstances, markdown, summary
 from bench.rounds import Figure, Results
@@ -70,23 +70,23 @@ def test_every_mode_runs(contender: Contender, load: Load, counted: str) -> None
 
 @pytest.fixture(params=[ZEROMQ, REDIS, NATS], ids=lambda contender: contender.key)
 def across(request: pytest.FixtureRequest) -> Contender:
-    """Two servers with an engine between them."""
+    """Two servers with a backend between them."""
     contender: Contender = request.param
-    assert contender.engine is not None
-    program = contender.engine.command("", 0)[0]
+    assert contender.backend is not None
+    program = contender.backend.command("", 0)[0]
     require(shutil.which(program) is not None, program)
     return contender
 
 
-def test_what_is_published_to_one_server_arrives_at_the_other(across: Contender) -> None:
+def test_a_publish_to_one_server_arrives_at_the_other(across: Contender) -> None:
     sample = measure(across, Load("publish", 3, 2), SHORT)
     assert sample["operations"] > 0
 
 
-def test_a_hop_has_the_engines_part_in_it(across: Contender) -> None:
+def test_a_hop_includes_the_backend(across: Contender) -> None:
     sample = measure(across, Load("hop", 3, 10), SHORT)
-    assert 0 < sample["engine_us"] < sample["cpu_us"]
-    assert {"more_us", "engine_more_us"} <= sample.keys()
+    assert 0 < sample["backend_us"] < sample["cpu_us"]
+    assert {"more_us", "backend_more_us"} <= sample.keys()
 
 
 def test_workers_are_measured_with_their_supervisor() -> None:
@@ -95,29 +95,34 @@ def test_workers_are_measured_with_their_supervisor() -> None:
         assert workers.port == workers.publisher_port
 
 
-def test_servers_are_measured_with_their_engine(across: Contender) -> None:
+def test_servers_are_measured_with_their_backend(across: Contender) -> None:
     with running(across) as servers:
         assert len(set(servers.pids)) == 3
-        assert servers.engine is not None
-        assert servers.engine.pid in servers.pids
+        assert servers.backend is not None
+        assert servers.backend.pid in servers.pids
         assert servers.port != servers.publisher_port
 
 
-def test_an_engine_that_is_missing_says_so() -> None:
-    assert ZEROMQ.engine is not None
-    engine = replace(ZEROMQ.engine, title="the engine", command=lambda folder, port: ["no-engine"])
-    broken = replace(PICOWS, engine=engine)
-    with pytest.raises(StartError, match=r"the engine did not start: .*no-engine"), running(broken):
+def test_a_missing_backend_is_reported() -> None:
+    assert ZEROMQ.backend is not None
+    backend = replace(
+        ZEROMQ.backend, title="the backend", command=lambda folder, port: ["no-backend"]
+    )
+    broken = replace(PICOWS, backend=backend)
+    with (
+        pytest.raises(StartError, match=r"the backend did not start: .*no-backend"),
+        running(broken),
+    ):
         pass
 
 
-def test_a_server_that_does_not_start_says_why() -> None:
+def test_a_server_that_does_not_start_is_reported() -> None:
     broken = Contender("x", "Broken", lambda port: ["sh", "-c", "echo no luck; exit 1"], NPM.folder)
     with pytest.raises(StartError, match="Broken did not start: no luck"), running(broken):
         pass
 
 
-def test_a_load_that_the_server_refuses_is_no_figure() -> None:
+def test_a_load_that_the_server_refuses_is_an_error() -> None:
     def command(port: int) -> list[str]:
         return [sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1"]
 
@@ -126,7 +131,7 @@ def test_a_load_that_the_server_refuses_is_no_figure() -> None:
         measure(web, Load("rpc", 1), SHORT)
 
 
-def test_too_few_files_are_told() -> None:
+def test_too_few_files_are_reported() -> None:
     with pytest.raises(LoadError, match="open files"):
         allow_files(10**9)
 
@@ -145,7 +150,7 @@ def test_a_ratio_is_taken_in_each_round() -> None:
 @pytest.mark.parametrize(("limit", "met"), [(2.0, "yes"), (1.9, "**no**"), (None, "-")])
 def test_tables(limit: float | None, met: str) -> None:
     results = Results({ONE: [{"cpu_us": 4}], OTHER: [{"cpu_us": 2}]}, ["npm: it broke"])
-    table = Table("One", plan.ALONE, [Work("calls", plan.RPC_1)])
+    table = Table("One", plan.ALONE, [Measurement("calls", plan.RPC_1)])
     small = Plan([table], [Target("calls", ONE, OTHER, limit)])
     text = markdown(small, results, Circumstances("a machine", "Python", 1, 3, 0.2))
     assert "## One\n" in text

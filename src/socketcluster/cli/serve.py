@@ -49,7 +49,7 @@ def run(settings: Settings, *, reload: bool = False) -> int:
 
 
 def _check(settings: Settings) -> None:
-    """Check what can be checked before the target's code runs."""
+    """Check the options that need no server, before the target's code runs."""
     for option, path in (("certificate", settings.ssl_certfile), ("key", settings.ssl_keyfile)):
         if path is not None:
             try:
@@ -117,7 +117,7 @@ async def _listen(server: AGServer, settings: Settings) -> None:
 
 
 def _relieve_garbage_collector() -> None:
-    """Freeze what was imported, and collect less often.
+    """Freeze imported objects, and collect less often.
 
     Modules stay, and so does most of what a connection allocates. With the default thresholds the
     collector takes a third of the time of opening a connection.

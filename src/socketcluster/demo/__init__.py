@@ -1,4 +1,4 @@
-"""A small live demo: a chat with rooms, a procedure, a login, and the streams' backpressure."""
+"""The demo: a chat with rooms, a procedure, a login, and a display of backpressure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_TEXT = 500
 
 
 def create_demo_server(**options: Any) -> AGServer:
-    """The demo's AGServer, its page included."""
+    """Create an AGServer that serves the demo and its page."""
     server = AGServer(app=Demo.pages, **options)
     demo = Demo(server)
     server.set_middleware(server.MIDDLEWARE_INBOUND, demo.decide)
@@ -23,7 +23,7 @@ def create_demo_server(**options: Any) -> AGServer:
 
 
 class Demo:
-    """What the demo does for its sockets."""
+    """The demo's procedures and middleware."""
 
     pages = Pages()
 
@@ -31,9 +31,9 @@ class Demo:
         self._server = server
 
     async def handle_connections(self) -> None:
-        """Handle each procedure of a connection in a task of its own."""
+        """Start a task for each procedure of each connection."""
         async for event in self._server.listener("connection"):
-            for handle in (self._log_in, self._log_out, self._add, self._figures):
+            for handle in (self._log_in, self._log_out, self._add, self._backpressure):
                 self._server.spawn(handle(event.socket))
 
     async def _log_in(self, socket: AGServerSocket) -> None:
@@ -41,7 +41,7 @@ class Demo:
             with request:
                 name = request.data.get("name") if isinstance(request.data, dict) else None
                 if not isinstance(name, str) or not 1 <= len(name.strip()) <= 40:
-                    raise AuthError("A name has 1 to 40 characters")
+                    raise AuthError("A name must have 1 to 40 characters")
                 await socket.set_auth_token({"name": name.strip()}, expires_in=3600)
                 request.end()
 
@@ -59,8 +59,8 @@ class Demo:
                     raise InvalidRequestError("add takes a list of numbers, up to 1e15")
                 request.end(sum(numbers))
 
-    async def _figures(self, socket: AGServerSocket) -> None:
-        async for request in socket.procedure("figures"):
+    async def _backpressure(self, socket: AGServerSocket) -> None:
+        async for request in socket.procedure("backpressure"):
             request.end(
                 {
                     "clients": self._server.clients_count,
@@ -72,20 +72,20 @@ class Demo:
             )
 
     async def decide(self, stream: MiddlewareStream) -> None:
-        """Only short messages, in rooms."""
+        """Allow subscriptions to rooms, and short messages in rooms."""
         async for action in stream:
-            if action.type in (AGAction.PUBLISH_IN, AGAction.SUBSCRIBE) and not (_is_fine(action)):
+            if action.type in (AGAction.PUBLISH_IN, AGAction.SUBSCRIBE) and not _is_allowed(action):
                 action.block(InvalidArgumentsError("Only short messages, and only in rooms"))
             else:
                 action.allow()
 
 
 def _is_number(value: object) -> bool:
-    # As far as JavaScript counts, and adds, exactly.
+    # JavaScript represents integers of this size, and their sums, exactly.
     return type(value) in (int, float) and abs(cast("float", value)) <= 1e15
 
 
-def _is_fine(action: AGAction) -> bool:
+def _is_allowed(action: AGAction) -> bool:
     if not action.channel.startswith(ROOM_PREFIX):
         return False
     if action.type == AGAction.SUBSCRIBE:

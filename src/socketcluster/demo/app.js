@@ -1,4 +1,4 @@
-// The page of the demo: everything it does goes through the official client.
+// The demo page. It communicates with the server only through the official client.
 const $ = (id) => document.getElementById(id);
 
 import('/socketcluster-client.js').then(
@@ -16,24 +16,24 @@ function start(socket) {
   const typists = new Map();
   const me = () => (socket.authToken && socket.authToken.name) || 'guest';
 
-  const each = async (stream, handle) => { for await (const value of stream) handle(value); };
+  const forEach = async (stream, handle) => { for await (const value of stream) handle(value); };
 
   const showState = (text, on) => { $('state').textContent = text; $('state').className = 'badge ' + (on ? 'on' : 'off'); };
-  each(socket.listener('connect'), () => showState('connected', true));
-  each(socket.listener('disconnect'), () => showState('disconnected', false));
-  each(socket.listener('connecting'), () => showState('connecting', false));
-  each(socket.listener('error'), ({ error }) => console.warn(error.message));
+  forEach(socket.listener('connect'), () => showState('connected', true));
+  forEach(socket.listener('disconnect'), () => showState('disconnected', false));
+  forEach(socket.listener('connecting'), () => showState('connecting', false));
+  forEach(socket.listener('error'), ({ error }) => console.warn(error.message));
 
   const showAuth = () => {
     $('auth-state').textContent = socket.authState;
     $('who').textContent = socket.authToken ? 'as ' + socket.authToken.name : '';
     $('logout').disabled = !socket.authToken;
   };
-  each(socket.listener('authStateChange'), showAuth);
-  each(socket.listener('connect'), showAuth);
+  forEach(socket.listener('authStateChange'), showAuth);
+  forEach(socket.listener('connect'), showAuth);
   showAuth();
 
-  function say(name, text) {
+  function addLine(name, text) {
     const line = document.createElement('li');
     const author = document.createElement('b');
     author.textContent = name;
@@ -55,12 +55,12 @@ function start(socket) {
     $('messages').replaceChildren();
     channel = socket.subscribe('room/' + room);
     const joined = channel;
-    each(channel.listener('subscribe'), () => say('•', 'You are in ' + room));
-    each(channel.listener('subscribeFail'), ({ error }) => say('•', error.message));
-    each(channel, (data) => {
+    forEach(channel.listener('subscribe'), () => addLine('•', 'You are in ' + room));
+    forEach(channel.listener('subscribeFail'), ({ error }) => addLine('•', error.message));
+    forEach(channel, (data) => {
       if (joined !== channel || !data) return;
       if (data.typing) { if (data.name !== me()) typists.set(data.name, Date.now() + 2000); }
-      else { typists.delete(data.name); say(data.name, data.text); }
+      else { typists.delete(data.name); addLine(data.name, data.text); }
       showTypists();
     });
   }
@@ -72,7 +72,7 @@ function start(socket) {
     const text = $('text').value.trim();
     if (!text) return;
     $('text').value = '';
-    try { await channel.invokePublish({ name: me(), text }); } catch (error) { say('•', error.message); }
+    try { await channel.invokePublish({ name: me(), text }); } catch (error) { addLine('•', error.message); }
   });
   $('text').addEventListener('input', () => {
     if (Date.now() - lastTyped < 1000) return;
@@ -89,15 +89,15 @@ function start(socket) {
     catch (error) { $('sum').textContent = error.message; }
   });
 
-  async function figures() {
+  async function showBackpressure() {
     if (socket.state === 'open') {
       try {
-        const found = await socket.invoke('figures');
-        for (const name of ['clients', 'inbound', 'outbound', 'streams', 'bytes']) $('f-' + name).textContent = found[name];
-      } catch (error) { /* The connection went away; the badge says so. */ }
+        const counts = await socket.invoke('backpressure');
+        for (const name of ['clients', 'inbound', 'outbound', 'streams', 'bytes']) $('f-' + name).textContent = counts[name];
+      } catch (error) { /* The connection was lost; the badge shows it. */ }
     }
     $('f-channel').textContent = channel.getBackpressure();
-    setTimeout(figures, 1000);
+    setTimeout(showBackpressure, 1000);
   }
-  figures();
+  showBackpressure();
 }

@@ -1,4 +1,7 @@
-"""The demo's page, as an ASGI application. Source: ASGI specification, HTTP."""
+"""The demo's page, as an ASGI application.
+
+Source: ASGI specification, HTTP.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,10 @@ from pathlib import Path
 from socketcluster.engines.base import ASGIReceive, ASGIScope, ASGISend
 
 CLIENT_VARIABLE = "SOCKETCLUSTER_DEMO_CLIENT"
-"""Environment variable with the path of the bundled JavaScript client."""
+"""The environment variable with the path of the bundled JavaScript client."""
 
 _BUNDLE = Path("node_modules/socketcluster-client/socketcluster-client.min.js")
-_TYPES = {
+_CONTENT_TYPES = {
     "index.html": "text/html; charset=utf-8",
     "app.js": "text/javascript; charset=utf-8",
     "style.css": "text/css; charset=utf-8",
@@ -20,21 +23,21 @@ _TYPES = {
 
 
 def find_client() -> Path | None:
-    """The bundled JavaScript client, if it was fetched."""
-    named = os.environ.get(CLIENT_VARIABLE)
-    places = [Path(named)] if named else [Path(".demo") / _BUNDLE, _BUNDLE]
-    return next((place for place in places if place.is_file()), None)
+    """Return the path of the bundled JavaScript client, or None if it is not installed."""
+    path = os.environ.get(CLIENT_VARIABLE)
+    candidates = [Path(path)] if path else [Path(".demo") / _BUNDLE, _BUNDLE]
+    return next((candidate for candidate in candidates if candidate.is_file()), None)
 
 
 class Pages:
-    """Serves four files, and nothing else. Without the client the page says how to get it."""
+    """Serves the demo's four files. If the client is not installed, the page explains how to."""
 
     async def __call__(self, scope: ASGIScope, receive: ASGIReceive, send: ASGISend) -> None:
         if scope["type"] != "http":
-            raise ValueError(f"The demo serves no {scope['type']}")
-        status, kind, body = self._response(scope["method"], scope["path"])
+            raise ValueError(f"The demo does not serve {scope['type']}")
+        status, content_type, body = self._response(scope["method"], scope["path"])
         headers = [
-            (b"content-type", kind.encode()),
+            (b"content-type", content_type.encode()),
             (b"content-length", str(len(body)).encode()),
             (b"cache-control", b"no-cache"),
         ]
@@ -49,8 +52,8 @@ class Pages:
         if path == "/socketcluster-client.js":
             client = find_client()
             if client is not None:
-                return 200, _TYPES["app.js"], client.read_bytes()
+                return 200, _CONTENT_TYPES["app.js"], client.read_bytes()
         name = path.removeprefix("/") or "index.html"
-        if name not in _TYPES:
+        if name not in _CONTENT_TYPES:
             return 404, "text/plain; charset=utf-8", b"Not Found"
-        return 200, _TYPES[name], files(__package__).joinpath(name).read_bytes()
+        return 200, _CONTENT_TYPES[name], files(__package__).joinpath(name).read_bytes()
