@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from socketcluster.middleware import MiddlewareFunction
@@ -67,25 +67,17 @@ class SocketContext:
     dispatch: Callable[[Any, AnyPacket, bytes], Rest]
     dispatch_batch: Callable[[Any, Batch, bytes], Rest]
 
-    @property
-    def ack_timeout(self) -> float:
-        """See `AGServer.ack_timeout`."""
-        return self.options.milliseconds("ack_timeout")
+    ack_timeout: float = field(init=False)
+    handshake_timeout: float = field(init=False)
+    ping_interval: float = field(init=False)
+    ping_timeout: float = field(init=False)
 
-    @property
-    def handshake_timeout(self) -> float:
-        """See `AGServer.handshake_timeout`."""
-        return self.options.milliseconds("handshake_timeout")
-
-    @property
-    def ping_interval(self) -> float:
-        """See `AGServer.ping_interval`."""
-        return self.options.milliseconds("ping_interval")
-
-    @property
-    def ping_timeout(self) -> float:
-        """See `AGServer.ping_timeout`."""
-        return self.options.milliseconds("ping_timeout")
+    def __post_init__(self) -> None:
+        milliseconds = self.options.milliseconds
+        self.ack_timeout = milliseconds("ack_timeout")
+        self.handshake_timeout = milliseconds("handshake_timeout")
+        self.ping_interval = milliseconds("ping_interval")
+        self.ping_timeout = milliseconds("ping_timeout")
 
     def emit_warning(self, warning: BaseException) -> None:
         """See `ServerReports.emit_warning`."""

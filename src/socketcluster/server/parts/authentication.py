@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Awaitable
 from datetime import timedelta
 from typing import Any, Never, Protocol
 
@@ -120,9 +121,9 @@ class SocketAuth:
 
     # Tokens that a client shows
 
-    async def verify(self, signed_token: Any) -> AuthInfo:
+    def verify(self, signed_token: Any) -> Awaitable[AuthInfo]:
         """See `Tokens.verify`."""
-        return await self._tokens.verify(signed_token, self._socket)
+        return self._tokens.verify(signed_token, self._socket)
 
     async def accept(self, info: AuthInfo) -> None:
         """Take on a verified token, if AUTHENTICATE middleware allows it.

@@ -86,20 +86,6 @@ class SetupBarrier:
 
         for emitter, name, event in events:
             emitter.emit_tracked(name, event, done)
-        in_time = await self._wait(handled)
-        if not in_time:
-            self._context.emit_warning(
-                SocketClusterError(
-                    f"A listener of '{events[-1][1]}' has been busy with a socket for longer than "
-                    "handshake_timeout, and what the socket sends could not be held back longer; "
-                    "handle each socket in a task of its own"
-                )
-            )
-        for _ in range(_TASK_TURNS):
-            await asyncio.sleep(0)
-
-    async def _wait(self, handled: asyncio.Future[bool]) -> bool:
-        loop = asyncio.get_running_loop()
 
         def listened() -> None:
             self._streams.on_use = None
@@ -109,10 +95,22 @@ class SetupBarrier:
         self._streams.on_use = listened
         timer = loop.call_later(self._context.handshake_timeout / 1000, _resolve, handled, False)
         try:
-            return await handled
+            in_time = await handled
         finally:
             timer.cancel()
             self._streams.on_use = None
+        if not in_time:
+            self._context.emit_warning(_too_busy(events[-1][1]))
+        for _ in range(_TASK_TURNS):
+            await asyncio.sleep(0)
+
+
+def _too_busy(event: str) -> SocketClusterError:
+    return SocketClusterError(
+        f"A listener of '{event}' has been busy with a socket for longer than handshake_timeout, "
+        "and what the socket sends could not be held back longer; handle each socket in a task of "
+        "its own"
+    )
 
 
 def _resolve(handled: asyncio.Future[bool], in_time: bool) -> None:
