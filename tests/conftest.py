@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from interop.matrix import table
 from interop.servers import npm_server
@@ -16,6 +17,35 @@ from support import Running
 
 MakeServer = Callable[..., Awaitable[AGServer]]
 MakeClient = Callable[..., AGClientSocket]
+
+
+ONE_WORKER = {
+    "tests/benchmark/": "benchmark",
+    "tests/conformance/test_brokers.py": "brokers",
+    "tests/performance/": "performance",
+    "tests/server/test_cost.py": "performance",
+}
+"""Files whose tests share something that takes long to make, or that would disturb each other:
+one worker runs those of a group, one after the other."""
+
+
+class _Groups(LoadScopeScheduling):
+    """Shares out single tests, and groups as a whole.
+
+    Like `--dist loadgroup`, whose marks pytest-xdist 3.8 loses with pytest 9.2.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        for start, group in ONE_WORKER.items():
+            if nodeid.startswith(start):
+                return group
+        return nodeid
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Run the tests of a group in one worker, with `--dist loadgroup`."""
+    return _Groups(config, log) if config.getvalue("dist") == "loadgroup" else None
 
 
 def pytest_sessionstart() -> None:

@@ -29,8 +29,6 @@ from bench.report import Circumstances, markdown, summary
 from bench.rounds import Figure, Results
 from support import require
 
-pytestmark = pytest.mark.xdist_group("bench")
-
 SHORT = Timing(0.1, 0.02)
 
 

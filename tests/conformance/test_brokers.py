@@ -19,8 +19,6 @@ from support import connected, soon, until
 KINDS = ("simple", "zeromq", "redis", "redis-sentinel", "redis-cluster", "nats", "nats-cluster")
 NAMES = ("a", "ab", "a.b", "a.*", "a.>", "*", ">", "a b", "é", ".", "a..b", ".a", "%2E", "a\0", "%")
 
-pytestmark = pytest.mark.xdist_group("brokers")
-
 
 class Listener:
     """What a broker reports."""

@@ -10,8 +10,6 @@ from performance.counting import bounds, count
 from performance.workload import OPERATIONS
 from support import require
 
-pytestmark = pytest.mark.xdist_group("performance")
-
 LONGER = 1.10
 SHORTER = 0.80
 """A path that got so much shorter needs a lower bound, or it could grow again unnoticed."""

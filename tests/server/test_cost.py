@@ -1,7 +1,8 @@
 """Guarantee 4: no client harms another, and no message of it costs much more than an ordinary one.
 
 The messages have 1 MiB, `max_payload`. CPU time is compared with that of `json.loads` of an
-ordinary message of that size in the same run, the best of five each.
+ordinary message of that size in the same run. Other processes make both times longer, never
+shorter: each is the best of repeats, and a message has more of them while it seems too dear.
 """
 
 from __future__ import annotations
@@ -19,13 +20,11 @@ from socketcluster.codecs.minbin import MinBinCodec
 from socketcluster.protocol.packets import BinaryMessage
 from support import Running, connected, until
 
-pytestmark = [
-    pytest.mark.xdist_group("performance"),
-    pytest.mark.parametrize("make_server", ["memory"], indirect=True),
-]
+pytestmark = pytest.mark.parametrize("make_server", ["memory"], indirect=True)
 
 MIB = 1024 * 1024
 ROOM = MIB - 200
+MOST_REPEATS = 50
 TIMES = 4.0
 """The goal is 3; the rest is for a busy machine."""
 TIMES_NESTED = 7.0
@@ -150,10 +149,38 @@ NESTED = {
 }
 
 
-def cpu(work: Callable[[], Any]) -> float:
-    began = time.process_time()
-    work()
-    return time.process_time() - began
+class Usual:
+    """CPU seconds that `json.loads` of an ordinary message takes: the least of all repeats."""
+
+    def __init__(self) -> None:
+        self._text = ordinary()
+        self.seconds = min(self._once() for _ in range(10))
+
+    def _once(self) -> float:
+        began = time.process_time()
+        json.loads(self._text)
+        return time.process_time() - began
+
+    def repeat(self) -> float:
+        self.seconds = min(self.seconds, self._once())
+        return self.seconds
+
+
+@pytest.fixture(scope="module")
+def usual() -> Usual:
+    return Usual()
+
+
+async def assert_costs(
+    server: AGServer, running: Running, message: bytes, usual: Usual, times: float
+) -> None:
+    """Assert that a message costs less than so many times an ordinary one."""
+    costs: list[float] = []
+    while len(costs) < MOST_REPEATS:
+        costs.append(await cost(server, running, message))
+        if min(costs) < usual.repeat() * times:
+            return
+    raise AssertionError(f"It costs {min(costs) / usual.seconds:.2f} times an ordinary message")
 
 
 async def cost(server: AGServer, running: Running, message: bytes) -> float:
@@ -186,20 +213,18 @@ async def cost(server: AGServer, running: Running, message: bytes) -> float:
 
 @pytest.mark.parametrize("name", [*MESSAGES, *NESTED])
 async def test_no_message_costs_much_more_than_an_ordinary_one(
-    make_server: Any, running: Running, name: str
+    make_server: Any, running: Running, usual: Usual, name: str
 ) -> None:
     server = await make_server()
     message = (MESSAGES | NESTED)[name]
     assert MIB - 100_000 < len(message) <= MIB
-    text = ordinary()
-    usual = min(cpu(lambda: json.loads(text)) for _ in range(5))
-    found = min([await cost(server, running, message.encode()) for _ in range(5)])
-    assert found < usual * (TIMES_NESTED if name in NESTED else TIMES), found / usual
+    times = TIMES_NESTED if name in NESTED else TIMES
+    await assert_costs(server, running, message.encode(), usual, times)
 
 
 @pytest.mark.parametrize("name", [name for name in MESSAGES | NESTED if name.startswith("publish")])
 async def test_no_publish_through_middleware_costs_much_more(
-    make_server: Any, running: Running, name: str
+    make_server: Any, running: Running, usual: Usual, name: str
 ) -> None:
     async def allow(stream: Any) -> None:
         async for action in stream:
@@ -208,10 +233,8 @@ async def test_no_publish_through_middleware_costs_much_more(
     server = await make_server()
     server.set_middleware(server.MIDDLEWARE_INBOUND, allow)
     message = (MESSAGES | NESTED)[name].encode()
-    text = ordinary()
-    usual = min(cpu(lambda: json.loads(text)) for _ in range(5))
-    found = min([await cost(server, running, message) for _ in range(5)])
-    assert found < usual * (TIMES_NESTED if name in NESTED else TIMES), found / usual
+    times = TIMES_NESTED if name in NESTED else TIMES
+    await assert_costs(server, running, message, usual, times)
 
 
 def array(item: bytes) -> bytes:
@@ -241,11 +264,8 @@ TIMES_BINARY = 10.0
 
 @pytest.mark.parametrize("name", BINARY)
 async def test_no_min_bin_message_costs_much_more(
-    make_server: Any, running: Running, name: str
+    make_server: Any, running: Running, usual: Usual, name: str
 ) -> None:
     server = await make_server(codec_engine=MinBinCodec())
-    text = ordinary()
-    usual = min(cpu(lambda: json.loads(text)) for _ in range(5))
     message = BinaryMessage(BINARY[name])
-    found = min([await cost(server, running, message) for _ in range(5)])
-    assert found < usual * TIMES_BINARY, found / usual
+    await assert_costs(server, running, message, usual, TIMES_BINARY)
