@@ -1,6 +1,6 @@
 """A client's connections, made by picows.
 
-Source: RFC 6455, section 4.1; picows 2.0 to 2.3, `ws_connect`.
+Source: RFC 6455, section 4.1; picows 2.3.1, `ws_connect`.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Every private name of picows is used here. The parser gets a made-up upgrade req
 client's own was checked and answered already, and a made-up transport, which discards what the
 parser writes.
 
-Source: picows 2.0 to 2.3, `WSProtocol`.
+Source: picows 2.3.1, `WSProtocol`.
 """
 
 from __future__ import annotations
