@@ -57,7 +57,7 @@ async def test_unsubscribed_gets_nothing(make_server: Any, running: Running) -> 
             "Failed to unsubscribe socket from the a channel - InvalidActionError: Socket "
         )
     await until(lambda: len(events) == 2)
-    assert server.exchange._channels == {}
+    assert server.exchange._index.channels == {}
 
 
 async def test_subscription_event_carries_the_options(make_server: Any, running: Running) -> None:
@@ -264,7 +264,7 @@ async def test_two_first_subscribers_share_one_operation(make_server: Any) -> No
         assert (await alice.event())["data"]["data"] == "hi"
         assert (await bob.event())["data"]["data"] == "hi"
     await broker.settle("unsubscribe")
-    await until(lambda: server.exchange._channels == {})
+    await until(lambda: server.exchange._index.channels == {})
 
 
 async def test_failed_subscription_is_answered_and_can_be_repeated(make_server: Any) -> None:
@@ -296,7 +296,7 @@ async def test_socket_that_closes_while_subscribing_is_not_subscribed(make_serve
     await until(lambda: server.clients_count == 0)
     await broker.settle("subscribe")
     await broker.settle("unsubscribe")
-    await until(lambda: server.exchange._channels == {})
+    await until(lambda: server.exchange._index.channels == {})
     assert broker.operations == []
 
 

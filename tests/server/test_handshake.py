@@ -140,7 +140,7 @@ async def test_not_strict_a_call_before_the_handshake_is_refused(make_server: An
         with pytest.raises(AnswerError, match="before the handshake"):
             await client.call("#subscribe", {"channel": "a"})
         await client.handshake()
-        assert server.exchange._channels == {}
+        assert server.exchange._index.channels == {}
 
 
 async def test_block_of_handshake_ws_answers_401(make_server: Any) -> None:

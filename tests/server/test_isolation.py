@@ -251,11 +251,11 @@ async def test_a_codec_that_raises_for_one_channel(payload: str) -> None:
         server.exchange.subscribe("a")
         consumer = server.exchange.channel("a").create_consumer()
         server.exchange.subscribe(payload[::-1])
-        index = server.exchange._index
+        delivery = server.exchange._delivery
         server.exchange._on_error = warnings.append
-        index.backend_message_received("a", b"1")
-        index.backend_message_received(payload[::-1], json.dumps(payload).encode())
-        index.backend_message_received("b", b"2")
+        delivery.backend_message_received("a", b"1")
+        delivery.backend_message_received(payload[::-1], json.dumps(payload).encode())
+        delivery.backend_message_received("b", b"2")
         seen = [(await client.event())["data"]["data"] for _ in range(2)]
         assert seen == [1, 2]
         assert (await consumer.next()).value == 1

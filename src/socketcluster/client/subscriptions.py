@@ -322,7 +322,7 @@ class SubscriptionMixin(ChannelMixin):
 
     def channel(self, channel: str) -> AGChannel:
         """Return a view of a channel; it does not subscribe."""
-        return AGChannel(channel, self, self)
+        return AGChannel(channel, self, self, self._channel_outputs, self._channel_listeners)
 
     def transmit_publish(self, channel: str, data: Any) -> None:
         """Publish without waiting. Raises the errors of `transmit`, and InvalidArgumentsError for a

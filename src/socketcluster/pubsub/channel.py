@@ -7,14 +7,24 @@ from datetime import timedelta
 from typing import Any, Protocol
 
 from socketcluster.codecs.text import whole_text
-from socketcluster.options import check_text
+from socketcluster.options import check_text, checked_name
 from socketcluster.protocol.state import PENDING, SUBSCRIBED, UNSUBSCRIBED
 from socketcluster.pubsub.channel_methods import ChannelMixin
-from socketcluster.streams import ConsumableStream, Consumer, ConsumerStats
+from socketcluster.streams import ConsumableStream, Consumer, ConsumerStats, StreamDemux
+
+
+def channel_name(name: str) -> str:
+    """Return a channel's name, with U+FFFD for each lone surrogate.
+
+    Raises:
+        InvalidArgumentsError: the name is empty or not a str.
+    """
+    checked_name("A channel's name", name)
+    return whole_text(name)
 
 
 class ChannelClient(Protocol):
-    """What a channel needs of its exchange or client, beside `ChannelMixin`."""
+    """What a channel asks of its exchange or client, beside the methods of `ChannelMixin`."""
 
     @property
     def subscribe(self) -> Callable[..., AGChannel]: ...
@@ -27,25 +37,35 @@ class ChannelClient(Protocol):
 
 
 class AGChannel(ConsumableStream[Any]):
-    """One channel: a stream of what is published to it, and its state and listeners.
+    """One channel: a stream of its publishes, with its state and its listeners.
 
-    It is a view that may be made many times; consuming it does not subscribe. Each consumer sees
-    every publish after it was made.
+    It is a view: a channel may have many, and consuming one does not subscribe. Each consumer
+    receives every publish since the consumer was created.
 
     Source: SocketCluster documentation, AGChannel.
     """
 
-    __slots__ = ("_methods", "client", "name")
+    __slots__ = ("_listeners", "_methods", "_outputs", "client", "name")
 
     PENDING = PENDING
     SUBSCRIBED = SUBSCRIBED
     UNSUBSCRIBED = UNSUBSCRIBED
 
-    def __init__(self, name: str, client: ChannelClient, methods: ChannelMixin) -> None:
+    def __init__(
+        self,
+        name: str,
+        client: ChannelClient,
+        methods: ChannelMixin,
+        outputs: StreamDemux[Any],
+        listeners: StreamDemux[Any],
+    ) -> None:
+        """Make a view; the demuxes are those that `methods` works on."""
         check_text("A channel's name", name)
         self.name = whole_text(name)
         self.client = client
         self._methods = methods
+        self._outputs = outputs
+        self._listeners = listeners
 
     @property
     def state(self) -> str:
@@ -54,41 +74,44 @@ class AGChannel(ConsumableStream[Any]):
 
     @property
     def options(self) -> dict[str, Any]:
-        """The options it was subscribed with."""
+        """The options of the subscription."""
         return self.client.get_channel_options(self.name)
 
     def create_consumer(self, timeout: float | timedelta | None = None) -> Consumer[Any]:
-        """A consumer of the publishes from now on; `timeout` in ms between two of them."""
-        return self._methods._channel_outputs.stream(self.name).create_consumer(timeout)
+        """Create a consumer of publishes from now on; `timeout` is the ms to wait for each."""
+        return self._outputs.stream(self.name).create_consumer(timeout)
 
     def listener(self, event: str) -> ConsumableStream[Any]:
-        """The stream of one event of this channel: 'subscribe', 'subscribeFail', 'unsubscribe',
-        and of a client's 'subscribeStateChange' and 'kickOut' too."""
+        """Return the stream of one of the channel's events.
+
+        They are 'subscribe', 'subscribeFail' and 'unsubscribe'; with a client also
+        'subscribeStateChange' and 'kickOut'.
+        """
         check_text("An event's name", event)
-        return self._methods._channel_listeners.stream(f"{self.name}/{event}")
+        return self._listeners.stream(f"{self.name}/{event}")
 
     def subscribe(self, **options: Any) -> None:
-        """Subscribe the exchange or client to it; `options` are those of a client's `subscribe`."""
+        """Subscribe the exchange or client; `options` are those of a client's `subscribe`."""
         self.client.subscribe(self.name, **options)
 
     def unsubscribe(self) -> Awaitable[None] | None:
-        """Unsubscribe the exchange or client from it."""
+        """Unsubscribe the exchange or client."""
         return self.client.unsubscribe(self.name)
 
     def is_subscribed(self, include_pending: bool = False) -> bool:
-        """Whether it is subscribed, or about to be."""
+        """Return whether it is subscribed; with `include_pending` also if it is about to be."""
         return self.client.is_subscribed(self.name, include_pending)
 
     def transmit_publish(self, data: Any) -> None:
-        """Publish to it without waiting."""
+        """Publish to the channel without waiting."""
         self.client.transmit_publish(self.name, data)
 
     async def invoke_publish(self, data: Any) -> None:
-        """Publish to it and wait until that was accepted."""
+        """Publish to the channel, and wait until that is accepted."""
         await self.client.invoke_publish(self.name, data)
 
     def close(self) -> None:
-        """End all its consumers once they took their backlog."""
+        """End all its consumers after their backlog."""
         self._methods.close_channel(self.name)
 
     def kill(self) -> None:
@@ -96,27 +119,27 @@ class AGChannel(ConsumableStream[Any]):
         self._methods.kill_channel(self.name)
 
     def close_output(self) -> None:
-        """`ChannelMixin.channel_close_output`."""
+        """See `ChannelMixin.channel_close_output`."""
         self._methods.channel_close_output(self.name)
 
     def close_listener(self, event: str) -> None:
-        """`ChannelMixin.channel_close_listener`."""
+        """See `ChannelMixin.channel_close_listener`."""
         self._methods.channel_close_listener(self.name, event)
 
     def close_all_listeners(self) -> None:
-        """`ChannelMixin.channel_close_all_listeners`."""
+        """See `ChannelMixin.channel_close_all_listeners`."""
         self._methods.channel_close_all_listeners(self.name)
 
     def kill_output(self) -> None:
-        """`ChannelMixin.channel_kill_output`."""
+        """See `ChannelMixin.channel_kill_output`."""
         self._methods.channel_kill_output(self.name)
 
     def kill_listener(self, event: str) -> None:
-        """`ChannelMixin.channel_kill_listener`."""
+        """See `ChannelMixin.channel_kill_listener`."""
         self._methods.channel_kill_listener(self.name, event)
 
     def kill_all_listeners(self) -> None:
-        """`ChannelMixin.channel_kill_all_listeners`."""
+        """See `ChannelMixin.channel_kill_all_listeners`."""
         self._methods.channel_kill_all_listeners(self.name)
 
     def kill_output_consumer(self, consumer_id: int) -> None:
@@ -130,65 +153,65 @@ class AGChannel(ConsumableStream[Any]):
             self._methods.kill_channel_listener_consumer(consumer_id)
 
     def get_output_consumer_stats(self, consumer_id: int) -> ConsumerStats | None:
-        """Figures of one of its consumers."""
+        """Return statistics of one of its consumers."""
         if not self.has_output_consumer(consumer_id):
             return None
         return self._methods.get_channel_output_consumer_stats(consumer_id)
 
     def get_listener_consumer_stats(self, consumer_id: int) -> ConsumerStats | None:
-        """Figures of one consumer of its listeners."""
+        """Return statistics of one consumer of its listeners."""
         if not self.has_any_listener_consumer(consumer_id):
             return None
         return self._methods.get_channel_listener_consumer_stats(consumer_id)
 
     def get_output_consumer_stats_list(self) -> list[ConsumerStats]:
-        """Figures of its consumers."""
+        """Return statistics of its consumers."""
         return self._methods.channel_get_output_consumer_stats_list(self.name)
 
     def get_listener_consumer_stats_list(self, event: str) -> list[ConsumerStats]:
-        """Figures of the consumers of one of its listeners."""
+        """Return statistics of the consumers of one of its listeners."""
         return self._methods.channel_get_listener_consumer_stats_list(self.name, event)
 
     def get_all_listeners_consumer_stats_list(self) -> list[ConsumerStats]:
-        """Figures of the consumers of its listeners."""
+        """Return statistics of the consumers of its listeners."""
         return self._methods.channel_get_all_listeners_consumer_stats_list(self.name)
 
     def get_backpressure(self) -> int:
-        """The highest backpressure of its consumers and its listeners' consumers."""
+        """Return the highest backpressure of its consumers and its listeners' consumers."""
         return self._methods.get_channel_backpressure(self.name)
 
     def get_output_backpressure(self) -> int:
-        """The highest backpressure of its consumers."""
+        """Return the highest backpressure of its consumers."""
         return self._methods.channel_get_output_backpressure(self.name)
 
     def get_listener_backpressure(self, event: str) -> int:
-        """The highest backpressure of one of its listeners' consumers."""
+        """Return the highest backpressure of one of its listeners' consumers."""
         return self._methods.channel_get_listener_backpressure(self.name, event)
 
     def get_all_listeners_backpressure(self) -> int:
-        """The highest backpressure of its listeners' consumers."""
+        """Return the highest backpressure of its listeners' consumers."""
         return self._methods.channel_get_all_listeners_backpressure(self.name)
 
     def get_output_consumer_backpressure(self, consumer_id: int) -> int:
-        """What one of its consumers has not yet taken."""
+        """Return the backpressure of one of its consumers."""
         if not self.has_output_consumer(consumer_id):
             return 0
         return self._methods.get_channel_output_consumer_backpressure(consumer_id)
 
     def get_listener_consumer_backpressure(self, consumer_id: int) -> int:
-        """What one consumer of its listeners has not yet taken."""
+        """Return the backpressure of one consumer of its listeners."""
         if not self.has_any_listener_consumer(consumer_id):
             return 0
         return self._methods.get_channel_listener_consumer_backpressure(consumer_id)
 
     def has_output_consumer(self, consumer_id: int) -> bool:
-        """Whether this is one of its consumers."""
+        """Return whether it has this consumer."""
         return self._methods.channel_has_output_consumer(self.name, consumer_id)
 
     def has_listener_consumer(self, event: str, consumer_id: int) -> bool:
-        """Whether this is a consumer of that listener of it."""
+        """Return whether one of its listeners has this consumer."""
         return self._methods.channel_has_listener_consumer(self.name, event, consumer_id)
 
     def has_any_listener_consumer(self, consumer_id: int) -> bool:
-        """Whether this is a consumer of any of its listeners."""
+        """Return whether any of its listeners has this consumer."""
         return self._methods.channel_has_any_listener_consumer(self.name, consumer_id)

@@ -1,4 +1,4 @@
-"""AGExchange: the server's own part in pub/sub, on top of the index of channels and a broker.
+"""AGExchange: the server's own pub/sub client, on top of the channel index and a broker.
 
 Source: SocketCluster documentation, AGExchange; npm ag-simple-broker.
 """
@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from socketcluster.brokers.base import Broker
-from socketcluster.codecs.text import whole_text
 from socketcluster.events import (
     ErrorEvent,
     ReadyEvent,
@@ -19,13 +18,14 @@ from socketcluster.events import (
     SubscribeFailEvent,
     UnsubscribeEvent,
 )
-from socketcluster.options import check_text, checked_name
-from socketcluster.protocol.state import PENDING, SUBSCRIBED, UNSUBSCRIBED
-from socketcluster.protocol.wire import Wire
-from socketcluster.pubsub.channel import AGChannel
+from socketcluster.options import check_text
+from socketcluster.protocol.payloads import Payloads
+from socketcluster.protocol.state import PENDING, SUBSCRIBED
+from socketcluster.pubsub.channel import AGChannel, channel_name
 from socketcluster.pubsub.channel_methods import ChannelMixin
+from socketcluster.pubsub.delivery import PublishDelivery
 from socketcluster.pubsub.fanout import FanOut, Subscriber
-from socketcluster.pubsub.index import ChannelEntry, ChannelIndex
+from socketcluster.pubsub.index import ChannelIndex
 from socketcluster.runtime.loop_binding import LoopBinding
 from socketcluster.runtime.reporting import Reporter, clean, one_line
 from socketcluster.streams import AsyncStreamEmitter, Bound, ConsumableStream, StreamDemux
@@ -38,21 +38,27 @@ EXCHANGE_EVENTS = frozenset(
 
 
 class AGExchange(ChannelMixin, AsyncStreamEmitter):
-    """The server's own pub/sub client, and the local index of its sockets' subscriptions.
+    """The server's own pub/sub client, which also serves its sockets' subscriptions.
 
     Events: 'subscribe', 'unsubscribe', 'subscribeFail', 'error', 'ready', 'brokerAway',
-    'brokerGap'. Its calls pass no middleware. It can be made and used before any event loop runs.
+    'brokerGap'. No middleware runs on its calls. It can be made and used before an event loop runs.
+
+    Attributes:
+        broker: carries publishes to all processes.
+        fan_out: delivers publishes to the server's sockets.
+        is_ready: whether the broker is started.
     """
 
     __slots__ = (
         "_channel_listeners",
         "_channel_outputs",
-        "_channels",
+        "_delivery",
         "_index",
         "_on_error",
+        "_payloads",
         "_reporter",
-        "_wire",
         "broker",
+        "fan_out",
         "is_ready",
     )
 
@@ -61,26 +67,36 @@ class AGExchange(ChannelMixin, AsyncStreamEmitter):
     def __init__(
         self,
         broker: Broker,
-        wire: Wire,
+        payloads: Payloads,
         on_error: Callable[[BaseException], None] = lambda error: None,
         loop_binding: LoopBinding | None = None,
         reporter: Reporter | None = None,
         bound: Bound | None = None,
     ) -> None:
-        """`bound` is on each consumer of the exchange's channels."""
+        """Make an exchange; `bound` limits each consumer of its channels."""
         super().__init__(loop_binding)
         self._reporter = Reporter(logger) if reporter is None else reporter
         self._on_error = on_error
         self.broker = broker
         self.is_ready = False
-        self._wire = wire
+        self._payloads = payloads
         self._channel_outputs = StreamDemux[Any](binding=self.loop_binding, bound=bound)
         self._channel_listeners = StreamDemux[Any](binding=self.loop_binding)
-        self._index = ChannelIndex(broker, wire, self._channel_outputs, self._failed, self.emit)
-        self._channels = self._index.channels
+        self.fan_out = FanOut()
+        self._index = ChannelIndex(broker, self.fan_out, self._failed)
+        self._delivery = PublishDelivery(
+            broker,
+            self._index.channels,
+            self.fan_out,
+            self._channel_outputs,
+            payloads,
+            self._failed,
+            self.emit,
+        )
+        broker.attach(self._delivery)
 
     async def start(self) -> None:
-        """Start the broker; 'ready' follows. Called by the server.
+        """Start the broker, then emit 'ready'. The server calls this.
 
         Raises:
             BrokerError: the broker cannot start.
@@ -91,14 +107,13 @@ class AGExchange(ChannelMixin, AsyncStreamEmitter):
             self.emit("ready", ReadyEvent())
 
     async def close(self) -> None:
-        """Close the broker. Called by the server."""
+        """Close the broker. The server calls this."""
         self.is_ready = False
         self._index.close()
         await self.broker.close()
 
     def listener(self, event: str) -> ConsumableStream[Any]:
-        """The stream of one event. Any name is one; one that looks like a documented event is
-        logged."""
+        """Return the stream of an event. A name that resembles a documented event is logged."""
         stream = super().listener(event)
         self._reporter.check_event_name(event, EXCHANGE_EVENTS)
         return stream
@@ -106,57 +121,41 @@ class AGExchange(ChannelMixin, AsyncStreamEmitter):
     # Publishing
 
     def transmit_publish(self, channel: str, data: Any) -> None:
-        """Publish without waiting; what the broker refuses later is emitted as 'error'.
+        """Publish without waiting. If the broker refuses it later, 'error' is emitted.
 
         Raises:
             BrokerError: the broker refused it at once.
             InvalidArgumentsError: the codec cannot encode `data`, or the channel has no name.
         """
-        self.loop_binding.check()
-        checked_name("A channel's name", channel)
-        channel = whole_text(channel)
-        accepted = self.publish_payload(channel, self._wire.payloads.encode(data))
+        accepted = self._publish(channel, data)
         if accepted is not None:
-            _then(accepted, lambda error: None if error is None else self._failed(error))
+            _when_done(accepted, lambda error: None if error is None else self._failed(error))
 
     async def invoke_publish(self, channel: str, data: Any) -> None:
-        """Publish and wait until the broker accepted it. Cancelling stops the waiting only.
+        """Publish, and wait until the broker accepted it. Cancelling only stops the wait.
 
         Raises:
             BrokerError: the broker refused it.
             InvalidArgumentsError: the codec cannot encode `data`, or the channel has no name.
         """
-        self.loop_binding.check()
-        checked_name("A channel's name", channel)
-        channel = whole_text(channel)
-        accepted = self.publish_payload(channel, self._wire.payloads.encode(data))
+        accepted = self._publish(channel, data)
         if accepted is not None:
             await accepted
 
-    def publish_payload(self, channel: str, payload: bytes) -> Awaitable[None] | None:
-        """Publish encoded data; None means that it was accepted already.
+    def _publish(self, channel: str, data: Any) -> Awaitable[None] | None:
+        self.loop_binding.check()
+        channel = channel_name(channel)
+        return self._delivery.publish(channel, self._payloads.encode(data))
 
-        Raises:
-            InvalidMessageError: a consumer here wants the data and it cannot be decoded.
-            BrokerError: the broker refused it.
-        """
-        known = self._channels.get(channel)
-        if known is None or not known.watched:
-            return self.broker.publish(channel, payload)
-        self._index.check(payload, True)
-        try:
-            return self.broker.publish(channel, payload)
-        finally:
-            self._index.checked = None
+    def publish_payload(self, channel: str, payload: bytes) -> Awaitable[None] | None:
+        """See `PublishDelivery.publish`."""
+        return self._delivery.publish(channel, payload)
 
     def _failed(self, error: BaseException) -> None:
         self.emit("error", ErrorEvent(error))
         self._on_error(error)
 
-    @property
-    def fan_out(self) -> FanOut:
-        """What brings publishes to its sockets."""
-        return self._index.fan_out
+    # The sockets' subscriptions
 
     def subscribe_socket(self, subscriber: Subscriber, channel: str) -> Awaitable[None] | None:
         """See `ChannelIndex.subscribe_socket`."""
@@ -166,33 +165,27 @@ class AGExchange(ChannelMixin, AsyncStreamEmitter):
         """See `ChannelIndex.unsubscribe_socket`."""
         self._index.unsubscribe_socket(subscriber, channel)
 
-    # The exchange's own channels
+    # The exchange's own subscriptions
 
     def subscribe(self, channel: str) -> AGChannel:
-        """Subscribe the server itself; returns the channel, whose `async for` yields publishes.
+        """Subscribe the exchange; return the channel, whose `async for` yields publishes.
 
         Raises:
-            BrokerError: the broker refused at once; a later refusal is emitted as 'subscribeFail'.
+            BrokerError: the broker refused at once. If it refuses later, 'subscribeFail' is
+                emitted.
             InvalidArgumentsError: the channel has no name.
         """
         self.loop_binding.check()
-        checked_name("A channel's name", channel)
-        channel = whole_text(channel)
-        known = self._channels.setdefault(channel, ChannelEntry())
-        if not known.watched:
-            known.watched = True
-            if known.state != SUBSCRIBED:
-                self._index.want(channel, known)
-            if known.operation is not None:
-                _then(
-                    self._index.settled(known, known.operation),
-                    lambda error: self._subscribed(channel, error),
-                )
+        channel = channel_name(channel)
+        if not self._index.has_exchange(channel):
+            pending = self._index.subscribe_exchange(channel)
+            if pending is None:
+                self._emit_subscribed(channel, None)
             else:
-                self._subscribed(channel, None)
+                _when_done(pending, lambda error: self._emit_subscribed(channel, error))
         return self.channel(channel)
 
-    def _subscribed(self, channel: str, error: BaseException | None) -> None:
+    def _emit_subscribed(self, channel: str, error: BaseException | None) -> None:
         if error is None:
             self._emit_channel("subscribe", SubscribeEvent(channel))
             return
@@ -209,16 +202,10 @@ class AGExchange(ChannelMixin, AsyncStreamEmitter):
         self._emit_channel("subscribeFail", SubscribeFailEvent(channel, error))
 
     def unsubscribe(self, channel: str) -> None:
-        """Unsubscribe the server itself; its sockets are not touched."""
+        """Unsubscribe the exchange; its sockets' subscriptions stay."""
         self.loop_binding.check()
         check_text("A channel's name", channel)
-        known = self._channels.get(channel)
-        if known is None or not known.watched:
-            return
-        was_subscribed = known.state == SUBSCRIBED
-        known.watched = False
-        self._index.release(channel, known)
-        if was_subscribed:
+        if self._index.unsubscribe_exchange(channel):
             self._emit_channel("unsubscribe", UnsubscribeEvent(channel))
 
     def _emit_channel(
@@ -230,43 +217,43 @@ class AGExchange(ChannelMixin, AsyncStreamEmitter):
         self.emit(name, event)
 
     def channel(self, channel: str) -> AGChannel:
-        """A view of a channel; it does not subscribe."""
-        return AGChannel(channel, self, self)
+        """Return a view of a channel, without subscribing."""
+        return AGChannel(channel, self, self, self._channel_outputs, self._channel_listeners)
 
     def get_channel_state(self, channel: str) -> str:
-        """'pending', 'subscribed' or 'unsubscribed': of the server itself, not of its sockets."""
-        known = self._channels.get(channel)
-        return known.state if known is not None and known.watched else UNSUBSCRIBED
+        """Return 'pending', 'subscribed' or 'unsubscribed', for the exchange's own subscription."""
+        return self._index.exchange_state(channel)
 
     def get_channel_options(self, channel: str) -> dict[str, Any]:
-        """Always empty: an exchange subscribes without options."""
+        """Return an empty dict: an exchange subscribes without options."""
         return {}
 
     def subscriptions(self, include_pending: bool = False) -> list[str]:
-        """The channels the server itself is subscribed to."""
-        return [name for name in list(self._channels) if self.is_subscribed(name, include_pending)]
+        """Return the channels that the exchange itself is subscribed to."""
+        channels = list(self._index.channels)
+        return [name for name in channels if self.is_subscribed(name, include_pending)]
 
     def is_subscribed(self, channel: str, include_pending: bool = False) -> bool:
-        """Whether the server itself is subscribed."""
+        """Return whether the exchange itself is subscribed."""
         state = self.get_channel_state(channel)
         return state == SUBSCRIBED or (include_pending and state == PENDING)
 
     def get_backpressure(self) -> int:
-        """The highest backpressure of any consumer of the exchange, its channels or listeners."""
+        """Return the highest backpressure of the consumers of its channels and listeners."""
         return max(self.get_all_listeners_backpressure(), self.get_all_channels_backpressure())
 
     def destroy(self) -> None:
-        """End all loops over the exchange's channels and events once they took their backlog."""
+        """End all consumers of the exchange's channels and events after their backlog."""
         self.close_all_channels()
         self.close_all_listeners()
 
 
-def _then(awaitable: Awaitable[None], done: Callable[[BaseException | None], None]) -> None:
-    """Have `done(error or None)` called when something that nobody awaits is over."""
+def _when_done(awaitable: Awaitable[None], done: Callable[[BaseException | None], None]) -> None:
+    """Run an awaitable that nobody awaits, then call `done(error)`, with None for success."""
 
     def finished(task: asyncio.Future[None]) -> None:
         if not task.cancelled():
             done(task.exception())
 
-    # Kept alive by what it waits for: a channel's operation or the broker's own future.
+    # The task is referenced by what it waits for: an entry's operation, or the broker's future.
     asyncio.ensure_future(awaitable).add_done_callback(finished)

@@ -1,255 +1,227 @@
-"""Which sockets and server-side consumers want a channel, on top of one broker.
+"""The channels that this process is subscribed to, on top of one broker, and their subscribers.
 
-The broker is told of a channel when its first subscriber here comes and when its last one goes.
-A publish is encoded and framed once for all sockets.
+The index subscribes to a channel at the broker for its first subscriber in this process, and
+unsubscribes after the last one left.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from socketcluster.brokers.base import Broker
 from socketcluster.errors import BrokerError, SocketClusterError
-from socketcluster.events import BrokerAwayEvent, BrokerGapEvent
 from socketcluster.protocol.state import PENDING, SUBSCRIBED, UNSUBSCRIBED
-from socketcluster.protocol.wire import Wire
 from socketcluster.pubsub.fanout import FanOut, Subscriber
 from socketcluster.runtime.cancelling import cancel
-from socketcluster.streams import NO_VALUE, SMALL, StreamDemux
 
 
 class ChannelEntry:
-    """What is known here of one channel."""
+    """One channel's subscribers and its subscription at the broker. Only the index changes it.
 
-    __slots__ = ("operation", "state", "subscribers", "watched")
+    Attributes:
+        subscribers: the sockets, in order of subscription.
+        exchange_subscribed: whether the exchange itself is a subscriber.
+        state: the subscription's state at the broker.
+        operation: the task that subscribes or unsubscribes at the broker; None when none runs.
+    """
+
+    __slots__ = ("exchange_subscribed", "operation", "state", "subscribers")
 
     def __init__(self) -> None:
-        self.state = UNSUBSCRIBED
         self.subscribers: dict[Subscriber, None] = {}
-        self.watched = False
+        self.exchange_subscribed = False
+        self.state = UNSUBSCRIBED
         self.operation: asyncio.Task[None] | None = None
 
     @property
     def wanted(self) -> bool:
-        """Whether anybody here wants it."""
-        return self.watched or bool(self.subscribers)
+        """Whether the channel has a subscriber in this process."""
+        return self.exchange_subscribed or bool(self.subscribers)
 
 
 class ChannelIndex:
-    """The channels wanted in this process; it listens to the broker.
+    """Keeps the entries of all channels.
+
+    Each method that changes a subscription decides synchronously: it records the new subscriber or
+    removes the former one, then `_reconcile` compares the entry with the broker. I/O follows only
+    where the broker needs it, in a task of the entry. A method that returns None is complete.
+
+    Args:
+        broker: subscribes this process.
+        fan_out: delivers publishes to the entries' sockets.
+        on_error: called with errors that no call can raise.
 
     Attributes:
-        checked: a small payload that is about to be received, and its value.
+        channels: channel → entry, for channels that have a subscriber or an operation. Read only.
     """
 
-    __slots__ = (
-        "_broker",
-        "_emit",
-        "_on_error",
-        "_outputs",
-        "_wire",
-        "channels",
-        "checked",
-        "fan_out",
-    )
+    __slots__ = ("_broker", "_fan_out", "_on_error", "channels")
 
     def __init__(
-        self,
-        broker: Broker,
-        wire: Wire,
-        outputs: StreamDemux[Any],
-        on_error: Callable[[BaseException], None],
-        emit: Callable[[str, Any], None],
+        self, broker: Broker, fan_out: FanOut, on_error: Callable[[BaseException], None]
     ) -> None:
         self.channels: dict[str, ChannelEntry] = {}
-        self.fan_out = FanOut()
         self._broker = broker
-        self._wire = wire
-        self._outputs = outputs
+        self._fan_out = fan_out
         self._on_error = on_error
-        self._emit = emit
-        self.checked: tuple[bytes, Any] | None = None
-        broker.attach(self)
 
     def close(self) -> None:
-        """Give up what the broker is asked to do."""
+        """Cancel all operations at the broker."""
         for entry in list(self.channels.values()):
             if entry.operation is not None:
                 cancel(entry.operation)
 
-    def broker_failed(self, error: BaseException) -> None:
-        """See `BrokerListener`."""
-        self._on_error(error)
-
-    def backend_lost(self, error: BrokerError) -> None:
-        """See `BrokerListener`."""
-        self._emit("brokerAway", BrokerAwayEvent(error))
-
-    def backend_recovered(self, duration: float, error: BrokerError) -> None:
-        """See `BrokerListener`."""
-        self._emit("brokerGap", BrokerGapEvent(duration, error))
-
-    def backend_message_received(self, channel: str, payload: bytes) -> None:
-        """Deliver what came through a backend, if it is what the codec makes."""
-        if channel in self.channels:
-            try:
-                self.check(payload, self.channels[channel].watched)
-            except SocketClusterError as error:
-                reason = f"A message on the channel {channel!r} of the backend is foreign: {error}"
-                self.broker_failed(BrokerError(reason))
-                return
-            self.message_received(channel, payload)
-            self.checked = None
-
-    def check(self, payload: bytes, wanted: bool) -> None:
-        """Refuse a payload that is about to be received, rather than lose it later. If it is small
-        and its value wanted, that is kept until then, and not made again.
-
-        Raises:
-            InvalidMessageError: it cannot be decoded.
-        """
-        if wanted and len(payload) <= SMALL:
-            self.checked = (payload, self._wire.payloads.decode(payload))
-        else:
-            self._wire.payloads.check(payload)
-
-    def message_received(self, channel: str, payload: bytes) -> None:
-        """Deliver a publish here. Called by the broker."""
-        known = self.channels.get(channel)
-        if known is None:
-            return
-        try:
-            if known.watched:
-                checked, self.checked = self.checked, None
-                value = NO_VALUE if checked is None or checked[0] is not payload else checked[1]
-                # Kept as bytes where many or large ones wait: a value may be thirty times as large.
-                self._outputs.write_payload(channel, payload, self._decoded, value)
-            if known.subscribers:
-                self.fan_out.publish(
-                    channel, known.subscribers, payload, self._wire.payloads.publish_frame
-                )
-        except Exception as error:  # What called this delivers to others too.
-            self.broker_failed(error)
-
-    def _decoded(self, payload: bytes) -> Any:
-        try:
-            return self._wire.payloads.decode(payload)
-        except SocketClusterError as error:
-            self.broker_failed(error)
-            return NO_VALUE
-
     def subscribe_socket(self, subscriber: Subscriber, channel: str) -> Awaitable[None] | None:
-        """Deliver publishes to a socket; None means that it is done already.
+        """Add a socket to a channel's subscribers; None means that it is subscribed already.
+
+        Cancelling the awaitable unsubscribes the socket.
 
         Raises:
-            BrokerError: the broker refused.
+            BrokerError: the broker refused the channel.
         """
-        known = self.channels.setdefault(channel, ChannelEntry())
-        if known.state != SUBSCRIBED:
-            self.want(channel, known)
-        self._settle(known)
-        # In the index at once, so that another's leaving does not end the shared subscription.
-        known.subscribers[subscriber] = None
-        if known.operation is None:
+        entry = self.channels.setdefault(channel, ChannelEntry())
+        self._deliver_collected(entry)
+        # Recorded before the broker answers, so that the channel is not unsubscribed meanwhile
+        # when its other subscribers leave.
+        entry.subscribers[subscriber] = None
+        self._reconcile(channel, entry)
+        if entry.operation is None:
             return None
-        return self._subscribe_later(subscriber, channel, known, known.operation)
+        return self._wait_for_socket(subscriber, channel, entry, entry.operation)
 
-    async def _subscribe_later(
+    async def _wait_for_socket(
         self,
         subscriber: Subscriber,
         channel: str,
-        known: ChannelEntry,
+        entry: ChannelEntry,
         operation: asyncio.Task[None],
     ) -> None:
         try:
-            await self.settled(known, operation)
+            await self._wait(entry, operation)
         except BaseException:
             self.unsubscribe_socket(subscriber, channel)
             raise
 
     def unsubscribe_socket(self, subscriber: Subscriber, channel: str) -> None:
-        """Deliver nothing more to a socket. What the broker has to do for it follows on its own."""
-        known = self.channels.get(channel)
-        if known is not None:
-            self._settle(known)
-            known.subscribers.pop(subscriber, None)
-            self.release(channel, known)
+        """Remove a socket from a channel's subscribers. The broker follows in the background."""
+        entry = self.channels.get(channel)
+        if entry is not None:
+            self._deliver_collected(entry)
+            entry.subscribers.pop(subscriber, None)
+            self._reconcile(channel, entry)
 
-    def _settle(self, known: ChannelEntry) -> None:
-        # What was published so far goes to those who are subscribed so far.
-        if self.fan_out.subscribers is known.subscribers:
-            self.fan_out.settle()
+    def _deliver_collected(self, entry: ChannelEntry) -> None:
+        # Publishes so far go to the subscribers so far.
+        if self._fan_out.subscribers is entry.subscribers:
+            self._fan_out.deliver()
 
-    # The broker's side of a channel: one operation at a time, and the last wish wins.
+    def subscribe_exchange(self, channel: str) -> Awaitable[None] | None:
+        """Add the exchange to a channel's subscribers; None means that it is subscribed already.
 
-    def want(self, channel: str, known: ChannelEntry) -> None:
-        """Subscribe to a channel at the broker."""
-        if known.operation is not None:
+        Raises:
+            BrokerError: the broker refused the channel.
+        """
+        entry = self.channels.setdefault(channel, ChannelEntry())
+        entry.exchange_subscribed = True
+        self._reconcile(channel, entry)
+        return None if entry.operation is None else self._wait(entry, entry.operation)
+
+    def unsubscribe_exchange(self, channel: str) -> bool:
+        """Remove the exchange from a channel's subscribers; return whether it was in place."""
+        entry = self.channels.get(channel)
+        if entry is None or not entry.exchange_subscribed:
+            return False
+        was_subscribed = entry.state == SUBSCRIBED
+        entry.exchange_subscribed = False
+        self._reconcile(channel, entry)
+        return was_subscribed
+
+    def has_exchange(self, channel: str) -> bool:
+        """Return whether the exchange is a subscriber, or about to be one."""
+        entry = self.channels.get(channel)
+        return entry is not None and entry.exchange_subscribed
+
+    def exchange_state(self, channel: str) -> str:
+        """Return the state of the exchange's own subscription."""
+        entry = self.channels.get(channel)
+        return entry.state if entry is not None and entry.exchange_subscribed else UNSUBSCRIBED
+
+    # The subscription at the broker
+
+    def _reconcile(self, channel: str, entry: ChannelEntry) -> None:
+        """Bring the broker's subscription in line with the entry's subscribers.
+
+        There are four cases:
+
+        1. An operation runs. It calls this again when it ends, so the latest decision wins.
+        2. The channel is wanted and not subscribed: subscribe. Raises `BrokerError` if the broker
+           refuses at once.
+        3. The channel is subscribed or refused, and not wanted: unsubscribe, and drop the entry.
+        4. The channel is wanted and subscribed: nothing to do.
+        """
+        if entry.operation is not None:
             return
-        known.state = PENDING
-        try:
-            done = self._broker.subscribe(channel)
-        except BaseException:
-            self.channels.pop(channel, None)
-            raise
-        if done is None:
-            known.state = SUBSCRIBED
-        else:
-            known.operation = asyncio.ensure_future(self._operate(channel, known, done))
-            known.operation.add_done_callback(_retrieve)
-
-    def release(self, channel: str, known: ChannelEntry) -> None:
-        """Unsubscribe from a channel that nobody wants any more."""
-        if known.wanted or known.operation is not None:
-            return
-        done = None
-        if known.state == SUBSCRIBED:
+        pending: Awaitable[None] | None = None
+        if not entry.wanted:
+            was_subscribed, entry.state = entry.state == SUBSCRIBED, UNSUBSCRIBED
+            if was_subscribed:
+                try:
+                    pending = self._broker.unsubscribe(channel)
+                except Exception as error:
+                    self._on_error(error)
+            if pending is None:
+                self.channels.pop(channel, None)
+        elif entry.state != SUBSCRIBED:
+            entry.state = PENDING
             try:
-                done = self._broker.unsubscribe(channel)
-            except Exception as error:
-                self.broker_failed(error)
-        known.state = UNSUBSCRIBED
-        if done is None:
-            self.channels.pop(channel, None)
-        else:
-            known.operation = asyncio.ensure_future(self._operate(channel, known, done))
-            known.operation.add_done_callback(_retrieve)
+                pending = self._broker.subscribe(channel)
+            except BaseException:
+                self.channels.pop(channel, None)
+                raise
+            if pending is None:
+                entry.state = SUBSCRIBED
+        if pending is not None:
+            entry.operation = asyncio.ensure_future(self._operate(channel, entry, pending))
+            entry.operation.add_done_callback(_retrieve)
 
-    async def _operate(self, channel: str, known: ChannelEntry, operation: Awaitable[None]) -> None:
-        subscribing = known.state == PENDING
+    async def _operate(self, channel: str, entry: ChannelEntry, pending: Awaitable[None]) -> None:
+        """Wait for the broker, then reconcile again."""
+        is_subscribing = entry.state == PENDING
         try:
-            await operation
-            if subscribing:
-                known.state = SUBSCRIBED
+            await pending
+            if is_subscribing:
+                entry.state = SUBSCRIBED
+        except asyncio.CancelledError:  # By `close`.
+            self._remove_subscribers(entry)
+            raise
         except Exception as error:
-            if not subscribing:
-                self.broker_failed(error)
-            else:
-                known.state = UNSUBSCRIBED
-                known.subscribers.clear()
-                known.watched = False
-                if isinstance(error, SocketClusterError):
-                    raise
-                raise BrokerError(str(error)) from error
+            if not is_subscribing:
+                self._on_error(error)
+                return
+            self._remove_subscribers(entry)
+            if isinstance(error, SocketClusterError):
+                raise
+            raise BrokerError(str(error)) from error
         finally:
-            known.operation = None
-            if not known.wanted:
-                self.release(channel, known)
-            elif known.state == UNSUBSCRIBED:
-                self.want(channel, known)
+            entry.operation = None
+            self._reconcile(channel, entry)
 
-    async def settled(self, known: ChannelEntry, operation: asyncio.Task[None]) -> None:
-        """Wait until the broker has done what it was asked to; raises what it raised."""
+    def _remove_subscribers(self, entry: ChannelEntry) -> None:
+        entry.state = UNSUBSCRIBED
+        entry.subscribers.clear()
+        entry.exchange_subscribed = False
+
+    async def _wait(self, entry: ChannelEntry, operation: asyncio.Task[None]) -> None:
+        """Wait until no operation runs; raise the error of the one that failed."""
         while True:
             await asyncio.shield(operation)
-            if known.operation is None:
+            if entry.operation is None:
                 return
-            operation = known.operation
+            operation = entry.operation
 
 
 def _retrieve(task: asyncio.Future[None]) -> None:
-    # Whoever waits for the operation is told; without this asyncio would log it a second time.
+    # Those who wait for the operation raise its error; asyncio must not log it as well.
     if not task.cancelled():
         task.exception()

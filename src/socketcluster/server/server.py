@@ -97,7 +97,7 @@ class AGServer(ServingMixin, ThreadMixin, MiddlewareMixin, ServerListeners):
         self.wire = Wire(opts.codec_engine or JSONCodec(), opts.droppable, unparsed_above)
         self.exchange = AGExchange(
             resolve_broker(opts.broker_engine),
-            self.wire,
+            self.wire.payloads,
             self.reports.broker_failed,
             self.loop_binding,
             self.reporter,

@@ -166,7 +166,7 @@ class Outbound(FrameWriter):
         """Queue the publishes of this loop turn now, so that they precede what is sent next."""
         fan_out = self._fan_out
         if fan_out.subscribers is not None and self in fan_out.subscribers:
-            fan_out.settle()
+            fan_out.deliver()
 
     def start_batch(self) -> None:
         """See `FrameWriter.start_batch`."""

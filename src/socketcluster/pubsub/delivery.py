@@ -1,0 +1,142 @@
+"""Delivery of publishes: from this process to the broker, and from the broker to the subscribers.
+
+A publish is checked once, decoded at most once, and framed once for all sockets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from socketcluster.brokers.base import Broker
+from socketcluster.errors import BrokerError, SocketClusterError
+from socketcluster.events import BrokerAwayEvent, BrokerGapEvent
+from socketcluster.protocol.payloads import Payloads
+from socketcluster.pubsub.fanout import FanOut
+from socketcluster.pubsub.index import ChannelEntry
+from socketcluster.streams import NO_VALUE, SMALL, StreamDemux
+
+
+class PublishDelivery:
+    """A `BrokerListener` that delivers publishes to sockets and to the exchange's consumers.
+
+    Args:
+        broker: carries publishes to all processes.
+        channels: channel → entry, as the index keeps them; only read here.
+        fan_out: delivers to the entries' sockets.
+        outputs: channel → stream of the exchange's consumers.
+        payloads: decodes and frames.
+        on_error: called with errors that no call can raise.
+        emit: emits an event of the exchange.
+    """
+
+    __slots__ = (
+        "_broker",
+        "_channels",
+        "_decoded",
+        "_emit",
+        "_fan_out",
+        "_on_error",
+        "_outputs",
+        "_payloads",
+    )
+
+    def __init__(
+        self,
+        broker: Broker,
+        channels: Mapping[str, ChannelEntry],
+        fan_out: FanOut,
+        outputs: StreamDemux[Any],
+        payloads: Payloads,
+        on_error: Callable[[BaseException], None],
+        emit: Callable[[str, Any], None],
+    ) -> None:
+        self._broker = broker
+        self._channels = channels
+        self._fan_out = fan_out
+        self._outputs = outputs
+        self._payloads = payloads
+        self._on_error = on_error
+        self._emit = emit
+        # A small payload that is about to be delivered, and its value.
+        self._decoded: tuple[bytes, Any] | None = None
+
+    def publish(self, channel: str, payload: bytes) -> Awaitable[None] | None:
+        """Publish a payload through the broker; None means that the broker accepted it already.
+
+        Raises:
+            InvalidMessageError: the exchange is subscribed and the payload cannot be decoded.
+            BrokerError: the broker refused it.
+        """
+        entry = self._channels.get(channel)
+        if entry is None or not entry.exchange_subscribed:
+            return self._broker.publish(channel, payload)
+        self._check(payload, True)
+        try:
+            return self._broker.publish(channel, payload)
+        finally:
+            self._decoded = None
+
+    def _check(self, payload: bytes, exchange_subscribed: bool) -> None:
+        """Refuse a payload before delivery, rather than lose it later.
+
+        The value of a small payload is kept until its delivery, so that it is decoded once.
+
+        Raises:
+            InvalidMessageError: the payload cannot be decoded.
+        """
+        if exchange_subscribed and len(payload) <= SMALL:
+            self._decoded = (payload, self._payloads.decode(payload))
+        else:
+            self._payloads.check(payload)
+
+    # Reports of the broker
+
+    def message_received(self, channel: str, payload: bytes) -> None:
+        """See `BrokerListener`."""
+        entry = self._channels.get(channel)
+        if entry is None:
+            return
+        try:
+            if entry.exchange_subscribed:
+                decoded, self._decoded = self._decoded, None
+                value = NO_VALUE if decoded is None or decoded[0] is not payload else decoded[1]
+                # A consumer that is behind keeps the payload as bytes: its value may take thirty
+                # times the memory.
+                self._outputs.write_payload(channel, payload, self._decode, value)
+            if entry.subscribers:
+                frame_of = self._payloads.publish_frame
+                self._fan_out.publish(channel, entry.subscribers, payload, frame_of)
+        except Exception as error:  # The caller has other publishes to deliver.
+            self.broker_failed(error)
+
+    def backend_message_received(self, channel: str, payload: bytes) -> None:
+        """Deliver a publish from a backend if the codec can decode it. See `BrokerListener`."""
+        if channel in self._channels:
+            try:
+                self._check(payload, self._channels[channel].exchange_subscribed)
+            except SocketClusterError as error:
+                reason = f"A message on the channel {channel!r} of the backend is foreign: {error}"
+                self.broker_failed(BrokerError(reason))
+                return
+            self.message_received(channel, payload)
+            self._decoded = None
+
+    def _decode(self, payload: bytes) -> Any:
+        try:
+            return self._payloads.decode(payload)
+        except SocketClusterError as error:
+            self.broker_failed(error)
+            return NO_VALUE
+
+    def broker_failed(self, error: BaseException) -> None:
+        """See `BrokerListener`."""
+        self._on_error(error)
+
+    def backend_lost(self, error: BrokerError) -> None:
+        """See `BrokerListener`."""
+        self._emit("brokerAway", BrokerAwayEvent(error))
+
+    def backend_recovered(self, duration: float, error: BrokerError) -> None:
+        """See `BrokerListener`."""
+        self._emit("brokerGap", BrokerGapEvent(duration, error))
