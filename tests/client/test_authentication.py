@@ -9,7 +9,7 @@ import pytest
 
 from client.fakes import Peer, fake_server
 from client.parts import calls_of
-from socketcluster import AGAction, AGServer, MemoryTokenStore
+from socketcluster import AGAction, AGServer, MemoryTokenStore, testing
 from socketcluster.client.authentication import token_data
 from socketcluster.errors import (
     AuthError,
@@ -48,14 +48,17 @@ class SlowStore(MemoryTokenStore):
 
 async def with_login(make_server: Any, running: Running) -> AGServer:
     server: AGServer = await make_server()
+    answer_logins(server, running)
+    return server
 
+
+def answer_logins(server: AGServer, running: Running) -> None:
     async def login(socket: Any) -> None:
         async for request in socket.procedure("login"):
             await socket.set_auth_token({"name": request.data})
             request.end()
 
     running.on_connection(server, login)
-    return server
 
 
 async def test_events_of_a_login_and_a_logout(
@@ -108,23 +111,22 @@ async def test_the_server_takes_the_token_away(
     assert event.auth_token is None
 
 
-async def test_saving_and_removing_do_not_overtake_each_other(
-    make_server: Any, make_client: Any, running: Running
-) -> None:
-    server = await with_login(make_server, running)
-    store = SlowStore()
-    client = make_client(server, auth_engine=store)
-    await client.invoke("login", "bob")
-    await until(lambda: client.auth_state == "authenticated")
-    await client.deauthenticate()
-    client.reconnect()  # The handshake waits for both.
-    connected = client.listener("connect").create_consumer()
-    await asyncio.sleep(0.01)
-    assert store.done == ["load"]
-    store.go.set()
-    event = (await connected.next(4000)).value
-    assert store.done == ["load", "save", "remove", "load"]
-    assert event.auth_token is None
+async def test_saving_and_removing_do_not_overtake_each_other(running: Running) -> None:
+    server, store = AGServer(drain_timeout=0), SlowStore()
+    answer_logins(server, running)
+    async with testing.clock() as clock, testing.connect(server, auth_engine=store) as client:
+        await client.invoke("login", "bob")
+        await until(lambda: client.auth_state == "authenticated")
+        await client.deauthenticate()
+        client.reconnect()  # The handshake waits for both.
+        connected: Any = client.listener("connect").create_consumer()
+        await clock.settle()
+        assert store.done == ["load"]
+        store.go.set()
+        event = (await connected.next(4000)).value
+        assert store.done == ["load", "save", "remove", "load"]
+        assert event.auth_token is None
+    await server.close()
 
 
 async def test_a_token_is_saved_before_a_block_ends(

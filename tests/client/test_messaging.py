@@ -370,8 +370,13 @@ async def test_a_batch_that_was_accepted_is_sent(make_client: Any) -> None:
 async def test_a_slow_consumer_stops_the_reading_and_loses_nothing(
     make_client: Any, kind: str
 ) -> None:
-    sent = 0
+    sent = pongs = 0
     ended = asyncio.Event()
+
+    async def count_pongs(peer: Peer) -> None:
+        nonlocal pongs
+        async for message in peer.ws:
+            pongs += not message
 
     async def handle(peer: Peer) -> None:
         nonlocal sent
@@ -379,6 +384,7 @@ async def test_a_slow_consumer_stops_the_reading_and_loses_nothing(
         packet = await peer.call("#subscribe")
         await peer.send({"rid": packet["cid"]})
         await peer.call("go")
+        counting = asyncio.create_task(count_pongs(peer))
         payload = "x" * 4000
         while sent < 3000:
             packet = {"event": "n", "data": [sent, payload]}
@@ -387,9 +393,7 @@ async def test_a_slow_consumer_stops_the_reading_and_loses_nothing(
             await peer.send(packet)
             sent += 1
         ended.set()
-        while True:
-            await peer.send("")
-            await asyncio.sleep(0.01)
+        await counting
 
     async with fake_server(handle) as port:
         client = make_client(port, max_inbound_backlog=10)
@@ -399,8 +403,8 @@ async def test_a_slow_consumer_stops_the_reading_and_loses_nothing(
         await channel.listener("subscribe").once(4000)
         client.transmit("go")
         await until(lambda: consumer.get_backpressure() > 10)
-        # Longer than the ping timeout: pings that are not read are not missed.
-        await asyncio.sleep(0.4)
+        # It sends four pongs per ping timeout without being asked: longer than the timeout.
+        await until(lambda: pongs >= 6)
         assert client.state == "open"
         assert not ended.is_set()
         assert client.get_backpressure() == consumer.get_backpressure() < 200
@@ -561,6 +565,15 @@ async def test_calls_do_not_fill_the_memory(make_client: Any) -> None:
         assert set(names(found)) == {"connect", "error"}
 
 
+async def wait_twice_the_ping_timeout(client: AGClientSocket) -> None:
+    """Until it has heard 16 pings of a server that pings every 50 ms, and waits 400 for pongs."""
+    pings = 0
+    async for event in client.listener("message"):
+        pings += event.message == ""
+        if pings == 16:
+            break
+
+
 @pytest.mark.parametrize("disabled", [False, True])
 @pytest.mark.parametrize("kind", ["ours", "npm 20"])
 async def test_a_client_that_does_not_read_is_not_taken_for_lost(
@@ -581,13 +594,12 @@ async def test_a_client_that_does_not_read_is_not_taken_for_lost(
             for number in range(20):
                 await other.invoke_publish("c", number)
             await until(lambda: consumer.get_backpressure() > 5)
-            # Twice as long as the server waits for pongs.
-            await asyncio.sleep(0.8)
+            await wait_twice_the_ping_timeout(other)
             assert [(await consumer.next(4000)).value for _ in range(20)] == list(range(20))
             await other.invoke_publish("c", "more")
             assert (await consumer.next(4000)).value == "more"
             # Nor is it later.
-            await asyncio.sleep(0.8)
+            await wait_twice_the_ping_timeout(other)
             assert not {"disconnect", "error"} & set(names(found))
 
 

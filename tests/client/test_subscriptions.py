@@ -9,7 +9,7 @@ import pytest
 
 from client.fakes import Peer, fake_server
 from client.parts import calls_of
-from socketcluster import AGAction, AGServer
+from socketcluster import AGAction, AGServer, testing
 from socketcluster.errors import InvalidArgumentsError, SocketClusterError
 from support import Running, names, record, soon, until
 
@@ -160,16 +160,22 @@ async def test_it_can_be_tried_again(make_server: Any, make_client: Any) -> None
     client.disconnect()
 
 
-async def test_unsubscribing_stops_the_attempts(make_server: Any, make_client: Any) -> None:
-    server = await make_server()
+async def test_unsubscribing_stops_the_attempts() -> None:
+    server = AGServer(drain_timeout=0)
     asked = refuse(server, "c", ValueError("Not you"))
-    client = make_client(server, subscription_retry_options={**AGAIN, "initial_delay": 20})
-    channel = client.subscribe("c")
-    await channel.listener("subscribeFail").once(4000)
-    channel.unsubscribe()
-    await asyncio.sleep(0.05)
-    assert len(asked) == 1
-    assert channel.state == "unsubscribed"
+    retrying = {**AGAIN, "initial_delay": 1000}
+    async with (
+        testing.clock() as clock,
+        testing.connect(server, subscription_retry_options=retrying) as client,
+    ):
+        channel = client.subscribe("c")
+        await clock.advance(1.5)
+        assert len(asked) == 2
+        channel.unsubscribe()
+        await clock.advance(60)
+        assert len(asked) == 2
+        assert channel.state == "unsubscribed"
+    await server.close()
 
 
 async def test_an_error_of_that_name_from_the_server_is_a_refusal(
