@@ -1,4 +1,4 @@
-"""What holds for every test of the client: nothing escapes into the loop."""
+"""A check around every test of the client: no exception reaches the loop's handler."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 @pytest.fixture(autouse=True)
 async def nothing_escapes() -> AsyncIterator[None]:
-    """Fail a test in which an exception went to the loop's handler."""
+    """Fail a test in which an exception reached the loop's handler."""
     escaped: list[dict[str, Any]] = []
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: escaped.append(context))

@@ -1,4 +1,4 @@
-"""Servers that do what a test says, well or badly."""
+"""Fake servers that each test scripts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Peer:
         self.received: list[Any] = []
 
     async def receive(self) -> Any:
-        """The next packet; pongs are passed over."""
+        """Return the next packet, skipping pongs."""
         while not (message := await self.ws.recv()):
             pass
         packet = json.loads(message)
@@ -32,7 +32,7 @@ class Peer:
         return packet
 
     async def call(self, event: str) -> Any:
-        """The next call of an event; others are passed over."""
+        """Return the next packet of an event, skipping others."""
         while (packet := await self.receive()).get("event") != event:
             pass
         return packet
@@ -43,7 +43,7 @@ class Peer:
         await self.ws.send(packet if raw else json.dumps(packet))
 
     async def handshake(self, **status: Any) -> Any:
-        """Answer the handshake; gives the packet."""
+        """Answer the handshake, and return its packet."""
         packet = await self.call("#handshake")
         data = {"id": "fake", "pingTimeout": 20000, "isAuthenticated": False, **status}
         await self.send({"rid": packet["cid"], "data": data})

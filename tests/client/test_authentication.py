@@ -1,4 +1,4 @@
-"""The token of a client: got, kept, shown, lost."""
+"""The token of a client: how it is received, stored, presented and lost."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from support import Running, names, record, soon, until, until_full
 
 
 class SlowStore(MemoryTokenStore):
-    """An asynchronous store that takes its time; notes what it does."""
+    """An asynchronous store that saves only once `go` is set, and records its operations."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -141,7 +141,7 @@ async def test_a_token_is_saved_before_a_block_ends(
     assert store.done == ["load", "save"]
 
 
-async def test_a_logout_counts_when_the_server_cannot_be_told(
+async def test_a_logout_counts_without_room_for_its_message(
     make_server: Any, make_client: Any, running: Running
 ) -> None:
     server = await with_login(make_server, running)

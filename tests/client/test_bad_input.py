@@ -1,4 +1,4 @@
-"""What a client makes of servers that are not there, speak something else, or mean it harm."""
+"""Servers that are absent, speak another protocol, or attack the client."""
 
 from __future__ import annotations
 
@@ -379,7 +379,7 @@ async def test_data_and_end_right_after_the_upgrade(make_client: Any) -> None:
 async def test_an_unreadable_call_in_a_batch_is_answered(
     make_client: Any, event: str, size: int, data: str
 ) -> None:
-    """Guarantee 10: one call whose data has no value fails alone, and its caller is told."""
+    """Guarantee 10: a call whose data has no value fails alone, and its caller gets an error."""
     answers: list[Any] = []
 
     async def handle(peer: Peer) -> None:
@@ -399,7 +399,7 @@ async def test_an_unreadable_call_in_a_batch_is_answered(
 
 
 async def test_a_call_whose_answer_the_client_cannot_send(make_client: Any) -> None:
-    """A server that calls and calls and does not read what it is answered."""
+    """A server that keeps calling, and does not read the answers."""
     stopped = asyncio.Event()
 
     async def handle(peer: Peer) -> None:
@@ -449,7 +449,7 @@ async def test_entering_a_client_that_cannot_connect(make_client: Any) -> None:
         assert not client.pending_reconnect
 
 
-async def test_answers_to_what_was_not_sent_yet(make_client: Any) -> None:
+async def test_answers_to_calls_not_sent_yet(make_client: Any) -> None:
     async def handle(peer: Peer) -> None:
         packet = await peer.call("#handshake")
         for rid in range(1, 10):

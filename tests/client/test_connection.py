@@ -30,7 +30,7 @@ def frame(packet: Any) -> bytes:
 
 
 def stand_still(seconds: float) -> None:
-    """A handler that blocks, or a machine that is moved."""
+    """Block the loop, as a blocking handler or a suspended machine does."""
     time.sleep(seconds)
 
 
@@ -124,7 +124,7 @@ def test_a_stall_while_it_connects_is_not_silence(new_loop: Any, turns_before: i
 
 
 @pytest.mark.parametrize("new_loop", LOOPS, ids=["asyncio", "uvloop"])
-def test_an_answer_that_arrived_during_a_stall_is_taken(new_loop: Any) -> None:
+def test_an_answer_that_arrived_during_a_stall_counts(new_loop: Any) -> None:
     async def handle(peer: Peer) -> None:
         await peer.handshake()
         call = await peer.call("ask")

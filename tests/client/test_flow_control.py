@@ -1,4 +1,4 @@
-"""Guarantee 4 for a client: what a server sent and no loop has taken is bounded in bytes."""
+"""Guarantee 4 for a client: the backlog of its loops is bounded in bytes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LIMIT = 200_000
 
 @pytest.mark.parametrize("kind", ["channel", "receiver", "procedure"])
 async def test_a_slow_loop_stops_the_reading_by_bytes(make_client: Any, kind: str) -> None:
-    """Guarantee 4: past `max_inbound_backlog_bytes` the connection is not read from."""
+    """Guarantee 4: past `max_inbound_backlog_bytes` reading pauses."""
     count = 3000
     ended = asyncio.Event()
 

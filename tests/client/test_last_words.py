@@ -1,4 +1,4 @@
-"""What was sent before a client leaves arrives. Guarantee 2: last words."""
+"""Guarantee 2: packets sent before a client leaves arrive."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ async def test_a_process_that_ends_loses_nothing(running: Running, kind: str) ->
 
 
 class SlowServer:
-    """Takes what a client sends when it is told to."""
+    """A server that reads once `go_on` is set."""
 
     def __init__(self) -> None:
         self.received = bytearray()
@@ -201,7 +201,7 @@ class SlowServer:
 
 @pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
 def test_a_slow_server_gets_all(monkeypatch: pytest.MonkeyPatch, new_loop: Any) -> None:
-    """It takes longer to read than it may take to answer a close frame."""
+    """The server reads for longer than it may take to answer a close frame."""
     monkeypatch.setattr(picows_client, "CLOSE_SECONDS", 0.2)
     monkeypatch.setattr(picows_client, "CLOSE_ROUNDS", 100)
 
@@ -311,7 +311,7 @@ async def test_a_block_that_is_cancelled_waits_for_no_connection() -> None:
 async def test_disconnect_while_connecting_gives_up_as_the_original_does(
     make_server: Any, running: Running
 ) -> None:
-    """npm 20 drops what waits too; here each event that was not sent is told."""
+    """npm 20 drops the outbox too; here each unsent event is reported."""
     server = await make_server()
     found = running.collect(server.exchange.subscribe("room"))
     client = client_of(server.source_port)

@@ -1,4 +1,4 @@
-"""Connecting and disconnecting in all orders, as the original's test suite has users rely on it."""
+"""Connecting and disconnecting in all orders, as the original's test suite does."""
 
 from __future__ import annotations
 
@@ -73,7 +73,9 @@ async def test_many_connects_and_disconnects_in_a_row(make_server: Any, make_cli
     assert names(found).count("connect") == 1
 
 
-async def test_a_call_fails_before_disconnect_is_told(make_server: Any, make_client: Any) -> None:
+async def test_a_call_fails_before_disconnect_is_emitted(
+    make_server: Any, make_client: Any
+) -> None:
     client = make_client(await make_server())
     await client.listener("connect").once(4000)
     order: list[str] = []
@@ -95,7 +97,7 @@ async def test_a_call_fails_before_disconnect_is_told(make_server: Any, make_cli
     assert order == ["error, closed", "disconnect"]
 
 
-async def test_channels_are_left_before_disconnect_is_told(
+async def test_channels_are_left_before_disconnect_is_emitted(
     make_server: Any, make_client: Any
 ) -> None:
     client = make_client(await make_server())
@@ -132,7 +134,7 @@ async def test_an_event_sent_after_disconnect_connects_again(
     assert names(found) == ["disconnect", "close", "connecting", "connect"]
 
 
-async def test_silence_is_told_as_a_ping_timeout(make_server: Any, make_client: Any) -> None:
+async def test_silence_is_reported_as_a_ping_timeout(make_server: Any, make_client: Any) -> None:
     server = await make_server(ping_interval=60_000, ping_timeout=100)
     client = make_client(server, auto_reconnect=False)
     found = record(client)

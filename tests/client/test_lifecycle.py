@@ -1,4 +1,4 @@
-"""Connections made, lost and made again; what waits for one; TLS, Unix sockets, proxies."""
+"""Connections made, lost and made again; the outbox; TLS, Unix sockets, proxies."""
 
 from __future__ import annotations
 
@@ -216,7 +216,7 @@ async def test_a_ping_is_answered_once_the_handshake_is_done(
 # What waits for a connection
 
 
-async def test_what_is_sent_while_closed_arrives_in_order(
+async def test_packets_sent_while_closed_arrive_in_order(
     make_server: Any, make_client: Any, running: Running
 ) -> None:
     server = await make_server()
@@ -292,7 +292,7 @@ async def test_order_on_the_wire_through_a_reconnection(make_client: Any) -> Non
         calling.cancel()
 
 
-async def test_what_waits_too_long_is_given_up(make_client: Any) -> None:
+async def test_packets_that_wait_too_long_are_given_up(make_client: Any) -> None:
     async def silent(peer: Peer) -> None:
         await peer.ws.wait_closed()
 
@@ -308,7 +308,7 @@ async def test_what_waits_too_long_is_given_up(make_client: Any) -> None:
         assert len(outbox_of(client)) == 0
 
 
-async def test_what_waits_is_lost_when_connecting_is_given_up(make_client: Any) -> None:
+async def test_the_outbox_is_dropped_when_connecting_is_given_up(make_client: Any) -> None:
     async def refuse(reader: Any, writer: Any) -> None:
         pass
 
@@ -325,7 +325,7 @@ async def test_what_waits_is_lost_when_connecting_is_given_up(make_client: Any) 
         assert len(outbox_of(client)) == 0
 
 
-async def test_what_waits_survives_attempts_that_fail(
+async def test_the_outbox_survives_failed_attempts(
     make_server: Any, make_client: Any, running: Running
 ) -> None:
     server = AGServer(drain_timeout=0)
@@ -368,7 +368,7 @@ async def test_a_call_that_is_cancelled_is_not_sent(make_client: Any) -> None:
         assert arrived == []
 
 
-async def test_what_waits_is_bounded(make_client: Any) -> None:
+async def test_the_outbox_is_bounded(make_client: Any) -> None:
     client = make_client(1, auto_connect=False, max_outbound_buffer=1000, auto_reconnect=False)
     client.transmit("note", "x" * 900)
     with pytest.raises(ResourceLimitError, match="max_outbound_buffer"):
@@ -380,7 +380,7 @@ async def test_what_waits_is_bounded(make_client: Any) -> None:
 
 
 async def test_a_full_outbox_is_sent_whole(make_client: Any) -> None:
-    """Frames are larger than the packets in them: the limit does not bite twice."""
+    """Frames are larger than their packets: the limit is not applied twice."""
     arrived = 0
     done = asyncio.Event()
 

@@ -31,7 +31,7 @@ AGAIN = {"initial_delay": 1, "randomness": 1, "multiplier": 1}
 
 
 async def connected(server: AGServer, make_client: Any, **options: Any) -> tuple[Any, Any]:
-    """(the client, the server's socket of it)."""
+    """Return the client and the server's socket for it."""
     client = make_client(server, **options)
     await client.listener("connect").once(4000)
     return client, server.clients[client.id]
@@ -95,7 +95,7 @@ async def test_a_cancelled_call_is_forgotten(make_client: Any) -> None:
         await then.next(4000)
 
 
-async def test_what_cannot_be_encoded_is_refused_and_harms_nobody(
+async def test_data_that_cannot_be_encoded_is_refused_without_other_effect(
     make_server: Any, make_client: Any, running: Running
 ) -> None:
     server = await make_server()
@@ -149,7 +149,7 @@ async def test_the_server_calls(make_server: Any, make_client: Any, running: Run
         await socket.invoke("nobody")
 
 
-async def test_an_answer_over_a_lost_connection_is_told(
+async def test_an_answer_over_a_lost_connection_is_an_error(
     make_server: Any, make_client: Any, running: Running
 ) -> None:
     server = await make_server()
@@ -207,7 +207,7 @@ async def test_codecs(make_server: Any, make_client: Any, running: Running) -> N
 
 
 class Batches:
-    """A fake server that notes messages as they come."""
+    """A fake server that records messages."""
 
     def __init__(self) -> None:
         self.messages: list[Any] = []
@@ -414,7 +414,7 @@ async def test_a_slow_consumer_stops_the_reading_and_loses_nothing(
         assert client.state == "open"
 
 
-async def test_what_was_received_before_the_end_is_not_lost(
+async def test_messages_received_before_the_end_are_not_lost(
     make_server: Any, make_client: Any
 ) -> None:
     async def handle(peer: Peer) -> None:
@@ -466,10 +466,10 @@ ANSWERS: dict[str, Callable[[int], str]] = {
 
 @pytest.mark.parametrize("form", ANSWERS)
 @pytest.mark.parametrize("behind", ["receiver", "channel", "procedure", "batch"])
-async def test_an_answer_does_not_wait_behind_what_waits_for_it(
+async def test_an_answer_does_not_wait_behind_a_loop_that_waits_for_it(
     make_client: Any, running: Running, behind: str, form: str
 ) -> None:
-    """Whatever is behind, and however the answer is written."""
+    """Whichever stream is behind, and however the answer is encoded."""
 
     async def handle(peer: Peer) -> None:
         await peer.handshake()
@@ -566,7 +566,7 @@ async def test_calls_do_not_fill_the_memory(make_client: Any) -> None:
 
 
 async def wait_twice_the_ping_timeout(client: AGClientSocket) -> None:
-    """Until it has heard 16 pings of a server that pings every 50 ms, and waits 400 for pongs."""
+    """Wait for 16 pings of a server that pings every 50 ms, and allows 400 ms for a pong."""
     pings = 0
     async for event in client.listener("message"):
         pings += event.message == ""
@@ -576,7 +576,7 @@ async def wait_twice_the_ping_timeout(client: AGClientSocket) -> None:
 
 @pytest.mark.parametrize("disabled", [False, True])
 @pytest.mark.parametrize("kind", ["ours", "npm 20"])
-async def test_a_client_that_does_not_read_is_not_taken_for_lost(
+async def test_a_client_that_does_not_read_stays_connected(
     make_server: Any, make_client: Any, kind: str, disabled: bool
 ) -> None:
     settings = {"pingInterval": 50, "pingTimeout": 400}

@@ -1,4 +1,4 @@
-"""ClientOptions: every option, its default, and what it says of a wrong value."""
+"""ClientOptions: every option, its default, and the error for a wrong value."""
 
 from __future__ import annotations
 
@@ -123,17 +123,17 @@ WRONG: list[tuple[str, Any]] = [
 
 
 @pytest.mark.parametrize(("name", "value"), WRONG, ids=lambda value: repr(value)[:14])
-def test_a_wrong_value_is_told_by_its_option(name: str, value: Any) -> None:
+def test_an_error_for_a_wrong_value_names_its_option(name: str, value: Any) -> None:
     with pytest.raises(InvalidOptionsError, match=name) as raised:
         AGClientSocket(**{"auto_connect": False, name: value})
     assert raised.value.option == name
 
 
-def test_every_option_was_given_a_wrong_value() -> None:
+def test_every_option_was_tested_with_a_wrong_value() -> None:
     assert {name for name, _ in WRONG} == set(DEFAULTS) - {"version"}
 
 
-def test_an_unknown_option_is_told() -> None:
+def test_an_error_for_an_unknown_option_names_it() -> None:
     with pytest.raises(InvalidOptionsError, match="hostnam"):
         socketcluster.create(hostnam="x", auto_connect=False)
 
@@ -189,7 +189,7 @@ TOKEN_NAMES: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("given", "name"), TOKEN_NAMES)
-def test_the_token_has_the_name_of_the_server(given: dict[str, Any], name: str) -> None:
+def test_the_token_is_named_after_the_server(given: dict[str, Any], name: str) -> None:
     assert AGClientSocket(**given, auto_connect=False).auth_token_name == name
 
 

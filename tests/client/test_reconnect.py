@@ -1,4 +1,4 @@
-"""The delay before an attempt, and what schedules it."""
+"""The delay before an attempt, and the Reconnector."""
 
 from __future__ import annotations
 

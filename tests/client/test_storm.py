@@ -1,4 +1,4 @@
-"""A server that dies under its clients and comes back: nobody is lost, nothing hangs."""
+"""A server that dies and restarts: every client reconnects, and nothing hangs."""
 
 from __future__ import annotations
 

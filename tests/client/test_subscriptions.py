@@ -1,4 +1,4 @@
-"""Channels of a client: asked for, got, lost, got back."""
+"""Channels of a client: requested, subscribed, lost, and subscribed again."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ AGAIN = {"initial_delay": 1, "randomness": 1, "multiplier": 1}
 
 
 def refuse(server: AGServer, channel: str, error: Exception) -> list[Any]:
-    """Block a channel; gives what was sent with each attempt."""
+    """Block a channel; return a list of each attempt's channel and data."""
     asked: list[Any] = []
 
     async def middleware(stream: Any) -> None:
@@ -130,7 +130,7 @@ async def test_wrong_arguments(make_client: Any, given: dict[str, Any]) -> None:
     assert client.subscriptions(True) == []
 
 
-async def test_a_refused_subscription_is_told_and_forgotten(
+async def test_a_refused_subscription_is_reported_and_forgotten(
     make_server: Any, make_client: Any
 ) -> None:
     server = await make_server()
@@ -295,7 +295,7 @@ async def test_a_prefix_is_on_the_wire_only(
     await until(lambda: socket.subscriptions() == [])
 
 
-async def test_unsubscribing_while_it_is_asked_for(make_server: Any, make_client: Any) -> None:
+async def test_unsubscribing_during_the_request(make_server: Any, make_client: Any) -> None:
     server = await make_server()
     client = make_client(server)
     await client.listener("connect").once(4000)

@@ -1,4 +1,4 @@
-"""Where tokens are kept."""
+"""The token stores: in memory, and in a file."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"a":5}', "\xff", "null", '{"a":' * 100_000])
-def test_a_broken_file_is_told(tmp_path: Path, text: str) -> None:
+def test_a_broken_file_is_reported(tmp_path: Path, text: str) -> None:
     path = tmp_path / "tokens"
     path.write_text(text, "latin-1")
     store = FileTokenStore(path)

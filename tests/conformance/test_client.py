@@ -122,7 +122,7 @@ async def test_a_token_kept_from_before_authenticates(make: Any) -> None:
     assert (event.is_authenticated, event.auth_error) == (True, None)
 
 
-async def test_a_token_that_turned_bad_is_told_and_forgotten(make: Any) -> None:
+async def test_a_token_that_turned_bad_is_reported_and_forgotten(make: Any) -> None:
     client = make(auth_engine=kept(signed("bob")))
     await opened(client)
     assert client.auth_token["name"] == "bob"

@@ -74,8 +74,11 @@ class ClientAuth:
         events: Events,
         on_authenticated: Callable[[], None],
     ) -> None:
-        """`machine` holds the authentication's state and `socket_machine` the client's.
-        `on_authenticated` is called when the client becomes authenticated, before the events."""
+        """Take the neighbors.
+
+        `machine` holds the authentication's state, and `socket_machine` the client's.
+        `on_authenticated` is called when the client becomes authenticated, before the events.
+        """
         self._settings = settings
         self._binding = binding
         self._machine = machine
@@ -218,8 +221,10 @@ def _auth_status(answer: Any) -> AuthStatus:
 
 
 def token_data(signed_token: str | None) -> Any:
-    """Return the claims of a JWT, unverified. If they are no JSON, return its second part as text,
-    and None for a text that is no JWT."""
+    """Return the claims of a JWT, unverified.
+
+    If they are no JSON, return its second part as text; if the text is no JWT, None.
+    """
     parts = signed_token.split(".") if isinstance(signed_token, str) else []
     if len(parts) < 2:
         return None

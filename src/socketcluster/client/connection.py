@@ -270,8 +270,10 @@ class ClientConnection:
     def close(
         self, code: int, reason: str | None = None, cause: BaseException | None = None
     ) -> None:
-        """Close the connection, after the frames and the batch that wait. The owner is notified at
-        once."""
+        """Close the connection, after the frames and the batch that wait.
+
+        The owner is notified at once.
+        """
         if self.state == CLOSED:
             return
         if self.writer is not None:

@@ -214,7 +214,7 @@ class Dispatcher:
 
     def _published(self, data: Any) -> None:
         if isinstance(data, Publication):
-            channel, payload = data.channel, cast(Any, data.data)
+            channel, payload = data.channel, cast("Any", data.data)
         elif isinstance(data, dict) and isinstance(data.get("channel"), str):
             channel, payload = data["channel"], data.get("data")
         else:

@@ -61,8 +61,10 @@ class FlowControl:
         self.gauge.size_limit = options.max_inbound_backlog_bytes
 
     def connected(self, connection: Readable) -> None:
-        """Control an open connection from the next `update` on. The answer to the handshake was
-        read before, however far behind a loop is."""
+        """Control an open connection, from the next `update` on.
+
+        The answer to the handshake was read before, however far behind a loop is.
+        """
         self._connection = connection
 
     def disconnected(self) -> None:

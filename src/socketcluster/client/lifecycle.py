@@ -43,8 +43,9 @@ HAND_OVER_SECONDS = 5.0
 
 
 class Lifecycle:
-    """Connects and disconnects one client. It alone changes the client's state, and is the
-    `ConnectionOwner` of its connections.
+    """Connects and disconnects one client.
+
+    It alone changes the client's state, and is the `ConnectionOwner` of its connections.
 
     Attributes:
         connection: the present connection, or the last one.
@@ -180,8 +181,11 @@ class Lifecycle:
             closed.return_()
 
     async def wait_sent(self) -> None:
-        """Wait until the outbox was sent over the connection that is being made, or over one more
-        attempt, for `HAND_OVER_SECONDS` at most."""
+        """Wait until the outbox was sent, if a connection can still send it.
+
+        That is the connection that is being made, or one more attempt, for `HAND_OVER_SECONDS` at
+        most.
+        """
         if not self._messaging.outbox:
             return
         self.connect()
@@ -316,8 +320,7 @@ class LifecycleMixin:
         return 0 if connection is None else connection.get_bytes_received()
 
     def get_outbound_buffer_size(self) -> int:
-        """Return the bytes that wait to be sent over the present connection, those of the transport
-        included."""
+        """Return the bytes that wait to be sent, in the client and in its transport."""
         connection = self._lifecycle.connection
         return 0 if connection is None else connection.get_buffer_size()
 

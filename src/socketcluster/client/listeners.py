@@ -1,4 +1,4 @@
-"""The event names of clients, so that a type checker knows what each loop yields."""
+"""The events of a client, typed: a type checker knows the event class of each loop."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CLIENT_EVENTS = frozenset(
 
 
 class ClientListeners(AsyncStreamEmitter):
-    """`listener` of a client. Source: SocketCluster documentation, AGClientSocket."""
+    """Typed `listener` of a client. Source: SocketCluster documentation, AGClientSocket."""
 
     __slots__ = ()
 
@@ -101,9 +101,9 @@ class ClientListeners(AsyncStreamEmitter):
     @overload
     def listener(self, event: str) -> ConsumableStream[Any]: ...
     def listener(self, event: str) -> ConsumableStream[Any]:
-        """The stream of one event: `async for event in socket.listener("connect")`.
+        """Return the stream of one event: `async for event in socket.listener("connect")`.
 
-        Any name is one; one that looks like a documented event is logged.
+        Any name is allowed; one that looks like a misspelled event is logged.
         """
         check_text("An event's name", event)
         self._reporter.check_event_name(event, CLIENT_EVENTS)

@@ -23,7 +23,7 @@ from socketcluster.sockets.messaging import CodecMixin, event_packet, not_open
 
 
 class ClientMessaging:
-    """Sends packets over the open connection, and keeps them in the outbox while there is none.
+    """Sends packets over the open connection; without one it keeps them in the outbox.
 
     Attributes:
         calls: the calls not answered yet. A packet in the outbox has a number of these too, so that
@@ -107,8 +107,10 @@ class ClientMessaging:
             self.outbox.discard(number)
 
     def open_call(self, event: str, data: Any, on_answer: OnAnswer) -> int:
-        """Call a procedure without a time limit, and return the call's number. `on_answer(error,
-        result)` is called once, unless the call is forgotten before."""
+        """Call a procedure without a time limit, and return the call's number.
+
+        `on_answer(error, result)` is called once, unless the call is forgotten before.
+        """
         packet = event_packet(event, data)
         return self.calls.open(event, None, on_answer, lambda cid: self._send_call(cid, packet))
 
@@ -154,8 +156,10 @@ class ClientMessaging:
         self.writer = None
 
     def abort(self, failure: str, code: int, reason: str | None, *, keep_waiting: bool) -> None:
-        """Give up the calls that were sent. `keep_waiting` spares the packets in the outbox, which
-        can still be sent over the next connection."""
+        """Give up the calls that await an answer, and the packets in the outbox.
+
+        With `keep_waiting` the outbox is kept: the next connection can still send it.
+        """
         if keep_waiting:
             self.calls.abort(failure, code, reason, self.outbox)
         else:
@@ -171,8 +175,10 @@ class MessagingMixin(CodecMixin):
     _messaging: ClientMessaging
 
     def transmit(self, event: str, data: Any = None) -> None:
-        """Send an event. On a closed socket it connects first. An event that waits for a connection
-        is sent in order; after `ack_timeout` it is given up with an 'error' event.
+        """Send an event.
+
+        On a closed socket it connects first. An event that waits for a connection is sent in order;
+        after `ack_timeout` it is given up with an 'error' event.
 
         Raises:
             InvalidArgumentsError: the codec cannot encode `data`, or `event` is no text.

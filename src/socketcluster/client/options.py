@@ -1,4 +1,4 @@
-"""ClientOptions: every option of AGClientSocket, validated when it is made."""
+"""ClientOptions: every option of AGClientSocket, validated at construction."""
 
 from __future__ import annotations
 
@@ -19,15 +19,13 @@ from socketcluster.options import (
     check_names,
     from_documented,
     has_methods,
+    invalid_option,
     milliseconds,
     snake_case,
 )
-from socketcluster.options import (
-    invalid_option as _wrong,
-)
 
 WITHOUT_EFFECT = frozenset({"binaryType", "cloneData", "disconnectOnUnload"})
-"""Options of the original that mean nothing here: data is encoded when it is given."""
+"""Options of the original that have no effect here: data is encoded at the call."""
 
 _DURATIONS = (
     "connect_timeout",
@@ -65,12 +63,12 @@ def _is_header(header: tuple[Any, Any]) -> bool:
     return value.isascii() and value.isprintable()
 
 
-def _wrong_address(name: str, expected: str, value: Any) -> InvalidOptionsError:
-    # Parts of a URL that stand in the wrong place may be secrets.
-    return _wrong(name, expected, redacted(value) if isinstance(value, str) else value)
+def _invalid_address(name: str, expected: str, value: Any) -> InvalidOptionsError:
+    # A part of a URL in the wrong option may be a secret.
+    return invalid_option(name, expected, redacted(value) if isinstance(value, str) else value)
 
 
-def _wrong_kind(name: str, expected: str, value: Any) -> InvalidOptionsError:
+def _invalid_kind(name: str, expected: str, value: Any) -> InvalidOptionsError:
     return InvalidOptionsError(
         f"The {name} option must be {expected}, not {type(value).__name__}", name
     )
@@ -82,41 +80,40 @@ class ClientOptions:
 
     Attributes:
         hostname, port: the server; "localhost" and 80, or 443 with `secure`.
-        host: "hostname:port" in place of the two.
-        secure: connect by TLS.
+        host: "hostname:port", in place of both.
+        secure: connect with TLS.
         protocol_scheme: "ws" or "wss", in place of `secure`.
         socket_path: a Unix socket to connect to.
-        path: the URL path that the server serves.
+        path: the URL path of the server.
         query: parameters of the URL, as a mapping (a list gives one several values) or a text.
-        auto_connect: connect when the socket is made.
-        auto_reconnect: connect again when the connection is lost.
+        auto_connect: connect at construction.
+        auto_reconnect: connect again after the connection is lost.
         auto_reconnect_options: `ReconnectOptions`, or a mapping of them.
         auto_subscribe_on_connect: subscribe to pending channels on connect; otherwise call
             `process_pending_subscriptions` of the 'connect' event.
-        connect_timeout: for the connection, up to the answer of the upgrade.
-        ack_timeout: for an answer, from the call on.
-        ping_timeout_disabled: do not close for want of the server's pings.
+        connect_timeout: time allowed for connecting, including the HTTP upgrade.
+        ack_timeout: time allowed for an answer, counted from the call.
+        ping_timeout_disabled: do not close the connection when the server's pings stop.
         timestamp_requests, timestamp_param: add the time to the URL, under this name.
-        auth_token_name: what the token store keeps the token under.
+        auth_token_name: the name under which the token store keeps the token.
         auth_engine: a `TokenStore`; None keeps the token in memory.
         codec_engine: the server's codec; JSON if None.
-        channel_prefix: stands before every channel name on the wire.
-        subscription_retry_options: `ReconnectOptions` for subscriptions that failed; None does
-            not try them again.
-        batch_on_handshake, batch_on_handshake_duration, batch_interval: send as arrays after the
-            handshake, for how long, and how often.
+        channel_prefix: precedes every channel name on the wire.
+        subscription_retry_options: `ReconnectOptions` for failed subscriptions; None does not
+            retry them.
+        batch_on_handshake, batch_on_handshake_duration, batch_interval: whether to send arrays
+            after the handshake, for how long, and how often.
         protocol_version: 2, or 1 for servers up to version 14.
         ws_options: `ssl` (an SSLContext), `headers` (more headers of the upgrade request),
             `proxy` (the URL of an HTTP or SOCKS proxy), `per_message_deflate` (a bool).
         client_id: stays the same over connections; a random one if None.
-        version: of the application, for its own use.
-        clone_data: has no effect, data is encoded when it is given.
+        version: the application's version, for its own use.
+        clone_data: has no effect; data is encoded at the call.
         connector: makes connections in place of picows; `socketcluster.testing` has one.
-        max_payload: bytes of one message, after inflating too.
-        max_inbound_backlog: values that a consumer may leave untaken before the connection is no
-            longer read from.
-        max_inbound_backlog_bytes: the same in bytes, of all consumers together.
-        max_outbound_buffer: bytes waiting to be sent; more are refused with ResourceLimitError.
+        max_payload: bytes of one message, also after inflating.
+        max_inbound_backlog: values in a consumer's backlog past which the connection is not read.
+        max_inbound_backlog_bytes: the same limit in bytes, for all consumers together.
+        max_outbound_buffer: bytes that may wait to be sent; more raise ResourceLimitError.
 
     Source: SocketCluster documentation, socketClusterClient.create.
     """
@@ -163,24 +160,24 @@ class ClientOptions:
         for name in _DURATIONS:
             object.__setattr__(self, name, milliseconds(name, getattr(self, name)))
         if self.milliseconds("batch_interval") <= 0:
-            raise _wrong("batch_interval", "a duration above 0", self.batch_interval)
+            raise invalid_option("batch_interval", "a duration above 0", self.batch_interval)
         for name in _LIMITS:
             if type(getattr(self, name)) is not int or getattr(self, name) <= 0:
-                raise _wrong(name, "an integer above 0", getattr(self, name))
+                raise invalid_option(name, "an integer above 0", getattr(self, name))
         for name in _FLAGS:
             if type(getattr(self, name)) is not bool:
-                raise _wrong(name, "True or False", getattr(self, name))
-        self._check_place()
+                raise invalid_option(name, "True or False", getattr(self, name))
+        self._check_address()
         self._check_rest()
         for name in ("auto_reconnect_options", "subscription_retry_options"):
             value = getattr(self, name)
             if value is not None or name == "auto_reconnect_options":
                 object.__setattr__(self, name, ReconnectOptions.of(name, value))
 
-    def _check_place(self) -> None:
+    def _check_address(self) -> None:
         if self.host is not None:
             if not isinstance(self.host, str) or not _HOST(self.host):
-                raise _wrong_address("host", "of the form 'hostname:port'", self.host)
+                raise _invalid_address("host", "of the form 'hostname:port'", self.host)
             for name in ("hostname", "port"):
                 if getattr(self, name) is not None:
                     raise InvalidOptionsError(
@@ -189,56 +186,62 @@ class ClientOptions:
         if self.hostname is not None and (
             not isinstance(self.hostname, str) or not re.fullmatch(r"[^\s/?#@]+", self.hostname)
         ):
-            raise _wrong_address("hostname", "a host name or address", self.hostname)
+            raise _invalid_address("hostname", "a host name or address", self.hostname)
         if self.port is not None and (type(self.port) is not int or not 0 < self.port < 65536):
-            raise _wrong("port", "an integer from 1 to 65535", self.port)
+            raise invalid_option("port", "an integer from 1 to 65535", self.port)
         if self.protocol_scheme not in (None, "ws", "wss"):
-            raise _wrong("protocol_scheme", "'ws' or 'wss'", self.protocol_scheme)
+            raise invalid_option("protocol_scheme", "'ws' or 'wss'", self.protocol_scheme)
         if not isinstance(self.path, str) or not re.fullmatch(r"/[^\s?#]*", self.path):
-            raise _wrong_address(
+            raise _invalid_address(
                 "path", "a URL path that starts with '/', without a query", self.path
             )
         if not isinstance(self.query, Mapping | str):
-            raise _wrong_kind("query", "a mapping or a text", self.query)
+            raise _invalid_kind("query", "a mapping or a text", self.query)
 
     def _check_rest(self) -> None:
         if type(self.protocol_version) is not int or self.protocol_version not in (1, 2):
-            raise _wrong("protocol_version", "1 or 2", self.protocol_version)
+            raise invalid_option("protocol_version", "1 or 2", self.protocol_version)
         methods = ("save_token", "load_token", "remove_token")
         if self.auth_engine is not None and not has_methods(self.auth_engine, *methods):
-            raise _wrong("auth_engine", f"an object with {', '.join(methods)}", self.auth_engine)
+            raise invalid_option(
+                "auth_engine", f"an object with {', '.join(methods)}", self.auth_engine
+            )
         if self.codec_engine is not None and not has_methods(self.codec_engine, "encode", "decode"):
-            raise _wrong("codec_engine", "an object with encode and decode", self.codec_engine)
+            raise invalid_option(
+                "codec_engine", "an object with encode and decode", self.codec_engine
+            )
         if self.connector is not None and not has_methods(self.connector, "connect"):
-            raise _wrong("connector", "an object with a connect method", self.connector)
+            raise invalid_option("connector", "an object with a connect method", self.connector)
         for name in ("channel_prefix", "auth_token_name", "socket_path", "client_id"):
             value = getattr(self, name)
             if value is not None and not isinstance(value, str):
-                raise _wrong(name, "a text", value)
+                raise invalid_option(name, "a text", value)
         if not isinstance(self.timestamp_param, str) or not self.timestamp_param:
-            raise _wrong("timestamp_param", "a text", self.timestamp_param)
+            raise invalid_option("timestamp_param", "a text", self.timestamp_param)
         self._check_ws_options()
 
     def _check_ws_options(self) -> None:
         if not isinstance(self.ws_options, Mapping):
-            raise _wrong_kind("ws_options", "a mapping", self.ws_options)
+            raise _invalid_kind("ws_options", "a mapping", self.ws_options)
         check_entries("ws_options", self.ws_options, _WS_OPTIONS)
         context = self.ws_options.get("ssl")
         if context is not None and not isinstance(context, ssl.SSLContext):
-            raise _wrong("ws_options", "given an ssl.SSLContext as 'ssl'", context)
+            raise invalid_option("ws_options", "given an ssl.SSLContext as 'ssl'", context)
         deflate = self.ws_options.get("per_message_deflate")
         if deflate is not None and type(deflate) is not bool:
-            raise _wrong("ws_options", "given True or False as 'per_message_deflate'", deflate)
+            raise invalid_option(
+                "ws_options", "given True or False as 'per_message_deflate'", deflate
+            )
         proxy = self.ws_options.get("proxy")
         if proxy is not None and not (isinstance(proxy, str) and _PROXY(proxy)):
             expected = "given a URL like 'http://host:3128' or 'socks5://host:1080' as 'proxy'"
-            raise _wrong_address("ws_options", expected, proxy)
+            raise _invalid_address("ws_options", expected, proxy)
         headers = self.ws_options.get("headers") or {}
         expected = "given a mapping of header lines as 'headers'"
         if not isinstance(headers, Mapping):
-            raise _wrong_kind("ws_options", expected, headers)
+            raise _invalid_kind("ws_options", expected, headers)
         for name, value in headers.items():
-            if not _is_header((name, value)):  # The value may be a secret.
+            if not _is_header((name, value)):  # Its value may be a secret.
                 raise InvalidOptionsError(
                     f"The ws_options option must be {expected}: the one of {name!r} is wrong",
                     "ws_options",
@@ -246,16 +249,16 @@ class ClientOptions:
 
     @property
     def scheme(self) -> str:
-        """ "ws" or "wss"."""
+        """Either "ws" or "wss"."""
         return self.protocol_scheme or ("wss" if self.secure else "ws")
 
     def milliseconds(self, name: str) -> float:
-        """A duration option in milliseconds."""
+        """Return a duration option in milliseconds."""
         value: float = getattr(self, name)
         return value
 
     def place(self) -> str:
-        """The "hostname:port" of the server; the port is left out where it is the default."""
+        """Return the "hostname:port" of the server, without the port if it is the default."""
         if self.host is not None:
             return self.host
         hostname = self.hostname or "localhost"
@@ -265,7 +268,7 @@ class ClientOptions:
         return hostname if self.port in (None, default) else f"{hostname}:{self.port}"
 
     def uri(self) -> str:
-        """The URL that a connection made now opens."""
+        """Return the URL of a connection made now."""
         query: dict[str, Any] = (
             parse_qs(self.query, True) if isinstance(self.query, str) else dict(self.query)
         )
@@ -277,7 +280,7 @@ class ClientOptions:
         return f"{self.scheme}://{self.place()}{self.path}{'?' if encoded else ''}{encoded}"
 
     def token_name(self) -> str:
-        """`auth_token_name`, or the name that goes with the server."""
+        """Return `auth_token_name`, or a name made from the server's address."""
         if self.auth_token_name is not None:
             return self.auth_token_name
         port = self.port or (443 if self.scheme == "wss" else 80)
@@ -286,35 +289,35 @@ class ClientOptions:
 
     @classmethod
     def of(cls, **options: Any) -> ClientOptions:
-        """Like the constructor, but an unknown name is an `InvalidOptionsError` too."""
+        """Like the constructor, but report an unknown name as `InvalidOptionsError` too."""
         check_names(options, {f.name for f in fields(cls)})
         return cls(**options)
 
     @classmethod
     def from_mapping(cls, options: Mapping[str, Any]) -> ClientOptions:
-        """Options by their documented camelCase names (or those of this class).
+        """Make options from their documented camelCase names (or those of this class).
 
         Raises:
             InvalidOptionsError: an unknown name or a wrong value.
         """
-        given = from_documented(options, WITHOUT_EFFECT, {f.name for f in fields(cls)})
-        ws_options = given.get("ws_options")
+        named = from_documented(options, WITHOUT_EFFECT, {f.name for f in fields(cls)})
+        ws_options = named.get("ws_options")
         if isinstance(ws_options, Mapping):
-            given["ws_options"] = {snake_case(str(n)): value for n, value in ws_options.items()}
-        return cls.of(**given)
+            named["ws_options"] = {snake_case(str(n)): value for n, value in ws_options.items()}
+        return cls.of(**named)
 
 
 def url_options(url: str) -> dict[str, Any]:
-    """The options that a URL stands for: "wss://example.com:8000/socketcluster/?a=b".
+    """Return the options that a URL such as "wss://example.com:8000/socketcluster/?a=b" stands for.
 
     Raises:
-        InvalidOptionsError: it is no ws, wss, http or https URL.
+        InvalidOptionsError: the text is no ws, wss, http or https URL.
     """
     expected = "The URL must be like 'ws://localhost:8000/socketcluster/'"
     try:
         parts = urlsplit(url)
         port = parts.port
-    except ValueError:  # Its text may repeat a password.
+    except ValueError:  # The error's text may repeat a password.
         raise InvalidOptionsError(
             f"{expected}, with a port up to 65535, not {redacted(url)!r}", "url"
         ) from None

@@ -18,8 +18,10 @@ class _Waiting(NamedTuple):
 
 
 class Outbox:
-    """Packets that wait for a connection, each under its number. `max_outbound_buffer` limits their
-    bytes."""
+    """Packets that wait for a connection, each under its number.
+
+    `max_outbound_buffer` limits their bytes.
+    """
 
     __slots__ = ("_settings", "_size", "_waiting")
 

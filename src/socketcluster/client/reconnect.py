@@ -1,4 +1,4 @@
-"""When a client that lost its connection tries again: randomized exponential back-off.
+"""Reconnection of a client: randomized exponential backoff.
 
 Source: npm socketcluster-client, `autoReconnectOptions`.
 """
@@ -13,20 +13,24 @@ from typing import Any
 
 from socketcluster.options import Duration, check_entries, invalid_option, milliseconds, snake_case
 
-AT_ONCE = frozenset({4000, 4001, 1005})
-"""Close codes of connections that were lost without anybody's intent: tried again soon."""
+UNINTENDED = frozenset({4000, 4001, 1005})
+"""Close codes of unintended disconnects: reconnect without the initial delay."""
 
 PERMANENT = 4500
-"""Close codes from here on, and 1000, are final."""
+"""Close codes from here on are final, and so is 1000: no reconnection follows."""
 
-AT_ONCE_SPREAD = 1000
-"""Milliseconds over which those are spread that a server which stood still has lost all at once."""
+IMMEDIATE_SPREAD = 1000
+"""Milliseconds over which reconnections without the initial delay are spread, so that a server that
+dropped everyone is not hit by all at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReconnectOptions:
-    """The delay before attempt n is `(initial_delay + randomness * [0, 1)) * multiplier ** n`, but
-    at most `max_delay`. All but `multiplier` in milliseconds or as timedeltas."""
+    """The delays between attempts to connect.
+
+    The delay before attempt n is `(initial_delay + randomness * [0, 1)) * multiplier ** n`, at most
+    `max_delay`. All but `multiplier` are in milliseconds or timedeltas.
+    """
 
     initial_delay: Duration = 10_000
     randomness: Duration = 10_000
@@ -42,34 +46,35 @@ class ReconnectOptions:
 
     @classmethod
     def of(cls, option: str, value: Any) -> ReconnectOptions:
-        """From the value of an option: these options, or a mapping of them.
+        """Read the value of an option: these options, or a mapping of them.
 
         Raises:
-            InvalidOptionsError: it is neither, or has an unknown or wrong entry.
+            InvalidOptionsError: the value is neither, or has an unknown or wrong entry.
         """
         if isinstance(value, cls):
             return value
         if not isinstance(value, Mapping):
             raise invalid_option(option, "a mapping or ReconnectOptions", value)
-        given = {snake_case(str(name)): entry for name, entry in value.items()}
-        check_entries(option, given, [field.name for field in fields(cls)])
-        return cls(**given)
+        entries = {snake_case(str(name)): entry for name, entry in value.items()}
+        check_entries(option, entries, [field.name for field in fields(cls)])
+        return cls(**entries)
 
 
 def reconnect_delay(
     options: ReconnectOptions, attempt: int, chance: float, at_once: bool = False
 ) -> int:
-    """Milliseconds before an attempt.
+    """Return the milliseconds before an attempt.
 
     Args:
+        options: the delays.
         attempt: how many attempts have failed since the last connection.
         chance: a random number of [0, 1).
-        at_once: the first attempt need not wait longer than it takes to spread clients out.
+        at_once: whether the first attempt comes without the initial delay, only spread out.
     """
     randomness = float(options.randomness)  # type: ignore[arg-type]
     longest = float(options.max_delay)  # type: ignore[arg-type]
     if at_once and attempt == 0:
-        return round(min(randomness, AT_ONCE_SPREAD, longest) * chance)
+        return round(min(randomness, IMMEDIATE_SPREAD, longest) * chance)
     first = float(options.initial_delay) + randomness * chance  # type: ignore[arg-type]
     try:
         delay = first * options.multiplier**attempt
@@ -79,11 +84,11 @@ def reconnect_delay(
 
 
 class Reconnector:
-    """Calls `connect` when it is time for the next attempt.
+    """Schedules the next attempt: calls `connect` when its delay is over.
 
     Attributes:
         attempts: how many attempts were scheduled since the last connection.
-        delay: milliseconds that the pending attempt waits in all; None when none is pending.
+        delay: the whole delay of the scheduled attempt in milliseconds; None without one.
     """
 
     __slots__ = ("_connect", "_handle", "_options", "attempts", "delay")
@@ -96,11 +101,13 @@ class Reconnector:
         self.delay: int | None = None
 
     def connection_closed(self, code: int) -> bool:
-        """Schedule an attempt if the code allows it and reconnecting is on; whether it did."""
+        """Schedule an attempt if the options and the code allow it, and return whether they do."""
         self.cancel()
         if self._options is None or code == 1000 or code >= PERMANENT:
             return False
-        self.delay = reconnect_delay(self._options, self.attempts, random.random(), code in AT_ONCE)
+        self.delay = reconnect_delay(
+            self._options, self.attempts, random.random(), code in UNINTENDED
+        )
         self.attempts += 1
         self._handle = asyncio.get_running_loop().call_later(self.delay / 1000, self._fire)
         return True
@@ -110,7 +117,7 @@ class Reconnector:
         self._connect()
 
     def cancel(self) -> None:
-        """Give up the pending attempt."""
+        """Cancel the scheduled attempt."""
         self.delay = None
         if self._handle is not None:
             self._handle.cancel()

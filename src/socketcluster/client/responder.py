@@ -14,8 +14,10 @@ from socketcluster.sockets.request import report_dropped, report_failed
 
 
 class ConnectionResponder:
-    """The `Responder` of the calls that arrived over one connection. After the connection is closed
-    an answer only emits an 'error'."""
+    """The `Responder` of the calls that arrived over one connection.
+
+    After the connection is closed, an answer only emits an 'error'.
+    """
 
     __slots__ = ("_binding", "_connection", "_events")
 

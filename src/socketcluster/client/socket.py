@@ -208,11 +208,11 @@ class AGClientSocket(
         self.connect()
 
     async def wait_closed(self) -> None:
-        """Wait until closed connections have ended: the server has received all that was sent, or
-        did not read it within 30 seconds. The token store is waited for too, at most `ack_timeout`.
+        """Wait until the closed connections have ended, and the token store is written.
 
-        A program that ends after `disconnect` should await this. Canceling is safe: it stops the
-        waiting only.
+        The server has then received all that was sent, or did not read it within 30 seconds. The
+        token store is waited for at most `ack_timeout`. A program that ends after `disconnect`
+        should await this. Canceling is safe: it stops the waiting only.
         """
         await self._lifecycle.wait_closed()
         await self.auth.wait_stored(self.options.milliseconds("ack_timeout") / 1000)

@@ -325,18 +325,25 @@ class SubscriptionMixin(ChannelMixin):
         return AGChannel(channel, self, self, self._channel_outputs, self._channel_listeners)
 
     def transmit_publish(self, channel: str, data: Any) -> None:
-        """Publish without waiting. Raises the errors of `transmit`, and InvalidArgumentsError for a
-        channel without a name."""
+        """Publish without waiting.
+
+        Raises:
+            InvalidArgumentsError: the channel has no name, or the codec cannot encode `data`.
+            ResourceLimitError: more would wait than `max_outbound_buffer` allows.
+        """
         self._subscriptions.transmit_publish(channel, data)
 
     async def invoke_publish(self, channel: str, data: Any) -> Any:
-        """Publish, and wait until the server has accepted it. Raises the errors of `invoke`, and
-        InvalidArgumentsError for a channel without a name."""
+        """Publish, and wait until the server has accepted it.
+
+        Raises:
+            InvalidArgumentsError: the channel has no name, or the codec cannot encode `data`.
+            SocketClusterError: any other error that `invoke` raises.
+        """
         return await self._subscriptions.invoke_publish(channel, data)
 
     def process_pending_subscriptions(self) -> None:
-        """Subscribe to the pending channels. Only without `auto_subscribe_on_connect` must it be
-        called."""
+        """Subscribe to the pending channels: needed without `auto_subscribe_on_connect`."""
         self._subscriptions.process_pending()
 
     def subscriptions(self, include_pending: bool = False) -> list[str]:

@@ -1,4 +1,4 @@
-"""Where a client keeps its signed token between connections: in memory, or in a file.
+"""Token stores: keep the signed token of a client between connections, in memory or in a file.
 
 Source: npm socketcluster-client, `authEngine`.
 """
@@ -15,21 +15,24 @@ from typing import Any, Protocol
 
 
 class TokenStore(Protocol):
-    """The `auth_engine` of a client. Its methods may be async; what they raise is emitted as
-    'error', and fails the handshake if it was a token to show there."""
+    """The `auth_engine` of a client, which keeps its signed token between connections.
+
+    Its methods may be async. Their exceptions are emitted as 'error'; an exception of `load_token`
+    also fails the handshake.
+    """
 
     def save_token(self, name: str, token: str, options: Mapping[str, Any]) -> Any | Awaitable[Any]:
-        """Keep a token under a name; `options` is empty."""
+        """Store a token under a name; `options` is empty."""
 
     def load_token(self, name: str) -> str | Awaitable[str | None] | None:
-        """The token kept under a name."""
+        """Return the token stored under a name, or None."""
 
     def remove_token(self, name: str) -> str | Awaitable[str | None] | None:
-        """Forget the token kept under a name; returns it."""
+        """Remove the token stored under a name, and return it."""
 
 
 class MemoryTokenStore:
-    """Keeps tokens as long as it lives; the default."""
+    """Keeps tokens in memory, as long as the store exists. The default."""
 
     __slots__ = ("_tokens",)
 
@@ -52,8 +55,8 @@ class MemoryTokenStore:
 class FileTokenStore:
     """Keeps tokens in a JSON file that only its owner may read (mode 0600).
 
-    The file is replaced as a whole, so that another process sees the old tokens or the new ones.
-    Of several processes that write at the same time the last one wins.
+    The file is replaced as a whole: another process sees the old tokens or the new ones. If several
+    processes write at the same time, the last one wins.
     """
 
     __slots__ = ("_path",)
@@ -89,7 +92,7 @@ class FileTokenStore:
         return tokens
 
     def _write(self, tokens: dict[str, str]) -> None:
-        # mkstemp makes a file of mode 0600.
+        # mkstemp creates the file with mode 0600.
         number, name = tempfile.mkstemp(prefix=f".{self._path.name}.", dir=self._path.parent)
         try:
             with os.fdopen(number, "w", encoding="utf-8") as file:

@@ -37,8 +37,10 @@ class ClientWriter(FrameWriter):
             self._accepting = False
 
     def flush_batch(self) -> None:
-        """Send the collected packets, in arrays that servers accept; later packets are sent one by
-        one again. All fit: they were accepted when they were collected."""
+        """Send the collected packets, in arrays that servers accept.
+
+        All fit: they were accepted when they were collected. Later packets are sent one by one.
+        """
         self._accepting = True
         try:
             for part in _parts(self._take_batch()):
