@@ -1,4 +1,4 @@
-"""The Python of the README and the documents type-checks, and runs where it is whole."""
+"""The Python code of the README and the documents: it type-checks, and complete programs run."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
-def code_of(page: Path) -> str:
-    """The Python blocks of a page, as one module: later ones build on earlier ones."""
+def python_code(page: Path) -> str:
+    """Return the Python blocks of a page as one module, because later ones use earlier ones."""
     return "\n\n".join(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL))
 
 
-def module_of(name: str) -> ModuleType:
+def load_page(name: str) -> ModuleType:
     module = ModuleType("page")
-    exec(compile(code_of(ROOT / "docs" / name), name, "exec"), module.__dict__)
+    exec(compile(python_code(ROOT / "docs" / name), name, "exec"), module.__dict__)
     return module
 
 
 def test_every_page_type_checks(tmp_path: Path) -> None:
     names = []
     for page in PAGES:
-        if code := code_of(page):
+        if code := python_code(page):
             names.append(page.stem.lower().replace("-", "_") + "_page.py")
             (tmp_path / names[-1]).write_text(code)
     assert len(names) >= 9
@@ -46,11 +46,11 @@ def test_every_page_type_checks(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("page", [p.name for p in PAGES[1:]])
 def test_every_page_can_be_imported(page: str) -> None:
-    module_of(page)
+    load_page(page)
 
 
 async def test_getting_started(make_server: Any) -> None:
-    server = await make_server(module_of("getting-started.md").server)
+    server = await make_server(load_page("getting-started.md").server)
     async with connected(server) as client:
         assert await client.call("add", [1, 2]) == 3
         with pytest.raises(AnswerError, match="Internal server error"):
@@ -62,7 +62,7 @@ async def test_getting_started(make_server: Any) -> None:
 
 
 async def test_streams(capsys: pytest.CaptureFixture[str]) -> None:
-    await module_of("streams.md").main()
+    await load_page("streams.md").main()
     assert capsys.readouterr().out.splitlines() == [
         "4",
         "6",
@@ -72,7 +72,7 @@ async def test_streams(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 async def test_middleware(make_server: Any) -> None:
-    server = await make_server(module_of("middleware.md").server)
+    server = await make_server(load_page("middleware.md").server)
     async with connected(server) as client:
         await client.call("#subscribe", {"channel": "c"})
         with pytest.raises(AnswerError, match="Read only"):
@@ -87,26 +87,26 @@ async def test_middleware(make_server: Any) -> None:
 
 
 async def test_threads(make_server: Any) -> None:
-    server = await make_server(module_of("threads.md").server)
+    server = await make_server(load_page("threads.md").server)
     async with connected(server) as client, httpx.AsyncClient() as http:
         assert await client.call("hash", "x") == hashlib.sha256(b"x").hexdigest()
         await client.call("#subscribe", {"channel": "news"})
-        for way in ("blocking", "async"):
-            url = f"http://127.0.0.1:{server.source_port}/{way}/news"
-            answer = await http.post(url, json={"way": way})
+        for kind in ("blocking", "async"):
+            url = f"http://127.0.0.1:{server.source_port}/{kind}/news"
+            answer = await http.post(url, json={"kind": kind})
             assert answer.json() == {"clients": 1}
             events = [await client.event() for _ in range(2)]
             assert {"event": "published", "data": "news"} in events
             assert {
                 "event": "#publish",
-                "data": {"channel": "news", "data": {"way": way}},
+                "data": {"channel": "news", "data": {"kind": kind}},
             } in events
 
 
 async def test_client(
     make_server: Any, running: Running, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    page = module_of("client.md")
+    page = load_page("client.md")
     server = await make_server()
     running.procedure(server, "add", sum)
 
@@ -138,5 +138,5 @@ async def test_client(
     ]
     certificate = tmp_path / "ca.pem"
     certificate.write_text("")
-    with pytest.raises(ssl.SSLError):  # It makes a context of the file.
+    with pytest.raises(ssl.SSLError):  # The file is loaded into an SSL context.
         page.private(str(certificate))

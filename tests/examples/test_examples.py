@@ -1,4 +1,4 @@
-"""Each example, and the README's server, does what it says."""
+"""The examples, and the README's server, run as described."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ async def test_fastapi_same_port(make_server: Any) -> None:
         assert (await client.event())["data"] == {"channel": "news", "data": {"n": 1}}
 
 
-async def test_the_server_of_the_readme(make_server: Any, tmp_path: Path) -> None:
+async def test_the_readme_s_server(make_server: Any, tmp_path: Path) -> None:
     readme = (ROOT / "README.md").read_text()
     found = re.search(r"```python\n(.*?)```", readme, re.DOTALL)
     assert found is not None
@@ -91,8 +91,8 @@ async def test_the_server_of_the_readme(make_server: Any, tmp_path: Path) -> Non
         await client.call("#subscribe", {"channel": "news"})
 
 
-async def test_the_readme_as_a_program(tmp_path: Path) -> None:
-    """It prints its address, answers a call under way on Ctrl-C, and ends well."""
+async def test_the_readme_s_program(tmp_path: Path) -> None:
+    """The program prints its address, and on Ctrl-C answers the call under way and exits with 0."""
     found = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert found is not None
     (tmp_path / "main.py").write_text(found[1].replace("server.run(8000)", "server.run(0)"))
@@ -102,9 +102,9 @@ async def test_the_readme_as_a_program(tmp_path: Path) -> None:
     try:
         assert process.stdout is not None
         line = (await asyncio.wait_for(process.stdout.readline(), 30)).decode()
-        where = re.fullmatch(r"SocketCluster is running on http(://\S+) \(Ctrl-C stops\)\n", line)
-        assert where is not None, line
-        async with websockets.connect(f"ws{where[1]}/socketcluster/") as ws:
+        address = re.fullmatch(r"SocketCluster is running on http(://\S+) \(Ctrl-C stops\)\n", line)
+        assert address is not None, line
+        async with websockets.connect(f"ws{address[1]}/socketcluster/") as ws:
             await ws.send('{"event":"#handshake","data":{},"cid":1}')
             await soon(ws.recv())
             await ws.send('{"event":"add","data":[1,2],"cid":2}')

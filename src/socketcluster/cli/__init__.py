@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 
 
 def main() -> None:
@@ -10,9 +11,7 @@ def main() -> None:
 
     Exits with 0 (done), 1 (failed), 2 (wrong usage) or 130 (Ctrl-C).
     """
-    try:
-        import typer  # noqa: F401
-    except ImportError:
+    if find_spec("typer") is None:
         sys.exit("The command line needs the extra 'cli': pip install 'socketcluster[cli]'")
     from socketcluster.cli.app import app
     from socketcluster.cli.exit_status import run_app

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, NoReturn
 
@@ -25,7 +25,7 @@ Report = Callable[[str], None]
 
 
 @asynccontextmanager
-async def connected(socket: AGClientSocket) -> AsyncIterator[None]:
+async def connected(socket: AGClientSocket) -> AsyncGenerator[None, None]:
     """Connect a client, and disconnect it at the end.
 
     Raises:

@@ -32,12 +32,13 @@ def run_app(app: Callable[..., Any]) -> int:
         status = app(prog_name="socketcluster", standalone_mode=False)
     except Exception as error:
         # Typer raises click's exceptions or those of its own copy of click, and exports neither.
-        if not hasattr(error, "format_message"):
+        format_message = getattr(error, "format_message", None)
+        if format_message is None:
             raise
         if type(error).__name__ != "NoArgsIsHelpError":  # That one has printed the help already.
             context = getattr(error, "ctx", None)
             path = "socketcluster" if context is None else context.command_path
-            report(f"{error.format_message().rstrip('.')} (see {path} --help)")
+            report(f"{format_message().rstrip('.')} (see {path} --help)")
         return WRONG_USAGE
     return status if isinstance(status, int) else DONE
 

@@ -8,7 +8,7 @@ import select
 import stat
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
@@ -42,7 +42,7 @@ class Counter:
         self.count = 0
 
     @contextmanager
-    def showing(self, label: str, unit: str) -> Iterator[None]:
+    def showing(self, label: str, unit: str) -> Generator[None, None, None]:
         """Show the counter inside a `with` block, as "{label}: 3 {unit}, 1.5/s"."""
         self._label, self._unit, self._started = label, unit, time.monotonic()
         self._show()

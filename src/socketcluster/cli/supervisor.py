@@ -17,7 +17,7 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 
@@ -175,7 +175,7 @@ def run_workers(settings: Settings, workers: int) -> int:
 
 
 @contextmanager
-def _broker(environment: os._Environ[str]) -> Iterator[str]:
+def _broker(environment: Mapping[str, str]) -> Generator[str, None, None]:
     """Yield the URL of the broker between the workers; run the proxy if that is ZeroMQ."""
     url = environment.get(BROKER_VARIABLE)
     folder = None
@@ -202,7 +202,7 @@ def _broker(environment: os._Environ[str]) -> Iterator[str]:
 
 
 @contextmanager
-def _shared_address(settings: Settings) -> Iterator[tuple[Settings, str]]:
+def _shared_address(settings: Settings) -> Generator[tuple[Settings, str], None, None]:
     """Yield settings for workers that share an address, and the address that is printed."""
     if settings.uds is not None:
         with bind(ListenAddress(uds=settings.uds)) as bound:

@@ -6,10 +6,11 @@ import re
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import jwt
 import typer
+from jwt.algorithms import get_default_algorithms
 
 from socketcluster.auth import JWTAuthEngine, warn_of_short_key
 from socketcluster.cli.credentials import from_environment, read_secret
@@ -28,7 +29,7 @@ from socketcluster.server.server import AUTH_KEY_VARIABLE
 app = typer.Typer(no_args_is_help=True, help="Sign, verify and decode JSON Web Tokens.")
 
 DEFAULT_ALGORITHM = "HS256"
-_ALGORITHMS = sorted(jwt.algorithms.get_default_algorithms().keys() - {"none"})
+_ALGORITHMS = sorted(get_default_algorithms().keys() - {"none"})
 _UNIT_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 Key = Annotated[
@@ -86,7 +87,7 @@ def sign(
         def sign_value(value: Any) -> str:
             if not isinstance(value, dict):
                 raise usage_error('CLAIMS must be a JSON object, like \'{"name": "ann"}\'')
-            return engine.sign_token(value, secret, options)
+            return engine.sign_token(cast("dict[str, Any]", value), secret, options)
 
         await _print_each(values(claims, None, "CLAIMS"), sign_value)
 

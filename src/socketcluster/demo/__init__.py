@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, cast
 
 from socketcluster import AGAction, AGServer, AGServerSocket
@@ -39,7 +40,7 @@ class Demo:
     async def _log_in(self, socket: AGServerSocket) -> None:
         async for request in socket.procedure("login"):
             with request:
-                name = request.data.get("name") if isinstance(request.data, dict) else None
+                name = _field(request.data, "name")
                 if not isinstance(name, str) or not 1 <= len(name.strip()) <= 40:
                     raise AuthError("A name must have 1 to 40 characters")
                 await socket.set_auth_token({"name": name.strip()}, expires_in=3600)
@@ -55,7 +56,7 @@ class Demo:
         async for request in socket.procedure("add"):
             with request:
                 numbers = request.data
-                if not isinstance(numbers, list) or not all(map(_is_number, numbers)):
+                if not _are_numbers(numbers):
                     raise InvalidRequestError("add takes a list of numbers, up to 1e15")
                 request.end(sum(numbers))
 
@@ -80,9 +81,18 @@ class Demo:
                 action.allow()
 
 
-def _is_number(value: object) -> bool:
+def _field(data: Any, name: str, default: Any = None) -> Any:
+    """Return a field of an object that a client sent; None if the data is not an object."""
+    return cast("dict[str, Any]", data).get(name, default) if isinstance(data, dict) else None
+
+
+def _are_numbers(data: Any) -> bool:
+    return isinstance(data, list) and all(map(_is_number, cast("Iterable[Any]", data)))
+
+
+def _is_number(value: Any) -> bool:
     # JavaScript represents integers of this size, and their sums, exactly.
-    return type(value) in (int, float) and abs(cast("float", value)) <= 1e15
+    return type(value) in (int, float) and abs(value) <= 1e15
 
 
 def _is_allowed(action: AGAction) -> bool:
@@ -90,5 +100,5 @@ def _is_allowed(action: AGAction) -> bool:
         return False
     if action.type == AGAction.SUBSCRIBE:
         return True
-    text = action.data.get("text", "") if isinstance(action.data, dict) else None
+    text = _field(action.data, "text", "")
     return isinstance(text, str) and len(text) <= MAX_TEXT

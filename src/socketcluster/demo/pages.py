@@ -56,4 +56,4 @@ class Pages:
         name = path.removeprefix("/") or "index.html"
         if name not in _CONTENT_TYPES:
             return 404, "text/plain; charset=utf-8", b"Not Found"
-        return 200, _CONTENT_TYPES[name], files(__package__).joinpath(name).read_bytes()
+        return 200, _CONTENT_TYPES[name], files("socketcluster.demo").joinpath(name).read_bytes()
