@@ -291,8 +291,6 @@ class Inbound:
             self._rejections = Rejections(self._socket, self._context)
         return self._rejections
 
-    # Figures
-
     @property
     def waiting(self) -> bool:
         """Whether a message is being carried out, or waits for that."""
