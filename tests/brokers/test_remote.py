@@ -89,10 +89,12 @@ class PoisonedLink:
     def __init__(self, session: LinkListener, is_poisoned: bool) -> None:
         self.session = session
         self.subscribed: set[str] = set()
+        self.batches: list[list[tuple[str, bytes]]] = []
         self.is_closed = False
         self._is_poisoned = is_poisoned
 
     def publish(self, publishes: Sequence[Publish]) -> None:
+        self.batches.append([(each.channel, each.payload) for each in publishes])
         for each in publishes:
             if each.channel in self.subscribed:
                 self.session.message_received(each.channel, each.payload)
@@ -207,3 +209,49 @@ async def test_a_connection_made_after_the_close_is_not_used(
     await soon(asyncio.wait([runner]))
     assert connector.links[0].is_closed
     assert not broker.ready
+
+
+async def test_what_is_sent_in_one_loop_turn_goes_out_in_one_batch() -> None:
+    connector = Connected()
+    broker = RemoteBroker(connector, BrokerOptions())
+    await soon(broker.start())
+    link = connector.links[0]
+    link.batches.clear()
+    changes = [broker.subscribe("a"), broker.subscribe("b")]
+    publishes = [broker.publish(channel, b"1") for channel in "aab"]
+    assert link.batches == []
+    await asyncio.sleep(0)
+    publishes.append(broker.publish("c", b"2"))
+    await soon(asyncio.gather(*publishes, *[each for each in changes if each is not None]))
+    assert link.batches == [
+        [("a", b"1"), ("a", b"1"), ("b", b"1")],
+        [("c", b"2")],
+    ]
+    await soon(broker.close())
+
+
+async def test_publishes_of_a_turn_in_which_the_link_is_lost_raise() -> None:
+    connector = Connected()
+    broker = RemoteBroker(connector, BrokerOptions())
+    await soon(broker.start())
+    publish = broker.publish("a", b"1")
+    subscription = broker.subscribe("a")
+    assert subscription is not None
+    connector.links[0].session.link_lost(BrokerError("gone"))
+    with pytest.raises(BrokerError, match="gone"):
+        await soon(publish)
+    await soon(subscription)
+    await until(lambda: len(connector.links) == 2 and broker.ready)
+    assert "a" in connector.links[1].subscribed
+    await soon(broker.close())
+
+
+async def test_no_more_publishes_wait_than_allowed() -> None:
+    broker = RemoteBroker(Connected(), BrokerOptions(max_unconfirmed=2))
+    await soon(broker.start())
+    publishes = [broker.publish("a", b"1") for _ in range(2)]
+    with pytest.raises(BrokerError, match="2 publishes wait for somewhere already"):
+        broker.publish("a", b"1")
+    await soon(asyncio.gather(*publishes))
+    await soon(broker.publish("a", b"1"))
+    await soon(broker.close())

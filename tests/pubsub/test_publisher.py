@@ -1,4 +1,4 @@
-"""Publishing from processes that serve no sockets."""
+"""Publishers, in processes that run no server."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def test_a_wrong_url(url: str | None, message: str, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("starts", ["before", "with the publishes"])
 async def test_close_loses_nothing(backend: BackendServers, make_server: Any, starts: str) -> None:
-    """What was given to a publisher before `close` arrives, also while it connects."""
+    """Publishes before `close` arrive, even if the publisher is still connecting."""
     server: AGServer = await make_server(broker_engine=backend.url)
     async with connected(server) as client:
         await client.call("#subscribe", {"channel": "a"})

@@ -1,4 +1,4 @@
-"""Publishing from a process that serves no sockets: a web view, a job, a script."""
+"""Publishers, for processes that run no server: a web view, a job, a script."""
 
 from __future__ import annotations
 
@@ -18,54 +18,52 @@ from socketcluster.brokers.registry import BROKER_VARIABLE, create_broker
 from socketcluster.brokers.simple import SimpleBroker
 from socketcluster.codecs.base import CodecEngine
 from socketcluster.codecs.json import JSONCodec
-from socketcluster.codecs.text import whole_text
 from socketcluster.errors import BrokerError, UsageError
-from socketcluster.options import checked_name
-from socketcluster.protocol.wire import Wire
+from socketcluster.protocol.payloads import Payloads
+from socketcluster.pubsub.channel import channel_name
 
 
 class AsyncPublisher:
-    """Publishes over a broker's backend to the clients of all servers on it; for asyncio.
+    """Publishes to the clients of all servers that use the same broker; for asyncio.
 
-    Connects at the first publish, and again when the connection was lost. It is used from one
-    loop until it is closed; `Publisher` serves all threads.
+    It connects at the first publish, and again after a lost connection. One event loop uses it
+    until it is closed; for several threads there is `Publisher`.
 
     Args:
-        url: as `broker_engine` of the servers; SOCKETCLUSTER_BROKER of the environment if None.
-        codec_engine: that of the servers.
+        url: the servers' `broker_engine`; SOCKETCLUSTER_BROKER of the environment if None.
+        codec_engine: the servers' codec.
 
     Raises:
-        InvalidOptionsError: the URL is missing or wrong, or names no backend between processes.
+        InvalidOptionsError: the URL is missing or wrong, or its broker reaches no other process.
     """
 
     def __init__(self, url: str | None = None, *, codec_engine: CodecEngine | None = None) -> None:
-        self._wire = Wire(codec_engine or JSONCodec())
-        self._broker = _broker(url)
+        self._payloads = Payloads(codec_engine or JSONCodec(), lambda channel: False)
+        self._broker = _create_broker(url)
         self._starting: asyncio.Future[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def publish(self, channel: str, data: Any) -> None:
-        """Publish, and return when the backend has taken it. Cancelling stops the waiting only.
+        """Publish, and return when the backend accepted it. Cancelling only stops the wait.
 
         Raises:
-            BrokerError: the backend has not taken it, or did not confirm that it has.
+            BrokerError: the backend refused the publish, or did not confirm it.
             InvalidArgumentsError: the codec cannot encode `data`, or the channel has no name.
-            UsageError: it is used from another loop.
+            UsageError: another event loop uses this publisher.
         """
-        checked_name("A channel's name", channel)
-        channel = whole_text(channel)
-        payload = self._wire.payloads.encode(data)
+        channel = channel_name(channel)
+        payload = self._payloads.encode(data)
         await self.start()
-        taken = self._broker.publish(channel, payload)
-        if taken is not None:
-            await taken
+        accepted = self._broker.publish(channel, payload)
+        if accepted is not None:
+            await accepted
 
     async def start(self) -> None:
         """Connect now rather than at the first publish.
 
         Raises:
-            BrokerError: the backend cannot be reached.
-            UsageError: it is used from another loop.
+            BrokerError: the backend is unreachable.
+            UsageError: another event loop uses this publisher.
         """
         self._check_loop()
         if self._starting is None:
@@ -80,10 +78,10 @@ class AsyncPublisher:
             raise
 
     async def close(self) -> None:
-        """Disconnect, after what was published was taken or a few seconds have passed.
+        """Disconnect, once the backend answered all publishes or a few seconds have passed.
 
         Raises:
-            UsageError: it is used from another loop.
+            UsageError: another event loop uses this publisher.
         """
         if self._starting is not None:
             self._check_loop()
@@ -112,41 +110,43 @@ class AsyncPublisher:
 
 
 class Publisher:
-    """`AsyncPublisher` for code without an event loop; it runs one in a thread of its own.
+    """`AsyncPublisher` for code without an event loop; it runs a loop in a thread of its own.
 
-    It can be made once, at import time, and used from all threads, and on both sides of a fork.
-    Its arguments and what it raises are those of `AsyncPublisher`.
+    One object, made at import time, serves all threads, and both processes after a fork. It takes
+    the arguments of `AsyncPublisher` and raises the same errors.
     """
 
     def __init__(self, url: str | None = None, *, codec_engine: CodecEngine | None = None) -> None:
         self._arguments: tuple[str | None, CodecEngine | None] = (url, codec_engine)
-        _broker(url)
+        _create_broker(url)  # Raises now if the URL is wrong.
         self._lock = threading.Lock()
-        self._running: _Running | None = None
+        self._thread: _PublisherThread | None = None
         _publishers.add(self)
 
     def publish(self, channel: str, data: Any, timeout: float = 10.0) -> None:
-        """Publish, and return when the backend has taken it, within `timeout` seconds.
+        """Publish, and return when the backend accepted it.
 
         Raises:
-            BrokerError: the backend has not taken it, or did not confirm that it has.
-            InvalidArgumentsError: the codec cannot encode `data`.
+            BrokerError: the backend refused the publish, or did not confirm it within `timeout`
+                seconds.
+            InvalidArgumentsError: the codec cannot encode `data`, or the channel has no name.
         """
-        running = self._started()
-        running.wait_for(running.publisher.publish(channel, data), timeout)
+        thread = self._ensure_thread()
+        thread.run(thread.publisher.publish(channel, data), timeout)
 
-    def _started(self) -> _Running:
+    def _ensure_thread(self) -> _PublisherThread:
         with self._lock:
-            if self._running is None or self._running.pid != os.getpid():
-                self._running = _Running(*self._arguments)
-            return self._running
+            # After a fork, the parent's thread does not exist in the child.
+            if self._thread is None or self._thread.pid != os.getpid():
+                self._thread = _PublisherThread(*self._arguments)
+            return self._thread
 
     def close(self) -> None:
         """Disconnect. A later publish connects again."""
         with self._lock:
-            running, self._running = self._running, None
-        if running is not None and running.pid == os.getpid():
-            running.stop()
+            thread, self._thread = self._thread, None
+        if thread is not None and thread.pid == os.getpid():
+            thread.stop()
 
     def __enter__(self) -> Self:
         return self
@@ -163,18 +163,18 @@ class Publisher:
 _publishers: weakref.WeakSet[Publisher] = weakref.WeakSet()
 
 
-def _forked() -> None:
-    # The thread that held a lock is not in the child.
+def _renew_locks() -> None:
+    # In the child of a fork, no thread will release a lock that another thread held.
     for publisher in _publishers:
         publisher._lock = threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):  # Windows has no fork.
-    os.register_at_fork(after_in_child=_forked)
+    os.register_at_fork(after_in_child=_renew_locks)
 
 
-class _Running:
-    """An event loop in a thread, with a publisher."""
+class _PublisherThread:
+    """A thread that runs an event loop, with the publisher that uses the loop."""
 
     def __init__(self, url: str | None, codec_engine: CodecEngine | None) -> None:
         self.pid = os.getpid()
@@ -185,7 +185,12 @@ class _Running:
         )
         self._thread.start()
 
-    def wait_for(self, work: Coroutine[Any, Any, None], timeout: float | None) -> None:
+    def run(self, work: Coroutine[Any, Any, None], timeout: float | None) -> None:
+        """Run a coroutine in the loop, and wait for it at most `timeout` seconds.
+
+        Raises:
+            BrokerError: it took longer.
+        """
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             future.result(timeout)
@@ -194,13 +199,14 @@ class _Running:
             raise BrokerError(f"The backend did not confirm within {timeout:g} s") from error
 
     def stop(self) -> None:
-        self.wait_for(self.publisher.close(), None)
+        """Close the publisher and end the thread."""
+        self.run(self.publisher.close(), None)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
 
 
-def _broker(url: str | None) -> Broker:
+def _create_broker(url: str | None) -> Broker:
     url = url or os.environ.get(BROKER_VARIABLE)
     if not url:
         raise url_error(f"a publisher needs a broker's URL, as an argument or in {BROKER_VARIABLE}")
