@@ -57,8 +57,8 @@ coverage: $(VENV)/dev.stamp clients programs ## Run the tests and report the bra
 	$(PYTEST) --cov --cov-report=term:skip-covered --cov-report=html $(if $(T),--cov-fail-under=0) \
 		--ignore tests/performance --ignore tests/server/test_cost.py $(ARGS) $(T)
 
-soak: $(VENV)/dev.stamp programs ## Run the fault tests at full length: 1,000 clients, brokers stopped for 20 s
-	SOAK=1 $(PYTEST) --timeout 1800 $(ARGS) tests/faults
+soak: $(VENV)/dev.stamp programs ## Run the fault and property tests at full length
+	SOAK=1 $(PYTEST) --timeout 1800 $(ARGS) tests/faults tests/properties
 
 check: $(VENV)/dev.stamp ## Check style, formatting, spelling, prose and types
 	$(BIN)/ruff check $(CODE)

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
-from xdist.scheduler import LoadScopeScheduling
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 from interop.matrix import table
 from interop.servers import npm_server
@@ -29,7 +29,7 @@ ONE_WORKER = {
 one worker runs those of a group, one after the other."""
 
 
-class _Groups(LoadScopeScheduling):
+class _Groups(LoadScopeScheduling):  # type: ignore[misc]
     """Shares out single tests, and groups as a whole.
 
     Like `--dist loadgroup`, whose marks pytest-xdist 3.8 loses with pytest 9.2.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-import venv
 from pathlib import Path
 
 import websockets
@@ -13,7 +12,7 @@ import websockets
 from support import soon
 
 ROOT = Path(__file__).resolve().parents[2]
-PIP = ["-m", "pip", "--quiet", "--disable-pip-version-check"]
+UV = ["-m", "uv", "--quiet"]
 
 
 def _run(*command: str) -> None:
@@ -22,11 +21,12 @@ def _run(*command: str) -> None:
 
 
 def _install(folder: Path) -> None:
-    _run(sys.executable, *PIP, "wheel", "--no-deps", "--wheel-dir", str(folder), str(ROOT))
+    _run(sys.executable, *UV, "build", "--wheel", "--out-dir", str(folder), str(ROOT))
     (wheel,) = folder.glob("socketcluster-*.whl")
-    venv.create(folder / "venv", with_pip=True)
+    _run(sys.executable, *UV, "venv", "--python", sys.executable, str(folder / "venv"))
     python = str(folder / "venv" / "bin" / "python")
-    _run(python, *PIP, "install", "-c", str(ROOT / "constraints.txt"), f"{wheel}[cli]")
+    constraints = ["-c", str(ROOT / "constraints.txt")]
+    _run(sys.executable, *UV, "pip", "install", "--python", python, *constraints, f"{wheel}[cli]")
 
 
 async def test_the_wheel_serves_outside_the_repository(tmp_path: Path) -> None:
