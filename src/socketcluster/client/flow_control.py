@@ -56,7 +56,7 @@ class FlowControl:
         )
 
     def configure(self, options: ClientOptions) -> None:
-        """Use other limits from now on."""
+        """Use other limits. A consumer keeps the number of values that it was made with."""
         self.gauge.limit = options.max_inbound_backlog
         self.gauge.size_limit = options.max_inbound_backlog_bytes
 
