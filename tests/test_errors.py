@@ -297,7 +297,7 @@ def test_a_peer_may_send_any_error_class(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["UsageError", "PeerError", "__class__", "Exception", "hydrate_error", "_KNOWN", ""]
+    "name", ["UsageError", "PeerError", "__class__", "Exception", "hydrate_error", "_BY_NAME", ""]
 )
 def test_a_peer_does_not_choose_other_objects(name: str) -> None:
     error = hydrate_error({"name": name, "message": "m"})

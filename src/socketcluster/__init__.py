@@ -66,23 +66,28 @@ from socketcluster.streams import (
 
 
 def create(**options: Any) -> AGClientSocket:
-    """An AGClientSocket made with `options`; it connects by itself unless `auto_connect` is off.
-    See `AGClientSocket` and `ClientOptions`."""
+    """Create a client: `AGClientSocket(**options)`.
+
+    It connects by itself unless `auto_connect` is off. The options are those of `ClientOptions`.
+    """
     return AGClientSocket(**options)
 
 
 async def listen(port: int = 8000, host: str = "127.0.0.1", **options: Any) -> AGServer:
-    """An AGServer made with `options` that is listening. See `AGServer` and `AGServer.listen`."""
+    """Create a server, `AGServer(**options)`, and listen.
+
+    Canceling listen() leaves nothing listening. See `AGServer.listen` for its errors.
+    """
     server = AGServer(**options)
     await server.listen(port, host)
     return server
 
 
 def attach(app: ASGIApp, **options: Any) -> AGServer:
-    """An AGServer in front of an ASGI application: itself an ASGI application, to be served.
+    """Create a server in front of an ASGI application: itself an ASGI application, to serve.
 
     Raises:
-        InvalidOptionsError: `app` is no application, or another option is wrong.
+        InvalidOptionsError: `app` is no application, or an option is invalid.
     """
     if app is None:
         raise errors.InvalidOptionsError(

@@ -1,4 +1,4 @@
-"""Auth engines: they sign and verify the tokens of sockets. JWT by default.
+"""Auth engines, which sign and verify the tokens of sockets: JWT by default.
 
 Source: RFC 7519; npm ag-auth and jsonwebtoken, with whose tokens it is compatible.
 """
@@ -29,10 +29,10 @@ from socketcluster.errors import (
 logger = logging.getLogger("socketcluster.auth")
 
 MAX_TOKEN_LENGTH = 32 * 1024
-"""Characters of a token that is looked at: to verify a long one takes long."""
+"""Characters of the longest token to verify: the time grows with its length."""
 
 MAX_TIME = 2**53
-"""The latest `exp`, `nbf` and `iat`, in seconds: what every language keeps exactly in a number."""
+"""The latest `exp`, `nbf` and `iat`, in seconds: the largest number exact in every language."""
 
 SIGN_OPTIONS = (
     "expires_in",
@@ -45,7 +45,7 @@ SIGN_OPTIONS = (
     "algorithm",
     "reject_on_failed_delivery",
 )
-"""The options of `set_auth_token`. An auth engine names further ones in `sign_options`."""
+"""Options of `set_auth_token`. An auth engine lists further ones in `sign_options`."""
 
 _LONGEST = 1e11
 
@@ -71,28 +71,30 @@ _NO_CHECKS = {
 
 
 class AuthEngine(Protocol):
-    """Signs and verifies tokens. Both methods may be async. `options` carries `socket`.
+    """Signs and verifies tokens. Both methods may be async, and find the socket in `options`.
 
-    An engine that takes options which `JWTAuthEngine` does not know names them in an attribute
-    `sign_options`; `set_auth_token` refuses all others.
+    An engine lists options that `JWTAuthEngine` does not have in an attribute `sign_options`;
+    `set_auth_token` refuses all others.
     """
 
     def verify_token(
         self, signed_token: Any, key: str | bytes, options: Mapping[str, Any]
     ) -> dict[str, Any] | Awaitable[dict[str, Any]]:
-        """The claims of a token; `options` has `algorithms`. Raises if it is not good."""
+        """Verify a token, and return its claims; raise if it is bad. `options` has `algorithms`."""
+        ...
 
     def sign_token(
         self, token: dict[str, Any], key: str | bytes, options: Mapping[str, Any]
     ) -> str | Awaitable[str]:
-        """A token for claims; `options` has `algorithm` and those of `set_auth_token`.
+        """Sign claims; `options` has `algorithm` and the options of `set_auth_token`.
 
-        It may add claims to `token`, such as `exp`: they are then the socket's too.
+        Claims that it adds to `token`, such as `exp`, are the socket's claims too.
         """
+        ...
 
 
 class JWTAuthEngine:
-    """JSON Web Tokens through PyJWT."""
+    """The default auth engine: JSON Web Tokens (RFC 7519), with PyJWT."""
 
     __slots__ = ("_max_length",)
 
@@ -102,14 +104,15 @@ class JWTAuthEngine:
     def verify_token(
         self, signed_token: Any, key: str | bytes, options: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """The claims of a token, by one of `options["algorithms"]`; `audience` and `issuer` are
-        checked if they are in `options`.
+        """Verify a token with one of `options["algorithms"]`, and return its claims.
+
+        `audience` and `issuer` are checked if they are in `options`.
 
         Raises:
-            AuthTokenExpiredError: it was good once.
-            AuthTokenNotBeforeError: it will be good.
-            AuthTokenInvalidError: it is not good.
-            InvalidArgumentsError: it is not text.
+            AuthTokenExpiredError: it has expired.
+            AuthTokenNotBeforeError: it is not valid yet.
+            AuthTokenInvalidError: it is invalid for another reason.
+            InvalidArgumentsError: it is no text.
         """
         if signed_token is None or signed_token == "":
             raise AuthTokenInvalidError("jwt must be provided")
@@ -123,14 +126,14 @@ class JWTAuthEngine:
             raise AuthTokenInvalidError("invalid token")
         if signed_token.endswith("."):
             raise AuthTokenInvalidError("jwt signature is required")
-        # A public key is no secret: whoever has it could sign by HMAC.
+        # A public key is no secret: with HMAC allowed, its owner could sign tokens.
         refused = ("none", *_HMAC) if _is_pem(key) else ("none",)
         algorithms = [a for a in options.get("algorithms") or () if a not in refused]
         if not algorithms:
             raise AuthTokenInvalidError("invalid algorithm")
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # Of short keys: `warn_of_short_key` says so.
+                warnings.simplefilter("ignore")  # Short keys: see `warn_of_short_key`.
                 claims: dict[str, Any] = jwt.decode(
                     signed_token,
                     key,
@@ -146,14 +149,14 @@ class JWTAuthEngine:
     def sign_token(
         self, token: dict[str, Any], key: str | bytes, options: Mapping[str, Any]
     ) -> str:
-        """A token for claims; adds `iat`, and what the options say, to `token`.
+        """Sign claims, and return the token; add `iat` and the claims of the options to `token`.
 
         Raises:
-            InvalidArgumentsError: an option contradicts a claim or is of a wrong type, a claim
-                cannot be encoded, a time is out of range, the token becomes too long to be
-                verified, or the key does not fit the algorithm.
+            InvalidArgumentsError: an option contradicts a claim or has a wrong type, a claim
+                cannot be encoded, a time is out of range, the token would be too long to verify,
+                or the key does not fit the algorithm.
         """
-        if not isinstance(cast(object, token), dict):
+        if not isinstance(cast("object", token), dict):
             raise InvalidArgumentsError("The claims of a token must be a dict")
         _make_times_numbers(token)
         token.setdefault("iat", int(time.time()))
@@ -172,7 +175,7 @@ class JWTAuthEngine:
         algorithm, header = options.get("algorithm", "HS256"), options.get("header")
         _check_signing(key, algorithm, header)
         try:
-            json.dumps(token, allow_nan=False)  # Which other languages could not read.
+            json.dumps(token, allow_nan=False)  # Other languages cannot read NaN.
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 signed = jwt.encode(token, key, algorithm=algorithm, headers=header)
@@ -246,7 +249,7 @@ def _is_number(value: object) -> TypeGuard[int | float]:
 
 
 def _message(error: BaseException) -> str:
-    """The message of jsonwebtoken for an error of PyJWT."""
+    """Return the message that jsonwebtoken has for an error of PyJWT."""
     if isinstance(error, jwt.InvalidSignatureError):
         return "invalid signature"
     if isinstance(error, jwt.InvalidAlgorithmError):
@@ -280,8 +283,9 @@ def _check_parties(claims: Mapping[str, Any], options: Mapping[str, Any]) -> Non
         if wanted is None:
             continue
         accepted = [wanted] if isinstance(wanted, str) else list(wanted)
-        given = claims.get(claim)
-        if not any(g in accepted for g in (given if isinstance(given, list) else [given])):
+        claimed = claims.get(claim)
+        values = claimed if isinstance(claimed, list) else [claimed]
+        if not any(value in accepted for value in values):
             raise AuthTokenInvalidError(f"jwt {option} invalid. expected: {' or '.join(accepted)}")
 
 
@@ -293,16 +297,16 @@ def _moment(seconds: float) -> datetime | float:
 
 
 def is_expired(claims: Mapping[str, Any], now: float) -> bool:
-    """Whether claims have an `exp` that is past at `now`, in seconds since 1970.
+    """Return whether the `exp` of claims is past at `now`, in seconds since 1970.
 
-    An `exp` that is no number never is: `JWTAuthEngine` does not let one through.
+    An `exp` that is no number is not past; `JWTAuthEngine` refuses such a token.
     """
     expiry = claims.get("exp")
     return _is_number(expiry) and now >= expiry
 
 
 def expiry_of(claims: Mapping[str, Any]) -> float | None:
-    """When claims expire, in seconds since 1970; None for never, as any engine may have it."""
+    """Return the time at which claims expire, in seconds since 1970; None for never."""
     expiry = claims.get("exp")
     if isinstance(expiry, bool) or not isinstance(expiry, int | float) or expiry > MAX_TIME:
         return None
@@ -310,8 +314,10 @@ def expiry_of(claims: Mapping[str, Any]) -> float | None:
 
 
 def translate_token_error(error: BaseException) -> AuthTokenError:
-    """What any engine raised, as one of our errors, by its name. A client is told the message of
-    an error of this package, or one derived from it; of any other only that the token is invalid.
+    """Turn an error of any auth engine into an AuthTokenError, by its name.
+
+    A client receives the message only of an error of this package, or derived from one; for any
+    other it is "Invalid token".
 
     Source: npm socketcluster-server, AGServerSocket.
     """

@@ -30,9 +30,9 @@ SOCKET_PROTOCOL_ERROR_STATUSES: Mapping[int, str] = MappingProxyType(
         4009: "Server received a message before the client handshake",
     }
 )
-"""The close codes that are errors, and the reason each stands for."""
+"""Close codes that are errors, with their reasons."""
 
 SOCKET_PROTOCOL_IGNORE_STATUSES: Mapping[int, str] = MappingProxyType(
     {1000: "Socket closed normally", 1001: SOCKET_PROTOCOL_ERROR_STATUSES[1001]}
 )
-"""The close codes that are not reported as an error."""
+"""Close codes that are not reported as errors, with their reasons."""

@@ -3,17 +3,17 @@
 ::
 
     SocketClusterError
-     ├─ UsageError                     this program asked for what it may not have
+     ├─ UsageError                     local misuse of the API
      │   ├─ InvalidActionError
      │   ├─ InvalidArgumentsError
      │   │   └─ EncodeError
      │   ├─ InvalidOptionsError        (option)
      │   └─ BackpressureError          (channel, values, bytes, limit)
-     ├─ PeerError                      the other side is at fault
+     ├─ PeerError                      a fault of the peer
      │   ├─ InvalidMessageError
      │   ├─ InvalidRequestError        on the wire an "InvalidActionError"
      │   ├─ UnknownProcedureError      (procedure)
-     │   └─ RemoteError                sent by a peer under a name not listed here
+     │   └─ RemoteError                sent by a peer under any other name
      ├─ AuthError
      │   └─ AuthTokenError
      │       ├─ AuthTokenExpiredError  (expiry)
@@ -26,8 +26,10 @@
      ├─ BrokerError
      ├─ MiddlewareError                (type)
      │   └─ SilentMiddlewareBlockedError
-     ├─ InternalServerError            all a client learns of an unexpected exception
-     └─ ServerProtocolError, HTTPServerError, ProcessExitError (code), UnknownError
+     ├─ InternalServerError            stands for an unexpected exception at a client
+     ├─ HTTPServerError                the HTTP server or the application behind it failed
+     └─ ServerProtocolError, ProcessExitError (code), UnknownError
+                                       sent by other SocketCluster servers only
 
 Names, fields and messages are those of SocketCluster 20; in Python fields are in snake_case.
 """
@@ -40,26 +42,29 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, ClassVar, cast
 
-from socketcluster.close_codes import (
-    SOCKET_PROTOCOL_ERROR_STATUSES as SOCKET_PROTOCOL_ERROR_STATUSES,
-)
-from socketcluster.close_codes import (
-    SOCKET_PROTOCOL_IGNORE_STATUSES as SOCKET_PROTOCOL_IGNORE_STATUSES,
-)
-from socketcluster.error_text import text_of
+from socketcluster import close_codes
+from socketcluster.error_text import text_of, wire_name
 
+SOCKET_PROTOCOL_ERROR_STATUSES = close_codes.SOCKET_PROTOCOL_ERROR_STATUSES
+SOCKET_PROTOCOL_IGNORE_STATUSES = close_codes.SOCKET_PROTOCOL_IGNORE_STATUSES
 MAX_REMOTE_NAME_LENGTH = 255
 MAX_REMOTE_MESSAGE_LENGTH = 10_000
 _MALFORMED = "Invalid error message format"
 
 
 class SocketClusterError(Exception):
-    """The root. A subclass names in `public_fields` what a client may see beside name and message.
+    """Base class of all errors of the package.
 
-    `name` is the wire name: the class name, unless the class or the instance sets another.
-    `status_code` is the close code a blocked handshake ends with, `is_bad_token` tells to throw a
-    token away, `silent` hides the error of a blocked action from the client; any exception may have
-    the three. A peer's error has `is_remote`, and undeclared `fields`; neither is sent on.
+    A subclass lists in `public_fields` the fields that a client receives beside name and message.
+
+    Attributes:
+        name: the name on the wire: the class name, unless the class or the instance sets another.
+        status_code: the close code of a handshake that the error blocks (any exception).
+        is_bad_token: whether the client should drop its token (any exception).
+        silent: whether the client of a blocked action receives no reason (any exception).
+        is_remote: whether a peer sent the error.
+        fields: the undeclared fields of a peer's error; they are not sent on.
+        public_message: sent to clients in place of `message`, which is for the log then.
     """
 
     name: str = "SocketClusterError"
@@ -70,7 +75,7 @@ class SocketClusterError(Exception):
     is_remote: bool = False
     fields: Mapping[str, Any] = MappingProxyType({})
     public_fields: ClassVar[tuple[str, ...]] = ()
-    public_message: str | None = None  # Sent in place of a `message` that is for the log only.
+    public_message: str | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -86,23 +91,23 @@ class SocketClusterError(Exception):
 
 
 class UsageError(SocketClusterError):
-    """This program misused the library; the peer has nothing to do with it."""
+    """Local misuse of the API, without a fault of the peer."""
 
 
 class InvalidActionError(UsageError):
-    """An action that the state of its object does not allow."""
+    """An action that is not possible in the object's state."""
 
 
 class InvalidArgumentsError(UsageError):
-    """An argument of a wrong type or value."""
+    """An invalid argument."""
 
 
 class EncodeError(InvalidArgumentsError):
-    """Data that the codec cannot put on the wire; the cause says why."""
+    """Data that the codec cannot encode; the cause says why."""
 
 
 class InvalidOptionsError(UsageError):
-    """A wrong option; `option` is its name."""
+    """An invalid option; `option` is its name."""
 
     def __init__(self, message: str = "", option: str | None = None) -> None:
         super().__init__(message)
@@ -110,10 +115,10 @@ class InvalidOptionsError(UsageError):
 
 
 class BackpressureError(UsageError):
-    """A loop over a channel of the exchange was too slow, and was ended.
+    """The end of a loop over a channel of the exchange that was too slow.
 
-    `values` values of `bytes` payload bytes waited for it on `channel`: one of the two was more
-    than `limit`, the option `max_channel_backlog` or `max_channel_backlog_bytes`.
+    It had not taken `values` values of `bytes` payload bytes yet: one of the two exceeded `limit`,
+    the option `max_channel_backlog` or `max_channel_backlog_bytes`.
     """
 
     def __init__(
@@ -132,21 +137,21 @@ class BackpressureError(UsageError):
 
 
 class PeerError(SocketClusterError):
-    """The other side of the connection broke the protocol, or answered with an error."""
+    """A fault of the peer: it violated the protocol, or answered with an error."""
 
 
 class InvalidMessageError(PeerError):
-    """A message that the codec or the protocol does not understand."""
+    """A message that is not valid in the codec or the protocol."""
 
 
 class InvalidRequestError(PeerError):
-    """A peer's request that is malformed or not allowed. Its wire name is InvalidActionError."""
+    """A peer's request that is malformed or not allowed. On the wire: InvalidActionError."""
 
     name = "InvalidActionError"
 
 
 class UnknownProcedureError(PeerError):
-    """A call to a procedure that nobody handles."""
+    """A call of a procedure without a handler."""
 
     def __init__(self, message: str = "", procedure: str | None = None) -> None:
         super().__init__(message)
@@ -154,7 +159,7 @@ class UnknownProcedureError(PeerError):
 
 
 class RemoteError(PeerError):
-    """An error a peer sent under a name unknown here, with its `name`, `message`, `fields`."""
+    """An error that a peer sent under an unknown name, with its `name`, `message` and `fields`."""
 
     def __init__(
         self, message: str = "", name: str = "Error", fields: Mapping[str, Any] | None = None
@@ -166,17 +171,17 @@ class RemoteError(PeerError):
 
 
 class AuthError(SocketClusterError):
-    """An authentication problem that is not the token's."""
+    """An authentication error that is not about the token."""
 
 
 class AuthTokenError(AuthError):
-    """A token problem of any other kind than the three below. Bad, unless it is only early."""
+    """Any other token error. `is_bad_token` is true except for a token that is not yet valid."""
 
     is_bad_token = True
 
 
 class AuthTokenExpiredError(AuthTokenError):
-    """The token is past its `expiry`: a datetime, or what the peer sent (ISO text or seconds)."""
+    """A token past its `expiry`: a datetime, or a peer's ISO text or seconds."""
 
     public_fields = ("expiry",)
 
@@ -188,11 +193,11 @@ class AuthTokenExpiredError(AuthTokenError):
 
 
 class AuthTokenInvalidError(AuthTokenError):
-    """The token is malformed, or not signed by the key and algorithms configured."""
+    """A token that is malformed, or not signed with the configured key and algorithms."""
 
 
 class AuthTokenNotBeforeError(AuthTokenError):
-    """The token is good but not active before `date`: a datetime, or what the peer sent."""
+    """A token that is valid from `date` on: a datetime, or a peer's ISO text or seconds."""
 
     public_fields = ("date",)
 
@@ -203,7 +208,10 @@ class AuthTokenNotBeforeError(AuthTokenError):
 
 
 class BadConnectionError(SocketClusterError):
-    """A call on a connection that is or was closed. `type` is 'disconnect' or 'connectAbort'."""
+    """A call on a connection that is closed or was lost, with the close's `code` and `reason`.
+
+    `type` is 'disconnect', or 'connectAbort' before the handshake was complete.
+    """
 
     public_fields = ("type", "code", "reason")
 
@@ -221,9 +229,10 @@ class BadConnectionError(SocketClusterError):
 
 
 class SocketProtocolError(SocketClusterError):
-    """The connection was closed with `code`, one of SOCKET_PROTOCOL_ERROR_STATUSES or another.
+    """A connection that was closed with an error `code`, such as SOCKET_PROTOCOL_ERROR_STATUSES.
 
-    `reason` says why, where that is known; `http_status` is what a refused upgrade was answered."""
+    `reason` is None if it is unknown; `http_status` is that of a response that refused the upgrade.
+    """
 
     public_fields = ("code",)
     reason: str | None = None
@@ -235,21 +244,21 @@ class SocketProtocolError(SocketClusterError):
 
 
 class TimeoutError(SocketClusterError, builtins.TimeoutError):
-    """An answer or a value did not come in time."""
+    """An answer or a value that did not arrive in time."""
 
 
 class ResourceLimitError(SocketClusterError):
-    """A limit of this process was reached."""
+    """A limit of this process that was reached."""
 
 
 class BrokerError(SocketClusterError):
-    """The broker refused or failed an operation. Its message may name hosts: it is for the log."""
+    """A failure of the broker. Its message may name hosts: clients receive `public_message`."""
 
     public_message: str | None = "The message broker failed"
 
 
 class MiddlewareError(SocketClusterError):
-    """A middleware function failed; `type` is its line, the cause what it raised.
+    """A middleware function that failed; `type` is its line, the cause the error it raised.
 
     It is silent: the client learns that the action was blocked, and not why.
     """
@@ -264,26 +273,26 @@ class MiddlewareError(SocketClusterError):
 
 
 class SilentMiddlewareBlockedError(MiddlewareError):
-    """Middleware of line `type` blocked an action without giving a reason."""
+    """An action that middleware of line `type` blocked without a reason."""
 
     silent = False
     public_message: str | None = None
 
 
 class InternalServerError(SocketClusterError):
-    """An unexpected exception, as a client sees it."""
+    """An unexpected exception of the server, as a client receives it."""
 
 
 class ServerProtocolError(SocketClusterError):
-    """A protocol problem of the server itself."""
+    """A protocol error of the server. Only other SocketCluster servers send it."""
 
 
 class HTTPServerError(SocketClusterError):
-    """A problem of the HTTP server."""
+    """An error of the HTTP server, as when the application behind it fails to start."""
 
 
 class ProcessExitError(SocketClusterError):
-    """A process ended with exit status `code`."""
+    """The exit of a process with status `code`. Only other SocketCluster servers send it."""
 
     public_fields = ("code",)
 
@@ -293,19 +302,19 @@ class ProcessExitError(SocketClusterError):
 
 
 class UnknownError(SocketClusterError):
-    """Anything else."""
+    """An error of unknown kind. Only other SocketCluster servers send it."""
 
 
-def _family(root: type[SocketClusterError]) -> dict[str, type[SocketClusterError]]:
+def _classes_by_name(root: type[SocketClusterError]) -> dict[str, type[SocketClusterError]]:
     unsent = (UsageError, PeerError, RemoteError, InvalidRequestError)
     found = {} if root in unsent else {root.__name__: root}
     for kind in root.__subclasses__():
-        found |= _family(kind)
+        found |= _classes_by_name(kind)
     return found
 
 
-_KNOWN = _family(SocketClusterError)
-# What a field of a peer's error may be; anything else goes to `fields` as it came.
+_BY_NAME = _classes_by_name(SocketClusterError)
+# The types that a field of a peer's error may have; a field of another type goes to `fields`.
 _FIELD_TYPES: dict[str, tuple[type, ...]] = {
     "code": (int,),
     "status_code": (int,),
@@ -315,28 +324,30 @@ _FIELD_TYPES: dict[str, tuple[type, ...]] = {
     "expiry": (str, int, float),
     "date": (str, int, float),
 }
-_OTHER_NAME = (ImportError, AttributeError, NameError)  # Whose `name` is of something else.
 
 
 def internal_error() -> InternalServerError:
-    """What a client gets for an exception nobody meant it to see."""
+    """Create the error that a client receives for an unexpected exception."""
     return InternalServerError("Internal server error")
 
 
 def dehydrate_error(error: BaseException | str | None) -> dict[str, Any] | str | None:
-    """The wire form of an error: name, message, and the fields that its class declares public.
+    """Turn an error into its wire form: name, message and public fields.
 
-    For an exception of another family: its `name` if that is a string, or its class name, its text,
-    and `status_code` and `is_bad_token` if set. A string or None stays as it is; anything else
-    raises InvalidArgumentsError. Fields get camelCase names, datetimes are ISO 8601 in UTC.
+    An exception of another library is sent with its `name` if that is a string, or its class name,
+    its text, and `status_code` and `is_bad_token` if set. A string or None stays as it is. Fields
+    have camelCase names, datetimes are ISO 8601 in UTC.
+
+    Raises:
+        InvalidArgumentsError: `error` is neither an exception, a string nor None.
     """
     if error is None or isinstance(error, str):
         return error
-    if not isinstance(cast(object, error), BaseException):
+    if not isinstance(cast("object", error), BaseException):
         raise InvalidArgumentsError(
             f"An error must be an exception or a string, not {type(error).__name__}"
         )
-    wire: dict[str, Any] = {"message": text_of(error), "name": _wire_name(error)}
+    wire: dict[str, Any] = {"message": text_of(error), "name": wire_name(error)}
     if isinstance(error, SocketClusterError):
         if error.public_message is not None:
             wire["message"] = error.public_message
@@ -352,10 +363,10 @@ def dehydrate_error(error: BaseException | str | None) -> dict[str, Any] | str |
 
 
 def hydrate_error(obj: object) -> SocketClusterError:
-    """The error a peer sent, as an exception of the class that its name stands for.
+    """Turn a peer's error into an exception of the class with its name, else a RemoteError.
 
-    An unknown name gives a RemoteError. Nothing a peer sends makes this raise: what has a wrong
-    type is left in `fields`, a missing name or message is replaced, an overlong one cut.
+    It never raises: a field of a wrong type stays in `fields`, a missing name or message is
+    replaced, a long one cut.
     """
     if isinstance(obj, str):
         return RemoteError(obj[:MAX_REMOTE_MESSAGE_LENGTH])
@@ -365,8 +376,8 @@ def hydrate_error(obj: object) -> SocketClusterError:
     name, message = rest.pop("name", None), rest.pop("message", None)
     message = message[:MAX_REMOTE_MESSAGE_LENGTH] if isinstance(message, str) else _MALFORMED
     name = name[:MAX_REMOTE_NAME_LENGTH] if isinstance(name, str) and name else "Error"
-    known = _KNOWN.get(name)
-    error = RemoteError(message, name) if known is None else known(message)
+    kind = _BY_NAME.get(name)
+    error = RemoteError(message, name) if kind is None else kind(message)
     for field in (*error.public_fields, "status_code", "is_bad_token"):
         key = _camel_case(field)
         if key in rest and _is_a(rest[key], _FIELD_TYPES[field]):
@@ -374,16 +385,6 @@ def hydrate_error(obj: object) -> SocketClusterError:
     error.fields = rest
     error.is_remote = True
     return error
-
-
-def describe_error(error: BaseException) -> str:
-    """An error as "Name: message"."""
-    return f"{_wire_name(error)}: {text_of(error)}"
-
-
-def _wire_name(error: BaseException) -> str:
-    name = None if isinstance(error, _OTHER_NAME) else getattr(error, "name", None)
-    return name if isinstance(name, str) and name else type(error).__name__
 
 
 def _camel_case(field: str) -> str:

@@ -1,7 +1,9 @@
 """The events of servers, clients, sockets, channels and exchanges, as frozen dataclasses.
 
-Field names are the documented JavaScript property names in snake_case. `LISTENERS` of the
-documentation: `server.listener("connection")` yields `ConnectionEvent` objects, and so on.
+`server.listener("ready")` yields `ReadyEvent` objects, and so on. Fields have the documented
+JavaScript property names in snake_case. The events that carry a socket are in `server.events`.
+
+Source: SocketCluster documentation, the events of each class.
 """
 
 from __future__ import annotations
@@ -13,14 +15,14 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class ErrorEvent:
-    """'error' of a server, socket or exchange."""
+    """'error' of a server, client, socket or exchange."""
 
     error: BaseException
 
 
 @dataclass(frozen=True, slots=True)
 class WarningEvent:
-    """'warning' of a server: what went wrong without ending it, every socket error included."""
+    """'warning' of a server: an error that did not stop it. It includes every socket's 'error'."""
 
     warning: BaseException
 
@@ -32,24 +34,30 @@ class ReadyEvent:
 
 @dataclass(frozen=True, slots=True)
 class MessageEvent:
-    """'message' of a socket: any message received, as text or, for a binary one, bytes."""
+    """'message' of a socket: any received message, as str, or bytes for a binary one."""
 
     message: str | bytes
 
 
 @dataclass(frozen=True, slots=True)
 class RawEvent:
-    """'raw' of a socket: a message that is neither a call, an event nor an answer."""
+    """'raw' of a socket: a received message that is no call, event or answer."""
 
     message: str | bytes
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectEvent:
-    """'connect' of a socket: its handshake is complete. `ping_timeout` in milliseconds.
+    """'connect' of a socket: its handshake is complete.
 
-    Of a client it has the signed token that was shown, and what subscribes to the pending
-    channels when `auto_subscribe_on_connect` is off.
+    Attributes:
+        id: the socket's id.
+        ping_timeout: milliseconds.
+        is_authenticated: whether the server accepted the client's token.
+        auth_error: the reason if it did not.
+        auth_token: a client's signed token; None at the server.
+        process_pending_subscriptions: subscribes a client to its pending channels, for a client
+            with `auto_subscribe_on_connect` off; None at the server.
     """
 
     id: str
@@ -62,7 +70,7 @@ class ConnectEvent:
 
 @dataclass(frozen=True, slots=True)
 class ConnectAbortEvent:
-    """'connectAbort' of a socket."""
+    """'connectAbort' of a socket: it was closed before its handshake was complete."""
 
     code: int
     reason: str | None
@@ -70,7 +78,7 @@ class ConnectAbortEvent:
 
 @dataclass(frozen=True, slots=True)
 class DisconnectEvent:
-    """'disconnect' of a socket."""
+    """'disconnect' of a socket: it was closed after its handshake."""
 
     code: int
     reason: str | None
@@ -78,7 +86,7 @@ class DisconnectEvent:
 
 @dataclass(frozen=True, slots=True)
 class CloseEvent:
-    """'close' of a socket: lost at any stage."""
+    """'close' of a socket: it was closed, at any stage."""
 
     code: int
     reason: str | None
@@ -91,8 +99,12 @@ class EndEvent:
 
 @dataclass(frozen=True, slots=True)
 class SubscribeEvent:
-    """'subscribe' of a socket, an exchange or a channel. `subscription_options` is what the
-    client sent beside the name; an exchange's is empty."""
+    """'subscribe' of a socket, an exchange or a channel.
+
+    Attributes:
+        channel: the channel.
+        subscription_options: the options that the client sent; empty for an exchange.
+    """
 
     channel: str
     subscription_options: dict[str, Any] = field(default_factory=dict)
@@ -107,7 +119,7 @@ class UnsubscribeEvent:
 
 @dataclass(frozen=True, slots=True)
 class AuthenticateEvent:
-    """'authenticate' of a socket. Only a client's has the signed token."""
+    """'authenticate' of a socket. Only a client's event has the signed token."""
 
     auth_token: dict[str, Any]
     signed_auth_token: str | None = None
@@ -115,7 +127,7 @@ class AuthenticateEvent:
 
 @dataclass(frozen=True, slots=True)
 class DeauthenticateEvent:
-    """'deauthenticate' of a socket. Only a client's has the signed token."""
+    """'deauthenticate' of a socket. Only a client's event has the signed token."""
 
     old_auth_token: dict[str, Any] | None
     old_signed_auth_token: str | None = None
@@ -123,7 +135,7 @@ class DeauthenticateEvent:
 
 @dataclass(frozen=True, slots=True)
 class AuthStateChangeEvent:
-    """'authStateChange' of a socket. Only a client's has the signed token."""
+    """'authStateChange' of a socket. Only a client's event has the signed token."""
 
     old_auth_state: str
     new_auth_state: str
@@ -133,7 +145,7 @@ class AuthStateChangeEvent:
 
 @dataclass(frozen=True, slots=True)
 class BadAuthTokenEvent:
-    """'badAuthToken' of a socket."""
+    """'badAuthToken' of a socket: its client sent a bad token."""
 
     auth_error: BaseException
     signed_auth_token: Any
@@ -141,23 +153,25 @@ class BadAuthTokenEvent:
 
 @dataclass(frozen=True, slots=True)
 class AuthTokenSignedEvent:
-    """'authTokenSigned' of a socket."""
+    """'authTokenSigned' of a socket: `set_auth_token` signed a token."""
 
     signed_auth_token: str
 
 
 @dataclass(frozen=True, slots=True)
 class BrokerAwayEvent:
-    """'brokerAway' of an exchange: the broker's engine is lost; it is tried again."""
+    """'brokerAway' of an exchange: the backend is lost; reconnecting goes on."""
 
     error: BaseException
 
 
 @dataclass(frozen=True, slots=True)
 class BrokerGapEvent:
-    """'brokerGap' of an exchange: the engine is back, and everything is subscribed again.
+    """'brokerGap' of an exchange: the backend is back, and everything is subscribed again.
 
-    Publishes of the last `duration` milliseconds may be missing; `error` is why it was lost.
+    Attributes:
+        duration: milliseconds of which publishes may be missing.
+        error: the reason of the loss.
     """
 
     duration: float
@@ -166,19 +180,19 @@ class BrokerGapEvent:
 
 @dataclass(frozen=True, slots=True)
 class ConnectingEvent:
-    """'connecting' of a client: it begins to connect, for the first time or again."""
+    """'connecting' of a client: an attempt to connect begins."""
 
 
 @dataclass(frozen=True, slots=True)
 class RemoveAuthTokenEvent:
-    """'removeAuthToken' of a client: the store has forgotten the signed token."""
+    """'removeAuthToken' of a client: its store has dropped the signed token."""
 
     old_auth_token: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class SubscribeRequestEvent:
-    """'subscribeRequest' of a client: it asks the server to subscribe it."""
+    """'subscribeRequest' of a client: it sends a '#subscribe'."""
 
     channel: str
     subscription_options: dict[str, Any]
@@ -186,8 +200,10 @@ class SubscribeRequestEvent:
 
 @dataclass(frozen=True, slots=True)
 class SubscribeFailEvent:
-    """'subscribeFail' of a client, an exchange or a channel: the server, or the
-    exchange's broker, refused; it may be tried again."""
+    """'subscribeFail' of a client, an exchange or a channel: a subscription was refused.
+
+    The server refused it, or the exchange's broker. It may be tried again.
+    """
 
     channel: str
     error: BaseException
@@ -196,8 +212,10 @@ class SubscribeFailEvent:
 
 @dataclass(frozen=True, slots=True)
 class SubscribeStateChangeEvent:
-    """'subscribeStateChange' of a client and of its channel; states are 'pending', 'subscribed'
-    and 'unsubscribed'."""
+    """'subscribeStateChange' of a client and of its channel.
+
+    The states are 'pending', 'subscribed' and 'unsubscribed'.
+    """
 
     channel: str
     old_channel_state: str
@@ -207,7 +225,7 @@ class SubscribeStateChangeEvent:
 
 @dataclass(frozen=True, slots=True)
 class KickOutEvent:
-    """'kickOut' of a client and of its channel: the server has unsubscribed it."""
+    """'kickOut' of a client and of its channel: the server unsubscribed it."""
 
     channel: str
     message: Any

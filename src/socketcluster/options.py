@@ -1,4 +1,4 @@
-"""What the options of servers and clients share: durations, names, and how a wrong one is told."""
+"""Shared checks of options and arguments: durations, names and their error messages."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ Duration = int | float | timedelta
 
 
 def invalid_option(name: str, expected: str, value: Any) -> InvalidOptionsError:
-    """The error for an option of a wrong type or value."""
+    """Create the error for an option of a wrong type or value."""
     return InvalidOptionsError(f"The {name} option must be {expected}, not {value!r}", name)
 
 
 def milliseconds(name: str, value: Any) -> int | float:
-    """A duration option in milliseconds.
+    """Convert a duration option to milliseconds.
 
     Raises:
-        InvalidOptionsError: it is no duration, or negative.
+        InvalidOptionsError: the value is no duration, or negative.
     """
     if isinstance(value, timedelta):
         value = value / timedelta(milliseconds=1)
@@ -41,109 +41,109 @@ def seconds(duration: None) -> None: ...
 @overload
 def seconds(duration: Duration) -> float: ...
 def seconds(duration: Duration | None) -> float | None:
-    """A duration in seconds; None stays None."""
+    """Convert a duration to seconds; None stays None."""
     if duration is None:
         return None
     return duration.total_seconds() if isinstance(duration, timedelta) else duration / 1000
 
 
 def has_methods(value: Any, *names: str) -> bool:
-    """Whether an object has all these methods."""
+    """Return whether an object has all these methods."""
     return all(callable(getattr(value, name, None)) for name in names)
 
 
 def snake_case(name: str) -> str:
-    """The Python name of a documented camelCase name."""
+    """Convert a documented camelCase name to its Python name."""
     return re.sub(r"(?<=[a-z0-9])([A-Z])", r"_\1", name).lower()
 
 
 def camel_case(name: str) -> str:
-    """The documented camelCase name of a Python name."""
+    """Convert a Python name to the documented camelCase name."""
     head, *tail = name.split("_")
     return head + "".join(part.capitalize() for part in tail)
 
 
-def check_names(given: Collection[str], known: Collection[str]) -> None:
-    """Refuse options that do not exist.
+def check_names(names: Collection[str], valid: Collection[str]) -> None:
+    """Check that options exist.
 
     Raises:
-        InvalidOptionsError: for the first unknown one.
+        InvalidOptionsError: one is unknown; it names the first.
     """
-    for name in given:
-        if name not in known:
-            hint = nearest(name, known) or f". Options are: {', '.join(sorted(known))}"
+    for name in names:
+        if name not in valid:
+            hint = nearest(name, valid) or f". Options are: {', '.join(sorted(valid))}"
             raise InvalidOptionsError(f"There is no {name!r} option{hint}", name)
 
 
-def check_entries(option: str, given: Collection[str], known: Collection[str]) -> None:
-    """Refuse the entries of an option, a mapping, that it does not have.
+def check_entries(option: str, names: Collection[str], valid: Collection[str]) -> None:
+    """Check the keys of an option that is a mapping.
 
     Raises:
-        InvalidOptionsError: for the first unknown one.
+        InvalidOptionsError: one is unknown; it names the first.
     """
-    for name in given:
-        if name not in known:
-            hint = nearest(str(name), known) or f"; it has {', '.join(sorted(known))}"
+    for name in names:
+        if name not in valid:
+            hint = nearest(str(name), valid) or f"; it has {', '.join(sorted(valid))}"
             raise InvalidOptionsError(f"The {option} option has no {name!r}{hint}", option)
 
 
-def nearest(name: str, known: Collection[str]) -> str:
-    """ "; did you mean 'x'?" if a known name is near a wrong one, in camelCase too."""
-    found = difflib.get_close_matches(snake_case(name), known, 1)
+def nearest(name: str, valid: Collection[str]) -> str:
+    """Return "; did you mean 'x'?" if a valid name is similar, in camelCase too, else ""."""
+    found = difflib.get_close_matches(snake_case(name), valid, 1)
     return f"; did you mean {found[0]!r}?" if found else ""
 
 
 @functools.lru_cache(256)
 def near_miss(event: str, events: frozenset[str]) -> str | None:
-    """The documented event that an unknown name looks like; None for a known or another name."""
+    """Return the documented event that a misspelled name looks like, else None."""
     if event in events:
         return None
-    folded = {known.lower(): known for known in events}
+    folded = {name.lower(): name for name in events}
     plain = event.replace("_", "").replace("-", "").lower()
     found = difflib.get_close_matches(plain, folded, 1, 0.8)
     return folded[found[0]] if found else None
 
 
-def refuse_unknown(given: Collection[str], known: Collection[str], function: str) -> None:
-    """Refuse keyword arguments that a function does not have.
+def refuse_unknown(names: Collection[str], valid: Collection[str], function: str) -> None:
+    """Check the keyword arguments of a function that takes any.
 
     Raises:
-        InvalidArgumentsError: for the first unknown one.
+        InvalidArgumentsError: one is unknown; it names the first.
     """
-    for name in given:
-        if name not in known:
-            hint = nearest(name, known) or "."
+    for name in names:
+        if name not in valid:
+            hint = nearest(name, valid) or "."
             raise InvalidArgumentsError(
                 f"{function} has no option {name!r}{hint} "
-                f"Its options are: {', '.join(sorted(known))}"
+                f"Its options are: {', '.join(sorted(valid))}"
             )
 
 
 def checked_name(what: str, name: Any) -> None:
-    """Refuse the name of a channel that is no text or empty.
+    """Check that a channel's name is a text and not empty.
 
     Raises:
-        InvalidArgumentsError: it is.
+        InvalidArgumentsError: it is no text, or empty.
     """
     if not isinstance(name, str) or not name:
         raise InvalidArgumentsError(f"{what} must be a text that is not empty, not {name!r}")
 
 
 def check_text(what: str, name: Any) -> None:
-    """Refuse a name that is no text.
+    """Check that a name is a text.
 
     Raises:
-        InvalidArgumentsError: it is none.
+        InvalidArgumentsError: it is no text.
     """
     if not isinstance(name, str):
         raise InvalidArgumentsError(f"{what} must be a text, not {name!r}")
 
 
 def check_async_function(what: str, function: Any, *arguments: str) -> None:
-    """Refuse a function that is not async or does not take these arguments, where that shows.
+    """Check that a function is async and takes these arguments, as far as that can be seen.
 
     Raises:
-        InvalidArgumentsError: it says what was given, and how it has to be written.
+        InvalidArgumentsError: it is not; the message shows the form to write.
     """
     shape = f"{what} must be an async function (async def name({', '.join(arguments)}))"
     if inspect.iscoroutine(function):
@@ -168,14 +168,14 @@ def check_async_function(what: str, function: Any, *arguments: str) -> None:
         name = getattr(inner, "__qualname__", repr(inner))
         raise InvalidArgumentsError(f"{shape}: {name} cannot be called so: {error}") from None
     except ValueError:
-        return  # It has no signature that Python knows.
+        return  # Python cannot find its signature.
 
 
 def check_coroutine(what: str, coroutine: Any) -> None:
-    """Refuse what cannot be awaited, or was already.
+    """Check that an object can be awaited, and was not awaited yet.
 
     Raises:
-        InvalidArgumentsError: it says what was given.
+        InvalidArgumentsError: it cannot, or it was.
     """
     if not inspect.isawaitable(coroutine):
         name = getattr(coroutine, "__name__", None)
@@ -190,21 +190,21 @@ def check_coroutine(what: str, coroutine: Any) -> None:
 
 
 def from_documented(
-    options: Mapping[str, Any], without_effect: Collection[str], known: Collection[str]
+    options: Mapping[str, Any], without_effect: Collection[str], valid: Collection[str]
 ) -> dict[str, Any]:
-    """Options by their documented names with Python names; those without effect only warn.
+    """Convert options under documented names to Python names; warn of those without effect.
 
     Raises:
-        InvalidOptionsError: for the first unknown one, under the name that was given.
+        InvalidOptionsError: one is unknown; it names the first, as it is spelled.
     """
     found: dict[str, Any] = {}
     for name, value in options.items():
         if name in without_effect:
             warnings.warn(f"The {name} option has no effect", UserWarning, stacklevel=4)
-        elif snake_case(str(name)) in known:
+        elif snake_case(str(name)) in valid:
             found[snake_case(str(name))] = value
         else:
-            documented = sorted(map(camel_case, known))
+            documented = sorted(map(camel_case, valid))
             near = difflib.get_close_matches(camel_case(str(name)), documented, 1)
             hint = f"; did you mean {near[0]!r}?" if near else f". It has: {', '.join(documented)}"
             raise InvalidOptionsError(f"There is no {name!r} option{hint}", snake_case(str(name)))

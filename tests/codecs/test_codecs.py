@@ -10,7 +10,7 @@ import pytest
 
 from socketcluster.codecs.json import MAX_DEPTH, JSONCodec
 from socketcluster.codecs.minbin import MinBinCodec
-from socketcluster.errors import InvalidArgumentsError, InvalidMessageError
+from socketcluster.errors import EncodeError, InvalidMessageError
 from support import connected, until
 
 
@@ -42,11 +42,11 @@ def test_json_leaves_what_looks_like_a_buffer() -> None:
 
 @pytest.mark.parametrize("value", [object(), {"a": {1, object()}}, {object(): 1}])
 def test_json_refuses_what_it_cannot_encode(value: Any) -> None:
-    with pytest.raises(InvalidArgumentsError):
+    with pytest.raises(EncodeError):
         JSONCodec().encode(value)
     circle: list[Any] = []
     circle.append(circle)
-    with pytest.raises(InvalidArgumentsError):
+    with pytest.raises(EncodeError):
         JSONCodec().encode(circle)
 
 
@@ -110,7 +110,7 @@ def test_minbin_survives_odd_packets(message: Any) -> None:
 def test_minbin_keeps_binary_data() -> None:
     codec = MinBinCodec()
     assert codec.decode(codec.encode({"event": "a", "data": b"\x00"}))["data"] == b"\x00"
-    with pytest.raises(InvalidArgumentsError):
+    with pytest.raises(EncodeError):
         codec.encode({"event": object()})
 
 

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from socketcluster.codecs.json import MAX_DEPTH, JSONCodec
-from socketcluster.errors import InvalidArgumentsError, InvalidMessageError, UsageError
+from socketcluster.errors import EncodeError, InvalidMessageError, UsageError
 from socketcluster.protocol.wire import Wire
 
 codec = JSONCodec()
@@ -97,7 +97,7 @@ def cycle() -> list[Any]:
     ids=lambda value: type(value).__name__,
 )
 def test_what_cannot_be_encoded_is_misuse_with_a_cause(value: Any) -> None:
-    with pytest.raises(InvalidArgumentsError) as raised:
+    with pytest.raises(EncodeError) as raised:
         codec.encode(value)
     assert raised.value.__cause__ is not None
     assert isinstance(raised.value, UsageError)

@@ -10,7 +10,7 @@ import pytest
 
 from socketcluster.codecs.json import MAX_DEPTH
 from socketcluster.codecs.minbin import MinBinCodec
-from socketcluster.errors import InvalidArgumentsError, InvalidMessageError
+from socketcluster.errors import EncodeError, InvalidMessageError
 
 codec = MinBinCodec()
 
@@ -102,7 +102,7 @@ def test_an_event_without_data_has_none() -> None:
 
 @pytest.mark.parametrize("value", [object(), 2**64, -(2**63) - 1, {"a": [object()]}])
 def test_what_cannot_be_encoded_is_misuse_with_a_cause(value: Any) -> None:
-    with pytest.raises(InvalidArgumentsError) as raised:
+    with pytest.raises(EncodeError) as raised:
         codec.encode({"event": "e", "data": value})
     assert raised.value.__cause__ is not None
 

@@ -83,7 +83,7 @@ async def test_streams(capsys: pytest.CaptureFixture[str]) -> None:
         "4",
         "6",
         "Nothing was written for 10 milliseconds",
-        "for those who consume 'a'",
+        "for the consumers of 'a'",
     ]
 
 

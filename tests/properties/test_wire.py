@@ -119,7 +119,7 @@ def test_a_json_message_means_what_its_json_says(text: str, unparsed_above: int)
     value = json.loads(text)
     if isinstance(value, list):
         assert isinstance(found, Batch)
-        assert [meaning_of(packet) for packet in found.readable_packets()] == [*map(meaning, value)]
+        assert [meaning_of(packet) for packet in found.packets()] == [*map(meaning, value)]
     else:
         assert not isinstance(found, Batch)
         assert meaning_of(found) == meaning(value)
@@ -133,7 +133,7 @@ def test_every_codec_reads_what_it_wrote(codec: str, value: Any, limit: int, eve
     for sent in (packet, [packet, packet], {"rid": 7, "data": value}):
         is_text, payload = frames.frame_payload(wire.frame(sent))
         found = wire.decode(payload if is_text else BinaryMessage(payload))
-        items = [*found.readable_packets()] if isinstance(found, Batch) else [found]
+        items = [*found.packets()] if isinstance(found, Batch) else [found]
         expected = sent if isinstance(sent, list) else [sent]
         assert [meaning_of(item) for item in items] == [*map(meaning, expected)]
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from socketcluster.runtime.reporting import MAX_KINDS, Reporter, clean, formatted, place_of
+from socketcluster.sockets.flusher import report_unwritable
 from socketcluster.testing import clock
 
 logger = logging.getLogger("socketcluster.tests")
@@ -116,7 +117,7 @@ async def test_kinds_that_are_remembered_are_bounded(reporter: Reporter, caplog:
     for number in range(2 * MAX_KINDS):
         reporter.line(f"line {number}", logging.WARNING, number)
         reporter.line_once(f"once {number}", number)
-    assert len(reporter._kinds) == len(reporter._told) == MAX_KINDS
+    assert len(reporter._kinds) == len(reporter._logged_once) == MAX_KINDS
     assert "… and 1 more of this kind in the last second: first" in lines(caplog)
     reporter.flush()
     assert not reporter._kinds
@@ -209,3 +210,15 @@ def test_place_of() -> None:
     assert __file__ in place_of(Callable_())
     assert "Callable_.method" in place_of(Callable_().method)
     assert place_of(len) == "len"
+
+
+async def test_connections_that_cannot_be_written_to_are_counted(caplog: Any) -> None:
+    async with clock() as moving:
+        for _ in range(1000):
+            report_unwritable(caught())
+        assert lines(caplog) == ["A connection could not be written to"]
+        assert caplog.text.count("Traceback") == 1
+        await moving.advance(1)
+        (count,) = lines(caplog)[1:]
+        assert count.startswith("… and 999 more of this kind")
+        await moving.advance(2)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import json
+import weakref
 from typing import Any
 
 import pytest
@@ -307,6 +309,18 @@ async def test_batching_begun_after_the_handshake_goes_on(make_server: Any) -> N
         socket.transmit("still")
         await until(lambda: client.events.qsize() == 1)
         assert client.messages[-1] == '[{"event":"still"}]'
+
+
+async def test_batching_on_a_closed_socket_keeps_nothing_alive(make_server: Any) -> None:
+    server = await make_server(batch_interval=5)
+    async with connected(server):
+        socket = await only(server)
+        socket.disconnect()
+    await until(lambda: not server.clients)
+    socket.start_batching()
+    gone = weakref.ref(socket)
+    del socket
+    await until(lambda: not gc.collect() and gone() is None)
 
 
 @pytest.mark.parametrize("end", ["flush_batch", "cancel_batch"])

@@ -299,3 +299,29 @@ async def test_emitter() -> None:
     emitter.remove_listener("a")
     emitter.emit("a", 3)
     assert gone.get_backpressure() == 0
+
+
+def test_streams_show_what_they_are() -> None:
+    stream = WritableConsumableStream[int]("numbers")
+    consumer = stream.create_consumer()
+    stream.write(1)
+    stream.write(2)
+    assert repr(stream) == "<WritableConsumableStream 'numbers' consumers=1 backpressure=2>"
+    assert repr(WritableConsumableStream()) == (
+        "<WritableConsumableStream consumers=0 backpressure=0>"
+    )
+    assert repr(consumer) == f"<Consumer {consumer.id} backpressure=2>"
+    consumer.return_()
+    assert repr(consumer) == f"<Consumer {consumer.id} removed backpressure=0>"
+    demux = StreamDemux[int]()
+    one, other = demux.stream("a").create_consumer(), demux.stream("b").create_consumer()
+    assert repr(demux) == "<StreamDemux streams=2 consumers=2>"
+    assert repr(demux.stream("a")) == "<DemuxedConsumableStream 'a' consumers=1>"
+    other.return_()
+    one.return_()
+    emitter = AsyncStreamEmitter()
+    assert repr(emitter) == "<AsyncStreamEmitter listeners=0>"
+    listening = emitter.listener("event").create_consumer()
+    assert repr(emitter) == "<AsyncStreamEmitter listeners=1>"
+    assert repr(emitter.listener("event")) == "<listener of 'event' consumers=1>"
+    listening.return_()

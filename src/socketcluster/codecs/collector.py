@@ -1,12 +1,12 @@
-"""The garbage collector rests while a message with very many lists is decoded and used.
+"""Pauses of the garbage collector while a message with very many lists is decoded and used.
 
-Each list made counts as a reason to collect, and to collect is to look at every one of them,
-though none is garbage: lists nested 100 deep in 1 MiB take 13 times as long as an ordinary message
-of that size, and 5 times without the collector. It would run as soon as it may again, for what it
-has counted; after a second the value has mostly been used and dropped, and counts no more.
+Each new list counts towards the next collection, and a collection visits all of them, though none
+is garbage: lists nested 100 deep in 1 MiB take 13 times as long to decode as an ordinary message of
+that size, and 5 times without the collector. Directly after decoding it would run at once, because
+of the lists it has counted; after a second most values have been used and dropped.
 
-After a rest it runs for at least as long as it rested: no peer can keep it off for good. It rests
-by its threshold, so that an application which turns it off meanwhile finds it off.
+After a pause the collector runs for at least as long as it paused, so that no peer can keep it off.
+A pause sets the threshold, so that an application that disables the collector finds it disabled.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ from time import monotonic
 MANY_CONTAINERS = 10_000
 REST_SECONDS = 1.0
 _RESTING = 2_000_000_011
-"""A threshold that is never reached, and that no application sets."""
+"""A threshold that is never reached, and that no application uses."""
 
 
 class _Rest:
-    """While it exists the collector does not run of itself; it ends with a loop that is closed,
-    too. A threshold that was set meanwhile is left as it is."""
+    """A pause of the collector, for as long as this object exists.
+
+    It ends with its loop, too. A threshold that the application sets meanwhile stays.
+    """
 
     __slots__ = ("_began", "_threshold")
 
@@ -36,7 +38,7 @@ class _Rest:
         gc.set_threshold(_RESTING)
 
     def __call__(self) -> None:
-        """It is over, for nothing refers to it any more."""
+        """End the pause: the loop drops the last reference after this call."""
 
     def __del__(self) -> None:
         now = monotonic()
@@ -46,8 +48,10 @@ class _Rest:
 
 
 def rest_collector() -> object:
-    """Let the collector rest for a second, or without an event loop as long as the caller keeps
-    what this returns. It does nothing where the collector is off anyway, or has rested lately."""
+    """Pause the collector for a second; without an event loop, while the caller keeps the result.
+
+    It does nothing if the collector is off, or has paused a short time ago.
+    """
     if not gc.isenabled() or gc.get_threshold()[0] in (0, _RESTING):
         return None
     if monotonic() < _Rest.no_other_before:

@@ -1,4 +1,4 @@
-"""Whether a decoded value was changed in place, seen at the speed of C."""
+"""Fingerprints of decoded values, which show whether one was changed in place."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import marshal
 from typing import Any
 
 _VERSION = 2
-"""Of marshal's format: the last that writes a value which is met twice in full."""
+"""The last version of marshal's format that writes a value that occurs twice in full both times."""
 
 
 def fingerprint(value: Any) -> bytes | None:
-    """The same for a value as long as nothing in it changes, not even the type of a number; None
-    if it has an object in it that is not of a plain type."""
+    """Return a hash of a value, which differs after any change in it, a number's type included.
+
+    Return None if the value contains an object that is not of a plain type.
+    """
     try:
         return hashlib.blake2b(marshal.dumps(value, _VERSION)).digest()
     except ValueError:

@@ -1,7 +1,7 @@
 """The JSON codec, the default. Source: npm sc-formatter; RFC 8259.
 
-Binary data is encoded as `{"base64": true, "data": "…"}` and left so when decoded. A message that
-does not begin like an object or array is no JSON but a raw message, and decoded as its text.
+Binary data is encoded as `{"base64": true, "data": "…"}`, and decoding leaves it so. A message that
+does not begin like an object or array is a raw message, and decoded as its text.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import msgspec
 from socketcluster.codecs import scan
 from socketcluster.codecs.collector import MANY_CONTAINERS, rest_collector
 from socketcluster.codecs.text import utf8, whole_text
-from socketcluster.errors import InvalidArgumentsError, InvalidMessageError
+from socketcluster.errors import EncodeError, InvalidMessageError
 
 MAX_DEPTH = 128
-"""Levels of nesting in a message received: what is deeper might not be encoded again."""
+"""Levels of nesting in a received message. A deeper value might be impossible to encode again."""
 
 SHORT = 512
-"""Bytes of a text that is decoded without a look at what it may cost."""
+"""Bytes of a text up to which it is decoded without an estimate of the time it takes."""
 
 _LEAVES = frozenset({str, int, float, bool, type(None), msgspec.Raw})
 _BINARY = (bytes, bytearray, memoryview)
@@ -33,8 +33,11 @@ _STARTS_LIKE_JSON = re.compile(rb"[ \n\r\t]*[{\[]").match
 
 
 class JSONCodec:
-    """Encodes to JSON text, decodes text or UTF-8. Half a character, as JavaScript has it when it
-    cuts a text inside an emoji, becomes U+FFFD both ways."""
+    """Encodes to JSON text, decodes text or UTF-8.
+
+    A lone surrogate, which JavaScript leaves when it cuts a text inside an emoji, becomes U+FFFD on
+    both ways.
+    """
 
     __slots__ = ("_decode", "_encode")
 
@@ -43,23 +46,23 @@ class JSONCodec:
         self._decode = msgspec.json.Decoder(float_hook=finite).decode
 
     def encode(self, obj: Any) -> str:
-        """JSON text.
+        """Encode to JSON text.
 
         Raises:
-            InvalidArgumentsError: something in it has no JSON form.
+            EncodeError: something in it has no JSON form.
         """
         return self.encode_bytes(obj).decode()
 
     def encode_bytes(self, obj: Any) -> bytes:
-        """JSON text as UTF-8; `msgspec.Raw` values are copied in as they are.
+        """Encode to JSON text as UTF-8; `msgspec.Raw` values are copied as they are.
 
         Raises:
-            InvalidArgumentsError: something in it has no JSON form.
+            EncodeError: something in it has no JSON form.
         """
         try:
             return self._encode(_rewritten(obj) if _needs_rewriting(obj) else obj)
         except UnicodeEncodeError:
-            pass  # Half a character.
+            pass  # A lone surrogate.
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise _no_json(error) from error
         try:
@@ -68,18 +71,17 @@ class JSONCodec:
             raise _no_json(error) from error
 
     def encode_decoded(self, value: Any) -> bytes:
-        """`encode_bytes` of what `decode` or `decode_value` made, which has no binary data to look
-        for."""
+        """`encode_bytes` a value of `decode` or `decode_value`, which contains no binary data."""
         try:
             return self._encode(value)
         except (ValueError, OverflowError):
             return self.encode_bytes(value)
 
     def decode(self, message: str | bytes) -> Any:
-        """The value of JSON text; a text that is no object or array is returned as it is.
+        """Decode JSON text; a text that is no object or array is returned as it is.
 
         Raises:
-            InvalidMessageError: it begins like JSON and is not, or it could not be encoded
+            InvalidMessageError: it begins like JSON and is not, or the value could not be encoded
                 again: an integer is too long, or there are more than `MAX_DEPTH` levels.
         """
         data = utf8(message) if isinstance(message, str) else message
@@ -94,8 +96,7 @@ class JSONCodec:
             return message
 
     def decode_value(self, data: bytes, levels: int = MAX_DEPTH) -> Any:
-        """The value of any JSON text, strings and numbers too: what `encode_bytes` was given. It
-        may have so many levels.
+        """Decode any JSON text, strings and numbers too, with up to `levels` levels.
 
         Raises:
             InvalidMessageError: as `decode`.
@@ -126,9 +127,11 @@ class JSONCodec:
         finally:
             del rest
 
-    def is_sound(self, data: bytes, levels: int = MAX_DEPTH) -> bool:
-        """Whether JSON text that msgspec has found the end of, as of a `msgspec.Raw`, has a value.
-        Of a long text it is not built."""
+    def is_valid(self, data: bytes, levels: int = MAX_DEPTH) -> bool:
+        """Return whether JSON text from a `msgspec.Raw` can be decoded.
+
+        msgspec has checked its syntax. The value of a long text is not built.
+        """
         try:
             if not data.isascii():
                 data.decode()
@@ -146,12 +149,12 @@ class JSONCodec:
 
 
 def starts_like_json(message: bytes) -> bool:
-    """Whether a message is an object or an array, or would be one."""
+    """Return whether a message begins like an object or an array."""
     return _STARTS_LIKE_JSON(message) is not None
 
 
-def _no_json(error: Exception) -> InvalidArgumentsError:
-    return InvalidArgumentsError(f"The data cannot be encoded as JSON: {error}")
+def _no_json(error: Exception) -> EncodeError:
+    return EncodeError(f"The data cannot be encoded as JSON: {error}")
 
 
 def _not_json(error: Exception) -> InvalidMessageError:
@@ -159,7 +162,7 @@ def _not_json(error: Exception) -> InvalidMessageError:
 
 
 def finite(text: str) -> float:
-    """The value of a JSON number that is no integer.
+    """Convert a JSON number that is no integer.
 
     Raises:
         ValueError: it is too large.
@@ -175,27 +178,24 @@ def _out_of_range(text: str) -> ValueError:
 
 
 class _Numbers(dict[str, float]):
-    """The values of number texts; those met first are remembered, as some take long to find."""
+    """The values of number texts. The first are remembered: some take long to convert."""
 
     __slots__ = ()
 
     def __missing__(self, text: str) -> float:
         value = float(text)
-        if value - value:  # As `finite`, without a call: many numbers may differ.
+        if value - value:  # `finite` without a call, for texts with many different numbers.
             raise _out_of_range(text)
         if len(self) < _NUMBERS_REMEMBERED:
             self[text] = value
         return value
 
 
-def may_be_deep(message: bytes) -> bool:
-    """Whether a message has enough brackets to be nested too deeply."""
-    return len(message) > MAX_DEPTH and message.count(b"[") + message.count(b"{") > MAX_DEPTH
-
-
 def _needs_rewriting(value: Any) -> bool:
-    """Whether it has binary data, or an object that may have some: msgspec would encode that
-    as a mere string."""
+    """Return whether a value contains binary data, or an object that may contain it.
+
+    msgspec would encode binary data as a plain string.
+    """
     kind = type(value)
     if kind is dict:
         children = value.values()

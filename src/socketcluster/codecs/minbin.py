@@ -15,19 +15,21 @@ from socketcluster.codecs.collector import MANY_CONTAINERS, rest_collector
 from socketcluster.codecs.json import MAX_DEPTH
 from socketcluster.codecs.scan import deeper_than
 from socketcluster.codecs.text import with_whole_texts
-from socketcluster.errors import InvalidArgumentsError, InvalidMessageError
+from socketcluster.errors import EncodeError, InvalidMessageError
 
 _EVENT_KEYS = frozenset({"event", "data", "cid"})
 _ANSWER_KEYS = frozenset({"rid", "error", "data"})
 _PUBLISH_KEYS = frozenset({"channel", "data"})
 # The first bytes of arrays and maps. Source: the MessagePack specification.
 _CONTAINERS = bytes([*range(0x80, 0xA0), 0xDC, 0xDD, 0xDE, 0xDF])
-_HALF_CHARACTER = re.compile(rb"\xed[\xa0-\xbf][\x80-\xbf]")
+_LONE_SURROGATE = re.compile(rb"\xed[\xa0-\xbf][\x80-\xbf]")
 
 
 class MinBinCodec:
-    """Encodes to bytes; binary data stays binary. Half a character in a text becomes U+FFFD both
-    ways."""
+    """Encodes to MessagePack; binary data stays binary.
+
+    A lone surrogate in a text becomes U+FFFD on both ways.
+    """
 
     __slots__ = ("_decode", "_encode")
 
@@ -36,10 +38,10 @@ class MinBinCodec:
         self._decode = msgspec.msgpack.Decoder().decode
 
     def encode(self, obj: Any) -> bytes:
-        """The message for a packet or a batch.
+        """Encode a packet or a batch to a message.
 
         Raises:
-            InvalidArgumentsError: something in it has no MessagePack form.
+            EncodeError: something in it has no MessagePack form.
         """
         short = [_shorten(item) for item in obj] if isinstance(obj, list) else _shorten(obj)
         try:
@@ -48,22 +50,20 @@ class MinBinCodec:
             except UnicodeEncodeError:
                 return self._encode(with_whole_texts(short))
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
-            raise InvalidArgumentsError(
-                f"The data cannot be encoded as MessagePack: {error}"
-            ) from error
+            raise EncodeError(f"The data cannot be encoded as MessagePack: {error}") from error
 
     def decode(self, message: bytes | str) -> Any:
-        """The packet or batch of a message.
+        """Decode a message to a packet or a batch.
 
         Raises:
             InvalidMessageError: it is not MessagePack, or a text message, or has more than
-                `MAX_DEPTH` levels, which might not be encoded again.
+                `MAX_DEPTH` levels, which might be impossible to encode again.
         """
         value = self.decode_short(message)
         return [lengthen(item) for item in value] if isinstance(value, list) else lengthen(value)
 
     def decode_short(self, message: bytes | str, levels: int = MAX_DEPTH) -> Any:
-        """The value of any MessagePack with so many levels, its packets in their short form.
+        """Decode any MessagePack with up to `levels` levels, its packets in their short form.
 
         Raises:
             InvalidMessageError: as `decode`.
@@ -86,8 +86,7 @@ class MinBinCodec:
         return value
 
     def open_event(self, message: bytes) -> OpenEvent | None:
-        """An event or a call with its data left encoded; None if the message is no such one, or
-        has to be read with more care."""
+        """Decode an event or a call except its data; None if `decode_short` has to decode it."""
         if not message.startswith(_EVENT_START):
             return None
         fields = message[len(_EVENT_START) :]
@@ -100,7 +99,7 @@ class MinBinCodec:
             return None
 
     def decode_data(self, data: msgspec.Raw) -> Any:
-        """The value of the data of an `OpenEvent`.
+        """Decode the data of an `OpenEvent`.
 
         Raises:
             InvalidMessageError: as `decode`.
@@ -109,7 +108,7 @@ class MinBinCodec:
 
 
 class OpenEvent(msgspec.Struct, array_like=True, gc=False):
-    """The fields of an event or a call."""
+    """The fields of an event or a call, with encoded data."""
 
     event: str
     data: msgspec.Raw = msgspec.Raw(b"\xc0")
@@ -121,16 +120,16 @@ _OPEN = msgspec.msgpack.Decoder(OpenEvent).decode
 
 
 def _with_whole_texts(message: bytes) -> bytes:
-    # Half a character is as long as U+FFFD, so that the lengths in the message stay true.
-    return _HALF_CHARACTER.sub("\ufffd".encode(), message)
+    # A lone surrogate is as long as U+FFFD, so that the lengths in the message stay true.
+    return _LONE_SURROGATE.sub("\ufffd".encode(), message)
 
 
 _as_json = msgspec.json.Encoder(enc_hook=lambda odd: "").encode
 
 
 def _is_deep(value: Any, levels: int) -> bool:
-    # In JSON text the levels can be seen, and to encode it takes less than it took to decode it.
-    # What JSON has no form for, keys too, counts as a text.
+    # JSON text shows the levels, and encoding takes less time than decoding did. A value that has
+    # no JSON form counts as a text.
     try:
         return deeper_than(_as_json(value), levels)
     except RecursionError:
@@ -138,7 +137,7 @@ def _is_deep(value: Any, levels: int) -> bool:
 
 
 def _shorten(packet: Any) -> Any:
-    # What has other keys is left as it is: the short forms have no place for them.
+    # A packet with other keys stays as it is: the short forms have no place for them.
     if not isinstance(packet, dict):
         return packet
     data = packet.get("data")
@@ -159,7 +158,7 @@ def _shorten(packet: Any) -> Any:
 
 
 def lengthen(packet: Any) -> Any:
-    """The packet that a short one stands for."""
+    """Convert a packet from its short form."""
     if not isinstance(packet, dict) or len(packet) != 1:
         return packet
     ((key, fields),) = packet.items()

@@ -1,7 +1,7 @@
-"""What is found in the bytes of a JSON text without decoding it, at the speed of C.
+"""Facts about a JSON text, found in its bytes without decoding it, at the speed of C.
 
-A peer chooses what a message costs: a walk over its value in Python would take ten times as long
-as to decode it. Whether a text is valid JSON is not seen here.
+A peer chooses the size of a message, and a walk over its value in Python takes ten times as long as
+decoding. These functions do not check whether a text is valid JSON.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ _LONE = re.compile(
 
 
 def count_containers(text: bytes) -> int:
-    """How many lists and objects a text has at most."""
+    """Return the largest number of lists and objects that a text can have."""
     return text.count(b"[") + text.count(b"{")
 
 
 def deeper_than(text: bytes, limit: int) -> bool:
-    """Whether lists and objects are nested in more than `limit` levels."""
+    """Return whether lists and objects are nested in more than `limit` levels."""
     brackets = _brackets_outside_strings(text)
-    # Without its innermost pairs a text has exactly one level less. Where pairs are few, long
-    # runs of brackets are what is left, and a run counts as one step.
+    # Without its innermost pairs a text has exactly one level less. When few pairs are found, the
+    # text has long runs of brackets, and each run counts as one step.
     while len(brackets) > 2 * limit:
         if limit < 0:
             return True
@@ -55,7 +55,7 @@ def _brackets_outside_strings(text: bytes) -> bytes:
         text = text.replace(_ESCAPED_BACKSLASH, b"").replace(b'\\"', b"")
     text = text.translate(_BRACKETS, _NO_BRACKETS)
     if b'"' in text:
-        # A string that ends where the next one begins is one with it.
+        # Two adjacent strings count as one.
         text = text.replace(b'""', b"")
         if b'"' in text:
             text = b"".join(text.split(b'"')[::2])
@@ -63,7 +63,7 @@ def _brackets_outside_strings(text: bytes) -> bytes:
 
 
 def has_many_exponents(text: bytes) -> bool:
-    """Whether a text has more than one number such as 1e300 in a thousand bytes."""
+    """Return whether a text has more than one number such as 1e300 in a thousand bytes."""
     most = len(text) // 1000
     if text.count(b"e") + text.count(b"E") <= most:
         return False
@@ -72,15 +72,17 @@ def has_many_exponents(text: bytes) -> bool:
 
 
 def may_overflow(text: bytes) -> bool:
-    """Whether a text may have a number that is too large, such as 1e999."""
+    """Return whether a text may have a number that is too large, such as 1e999."""
     zeros = text.translate(_DIGITS, b".")
-    # The largest is 1.8e308: without three digits in the exponent there are many before it.
+    # The largest is 1.8e308: without an exponent of three digits, it has many digits before it.
     return b"0" * 200 in zeros or any(exponent in zeros for exponent in _EXPONENTS_OF_3_DIGITS)
 
 
 def without_lone_surrogates(text: bytes) -> bytes:
-    r"""The text with U+FFFD for each escape that is half a character, such as `\ud83d` alone; the
-    same object if there is none."""
+    r"""Replace each escape of a lone surrogate, such as `\ud83d` alone, by U+FFFD.
+
+    Return the same object if there is none.
+    """
     if b"\\u" not in text or b"\0" in text:
         return text
     escapes = text.replace(_ESCAPED_BACKSLASH, _PLACEHOLDER)

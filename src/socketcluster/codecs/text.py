@@ -1,7 +1,7 @@
-"""Texts with half a character in them: a lone surrogate, which no UTF-8 can say.
+"""Lone surrogates in texts, which UTF-8 cannot encode: they become U+FFFD.
 
-JavaScript leaves one when it cuts a text inside an emoji. U+FFFD takes its place, as when a browser
-sends such a text itself.
+JavaScript leaves one when it cuts a text inside an emoji. A browser that sends such a text replaces
+it in the same way.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def whole_text(text: str) -> str:
-    """The text with U+FFFD for each half of a character; two that belong together become one."""
+    """Replace lone surrogates by U+FFFD; two that belong together become one character."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -19,7 +19,7 @@ def whole_text(text: str) -> str:
 
 
 def utf8(text: str) -> bytes:
-    """A text as UTF-8, whatever is in it."""
+    """Encode any text as UTF-8, lone surrogates as U+FFFD."""
     try:
         return text.encode()
     except UnicodeEncodeError:
@@ -27,7 +27,7 @@ def utf8(text: str) -> bytes:
 
 
 def with_whole_texts(value: Any) -> Any:
-    """A value with every text in it whole, keys too; lists, tuples and dicts are copied."""
+    """Copy a value with `whole_text` of every text in its lists, tuples and dicts, keys too."""
     if isinstance(value, str):
         return whole_text(value)
     if isinstance(value, dict):

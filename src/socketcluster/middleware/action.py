@@ -95,8 +95,10 @@ class AGAction(msgspec.Struct, eq=False):
         self._decide("blocked", "block", error)
 
     def on_decision(self, callback: OnDecision) -> None:
-        """Call `callback(outcome, data or error)` once: at the decision, or when nobody can make
-        it any more."""
+        """Call `callback(outcome, data or error)` once.
+
+        That is at the decision, or when the last reference to the action is dropped.
+        """
         self._on_decision = callback
 
     def _decide(self, outcome: str, verb: str, value: Any) -> None:
@@ -114,7 +116,7 @@ class AGAction(msgspec.Struct, eq=False):
     def __del__(self) -> None:
         # The middleware function dropped it without a decision.
         if self.outcome is None and self._on_decision is not None:
-            with contextlib.suppress(RuntimeError):  # The loop is closed: nobody waits.
+            with contextlib.suppress(RuntimeError):  # The loop is closed.
                 self._on_decision("dropped", None)
 
     def __repr__(self) -> str:

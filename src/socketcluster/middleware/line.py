@@ -2,7 +2,7 @@
 
 A function is called once per socket (and once per upgrade for the handshake line) with a
 `MiddlewareStream`, and decides on each `AGAction` it yields. It fails closed: when it raises,
-returns or is cancelled, its action and all later ones of that socket are blocked.
+returns or is canceled, its action and all later ones of that socket are blocked.
 
 Source: SocketCluster documentation, "Middleware and authorization".
 """
@@ -81,7 +81,7 @@ class MiddlewareLine:
             how, cause = "was cancelled", error
         except Exception as error:
             how, cause = f"raised {type(error).__name__}: {text_of(error)}", error
-        except BaseException:  # KeyboardInterrupt and the like end the program.
+        except BaseException:  # KeyboardInterrupt or SystemExit.
             self.end()
             raise
         closed = self.stream.closed
@@ -124,7 +124,7 @@ class MiddlewareLine:
         """
         decision: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         callback = partial(complete, decision)
-        self.submit(AGAction(kind, **fields), callback)  # Made here, so that nobody else holds it.
+        self.submit(AGAction(kind, **fields), callback)  # Only the function holds it.
         return await decision
 
     def decided(self, undecided: _Undecided, outcome: str, value: Any) -> None:

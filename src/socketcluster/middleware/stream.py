@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from socketcluster.middleware.action import AGAction
+from socketcluster.runtime.futures import resolve
 
 MIDDLEWARE_HANDSHAKE: Final = "handshake"
 MIDDLEWARE_INBOUND_RAW: Final = "inboundRaw"
@@ -32,7 +33,7 @@ class MiddlewareStream:
 
     Attributes:
         type: one of the four middleware types.
-        closed: whether the socket is gone; the loop ends after the actions written before.
+        closed: whether the socket is closed; the loop ends after the actions written before.
     """
 
     __slots__ = ("_loop", "_queue", "_waiter", "closed", "type")
@@ -66,7 +67,7 @@ class MiddlewareStream:
         Canceling once() is safe: no action is lost; the next call returns it.
 
         Raises:
-            StopAsyncIteration: the socket is gone.
+            StopAsyncIteration: the socket is closed.
         """
         return await self.__anext__()
 
@@ -85,8 +86,8 @@ class MiddlewareStream:
         self._queue.clear()
 
     def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        if self._waiter is not None:
+            resolve(self._waiter, None)
 
     def __repr__(self) -> str:
         state = " closed" if self.closed else ""

@@ -1,1 +1,1 @@
-"""The protocol core: packets, calls, frames. It does no I/O and does not import asyncio."""
+"""The protocol core, without I/O and asyncio: packets, calls, frames, states."""

@@ -45,7 +45,7 @@ class Calls:
         return cid
 
     def forget(self, cid: int) -> None:
-        """Drop a call that nobody waits for any more. A later answer is ignored."""
+        """Drop a call whose caller has stopped waiting. A later answer is ignored."""
         self._pending.pop(cid, None)
 
     def answer(self, rid: int | float, error: BaseException | None, data: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Finished server frames: unmasked, final, built once and written to many.
+"""Finished server frames: unmasked, final, built once and written to many connections.
 
 Source: RFC 6455, section 5.2 (framing) and 5.5 (control frames).
 """
@@ -35,19 +35,19 @@ def build_frame(first: int, payload: bytes) -> bytes:
 
 
 def text_frame(payload: bytes) -> bytes:
-    """A text message; `payload` is UTF-8."""
+    """Build the frame of a text message; `payload` is UTF-8."""
     if len(payload) < 126:
         return _SHORT[len(payload)] + payload
     return build_frame(_TEXT, payload)
 
 
 def binary_frame(payload: bytes) -> bytes:
-    """A binary message."""
+    """Build the frame of a binary message."""
     return build_frame(_BINARY, payload)
 
 
 def frame_of(message: str | bytes) -> bytes:
-    """The frame of an encoded message: text for str, binary for bytes."""
+    """Build the frame of an encoded message: text for str, binary for bytes."""
     if isinstance(message, str):
         return text_frame(utf8(message))
     return binary_frame(bytes(message))
@@ -58,12 +58,12 @@ class DroppableFrame(bytes):
 
 
 def pong_frame(payload: bytes) -> bytes:
-    """The answer to a ping, whose payload (at most 125 bytes) it repeats."""
+    """Build the answer to a ping with the same payload, of at most 125 bytes."""
     return build_frame(_PONG, payload)
 
 
 def close_frame(code: int, reason: str) -> bytes:
-    """A close frame; the reason is cut to 123 bytes, between characters.
+    """Build a close frame; the reason is cut to 123 bytes, between characters.
 
     A code that must not be sent, such as 1005, is left out.
     """
@@ -78,12 +78,12 @@ def close_payload(code: int, reason: str) -> bytes:
 
 
 def may_be_sent(code: int) -> bool:
-    """Whether a close frame may have this code (RFC 6455, section 7.4)."""
+    """Return whether a close frame may have this code (RFC 6455, section 7.4)."""
     return 3000 <= code <= 4999 or (1000 <= code <= 1014 and code not in (1004, 1005, 1006))
 
 
 def cut_reason(reason: str) -> str:
-    """A reason that fits into a close frame."""
+    """Cut a reason so that it fits into a close frame."""
     encoded = reason.encode("utf-8", "replace")[:MAX_REASON_BYTES]
     return encoded.decode("utf-8", "ignore")
 
@@ -101,7 +101,7 @@ def join(frames: Sequence[bytes]) -> bytes:
     Publishes of one loop turn are written to every subscriber as the same list: the last result is
     remembered, which for 16 small frames takes a third of the time to join them.
     """
-    global _joined
+    global _joined  # noqa: PLW0603  An object to hold it would cost a lookup for each write.
     remembered = _joined
     if frames is remembered[0]:
         return remembered[1]
@@ -112,11 +112,11 @@ def join(frames: Sequence[bytes]) -> bytes:
 
 
 def payload_start(frame: bytes) -> int:
-    """Where the payload of a frame built here begins."""
+    """Return the position of the payload in a frame built here."""
     size = frame[1]
     return 2 if size < 126 else 4 if size == 126 else 10
 
 
 def frame_payload(frame: bytes) -> tuple[bool, bytes]:
-    """(whether it is text, the payload) of a frame built here."""
+    """Return (whether it is text, the payload) of a frame built here."""
     return frame[0] == _TEXT, frame[payload_start(frame) :]

@@ -1,8 +1,7 @@
-"""JSON messages to packets. A message is decoded once, or skipped once and decoded when it is
-wanted.
+"""JSON messages to packets.
 
-A short one is decoded in one go. In a longer one msgspec first finds where the fields begin and
-end, ten times as fast as it decodes them, and each is then decoded for itself if at all.
+A short message is decoded at once. In a longer one msgspec first finds the fields, ten times as
+fast as it decodes them; each field is then decoded on its own, if it is needed.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ _ABSENT = msgspec.Raw()
 
 
 class _Fields(msgspec.Struct, gc=False):
-    """A packet whose fields nobody has parsed."""
+    """A packet with undecoded fields."""
 
     event: msgspec.Raw = _ABSENT
     data: msgspec.Raw = _ABSENT
@@ -65,22 +64,23 @@ _LAST_CID = re.compile(rb"[,{]" + _NUMBER + rb"\}\s*\Z")
 def read_short_publish(
     codec: JSONCodec | None, message: bytes, levels: int = MAX_DEPTH - 2
 ) -> PublishPacket | None:
-    """The publish that a short message begins like, if it is one whose payload has a value of so
-    many levels.
+    """Decode a short message that begins like a publish.
+
+    Return None if it is none, or its payload is invalid or has more than `levels` levels.
 
     Raises:
-        msgspec.DecodeError, ValueError, RecursionError: it has to be read with more care.
+        msgspec.DecodeError, ValueError, RecursionError: `read` has to decode it.
     """
     assert codec is not None
     publish = _PUBLISH.decode(message)
-    # A repeated key may have changed the event after it was looked at.
-    if publish.event == "#publish" and codec.is_sound(bytes(publish.data.data), levels):
+    # A repeated key may have changed the event after its first occurrence.
+    if publish.event == "#publish" and codec.is_valid(bytes(publish.data.data), levels):
         return publish
     return None
 
 
 def read(codec: JSONCodec, message: bytes, unparsed_above: int) -> AnyPacket | Batch:
-    """The packet or batch of any message.
+    """Decode any message to a packet or a batch.
 
     Raises:
         InvalidMessageError: it begins like JSON and is not.
@@ -103,13 +103,13 @@ def read(codec: JSONCodec, message: bytes, unparsed_above: int) -> AnyPacket | B
 def _read(codec: JSONCodec, text: bytes, unparsed_above: int) -> AnyPacket | Batch:
     if text.lstrip()[:1] == b"[":
         if count_containers(text) > MANY_CONTAINERS:
-            rest_collector()  # For what its packets carry together.
+            rest_collector()  # Its packets together may have many lists.
         return Batch(_ITEMS.decode(text), partial(_read_item, codec, unparsed_above))
     return _read_packet(codec, text, unparsed_above, MAX_DEPTH - 1)
 
 
 def _read_item(codec: JSONCodec, unparsed_above: int, item: msgspec.Raw) -> AnyPacket:
-    text = bytes(item)  # What is kept of one packet does not keep the batch.
+    text = bytes(item)  # A copy, so that one packet does not keep the batch alive.
     if text[:1] != b"{":
         return RAW_PACKET
     levels = MAX_DEPTH - 2
@@ -149,12 +149,12 @@ def _read_packet(codec: JSONCodec, text: bytes, unparsed_above: int, levels: int
             except InvalidMessageError:
                 if cid is None:
                     raise
-                # It is met again where the call can be answered with it.
+                # The error occurs again where the call can be answered with it.
     return Packet(event, data, cid)
 
 
 def _answer(codec: JSONCodec, fields: _Fields, levels: int) -> Packet:
-    """An answer with its data and error unparsed: there may be no call that waits for them."""
+    """Make an answer with undecoded data and error: there may be no call that awaits them."""
     rid = _number(fields.rid)
     if rid is None:
         return RAW_PACKET
@@ -167,13 +167,13 @@ def _answer(codec: JSONCodec, fields: _Fields, levels: int) -> Packet:
 
 
 def _publication(codec: JSONCodec, data: msgspec.Raw, levels: int) -> Publication | None:
-    """The data of a publish with its payload left as it is, if it has a value."""
+    """Decode the data of a publish except its payload; None if that is invalid."""
     try:
         fields = _PUBLICATION.decode(data)
     except msgspec.DecodeError:
         return None
     channel = _text(fields.channel)
-    if channel is None or not codec.is_sound(bytes(fields.data), levels - 1):
+    if channel is None or not codec.is_valid(bytes(fields.data), levels - 1):
         return None
     return Publication(channel, fields.data)
 
@@ -194,7 +194,7 @@ def _number(field: msgspec.Raw) -> int | float | None:
         return None
     try:
         return number(_ANY.decode(data))
-    except msgspec.DecodeError:  # It is too large.
+    except msgspec.DecodeError:  # The number is too large.
         return None
 
 
@@ -205,7 +205,9 @@ def _decode_error(error: Exception) -> InvalidMessageError:
 
 
 def cid_of(message: bytes) -> int | None:
-    """The number of the call that an unreadable message is, if it is the first or last member: as
-    such, `"cid":1` is no part of any other."""
+    """Find the number of the call in an invalid message, if it is the first or last member.
+
+    In these places `"cid":1` cannot be a part of another member.
+    """
     found = _FIRST_CID.match(message) or _LAST_CID.search(message, max(0, len(message) - 100))
     return int(found[1]) if found else None

@@ -1,4 +1,4 @@
-"""Packets: what a message says once it is decoded.
+"""Packets: the decoded objects of the protocol.
 
 `{"event", "data", "cid"}` is a call, the same without `cid` an event, `{"rid", "data"|"error"}`
 an answer; an array is a batch of them; anything else is a raw message.
@@ -30,57 +30,60 @@ SYSTEM_EVENTS = frozenset(
 
 
 class BinaryMessage(bytes):
-    """A message that came in a binary frame; plain bytes stand for text as UTF-8."""
+    """A message received in a binary frame. A text message is plain bytes, its UTF-8."""
 
     __slots__ = ()
 
 
 def public_message(message: bytes) -> str | bytes:
-    """A message as users see it: str if it was text, else bytes."""
+    """Convert a received message for the application: str for text, else bytes."""
     return bytes(message) if type(message) is BinaryMessage else message.decode()
 
 
 def internal_message(message: str | bytes) -> bytes:
-    """The reverse of `public_message`."""
+    """Convert a message of the application as if it had been received."""
     return message.encode() if isinstance(message, str) else BinaryMessage(message)
 
 
 class Publication(msgspec.Struct, gc=False):
-    """The data of '#publish' with its payload left as the bytes received."""
+    """The data of a '#publish', its payload as the received bytes."""
 
     channel: str
     data: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class Unparsed:
-    """The data of a packet, kept as the bytes received until somebody wants its value.
+    """The data of a packet, kept as the received bytes until its value is needed.
 
     Attributes:
         size: bytes on the wire.
     """
 
-    __slots__ = ("_kept", "_parse", "size")
+    __slots__ = ("_content", "_parse", "size")
 
-    def __init__(self, kept: Any, size: int, parse: Callable[[Any], Any]) -> None:
+    def __init__(self, content: Any, size: int, parse: Callable[[Any], Any]) -> None:
         self.size = size
-        self._kept = kept
+        self._content = content
         self._parse: Callable[[Any], Any] | None = parse
 
     def parse(self) -> Any:
-        """The value. It is built once; the bytes are dropped then.
+        """Decode the value, unless that was done before, and return it. The bytes are dropped.
 
         Raises:
             InvalidMessageError: the codec cannot decode it.
         """
         if self._parse is not None:
-            self._kept = self._parse(self._kept)
+            self._content = self._parse(self._content)
             self._parse = None
-        return self._kept
+        return self._content
 
 
 class Packet(msgspec.Struct, gc=False):
-    """One packet. A field of a type the protocol does not know is None; `event` None means that
-    it is an answer (`rid` set) or a raw message. `data` may be `Unparsed`, and `error` too."""
+    """One packet. `event` is None in an answer, which has a `rid`, and in a raw message.
+
+    A field with a type that the protocol does not allow is None. `data` and `error` may be
+    `Unparsed`.
+    """
 
     event: str | None = None
     data: Any = None
@@ -90,7 +93,7 @@ class Packet(msgspec.Struct, gc=False):
 
 
 class PublishPacket(msgspec.Struct, gc=False):
-    """A '#publish' packet whose payload nobody has parsed."""
+    """A '#publish' packet with an undecoded payload."""
 
     event: str
     data: Publication
@@ -101,8 +104,7 @@ AnyPacket = Packet | PublishPacket
 
 
 class Batch:
-    """The packets of one message, each made when it is asked for: one that cannot be read is not
-    the end of the others."""
+    """The packets of one message, each decoded on access: an invalid one does not affect others."""
 
     __slots__ = ("_items", "_make")
 
@@ -114,15 +116,15 @@ class Batch:
         return len(self._items)
 
     def packet(self, index: int) -> AnyPacket:
-        """One of the packets.
+        """Decode one packet.
 
         Raises:
-            InvalidMessageError: the codec cannot read it.
+            InvalidMessageError: the packet is invalid.
         """
         return self._make(self._items[index])
 
-    def readable_packets(self) -> Iterator[AnyPacket]:
-        """The packets, with one that stands for nothing in the place of each unreadable one."""
+    def packets(self) -> Iterator[AnyPacket]:
+        """Yield the packets, with `RAW_PACKET` in place of an invalid one."""
         for index in range(len(self)):
             try:
                 yield self.packet(index)
@@ -131,34 +133,34 @@ class Batch:
 
 
 def is_answer(packet: Packet) -> bool:
-    """Whether a packet answers a call."""
+    """Return whether a packet is an answer."""
     return packet.event is None and packet.rid is not None
 
 
 def answer_of(packet: Packet) -> tuple[BaseException | None, Any]:
-    """The error and the data of an answer, parsed; the error says it when they cannot be."""
+    """Decode the error and the data of an answer; if they are invalid, that is the error."""
     error, data = packet.error, packet.data
     try:
         if type(error) is Unparsed:
             error = error.parse()
         if type(data) is Unparsed:
             data = data.parse()
-    except InvalidMessageError as invalid:  # Rather than no answer at all.
+    except InvalidMessageError as invalid:  # The call gets an answer all the same.
         return invalid, None
     return (None if error is None else hydrate_error(error)), data
 
 
 RAW_PACKET = Packet()
-"""Stands for a message that is valid in the codec and no packet."""
+"""The packet of a message that the codec accepts and that is no packet."""
 
 
 def number(value: Any) -> int | float | None:
-    """A value that may number a call, else None."""
+    """Return a value that can be the number of a call, else None."""
     return value if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def packet_from(value: Any) -> Packet:
-    """The packet that a decoded value is; a wrong type in a field leaves that field out."""
+    """Make a packet of a decoded value; a field with a wrong type is None."""
     if not isinstance(value, dict):
         return RAW_PACKET
     event = value.get("event")
@@ -172,7 +174,7 @@ def packet_from(value: Any) -> Packet:
 
 
 def channel_and_data(data: Any) -> tuple[Any, Any]:
-    """The channel and the data that '#publish' and '#subscribe' carry."""
+    """Return the channel and the data of a '#publish' or a '#subscribe'."""
     if isinstance(data, Publication):
         return data.channel, data.data
     if isinstance(data, dict):
@@ -181,7 +183,7 @@ def channel_and_data(data: Any) -> tuple[Any, Any]:
 
 
 def checked_channel(channel: Any, what: str, max_length: int) -> str:
-    """A peer's channel name; `what` it is for begins the error.
+    """Check a peer's channel name, and return it; `what` begins the message of the error.
 
     Raises:
         InvalidRequestError: it is no text, empty, or too long.

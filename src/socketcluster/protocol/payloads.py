@@ -15,7 +15,7 @@ from socketcluster.codecs.base import CodecEngine
 from socketcluster.codecs.json import JSONCodec
 from socketcluster.codecs.minbin import MinBinCodec
 from socketcluster.codecs.text import utf8
-from socketcluster.errors import InvalidArgumentsError, InvalidMessageError, SocketClusterError
+from socketcluster.errors import EncodeError, InvalidMessageError, SocketClusterError
 from socketcluster.protocol.frames import DroppableFrame, frame_of, text_frame
 from socketcluster.protocol.json_packets import DECODE_ERRORS
 
@@ -42,7 +42,7 @@ class Payloads:
         """Encode the data of a publish.
 
         Raises:
-            InvalidArgumentsError: the codec cannot encode it.
+            EncodeError: the codec cannot encode it.
         """
         if type(data) is msgspec.Raw:
             return bytes(data)
@@ -52,11 +52,10 @@ class Payloads:
         return utf8(encoded) if isinstance(encoded, str) else bytes(encoded)
 
     def encode_decoded(self, value: Any) -> bytes:
-        """`encode` a value that this process decoded and nobody has changed: nothing in it has to
-        be looked for.
+        """`encode` a value that this process decoded and left unchanged, without a check of it.
 
         Raises:
-            InvalidArgumentsError: the codec cannot encode it.
+            EncodeError: the codec cannot encode it.
         """
         return self.encode(value) if self._json is None else self._json.encode_decoded(value)
 
@@ -90,14 +89,14 @@ class Payloads:
         """
         if self._json is not None:
             try:
-                if self._json.is_sound(bytes(_SKIP(payload))):
+                if self._json.is_valid(bytes(_SKIP(payload))):
                     return
             except DECODE_ERRORS:
                 pass
         self.decode(payload)
 
     def publish_frame(self, channel: str, payload: bytes) -> bytes:
-        """The frame of a '#publish' to subscribers."""
+        """Make the frame of a '#publish' to subscribers."""
         packet = self.publish_packet(channel, payload)
         if self._json is not None:
             frame = text_frame(self._json.encode_bytes(packet))
@@ -106,7 +105,7 @@ class Payloads:
         return DroppableFrame(frame) if self._droppable(channel) else frame
 
     def publish_packet(self, channel: str, payload: bytes) -> Any:
-        """The '#publish' packet to subscribers; with the JSON codec the payload stays encoded."""
+        """Make the '#publish' packet to subscribers; a JSON payload stays encoded."""
         data = msgspec.Raw(payload) if self._json is not None else self.decode(payload)
         return {"event": "#publish", "data": {"channel": channel, "data": data}}
 
@@ -115,18 +114,18 @@ def encode(codec: CodecEngine, value: Any) -> str | bytes:
     """Encode with any codec.
 
     Raises:
-        InvalidArgumentsError: the codec cannot encode it.
+        EncodeError: the codec cannot encode it.
     """
     try:
         return codec.encode(value)
     except SocketClusterError:
         raise
     except Exception as error:
-        raise InvalidArgumentsError(f"The data could not be encoded: {error}") from error
+        raise EncodeError(f"The data could not be encoded: {error}") from error
 
 
 def _makes_text(codec: CodecEngine) -> bool:
-    """Whether a codec's messages are text. A codec of the application is asked once."""
+    """Return whether a codec's messages are text, found with one packet."""
     if type(codec) in (JSONCodec, MinBinCodec):
         return type(codec) is JSONCodec
     try:

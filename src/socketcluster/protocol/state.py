@@ -105,14 +105,14 @@ class StateMachine:
 
 
 def close_error(code: int, reason: str | None) -> SocketProtocolError:
-    """The error that a connection closed with a code is reported as."""
+    """Create the error that reports the close of a connection with a code."""
     message = SOCKET_PROTOCOL_ERROR_STATUSES.get(code)
     if message is None:
         message = f"Socket connection closed with status code {code}"
         if reason is not None:
             message += f" and reason: {reason}"
     elif reason is not None and reason.startswith(f"{message}: "):
-        message = reason  # It says more: why the connection hung up.
+        message = reason  # It also says why the connection hung up.
     error = SocketProtocolError(message, code)
     error.reason = reason
     return error

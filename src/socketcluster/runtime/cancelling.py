@@ -1,7 +1,7 @@
-"""Cancelling what may not have begun.
+"""Canceling a task before its first step.
 
-Python warns of a coroutine that is dropped before its first step. A task that is cancelled so
-early closes its own coroutine, but not those that this one was given to await.
+Python warns of a coroutine that is dropped before its first step. A task that is canceled that
+early closes its own coroutine, but not the coroutines among the arguments of that one.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ from typing import Any
 
 
 def cancel(task: asyncio.Task[Any]) -> None:
-    """Cancel a task, and close what its coroutine was given if that has not begun."""
-    _close_given(task.get_coro())
+    """Cancel a task, and close the coroutines among its arguments if it has not begun."""
+    _close_arguments(task.get_coro())
     task.cancel()
 
 
 def close(awaitable: object) -> None:
-    """Close a coroutine, or anything else to await that has `close`, with what it was given."""
-    _close_given(awaitable)
-    if isinstance(awaitable, Awaitable) and hasattr(awaitable, "close"):
-        awaitable.close()
+    """Close a coroutine, or another awaitable with `close`, and those among its arguments."""
+    _close_arguments(awaitable)
+    if isinstance(awaitable, Awaitable) and callable(end := getattr(awaitable, "close", None)):
+        end()
 
 
-def _close_given(awaitable: object) -> None:
+def _close_arguments(awaitable: object) -> None:
     if (
         inspect.iscoroutine(awaitable)
         and inspect.getcoroutinestate(awaitable) == inspect.CORO_CREATED
         and awaitable.cr_frame is not None
     ):
-        for given in list(awaitable.cr_frame.f_locals.values()):
-            close(given)
+        for argument in list(awaitable.cr_frame.f_locals.values()):
+            close(argument)

@@ -1,4 +1,4 @@
-"""Completing a future whose waiter may have been cancelled meanwhile."""
+"""Completing a future whose waiter may have been canceled meanwhile."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One call that serves many: an item that fails is not the end of the others."""
+"""Isolation of failures: an item that fails does not stop the others."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ T = TypeVar("T")
 def for_each(
     items: Iterable[T], do: Callable[[T], object], failed: Callable[[T, Exception], object]
 ) -> None:
-    """Call `do(item)` for each item; `failed(item, error)` is called for one that raises."""
+    """Call `do(item)` for each item, and `failed(item, error)` for each that raises."""
     for item in items:
         try:
             do(item)

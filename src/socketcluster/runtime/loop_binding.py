@@ -1,4 +1,4 @@
-"""The one event loop that an object is used from, and the way to it from other threads."""
+"""The event loop that an object belongs to, and calls to it from other threads."""
 
 from __future__ import annotations
 
@@ -17,26 +17,25 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _POLL_SECONDS = 0.2
-"""How soon a thread that waits for a loop notices that the loop has ended."""
+"""How often a thread that waits for a loop looks whether the loop has ended."""
 
 
 class LoopBinding:
-    """Binds a server, a client or a stream to the loop that it is used from.
+    """The binding of a server, a client or a stream to one event loop.
 
-    Until `bind` is called, and after that loop has ended, any thread may call: there is nothing
-    that could be disturbed. It compares thread ids, because asking asyncio for the running loop
-    takes a system call before Python 3.12.
+    Before `bind`, and after that loop has ended, any thread may use the object. `check` compares
+    thread ids: before Python 3.12 asking asyncio for the running loop takes a system call.
 
     Attributes:
-        loop: the loop; None before `bind`.
-        thread_id: the id of the thread that runs it.
+        loop: the event loop; None before `bind`.
+        thread_id: the id of the thread that runs the loop.
         takes_calls: whether other threads may call functions on the loop.
     """
 
     __slots__ = ("_owner", "_remedy", "loop", "takes_calls", "thread_id")
 
     def __init__(self, owner: str, remedy: str) -> None:
-        """`owner` and `remedy` are for errors: "a stream", and what another thread has to do."""
+        """Create a binding; `owner` ("a stream") and `remedy` are for the error of `check`."""
         self._owner = owner
         self._remedy = remedy
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -47,7 +46,7 @@ class LoopBinding:
         """Bind to the running loop, and return it.
 
         Raises:
-            UsageError: another loop, which is still running, has it.
+            UsageError: it is bound to another loop, which is still running.
             RuntimeError: no loop is running.
         """
         loop = asyncio.get_running_loop()
@@ -58,7 +57,7 @@ class LoopBinding:
         return loop
 
     def check(self) -> None:
-        """Let only the loop's own thread pass.
+        """Check that this is the loop's thread.
 
         Raises:
             UsageError: the loop runs in another thread.
@@ -76,8 +75,9 @@ class LoopBinding:
         )
 
     def finalize(self, callback: Callable[..., None], *arguments: Any) -> None:
-        """Call back at once on the loop's own thread, and on the loop from any other: for
-        finalizers, which run in whichever thread drops or collects an object.
+        """Call back from a finalizer: at once on the loop's thread, else through the loop.
+
+        A finalizer runs in any thread that drops or collects an object.
 
         Raises:
             RuntimeError: the loop has just been closed.
@@ -111,7 +111,7 @@ class LoopBinding:
             raise _ended() from None
         while True:
             try:
-                result.exception(_POLL_SECONDS)  # That of the function is not raised here.
+                result.exception(_POLL_SECONDS)  # It returns the function's error.
             except concurrent.futures.CancelledError:
                 raise _ended() from None
             except concurrent.futures.TimeoutError:
@@ -122,7 +122,7 @@ class LoopBinding:
 
 
 class ThreadMixin:
-    """The way from other threads to an object that is used from one loop."""
+    """`from_thread`: calls from other threads to an object that belongs to one loop."""
 
     __slots__ = ()
 
@@ -135,22 +135,24 @@ class ThreadMixin:
     @overload
     def from_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T: ...
     def from_thread(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Call a plain or async function on the event loop, from another thread, and return its
-        result: `server.from_thread(server.exchange.transmit_publish, "news", data)`.
+        """Call a plain or async function on the event loop from another thread.
 
-        It blocks this thread until the function is done, and runs it in this thread's context
-        (`contextvars`). What the function raises is raised here.
+        `server.from_thread(server.exchange.transmit_publish, "news", data)` blocks this thread
+        until the function is done, and returns its result or raises its error. The function runs
+        in this thread's context (`contextvars`).
 
         Raises:
-            UsageError: this is the loop's own thread, which would wait for itself.
-            InvalidActionError: no loop runs, or it ended before the function was done.
+            UsageError: this is the loop's thread, which would wait for itself.
+            InvalidActionError: the loop does not run, or it ended before the function was done.
         """
         return self.loop_binding.call(function, *args, **kwargs)
 
 
 def binding_of(name: str, variable: str) -> LoopBinding:
-    """The binding of an object that has `from_thread`, and of its parts: `binding_of("AGServer",
-    "server")`."""
+    """Create the binding of an object with `from_thread`, and of its parts.
+
+    `binding_of("AGServer", "server")`: its class, and a name for the advice in an error.
+    """
     return LoopBinding(
         f"an {name} or a part of it",
         f"Call `{variable}.from_thread(function, *args)`: it calls the function there and returns "

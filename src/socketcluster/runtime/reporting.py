@@ -1,7 +1,7 @@
 """Rate-limited logging: the first report of a kind in full, then a count once a second.
 
-A kind says what failed and where; it never contains text that a peer sent. What a peer sent may be
-part of a line, which is cut to 1 KB and has its control characters escaped.
+A kind identifies the fault and its place, without any text of a peer. A line may contain text of a
+peer: it is cut to 1 KB, and its control characters are escaped.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from socketcluster.error_text import text_of
 from socketcluster.options import near_miss
 
 SECONDS = 1.0
-"""How long the reports of a kind are only counted after one was logged."""
+"""How long the reports of a kind are only counted, after one was logged."""
 
 MAX_KINDS = 256
-"""Kinds that are remembered; past that the oldest is forgotten."""
+"""How many kinds to remember; past that the oldest is forgotten."""
 
 MAX_LINE = 900
-"""Bytes of a message in UTF-8. With the time, level and name of the logger it stays below 1 KB."""
+"""Bytes of a line in UTF-8; below 1 KB with the time, level and name of the logger."""
 
 MAX_TEXT = 200
-"""Characters of a name or a text that a peer may have sent, within a message."""
+"""Characters of a peer's name or text within a line."""
 
 
 def clean(text: object, limit: int = MAX_TEXT) -> str:
-    """A text in one line of at most `limit` characters, its control characters escaped."""
+    """Return a text as one line of at most `limit` characters, control characters escaped."""
     line = text_of(text)
     if len(line) > limit:
         line = line[:limit] + "…"
@@ -52,26 +52,26 @@ def _cut(line: str) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """An error as "Name: text", in one line of bounded length."""
+    """Return an error as "Name: text", in one line of bounded length."""
     return f"{type(error).__name__}: {clean(error, MAX_LINE)}"
 
 
 def formatted(error: BaseException) -> str:
-    """The traceback of an error, its causes included, with bounded lines.
+    """Return the traceback of an error and its causes, with bounded lines.
 
     The text of an exception may repeat what a peer sent: its line breaks are escaped, so that it
     cannot look like lines of the log.
     """
     text = "".join(traceback.format_exception(error)).rstrip("\n")
-    for said in _texts(error):
-        shown = clean(said, MAX_LINE)
-        if shown != said:
-            text = text.replace(said, shown)
+    for original in _texts(error):
+        cleaned = clean(original, MAX_LINE)
+        if cleaned != original:
+            text = text.replace(original, cleaned)
     return "\n".join(_cut(clean(line, MAX_LINE)) for line in text.split("\n"))
 
 
 def _texts(error: BaseException) -> list[str]:
-    """The texts and notes of an error and of all that led to it."""
+    """Return the texts and notes of an error and of its causes."""
     found: list[str] = []
     seen: set[int] = set()
     todo: list[BaseException | None] = [error]
@@ -89,7 +89,7 @@ def _texts(error: BaseException) -> list[str]:
 
 
 def kind_of(error: BaseException) -> Hashable:
-    """What and where: the exception's type, and the line that raised it."""
+    """The kind of an error: its type, and the line that raised it."""
     place: Any = None
     found = error.__traceback__
     if found is not None:
@@ -100,7 +100,7 @@ def kind_of(error: BaseException) -> Hashable:
 
 
 def place_of(function: Callable[..., Any]) -> str:
-    """A function as "name (file:line)", for a message."""
+    """Return a function as "name (file:line)"."""
     found: Any = function
     while isinstance(found, functools.partial):
         found = found.func
@@ -127,19 +127,19 @@ class _Kind:
 
 
 class Reporter:
-    """Logs what goes wrong to one logger. All methods are cheap to call often, and none raises."""
+    """Rate-limited reports to one logger. Its methods are cheap to call often, and never raise."""
 
-    __slots__ = ("_kinds", "_logger", "_told")
+    __slots__ = ("_kinds", "_logged_once", "_logger")
 
     def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger
         self._kinds: dict[tuple[int, Hashable], _Kind] = {}
-        self._told: dict[Hashable, None] = {}
+        self._logged_once: dict[Hashable, None] = {}
 
     def fault(
         self, text: str, error: BaseException, level: int = logging.ERROR, kind: Hashable = None
     ) -> None:
-        """Log an error with its traceback. Kinds are told apart by `kind` too, if it is given."""
+        """Log an error with its traceback. `kind` tells errors of the same type and line apart."""
         self._report(level, (kind, kind_of(error)), text, error)
 
     def line(self, text: str, level: int, kind: Hashable) -> None:
@@ -147,15 +147,15 @@ class Reporter:
         self._report(level, kind, text, None)
 
     def line_once(self, text: str, kind: Hashable, level: int = logging.WARNING) -> None:
-        """Log one line, once for as long as the kind is remembered."""
-        if kind not in self._told:
-            if len(self._told) >= MAX_KINDS:
-                del self._told[next(iter(self._told))]
-            self._told[kind] = None
+        """Log one line without a traceback, once while the kind is remembered."""
+        if kind not in self._logged_once:
+            if len(self._logged_once) >= MAX_KINDS:
+                del self._logged_once[next(iter(self._logged_once))]
+            self._logged_once[kind] = None
             self._log(level, text, None)
 
     def check_event_name(self, event: str, events: frozenset[str]) -> None:
-        """Somebody listens to an event: log, once, that it looks like a documented one."""
+        """Log, once, that the event of a listener looks like a misspelled documented one."""
         if event not in events:
             near = near_miss(event, events)
             if near is not None:
@@ -166,60 +166,62 @@ class Reporter:
                 )
 
     def flush(self) -> None:
-        """Log the counts that are still to come, and forget all kinds."""
-        for key, known in list(self._kinds.items()):
-            self._forget(key, known)
+        """Log the outstanding counts, and forget all kinds."""
+        for key, recent in list(self._kinds.items()):
+            self._forget(key, recent)
 
     def _report(self, level: int, kind: Hashable, text: str, error: BaseException | None) -> None:
         if not self._logger.isEnabledFor(level):
             return
         key = (level, kind)
-        known = self._kinds.get(key)
-        if known is not None and time.monotonic() >= known.until:  # Its timer is late, or none.
-            self._window_over(key, known)
-            known = self._kinds.get(key)
-        if known is not None:
-            known.left_out += 1
+        recent = self._kinds.get(key)
+        if (
+            recent is not None and time.monotonic() >= recent.until
+        ):  # Its timer is late, or it has none.
+            self._window_over(key, recent)
+            recent = self._kinds.get(key)
+        if recent is not None:
+            recent.left_out += 1
             return
         if len(self._kinds) >= MAX_KINDS:
             oldest = next(iter(self._kinds))
             self._forget(oldest, self._kinds[oldest])
         self._log(level, text, error)
-        known = self._kinds[key] = _Kind(text)
-        self._open_window(key, known)
+        recent = self._kinds[key] = _Kind(text)
+        self._open_window(key, recent)
 
-    def _open_window(self, key: tuple[int, Hashable], known: _Kind) -> None:
-        known.until = time.monotonic() + SECONDS
+    def _open_window(self, key: tuple[int, Hashable], recent: _Kind) -> None:
+        recent.until = time.monotonic() + SECONDS
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:  # The next report, or `flush`, logs the count.
-            known.timer = None
+            recent.timer = None
         else:
-            known.timer = loop.call_later(SECONDS, self._window_over, key, known)
+            recent.timer = loop.call_later(SECONDS, self._window_over, key, recent)
 
-    def _window_over(self, key: tuple[int, Hashable], known: _Kind) -> None:
-        if self._kinds.get(key) is not known:
+    def _window_over(self, key: tuple[int, Hashable], recent: _Kind) -> None:
+        if self._kinds.get(key) is not recent:
             return
-        if known.left_out == 0:
-            self._forget(key, known)
+        if recent.left_out == 0:
+            self._forget(key, recent)
         else:
-            self._count(key[0], known)
-            if known.timer is not None:
-                known.timer.cancel()
-            self._open_window(key, known)
+            self._count(key[0], recent)
+            if recent.timer is not None:
+                recent.timer.cancel()
+            self._open_window(key, recent)
 
-    def _count(self, level: int, known: _Kind) -> None:
-        left_out, known.left_out = known.left_out, 0
+    def _count(self, level: int, recent: _Kind) -> None:
+        left_out, recent.left_out = recent.left_out, 0
         self._log(
-            level, f"… and {left_out:,} more of this kind in the last second: {known.title}", None
+            level, f"… and {left_out:,} more of this kind in the last second: {recent.title}", None
         )
 
-    def _forget(self, key: tuple[int, Hashable], known: _Kind) -> None:
-        if known.timer is not None:
-            known.timer.cancel()
+    def _forget(self, key: tuple[int, Hashable], recent: _Kind) -> None:
+        if recent.timer is not None:
+            recent.timer.cancel()
         del self._kinds[key]
-        if known.left_out:
-            self._count(key[0], known)
+        if recent.left_out:
+            self._count(key[0], recent)
 
     def _log(self, level: int, text: str, error: BaseException | None) -> None:
         logger = self._logger
@@ -230,6 +232,6 @@ class Reporter:
         message = _cut(clean(text, MAX_LINE))
         record = logger.makeRecord(logger.name, level, file, line, "%s", (message,), info, function)
         if error is not None:
-            # What the standard formatters show, instead of text without bounds.
+            # The standard formatters show this, instead of a text without bounds.
             record.exc_text = formatted(error)
         logger.handle(record)

@@ -1,1 +1,1 @@
-"""What the sockets of both sides are made of: calls, requests, batches, writers, streams."""
+"""Parts of the sockets of both sides: calls, requests, batches, writers, streams."""

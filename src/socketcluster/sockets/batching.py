@@ -119,12 +119,12 @@ class Batching:
 
     def _stop(self) -> None:
         self._cancel_timers()
-        if self.writer is not None:
+        if self.writer is not None and self.writer.batch is not None:
             self.writer.flush_batch()
 
     def _drop(self) -> None:
         self._cancel_timers()
-        if self.writer is not None:
+        if self.writer is not None and self.writer.batch is not None:
             self.writer.cancel_batch()
 
     def _cancel_timers(self) -> None:
@@ -164,8 +164,10 @@ class BatchingMixin:
         self.batching.start_batch()
 
     def flush_batch(self) -> None:
-        """Send the collected packets as one array, and collect no more. A client sends more than
-        1,000 packets or 256 KiB as several arrays, in order."""
+        """Send the collected packets as one array, and collect no more.
+
+        A client sends more than 1,000 packets or 256 KiB as several arrays, in order.
+        """
         self.batching.flush_batch()
 
     def cancel_batch(self) -> None:
@@ -173,8 +175,10 @@ class BatchingMixin:
         self.batching.cancel_batch()
 
     def start_batching(self) -> None:
-        """Collect packets and send them as one array every `batch_interval` milliseconds. A client
-        goes on with it over later connections."""
+        """Collect packets, and send them as one array every `batch_interval` milliseconds.
+
+        A client goes on with it over later connections.
+        """
         self.batching.start()
 
     def stop_batching(self) -> None:

@@ -97,7 +97,7 @@ class PendingCalls:
             self._timer = asyncio.get_running_loop().call_at(deadline, self._expire)
 
     def _expire(self) -> None:
-        # The answer may have arrived while this process stood still.
+        # The answer may have arrived while the process was suspended.
         after_reading(self._expire_now)
 
     def _expire_now(self) -> None:

@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Protocol
 
+from socketcluster.runtime.reporting import Reporter
+
+_reporter = Reporter(logging.getLogger("socketcluster"))
+"""One for all connections of the process: they may all fail in one turn."""
+
 
 class Flushable(Protocol):
-    """What has something to write at the end of the loop turn."""
+    """A writer with frames to write at the end of the loop turn."""
 
     def flush(self) -> None:
-        """Write it."""
+        """Write the frames."""
 
     @property
     def failed(self) -> Callable[[Exception], None]:
-        """Called with what `flush` raised."""
+        """Called with the error that `flush` raised."""
+        ...
 
 
 class Flusher:
-    """Flushes what has something to write, at the end of the loop turn in which it got it. One
-    that fails is told so, and the others are flushed all the same."""
+    """Calls `flush` of each added writer once, at the end of the loop turn.
+
+    An error goes to the writer's own `failed`; the other writers are flushed all the same.
+    """
 
     __slots__ = ("_waiting",)
 
@@ -28,7 +37,11 @@ class Flusher:
         self._waiting: list[Flushable] = []
 
     def add(self, flushable: Flushable) -> None:
-        """Have `flush` of it called once."""
+        """Flush a writer at the end of this loop turn.
+
+        Raises:
+            RuntimeError: no event loop is running. Nothing has changed.
+        """
         if not self._waiting:
             asyncio.get_running_loop().call_soon(self._run)
         self._waiting.append(flushable)
@@ -43,7 +56,5 @@ class Flusher:
 
 
 def report_unwritable(error: Exception) -> None:
-    """A write failed: a matter of one connection, and no business of the others."""
-    asyncio.get_running_loop().call_exception_handler(
-        {"message": "A connection could not be written to", "exception": error}
-    )
+    """Log that a connection could not be written to, at a limited rate."""
+    _reporter.fault("A connection could not be written to", error)

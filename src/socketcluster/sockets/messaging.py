@@ -1,4 +1,4 @@
-"""What the messaging of both sides shares: encoding, packets and errors."""
+"""Messaging parts of both sides: the codec, packets and errors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class CodecMixin:
         """Encode an object with the codec.
 
         Raises:
-            InvalidArgumentsError: the codec cannot encode it.
+            EncodeError: the codec cannot encode it.
         """
         return self.wire.encode(object)
 
@@ -49,6 +49,6 @@ def not_open() -> BadConnectionError:
 
 
 def unknown_procedure(procedure: str) -> UnknownProcedureError:
-    """The answer to a call of a procedure that nobody handles."""
+    """The answer to a call of a procedure without a handler."""
     shown = procedure if len(procedure) <= 100 else procedure[:100] + "…"
     return UnknownProcedureError(f"There is no procedure {shown!r}")

@@ -18,25 +18,25 @@ from socketcluster.runtime.reporting import Reporter, clean
 
 
 class Responder(Protocol):
-    """Who carries the answer to the caller: a server's socket, or a client's connection."""
+    """The way back to the caller: a server's socket, or a client's connection."""
 
     def respond(self, rid: int | float, data: Any, error: BaseException | str | None) -> None:
         """Send `{"rid", "data"}` or `{"rid", "error"}`."""
 
     def request_dropped(self, rid: int | float, procedure: str) -> None:
-        """Nobody holds a request that was not answered. Called by its finalizer."""
+        """Answer a request that was garbage-collected without a response. Finalizers call it."""
 
     def request_failed(self, procedure: str, error: BaseException) -> None:
-        """Log what a handler raised, or an error whose text the caller is not told."""
+        """Log an error whose text the caller does not receive."""
 
 
 def report_failed(reporter: Reporter, procedure: str, error: BaseException) -> None:
-    """Log what the handler of a procedure raised."""
+    """Log the error that a procedure's handler raised."""
     reporter.fault(f"The handler of {clean(procedure)!r} failed", error, kind=procedure)
 
 
 def report_dropped(reporter: Reporter, procedure: str) -> None:
-    """Log that the handler of a procedure let a call go without an answer."""
+    """Log that a procedure's handler dropped a call without an answer."""
     reporter.line(
         f"A call of {clean(procedure)!r} was dropped unanswered: its handler ended, or went on, "
         "without request.end() or request.error()",
@@ -46,19 +46,19 @@ def report_dropped(reporter: Reporter, procedure: str) -> None:
 
 
 class AGRequest:
-    """A call by a client, as `socket.procedure(name)` yields it.
+    """A remote procedure call to answer, as `socket.procedure(name)` yields it.
 
-    `with request:` answers with what the block raises and goes on after it: an error of this
-    package or derived from one as it is; any other exception, which nobody meant the caller to
-    see, is logged in full and answered with a plain `InternalServerError`. A request that is
-    dropped unanswered, as when its handler failed, is answered in the same plain way.
+    Answer it with `end(data)` or `error(exception)`, once. `with request:` answers with the error
+    that its block raises, and continues after the block: an error of this package, or derived from
+    one, is sent as it is; any other exception is logged in full, and the caller receives a plain
+    `InternalServerError`. It receives the same if a request is dropped without an answer.
 
     Attributes:
-        socket: the caller.
-        id: the caller's number for it, `cid` on the wire.
-        procedure: the name called.
+        socket: the caller's socket.
+        id: the caller's number for the call, `cid` on the wire.
+        procedure: the name of the procedure.
         data: the argument.
-        sent: whether it was answered.
+        sent: whether the request was answered.
 
     Source: SocketCluster protocol, "RPC"; npm ag-request.
     """
@@ -81,11 +81,12 @@ class AGRequest:
         self.sent = False
 
     def end(self, data: Any = None) -> None:
-        """Answer with a result. On a closed socket it only warns.
+        """Answer with a result. On a closed socket the answer is dropped, with a warning.
 
         Raises:
-            InvalidActionError: it was already answered.
-            InvalidArgumentsError: the codec cannot encode `data`; the call is still unanswered.
+            InvalidActionError: the request was already answered.
+            EncodeError: the codec cannot encode `data`. The request can still be
+                answered.
         """
         if self.sent:
             raise self._sent_already()
@@ -93,10 +94,10 @@ class AGRequest:
         self.sent = True
 
     def error(self, error: BaseException | str) -> None:
-        """Answer with an error: its name, message and declared public fields reach the caller.
+        """Answer with an error. The caller receives its name, message and `public_fields`.
 
         Raises:
-            InvalidActionError: it was already answered.
+            InvalidActionError: the request was already answered.
             InvalidArgumentsError: `error` is neither an exception nor a text.
         """
         if self.sent:
@@ -107,7 +108,7 @@ class AGRequest:
             )
         self._responder.respond(self.id, None, error)
         self.sent = True
-        if isinstance(error, BrokerError) and not error.is_remote:  # The caller is told less.
+        if isinstance(error, BrokerError) and not error.is_remote:  # The caller receives less.
             self._responder.request_failed(self.procedure, error)
 
     def _sent_already(self) -> InvalidActionError:
@@ -136,7 +137,7 @@ class AGRequest:
             if not self.sent:
                 self._responder.request_dropped(self.id, self.procedure)
         except (AttributeError, RuntimeError):
-            pass  # Half made, or its loop is closed: there is nobody to answer.
+            pass  # It is incomplete, or its loop is closed: no answer is possible.
 
     def __repr__(self) -> str:
         return f"<AGRequest {self.procedure!r} id={self.id}{' sent' if self.sent else ''}>"

@@ -1,5 +1,4 @@
-"""The streams that a socket's peer fills, receivers and procedures, and the methods over them that
-server and client sockets share.
+"""The receivers and procedures of a socket: the streams of its peer's events and calls.
 
 Source: SocketCluster documentation, AGServerSocket and AGClientSocket.
 """
@@ -17,15 +16,16 @@ from socketcluster.streams.inbox import Gauge
 
 
 class GaugeSource(Protocol):
-    """What makes the gauge of a socket's streams when it is first needed."""
+    """The flow control of a socket, which creates the gauge of its streams on first use."""
 
     @property
     def gauge(self) -> Gauge: ...
 
 
 class PeerStreams:
-    """The streams of a peer's events and calls. A demux is made when it is first used, because
-    most sockets need none.
+    """The streams of a peer's events and calls.
+
+    A demux is created on first use: most sockets need none, and one takes 200 bytes.
 
     Attributes:
         receivers: the events by name; None before the first receiver.
@@ -44,7 +44,7 @@ class PeerStreams:
 
     @property
     def receiver_demux(self) -> StreamDemux[Any]:
-        """The demux of the receivers, made if there is none."""
+        """The demux of the receivers, created on first use."""
         self.used()
         if self.receivers is None:
             self.receivers = self.make_demux()
@@ -52,14 +52,14 @@ class PeerStreams:
 
     @property
     def procedure_demux(self) -> StreamDemux[Any]:
-        """The demux of the procedures, made if there is none."""
+        """The demux of the procedures, created on first use."""
         self.used()
         if self.procedures is None:
             self.procedures = self.make_demux()
         return self.procedures
 
     def make_demux(self) -> StreamDemux[Any]:
-        """Make a demux whose backlogs count for the socket's flow control."""
+        """Create a demux whose backlogs count for the socket's flow control."""
         return StreamDemux(self._gauges.gauge, self._binding)
 
     def used(self) -> None:
@@ -68,19 +68,19 @@ class PeerStreams:
             self.on_use()
 
     def has_receiver(self, name: str) -> bool:
-        """Whether an event has a consumer."""
+        """Return whether an event has a consumer."""
         return self.receivers is not None and self.receivers.get_consumer_count(name) > 0
 
     def has_procedure(self, name: str) -> bool:
-        """Whether a procedure has a consumer."""
+        """Return whether a procedure has a consumer."""
         return self.procedures is not None and self.procedures.get_consumer_count(name) > 0
 
     def put_event(self, name: str, data: Any) -> bool:
-        """Give an event to its consumers; return whether there is any."""
+        """Write an event to its consumers; return whether there is any."""
         return self.receivers is not None and self.receivers.put(name, data)
 
     def put_call(self, name: str, request: Any) -> bool:
-        """Give a request to its procedure's consumers; return whether there is any."""
+        """Write a request to its procedure's consumers; return whether there is any."""
         return self.procedures is not None and self.procedures.put(name, request)
 
 
@@ -97,55 +97,55 @@ class ReceiverMixin:
         return self.streams.receiver_demux.stream(name)
 
     def close_receiver(self, name: str) -> None:
-        """End the loops over a receiver once they took their backlog."""
+        """End the loops over a receiver after their backlogs."""
         self.streams.receiver_demux.close(name)
 
     def close_all_receivers(self) -> None:
-        """End the loops over all receivers once they took their backlog."""
+        """End the loops over all receivers after their backlogs."""
         self.streams.receiver_demux.close_all()
 
     def kill_receiver(self, name: str) -> None:
-        """End the loops over a receiver now; their backlog is dropped."""
+        """End the loops over a receiver now, and drop their backlogs."""
         self.streams.receiver_demux.kill(name)
 
     def kill_all_receivers(self) -> None:
-        """End the loops over all receivers now."""
+        """End the loops over all receivers now, and drop their backlogs."""
         self.streams.receiver_demux.kill_all()
 
     def kill_receiver_consumer(self, consumer_id: int) -> None:
-        """End one loop now."""
+        """End one loop now, and drop its backlog."""
         self.streams.receiver_demux.kill_consumer(consumer_id)
 
     def get_receiver_consumer_stats(self, consumer_id: int) -> ConsumerStats | None:
-        """Figures of one consumer."""
+        """Return the figures of one consumer; None if there is no such consumer."""
         return self.streams.receiver_demux.get_consumer_stats(consumer_id)
 
     def get_receiver_consumer_stats_list(self, name: str) -> list[ConsumerStats]:
-        """Figures of a receiver's consumers."""
+        """Return the figures of a receiver's consumers."""
         return self.streams.receiver_demux.get_consumer_stats_list(name)
 
     def get_all_receivers_consumer_stats_list(self) -> list[ConsumerStats]:
-        """Figures of all receivers' consumers."""
+        """Return the figures of all receivers' consumers."""
         return self.streams.receiver_demux.get_consumer_stats_list_all()
 
     def get_receiver_backpressure(self, name: str) -> int:
-        """The highest backpressure of a receiver's consumers."""
+        """Return the highest backpressure of a receiver's consumers."""
         return self.streams.receiver_demux.get_backpressure(name)
 
     def get_all_receivers_backpressure(self) -> int:
-        """The highest backpressure of all receivers' consumers."""
+        """Return the highest backpressure of all receivers' consumers."""
         return self.streams.receiver_demux.get_backpressure_all()
 
     def get_receiver_consumer_backpressure(self, consumer_id: int) -> int:
-        """What one consumer has not yet taken."""
+        """Return how many values one consumer has not taken yet."""
         return self.streams.receiver_demux.get_consumer_backpressure(consumer_id)
 
     def has_receiver_consumer(self, name: str, consumer_id: int) -> bool:
-        """Whether a receiver has this consumer."""
+        """Return whether a receiver has this consumer."""
         return self.streams.receiver_demux.has_consumer(name, consumer_id)
 
     def has_any_receiver_consumer(self, consumer_id: int) -> bool:
-        """Whether any receiver has this consumer."""
+        """Return whether any receiver has this consumer."""
         return self.streams.receiver_demux.has_consumer_all(consumer_id)
 
 
@@ -162,53 +162,53 @@ class ProcedureMixin:
         return self.streams.procedure_demux.stream(name)
 
     def close_procedure(self, name: str) -> None:
-        """End the loops over a procedure once they took their backlog."""
+        """End the loops over a procedure after their backlogs."""
         self.streams.procedure_demux.close(name)
 
     def close_all_procedures(self) -> None:
-        """End the loops over all procedures once they took their backlog."""
+        """End the loops over all procedures after their backlogs."""
         self.streams.procedure_demux.close_all()
 
     def kill_procedure(self, name: str) -> None:
-        """End the loops over a procedure now; their backlog is dropped."""
+        """End the loops over a procedure now, and drop their backlogs."""
         self.streams.procedure_demux.kill(name)
 
     def kill_all_procedures(self) -> None:
-        """End the loops over all procedures now."""
+        """End the loops over all procedures now, and drop their backlogs."""
         self.streams.procedure_demux.kill_all()
 
     def kill_procedure_consumer(self, consumer_id: int) -> None:
-        """End one loop now."""
+        """End one loop now, and drop its backlog."""
         self.streams.procedure_demux.kill_consumer(consumer_id)
 
     def get_procedure_consumer_stats(self, consumer_id: int) -> ConsumerStats | None:
-        """Figures of one consumer."""
+        """Return the figures of one consumer; None if there is no such consumer."""
         return self.streams.procedure_demux.get_consumer_stats(consumer_id)
 
     def get_procedure_consumer_stats_list(self, name: str) -> list[ConsumerStats]:
-        """Figures of a procedure's consumers."""
+        """Return the figures of a procedure's consumers."""
         return self.streams.procedure_demux.get_consumer_stats_list(name)
 
     def get_all_procedures_consumer_stats_list(self) -> list[ConsumerStats]:
-        """Figures of all procedures' consumers."""
+        """Return the figures of all procedures' consumers."""
         return self.streams.procedure_demux.get_consumer_stats_list_all()
 
     def get_procedure_backpressure(self, name: str) -> int:
-        """The highest backpressure of a procedure's consumers."""
+        """Return the highest backpressure of a procedure's consumers."""
         return self.streams.procedure_demux.get_backpressure(name)
 
     def get_all_procedures_backpressure(self) -> int:
-        """The highest backpressure of all procedures' consumers."""
+        """Return the highest backpressure of all procedures' consumers."""
         return self.streams.procedure_demux.get_backpressure_all()
 
     def get_procedure_consumer_backpressure(self, consumer_id: int) -> int:
-        """What one consumer has not yet taken."""
+        """Return how many values one consumer has not taken yet."""
         return self.streams.procedure_demux.get_consumer_backpressure(consumer_id)
 
     def has_procedure_consumer(self, name: str, consumer_id: int) -> bool:
-        """Whether a procedure has this consumer."""
+        """Return whether a procedure has this consumer."""
         return self.streams.procedure_demux.has_consumer(name, consumer_id)
 
     def has_any_procedure_consumer(self, consumer_id: int) -> bool:
-        """Whether any procedure has this consumer."""
+        """Return whether any procedure has this consumer."""
         return self.streams.procedure_demux.has_consumer_all(consumer_id)

@@ -1,7 +1,7 @@
-"""Finished frames on their way out of one connection: one write per loop turn, batches, a limit.
+"""The write buffer of one connection: one write per loop turn, batches, a limit.
 
-The first frame of a loop turn schedules a flush that hands all frames of the turn to the engine
-in one go, for all connections together.
+The first frame of a loop turn schedules a flush, which hands all frames of the turn to the engine
+at once, for all connections together.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ def _give_up(connection: Connection, error: Exception) -> None:
 
 
 class FrameWriter:
-    """What one connection has still to write.
+    """The frames that one connection has still to write.
 
     Attributes:
-        batch: what is being collected, with sizes; None when nothing is.
-        closed: whether nothing is sent any more.
-        failed: to be called with what a write raised: what it was given may be lost, so that the
-            connection has to end.
+        batch: the collected packets, with their sizes; None while none are collected.
+        closed: whether sending is over: frames are dropped.
+        failed: called with the error of a write. Frames may be lost then, so that the connection
+            has to close.
     """
 
     __slots__ = (
@@ -74,7 +74,7 @@ class FrameWriter:
         """Send a packet, now or as part of the batch.
 
         Raises:
-            InvalidArgumentsError: the codec cannot encode it.
+            EncodeError: the codec cannot encode it.
         """
         if self.batch is None:
             self.append(self._wire.frame(packet))
@@ -86,7 +86,7 @@ class FrameWriter:
         self.append(frame_of(message))
 
     def append(self, frame: bytes) -> None:
-        """Add a finished frame to what is written at the end of this loop turn."""
+        """Write a finished frame at the end of this loop turn."""
         if self.closed:
             return
         if not self._scheduled:
@@ -97,7 +97,7 @@ class FrameWriter:
             self._make_room()
 
     def _schedule(self) -> None:
-        self._flusher.add(self)  # Which raises without a loop: before anything has changed.
+        self._flusher.add(self)  # Without a loop this raises, before anything has changed.
         self._scheduled = True
         self._room = self._limit - self._held_bytes
         if self._backed_up:
@@ -119,25 +119,25 @@ class FrameWriter:
         self._on_overflow()
 
     def flush(self) -> None:
-        """Hand everything to the engine now."""
+        """Hand all frames to the engine now."""
         self._scheduled = False
         frames, self._frames = self._frames, []
         if frames and not self.closed:
             self._backed_up = self._connection.write(frames) > 0
 
     def get_buffer_size(self) -> int:
-        """Bytes held here and in the transport."""
+        """Return the bytes that wait here and in the transport."""
         here = sum(map(len, self._frames)) + self._held_bytes
         return here if self.closed else here + self._connection.get_write_buffer_size()
 
     def get_held_size(self) -> int:
-        """`get_buffer_size`, at no cost for one that has nothing to write."""
+        """`get_buffer_size`, at no cost for a connection with nothing to write."""
         if self._backed_up or self._frames or self._held_bytes:
             return self.get_buffer_size()
         return 0
 
     def close(self) -> None:
-        """Drop what is here; send nothing more."""
+        """Drop the frames and the batch; send nothing more."""
         self.closed = True
         self._frames = []
         self.batch = None
@@ -146,18 +146,18 @@ class FrameWriter:
     # Batches
 
     def start_batch(self) -> None:
-        """Collect packets until `flush_batch`; what is collected already stays."""
+        """Collect packets until `flush_batch`. Packets collected before stay collected."""
         if self.batch is None and not self.closed:
             self.batch = []
 
     def flush_batch(self) -> None:
-        """Send what was collected as one array; later packets are sent one by one again."""
+        """Send the collected packets as one array; later packets are sent one by one."""
         batch = self._take_batch()
         if batch:
             self.append(self._wire.frame([item for item, _ in batch]))
 
     def cancel_batch(self) -> None:
-        """Drop what was collected."""
+        """Drop the collected packets."""
         self._take_batch()
 
     def _take_batch(self) -> list[tuple[Any, int]]:

@@ -1,4 +1,4 @@
-"""Streams with visible backpressure, consumed with `async for`."""
+"""Streams: values that `async for` reads, with visible backpressure."""
 
 from socketcluster.streams.bounded import SMALL, Bound
 from socketcluster.streams.consumable import (

@@ -1,4 +1,4 @@
-"""The queue of a consumer that nobody can slow down the writers for: it is bounded."""
+"""A bounded backlog, for a consumer whose writers cannot be slowed down."""
 
 from __future__ import annotations
 
@@ -10,32 +10,33 @@ from socketcluster.runtime.loop_binding import LoopBinding
 from socketcluster.streams.inbox import End, Inbox, Payload, Timeout
 
 SMALL = 512
-"""Bytes of a payload up to which a consumer that is not far behind gets its value, decoded."""
+"""Bytes of a payload up to which a consumer with a short backlog gets the decoded value."""
 
-_FAR = 64
-"""Values behind which that is far: they may take thirty times the bytes, and count as none."""
+_SHORT_BACKLOG = 64
+"""How many decoded values may wait, at most: they may take 30 times the bytes of their payloads,
+and those bytes are not counted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """How much one consumer of a stream may have to take, and what happens past that.
+    """The largest backlog of one consumer, and what happens past it.
 
     Attributes:
-        values: so many.
-        size: bytes of those that are kept as payloads.
-        passed: called with the stream's name, the values and the bytes; returns the error that
-            the consumer's loop raises, or None to drop its oldest values instead.
+        values: the most values.
+        size: the most bytes of payloads.
+        exceeded: called with the stream's name, the values and the bytes. The consumer's loop
+            raises the error that it returns; with None its oldest values are dropped instead.
     """
 
     values: int
     size: int
-    passed: Callable[[str, int, int], Exception | None]
+    exceeded: Callable[[str, int, int], Exception | None]
 
 
 class BoundedInbox(Inbox):
     """An inbox with a bound on its payloads."""
 
-    __slots__ = ("_max_size", "_max_values", "_name", "_passed", "_size")
+    __slots__ = ("_exceeded", "_max_size", "_max_values", "_name", "_size")
 
     def __init__(
         self, id: int, timeout: Timeout, name: str, binding: LoopBinding, bound: Bound
@@ -44,21 +45,21 @@ class BoundedInbox(Inbox):
         self._name = name
         self._max_values = bound.values
         self._max_size = bound.size
-        self._passed = bound.passed
+        self._exceeded = bound.exceeded
         self._size = 0
-        self.limit = min(_FAR, bound.values, max(1, bound.size // SMALL))
+        self.limit = min(_SHORT_BACKLOG, bound.values, max(1, bound.size // SMALL))
 
     def put_payload(self, item: Payload) -> None:
         """See `Inbox.put_payload`."""
         items = self.items
         if items:
-            items.append(item)  # Its consumer was woken already.
+            items.append(item)  # The consumer was woken for an earlier one.
         else:
             self.put(item)
             items = self.items  # The first value is put into another queue.
         self._size = size = self._size + len(item.data)
         if size > self._max_size or len(items) > self._max_values:
-            error = self._passed(self._name, len(items), size)
+            error = self._exceeded(self._name, len(items), size)
             if error is not None:
                 self.fail(error)
             else:
@@ -73,12 +74,12 @@ class BoundedInbox(Inbox):
     def _drop_oldest(self) -> None:
         items = self.items
         while len(items) > 1 and (self._size > self._max_size or len(items) > self._max_values):
-            if type(items[0]) is End:  # What came after it is for nobody.
-                self._gone(items.pop())
+            if type(items[0]) is End:  # No consumer receives values after the end.
+                self._removed(items.pop())
                 return
             oldest = items.popleft()
             if type(oldest) is Payload:
-                self._gone(oldest)
+                self._removed(oldest)
 
-    def _gone(self, item: Payload) -> None:
+    def _removed(self, item: Payload) -> None:
         self._size -= len(item.data)

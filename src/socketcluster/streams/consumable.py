@@ -1,4 +1,4 @@
-"""ConsumableStream, which `async for` consumes, and Consumer, which does it.
+"""ConsumableStream and its Consumer: streams that `async for` reads.
 
 Source: npm consumable-stream, writable-consumable-stream.
 """
@@ -22,7 +22,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class StreamItem(Generic[T]):
-    """What `next()` returns: a value, or with `done` the end of the stream (and a last value)."""
+    """The result of `next()`: a value, or the end of the stream.
+
+    Attributes:
+        value: the value; at the end what `close` or `kill` was called with.
+        done: whether the stream has ended.
+    """
 
     value: T | None
     done: bool
@@ -30,8 +35,14 @@ class StreamItem(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class ConsumerStats:
-    """Figures of one consumer: `backpressure` is what it has not yet taken, `stream` the name
-    of its stream in a demux ("" outside one), `timeout` in milliseconds."""
+    """Figures of one consumer.
+
+    Attributes:
+        id: its number, for the `…_consumer` methods.
+        backpressure: how many values it has not taken yet.
+        stream: the name of its stream in a demux; "" outside one.
+        timeout: milliseconds that it waits for a value; None is forever.
+    """
 
     id: int
     backpressure: int
@@ -40,12 +51,12 @@ class ConsumerStats:
 
 
 class Consumer(Generic[T]):
-    """One reader of a stream: an asynchronous iterator, and `next()`.
+    """One reader of a stream, with a backlog of its own: an asynchronous iterator with `next()`.
 
-    It sees every value written since it was made, as long as somebody holds it: a time-out or a
-    cancellation in between loses nothing. It is removed from the stream at the stream's end, by
-    `return_()`, and as soon as nobody holds it. An `async for` over a stream is the only holder
-    of its consumer, so leaving that loop removes it at once.
+    It receives every value that is written after it was created, in order; a timeout or a
+    cancellation loses none. It stays on its stream until the stream ends, `return_()` is called or
+    the last reference to it is dropped. An `async for` over a stream holds the only reference to
+    its consumer, so that leaving the loop removes it at once. One consumer serves one task.
     """
 
     __slots__ = ("_attach", "_inbox", "_removed")
@@ -59,54 +70,56 @@ class Consumer(Generic[T]):
 
     @property
     def id(self) -> int:
-        """Its number, for the `…_consumer` methods."""
+        """The consumer's number, for the `…_consumer` methods."""
         return self._inbox.id
 
     @property
     def timeout(self) -> float | None:
-        """Milliseconds that an iteration waits for a value."""
+        """Milliseconds that an iteration waits for a value; None is forever."""
         return None if self._inbox.timeout is None else self._inbox.timeout * 1000
 
     @property
     def is_alive(self) -> bool:
-        """Whether it is on its stream."""
-        return not self._removed and not self._inbox.killed
+        """Whether the consumer is on its stream."""
+        return not self._removed and self._inbox.killed is None
 
     def get_backpressure(self) -> int:
-        """How much it has not yet taken."""
+        """Return how many values the consumer has not taken yet."""
         return len(self._inbox)
 
     def get_stats(self) -> ConsumerStats:
-        """Its figures."""
+        """Return the consumer's figures."""
         return ConsumerStats(self.id, len(self._inbox), timeout=self.timeout)
 
     def __aiter__(self) -> Consumer[T]:
         return self
 
     async def __anext__(self) -> T:
-        """The next value. Cancelling it is safe: nothing is lost, and the next call returns the
-        next value.
+        """Wait for the next value.
+
+        Canceling it is safe: no value is lost; the next call returns it.
 
         Raises:
             StopAsyncIteration: the stream has ended.
-            TimeoutError: nothing came for the consumer's own timeout. Nothing is lost either.
+            TimeoutError: no value arrived within the consumer's timeout. It can be called again.
             BackpressureError: a consumer of a channel of the exchange was too slow.
         """
         inbox = self._inbox
-        if not (self._removed or inbox._held or inbox._killed or inbox._full):
-            # The common case in one coroutine rather than three.
+        # The common case in one coroutine rather than three, which takes a third off the time of
+        # a consumer that waits for each value (7.8 to 5.1 µs), and a fifth with a backlog.
+        if not (self._removed or inbox.tracked or inbox.killed or inbox.full):
             items = inbox.items
             if not items and inbox.timeout is None:
-                inbox._waiter = inbox.new_waiter()
+                inbox.waiter = inbox.new_waiter()
                 try:
-                    await inbox._waiter
+                    await inbox.waiter
                 except BaseException:
-                    inbox._waiter = None
-                    del self  # A traceback holds frames: the loop alone holds the consumer.
+                    inbox.waiter = None
+                    del self  # A traceback holds its frames, and would keep the consumer alive.
                     raise
-                inbox._waiter = None
+                inbox.waiter = None
                 items = inbox.items
-            if items and not inbox._full:
+            if items and not inbox.full:
                 kind = type(items[0])
                 if kind not in MARKS:
                     return items.popleft()  # type: ignore[no-any-return]
@@ -118,19 +131,18 @@ class Consumer(Generic[T]):
             del self
             raise
         if done:
-            self._ended(value)
+            self._end(value)
             raise StopAsyncIteration
         return value  # type: ignore[no-any-return]
 
     async def next(self, timeout: Timeout = None) -> StreamItem[T]:
-        """The next value, or the end.
+        """Wait for the next value or the end, for `timeout` ms or the consumer's own timeout.
 
-        Cancelling next() is safe: nothing is lost, and the next call returns the next value. A
-        time-out is as safe. The consumer stays on the stream meanwhile, and what it has not yet
-        taken counts as backpressure.
+        Canceling next() is safe: no value is lost; the next call returns it. The same holds for a
+        timeout. Meanwhile the consumer stays on its stream, and its backlog counts as backpressure.
 
         Raises:
-            TimeoutError: nothing came for `timeout` (else the consumer's own) milliseconds.
+            TimeoutError: no value arrived in time.
             BackpressureError: a consumer of a channel of the exchange was too slow.
         """
         within = self._inbox.timeout if timeout is None else seconds(timeout)
@@ -140,11 +152,11 @@ class Consumer(Generic[T]):
             del self
             raise
         if done:
-            self._ended(value)
+            self._end(value)
             return StreamItem(value.value, True)
         return StreamItem(value, False)
 
-    def _ended(self, end: End) -> None:
+    def _end(self, end: End) -> None:
         self.return_()
         if end.error is not None:
             raise end.error
@@ -156,14 +168,16 @@ class Consumer(Generic[T]):
         return self._inbox.take(timeout)
 
     def return_(self) -> None:
-        """Take it off the stream; what it had not taken is dropped. `next()` puts it back, for
-        what is written from then on."""
+        """Remove the consumer from its stream, and drop its backlog.
+
+        A later `next()` puts it back, for values that are written from then on.
+        """
         if not self._removed:
             self._inbox.leave()
             self._removed = True
 
     async def aclose(self) -> None:
-        """`return_()`, as asynchronous generators have it."""
+        """Call `return_()`, under the name that asynchronous generators use."""
         self.return_()
 
     def __del__(self) -> None:
@@ -171,30 +185,39 @@ class Consumer(Generic[T]):
             with contextlib.suppress(RuntimeError):  # Its loop has just been closed.
                 self._inbox.finalize()
 
+    def __repr__(self) -> str:
+        state = "" if self.is_alive else " removed"
+        return f"<Consumer {self.id}{state} backpressure={len(self._inbox)}>"
+
 
 class ConsumableStream(ABC, Generic[T]):
-    """A stream of values: `async for value in stream`. Each loop is a consumer of its own, made
-    when the loop begins."""
+    """A stream of values that any number of `async for` loops can read.
+
+    Each loop has a consumer of its own, created when the loop begins: it receives every value that
+    is written from then on.
+    """
 
     __slots__ = ()
 
     @abstractmethod
     def create_consumer(self, timeout: Timeout = None) -> Consumer[T]:
-        """A consumer of what is written from now on; `timeout` in ms for each iteration."""
+        """Create a consumer, which receives every value written from now on.
+
+        Each of its iterations waits for at most `timeout` (milliseconds or a timedelta).
+        """
 
     def __aiter__(self) -> Consumer[T]:
         return self.create_consumer()
 
     async def next(self, timeout: Timeout = None) -> StreamItem[T]:
-        """The next value written, or the end.
+        """Wait for the next value or the end.
 
-        Each call has a consumer of its own, which sees what is written while the call waits:
-        what is written between two calls reaches neither. To take values one by one and miss
-        none, hold a consumer: `consumer = stream.create_consumer()`, `await consumer.next()`.
-        Cancelling it gives up the waiting.
+        Each call has a consumer of its own: a value that is written between two calls reaches
+        neither. To receive every value, keep one consumer: `consumer = stream.create_consumer()`,
+        then `await consumer.next()`. Canceling next() stops waiting.
 
         Raises:
-            TimeoutError: nothing came for `timeout` milliseconds.
+            TimeoutError: no value was written for `timeout` milliseconds.
         """
         consumer = self.create_consumer(timeout)
         try:
@@ -203,13 +226,13 @@ class ConsumableStream(ABC, Generic[T]):
             consumer.return_()
 
     async def once(self, timeout: Timeout = None) -> T:
-        """The next value written; as `next()`, it sees only what is written while it waits.
+        """Wait for the next value; the end of the stream does not count.
 
-        If the stream ends it goes on waiting: without a timeout for ever, with one until that is
-        over. Cancelling it gives up the waiting.
+        As with `next()`, only a value that is written during the call is received. On a stream
+        that ends, once() goes on waiting: forever without a timeout. Canceling it stops waiting.
 
         Raises:
-            TimeoutError: no value came for `timeout` milliseconds.
+            TimeoutError: no value was written for `timeout` milliseconds.
         """
         item = await self.next(timeout)
         if not item.done:

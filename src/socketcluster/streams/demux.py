@@ -1,4 +1,4 @@
-"""StreamDemux: many named streams in one. Source: npm stream-demux."""
+"""StreamDemux: named streams. Source: npm stream-demux."""
 
 from __future__ import annotations
 
@@ -25,11 +25,10 @@ T = TypeVar("T")
 
 
 class StreamDemux(Generic[T]):
-    """Streams by name. A name takes memory only while it has a consumer.
+    """Named streams: `demux.write(name, value)`, `async for value in demux.stream(name)`.
 
-    A `gauge` watches the backpressure of its consumers, or a `bound` limits that of each. It is
-    used from one loop, as `WritableConsumableStream` is; `binding` is that of the object that it
-    is part of.
+    A name takes memory only while it has a consumer. Each consumer has a number that is unique in
+    the demux. A demux is used from one loop, as a `WritableConsumableStream` is.
     """
 
     __slots__ = ("_binding", "_bound", "_finished", "_gauge", "_ids", "_streams")
@@ -40,6 +39,11 @@ class StreamDemux(Generic[T]):
         binding: LoopBinding | None = None,
         bound: Bound | None = None,
     ) -> None:
+        """Create a demux. The arguments are for one that is part of a server or a client.
+
+        A `gauge` watches the backpressure of the consumers, a `bound` limits that of each, and
+        `binding` is that of the owner.
+        """
         self._bound = bound
         self._binding = own_binding() if binding is None else binding
         self._gauge = gauge
@@ -48,19 +52,19 @@ class StreamDemux(Generic[T]):
         self._streams: dict[str, WritableConsumableStream[T]] = {}
 
     def write(self, name: str, value: T) -> bool:
-        """Give a value to every consumer of a stream; whether there is any."""
+        """Write a value to every consumer of a stream; return whether there is any."""
         self._binding.check()
         return self.put(name, value)
 
     def put(self, name: str, value: T) -> bool:
-        """`write` on the loop's own thread, which is not checked."""
+        """`write` without a check of the thread: the caller runs on the loop."""
         stream = self._streams.get(name)
         if stream is None:
             return False
         for inbox in stream.inboxes.values():
             items = inbox.items
             if items and len(items) < inbox.limit:
-                items.append(value)  # `put`, where its consumer was woken already.
+                items.append(value)  # `put` for a consumer that was woken: it saves a quarter.
             else:
                 inbox.put(value)
         return True
@@ -75,13 +79,15 @@ class StreamDemux(Generic[T]):
     def write_payload(
         self, name: str, payload: bytes, decode: Callable[[bytes], Any], value: Any = NO_VALUE
     ) -> None:
-        """Give every consumer of a stream the value of a payload, which it decodes when it takes
-        it. One that is not far behind gets `value`, if the payload was decoded already."""
+        """Write a payload to every consumer of a stream; each decodes it when it takes it.
+
+        If the payload was decoded already, a consumer with a short backlog gets `value`.
+        """
         self._binding.check()
         stream = self._streams.get(name)
         if stream is None:
             return
-        for inbox in tuple(stream.inboxes.values()):  # One that is full leaves meanwhile.
+        for inbox in tuple(stream.inboxes.values()):  # A full one leaves meanwhile.
             items = inbox.items
             if value is NO_VALUE or len(items) >= inbox.limit:
                 inbox.put_payload(Payload(payload, decode))
@@ -100,101 +106,101 @@ class StreamDemux(Generic[T]):
         return stream.write_tracked(value, done)
 
     def close(self, name: str, value: Any = None) -> None:
-        """End a stream's consumers once they took their backlog."""
+        """End a stream's consumers after their backlogs; `value` goes with the end."""
         if (stream := self._streams.get(name)) is not None:
             stream.close(value)
 
     def close_all(self, value: Any = None) -> None:
-        """End all consumers once they took their backlog."""
+        """End all consumers after their backlogs."""
         self._binding.check()
         for stream in list(self._streams.values()):
             stream.close(value)
 
     def kill(self, name: str, value: Any = None) -> None:
-        """End a stream's consumers now; their backlog is dropped."""
+        """End a stream's consumers now, and drop their backlogs."""
         if (stream := self._streams.get(name)) is not None:
             stream.kill(value)
 
     def kill_all(self, value: Any = None) -> None:
-        """End all consumers now."""
+        """End all consumers now, and drop their backlogs."""
         self._binding.check()
         for stream in list(self._streams.values()):
             stream.kill(value)
 
-    def _with(self, consumer_id: int) -> WritableConsumableStream[T] | None:
+    def _stream_of(self, consumer_id: int) -> WritableConsumableStream[T] | None:
         return next((s for s in self._streams.values() if s.has_consumer(consumer_id)), None)
 
     def write_to_consumer(self, consumer_id: int, value: T) -> None:
-        """Give a value to one consumer."""
-        if (stream := self._with(consumer_id)) is not None:
+        """Write a value to one consumer."""
+        if (stream := self._stream_of(consumer_id)) is not None:
             stream.write_to_consumer(consumer_id, value)
 
     def close_consumer(self, consumer_id: int, value: Any = None) -> None:
-        """End one consumer once it took its backlog."""
-        if (stream := self._with(consumer_id)) is not None:
+        """End one consumer after its backlog."""
+        if (stream := self._stream_of(consumer_id)) is not None:
             stream.close_consumer(consumer_id, value)
 
     def kill_consumer(self, consumer_id: int, value: Any = None) -> None:
-        """End one consumer now."""
-        if (stream := self._with(consumer_id)) is not None:
+        """End one consumer now, and drop its backlog."""
+        if (stream := self._stream_of(consumer_id)) is not None:
             stream.kill_consumer(consumer_id, value)
 
     def get_backpressure(self, name: str) -> int:
-        """The highest backpressure of a stream's consumers."""
+        """Return the highest backpressure of a stream's consumers."""
         stream = self._streams.get(name)
         return 0 if stream is None else stream.get_backpressure()
 
     def get_backpressure_all(self) -> int:
-        """The highest backpressure of all consumers."""
+        """Return the highest backpressure of all consumers."""
         return max((s.get_backpressure() for s in self._streams.values()), default=0)
 
     def get_consumer_backpressure(self, consumer_id: int) -> int:
-        """What one consumer has not yet taken."""
-        stream = self._with(consumer_id)
+        """Return how many values one consumer has not taken yet."""
+        stream = self._stream_of(consumer_id)
         return 0 if stream is None else stream.get_consumer_backpressure(consumer_id)
 
     def has_consumer(self, name: str, consumer_id: int) -> bool:
-        """Whether a stream has this consumer."""
+        """Return whether a stream has this consumer."""
         stream = self._streams.get(name)
         return stream is not None and stream.has_consumer(consumer_id)
 
     def has_consumer_all(self, consumer_id: int) -> bool:
-        """Whether any stream has this consumer."""
-        return self._with(consumer_id) is not None
+        """Return whether any stream has this consumer."""
+        return self._stream_of(consumer_id) is not None
 
     def get_consumer_stats(self, consumer_id: int) -> ConsumerStats | None:
-        """Figures of one consumer."""
-        stream = self._with(consumer_id)
+        """Return the figures of one consumer; None if there is no such consumer."""
+        stream = self._stream_of(consumer_id)
         return None if stream is None else stream.get_consumer_stats(consumer_id)
 
     def get_consumer_stats_list(self, name: str) -> list[ConsumerStats]:
-        """Figures of a stream's consumers."""
+        """Return the figures of a stream's consumers."""
         stream = self._streams.get(name)
         return [] if stream is None else stream.get_consumer_stats_list()
 
     def get_consumer_stats_list_all(self) -> list[ConsumerStats]:
-        """Figures of all consumers."""
+        """Return the figures of all consumers."""
         return [stats for s in self._streams.values() for stats in s.get_consumer_stats_list()]
 
     def get_consumer_count(self, name: str) -> int:
-        """How many consumers a stream has."""
+        """Return how many consumers a stream has."""
         stream = self._streams.get(name)
         return 0 if stream is None else stream.get_consumer_count()
 
     def get_consumer_count_all(self) -> int:
-        """How many consumers there are."""
+        """Return how many consumers all streams have."""
         return sum(s.get_consumer_count() for s in self._streams.values())
 
     def create_consumer(self, name: str, timeout: Timeout = None) -> Consumer[T]:
-        """A consumer of what is written to a stream from now on."""
+        """Create a consumer, which receives every value written to a stream from now on."""
 
         def attach(inbox: Inbox) -> None:
             self._binding.check()
             if self._finished:
-                # Not before the loop's next turn: one who tries again and again lets others run.
+                # In the loop's next turn, so that a caller that retries forever lets others run.
                 asyncio.get_running_loop().call_soon(inbox.end, None)
                 return
-            # The stream may have gone, and another come, since the consumer was made.
+            # The stream may have been replaced since the consumer was created.
             stream = self._streams.get(name)
             if stream is None:
                 stream = self._streams[name] = WritableConsumableStream(
@@ -211,12 +217,12 @@ class StreamDemux(Generic[T]):
         return Consumer(inbox, attach)
 
     def finish(self) -> None:
-        """Nothing more will be written: a consumer made from now on ends at once, not never."""
+        """End every consumer that is created from now on: nothing more will be written."""
         self._binding.check()
         self._finished = True
 
     def stream(self, name: str) -> ConsumableStream[T]:
-        """A view of a stream. It costs nothing until it is consumed."""
+        """The stream of a name. It takes no memory until it has a consumer."""
         return DemuxedConsumableStream(self, name)
 
     def _forget(self, stream: WritableConsumableStream[T]) -> None:
@@ -224,13 +230,17 @@ class StreamDemux(Generic[T]):
             del self._streams[stream.name]
 
     def unstream(self, name: str) -> None:
-        """Forget a stream: its consumers get nothing more."""
+        """Drop a stream: its consumers receive nothing more."""
         self._binding.check()
         self._streams.pop(name, None)
 
+    def __repr__(self) -> str:
+        consumers = self.get_consumer_count_all()
+        return f"<{type(self).__name__} streams={len(self._streams)} consumers={consumers}>"
+
 
 class DemuxedConsumableStream(ConsumableStream[T]):
-    """One stream of a demux."""
+    """One stream of a demux, by its name."""
 
     __slots__ = ("_demux", "name")
 
@@ -241,3 +251,7 @@ class DemuxedConsumableStream(ConsumableStream[T]):
     def create_consumer(self, timeout: Timeout = None) -> Consumer[T]:
         """See `ConsumableStream.create_consumer`."""
         return self._demux.create_consumer(self.name, timeout)
+
+    def __repr__(self) -> str:
+        consumers = self._demux.get_consumer_count(self.name)
+        return f"<{type(self).__name__} {self.name!r} consumers={consumers}>"

@@ -1,4 +1,4 @@
-"""The queue of one consumer, which its stream writes to."""
+"""The backlog of one consumer, which its stream writes to, and the marks that stand in it."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ from socketcluster.options import seconds
 from socketcluster.runtime.loop_binding import LoopBinding
 
 Timeout = float | timedelta | None
-"""Milliseconds or a timedelta; None waits for ever."""
+"""Milliseconds or a timedelta; None waits forever."""
 
 
 class Tracked:
-    """A value whose writer wants to know when all consumers have dealt with it."""
+    """A value whose writer is called back when every consumer has processed it."""
 
-    __slots__ = ("_done", "_left", "value")
+    __slots__ = ("_done", "_holders", "value")
 
     def __init__(self, value: Any, done: Callable[[], None]) -> None:
         self.value = value
         self._done = done
-        self._left = 1
+        self._holders = 1
 
     def hold(self) -> None:
-        """One more has it."""
-        self._left += 1
+        """Count one more holder."""
+        self._holders += 1
 
     def release(self) -> None:
-        """One has dealt with it."""
-        self._left -= 1
-        if self._left == 0:
+        """Count one holder less; the last one calls back."""
+        self._holders -= 1
+        if self._holders == 0:
             self._done()
 
 
 class End:
-    """Stands in a queue for the end of the stream, or for the error that ends a loop over it."""
+    """The end of a stream in a backlog, or the error that ends a loop over the stream."""
 
     __slots__ = ("error", "value")
 
@@ -53,34 +53,33 @@ class End:
 
 
 NO_VALUE: Any = object()
-"""What a `Deferred` makes if there is no value after all."""
+"""The result of a `Deferred` or a `Payload` that turns out to have no value: it is skipped."""
 
 MADE_WEIGHT = 32
-"""How many bytes of memory a value may take for each byte it was made of: 27 of a list of empty
-lists, 30 of a list of empty dicts, in CPython 3.11."""
+"""Bytes of memory that a decoded value may take for each byte it was made of: 27 for a list of
+empty lists, 30 for a list of empty dicts, in CPython 3.11."""
 
 TEXT_WEIGHT = 4
-"""The same for a text: a character takes four bytes if any of them is an emoji."""
+"""The same for a text: each character takes four bytes if any of them is an emoji."""
 
 
 class Deferred:
     """A value that is made when the first consumer takes it.
 
-    `make()` returns the value, or NO_VALUE, and consumers go on with what follows.
-
     Attributes:
-        size: bytes that it counts in a gauge.
+        size: the bytes that it counts in a gauge.
     """
 
     __slots__ = ("_make", "_value", "size")
 
     def __init__(self, size: int, make: Callable[[], Any]) -> None:
+        """`make()` returns the value, or NO_VALUE."""
         self.size = size
         self._make: Callable[[], Any] | None = make
         self._value: Any = None
 
     def value(self) -> Any:
-        """The value; it is made once."""
+        """Make the value, unless it was made before, and return it."""
         if self._make is not None:
             make, self._make = self._make, None
             self._value = make()
@@ -88,27 +87,28 @@ class Deferred:
 
 
 class Payload(msgspec.Struct, eq=False, gc=False):
-    """A value as the bytes it was published as: each consumer decodes it for itself, so that
-    nothing larger waits. `decode` returns the value, or NO_VALUE."""
+    """A published value as its bytes: each consumer decodes it for itself.
+
+    That way a backlog holds the bytes, and not values that may be 30 times as large. `decode`
+    returns the value, or NO_VALUE.
+    """
 
     data: bytes
     decode: Callable[[bytes], Any]
 
     def value(self) -> Any:
-        """The value."""
+        """Decode the value."""
         return self.decode(self.data)
 
 
 class Gauge:
-    """Tells when a consumer of some streams has more than `limit` values not taken, or all of them
-    together more than `size_limit` bytes, and when that is over, so that whoever fills them can
-    stop for a while.
+    """Backpressure gauge: tells the writer when the consumers of some streams fall behind.
 
-    `changed(full)` is called with True when they become too full, with False when each consumer
-    has come down to half, and so have the bytes.
+    Calls `changed(True)` when a consumer's backlog exceeds `limit` values or all backlogs together
+    `size_limit` bytes, and `changed(False)` when all have drained to half of it.
 
     Attributes:
-        size: bytes of the deferred values that were not taken.
+        size: bytes of the deferred values in all backlogs.
     """
 
     __slots__ = ("_changed", "_full", "_large", "limit", "size", "size_limit")
@@ -124,53 +124,69 @@ class Gauge:
         self._large = False
 
     def grow(self, size: int) -> None:
-        """A consumer has so many more bytes to take."""
+        """Count the bytes of a deferred value that was written."""
         self.size += size
         if not self._large and self.size > self.size_limit:
             self._large = True
             self.filled()
 
     def shrink(self, size: int) -> None:
-        """It has taken them, or is gone."""
+        """Count the bytes of a deferred value that was taken or dropped."""
         self.size -= size
         if self._large and self.size <= self.size_limit // 2:
             self._large = False
             self.drained()
 
     def filled(self) -> None:
-        """A consumer has more than the limit."""
+        """Count a backlog that exceeds its limit."""
         if not self._full:
             self._changed(True)
         self._full += 1
 
     def drained(self) -> None:
-        """It has taken enough, or is gone."""
+        """Count a backlog that has drained to half of its limit, or is dropped."""
         self._full -= 1
         if not self._full:
             self._changed(False)
 
 
 _EMPTY: deque[Any] = deque()
-"""Stands for the values of a consumer that had none yet: an empty deque takes 760 bytes."""
+"""The backlog of a consumer that never had a value: an empty deque takes 760 bytes."""
 
 
 class Inbox:
-    """What one consumer has not yet taken. The stream holds this, never the consumer itself, so
-    that a consumer which nobody holds any more can take itself off the stream. `items` and `limit`
-    are for a demux, which adds to what is there already without a call."""
+    """The backlog of one consumer.
+
+    The stream refers to the inbox, and never to the consumer, so that a consumer without other
+    references can remove itself from the stream.
+
+    `StreamDemux.put` and `Consumer.__anext__` handle the common case with the attributes and
+    without a call; both say what that saves.
+
+    Attributes:
+        id: the consumer's number.
+        items: the backlog: values, and the marks in `MARKS`.
+        limit: how many values may wait before the gauge is called.
+        full: whether more than `limit` values were waiting, and no drain to half of it was seen.
+        timeout: seconds that an iteration waits; None is forever.
+        waiter: the future of the task that waits for a value.
+        tracked: the value that the consumer is processing, if its writer wants to know.
+        killed: the end to return at once; None before `kill`.
+        on_removed: called to remove this inbox from its stream.
+    """
 
     __slots__ = (
         "_binding",
-        "_full",
         "_gauge",
-        "_held",
-        "_killed",
-        "_waiter",
+        "full",
         "id",
         "items",
+        "killed",
         "limit",
         "on_removed",
         "timeout",
+        "tracked",
+        "waiter",
     )
 
     def __init__(
@@ -185,33 +201,33 @@ class Inbox:
         self._binding = binding
         self._gauge = gauge
         self.limit = sys.maxsize if gauge is None else gauge.limit
-        self._full = False
+        self.full = False
         self.timeout = seconds(timeout)
         self.on_removed = on_removed
-        self.items = _EMPTY
-        self._waiter: asyncio.Future[None] | None = None
-        self._held: Tracked | None = None
-        self._killed: End | None = None
+        self.items: deque[Any] = _EMPTY
+        self.waiter: asyncio.Future[None] | None = None
+        self.tracked: Tracked | None = None
+        self.killed: End | None = None
 
     def __len__(self) -> int:
         return len(self.items)
 
     def put(self, item: Any) -> None:
-        """Add a value."""
+        """Add a value or a mark, and wake the consumer."""
         if type(item) is Tracked:
             item.hold()
         items = self.items
         if items is _EMPTY:
-            items = self.items = deque()
+            items = self.items = deque[Any]()
         items.append(item)
         if len(items) > self.limit:
             self._filled()
-        waiter = self._waiter
+        waiter = self.waiter
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
     def put_payload(self, item: Payload) -> None:
-        """Add a value that each consumer decodes."""
+        """Add a value that each consumer decodes for itself."""
         self.put(item)
 
     def put_deferred(self, item: Deferred) -> None:
@@ -221,81 +237,77 @@ class Inbox:
         self.put(item)
 
     def _filled(self) -> None:
-        if not self._full and self._gauge is not None:
-            self._full = True
+        if not self.full and self._gauge is not None:
+            self.full = True
             self._gauge.filled()
 
     def end(self, value: Any) -> None:
-        """Add the end."""
+        """Add the end of the stream after the backlog."""
         self.put(End(value))
 
     def kill(self, value: Any, error: Exception | None = None) -> None:
-        """Drop everything; the end, or an error, is all there is."""
+        """Drop the backlog, and end the consumer's loop now, with an error if there is one."""
         self.clear()
-        self._killed = End(value, error)
-        waiter = self._waiter
+        self.killed = End(value, error)
+        waiter = self.waiter
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
     def fail(self, error: Exception) -> None:
-        """Go off the stream; the consumer's loop raises `error`."""
-        self.settle()
+        """Leave the stream, and raise `error` in the consumer's loop."""
+        self.release()
         self.kill(None, error)
         self.on_removed(self)
 
-    @property
-    def killed(self) -> bool:
-        """Whether it was killed and its consumer has not noticed yet."""
-        return self._killed is not None
-
     def clear(self) -> None:
-        """Drop everything."""
+        """Drop the backlog."""
         items, self.items = self.items, _EMPTY
-        if self._full:
+        if self.full:
             self._drained()
         for item in items:
             if type(item) is Tracked:
                 item.release()
             elif type(item) is Deferred or type(item) is Payload:
-                self._gone(item)
+                self._removed(item)
 
     def take_payload(self) -> Any:
-        """The value of the next item, which is a `Payload`; or NO_VALUE."""
+        """Take the next item, which is a `Payload`, and return its value or NO_VALUE."""
         return self.items.popleft().value()
 
-    def _gone(self, item: Any) -> None:
+    def _removed(self, item: Any) -> None:
         if self._gauge is not None:
             self._gauge.shrink(item.size)
 
     def _drained(self) -> None:
-        self._full = False
+        self.full = False
         if self._gauge is not None:
             self._gauge.drained()
 
-    def settle(self) -> None:
-        """The value taken last has been dealt with."""
-        held, self._held = self._held, None
-        if held is not None:
-            held.release()
+    def release(self) -> None:
+        """Release the tracked value that the consumer has processed."""
+        tracked, self.tracked = self.tracked, None
+        if tracked is not None:
+            tracked.release()
 
     def leave(self) -> None:
-        """Go off the stream, and drop everything."""
+        """Leave the stream, and drop the backlog."""
         self._binding.check()
-        self.settle()
+        self.release()
         self.on_removed(self)
         self.clear()
 
     def finalize(self) -> None:
-        """`leave`, for the finalizer of its consumer, which may run in any thread."""
+        """`leave` for the consumer's finalizer, which may run in any thread."""
         self._binding.finalize(self.leave)
 
     def new_waiter(self) -> asyncio.Future[None]:
-        """What is done when there is something to take.
+        """Create the future that `put` resolves.
 
         Raises:
             UsageError: the stream is used from another loop.
+            RuntimeError: another task waits for the same consumer.
         """
-        if self._waiter is not None and not self._waiter.done():
+        if self.waiter is not None and not self.waiter.done():
             raise RuntimeError("Two tasks wait for the same consumer; give each its own")
         binding = self._binding
         loop = binding.loop
@@ -304,49 +316,51 @@ class Inbox:
         return loop.create_future()
 
     async def take(self, timeout: float | None) -> tuple[Any, bool]:
-        """(value, False) of the next item, or (the `End`, True). Cancelling a wait loses
-        nothing."""
-        if self._held is not None:
-            self.settle()
+        """Wait for the next item: (value, False), or (the `End`, True).
+
+        Canceling take() is safe: no value is lost; the next call returns it.
+        """
+        if self.tracked is not None:
+            self.release()
         while True:
-            while not self.items and self._killed is None:
+            while not self.items and self.killed is None:
                 await self._wait(timeout)
-            if self._killed is not None:
-                end, self._killed = self._killed, None
+            if self.killed is not None:
+                end, self.killed = self.killed, None
                 return end, True
             item = self.items.popleft()
-            if self._full and len(self.items) <= self.limit // 2:
+            if self.full and len(self.items) <= self.limit // 2:
                 self._drained()
             kind = type(item)
             if kind is End:
                 return item, True
             if kind is Tracked:
-                self._held = item
+                self.tracked = item
                 return item.value, False
             if kind is Deferred or kind is Payload:
-                self._gone(item)
+                self._removed(item)
                 item = item.value()
                 if item is NO_VALUE:
                     continue
             return item, False
 
     async def _wait(self, timeout: float | None) -> None:
-        self._waiter = self.new_waiter()
+        self.waiter = self.new_waiter()
         try:
             async with asyncio.timeout(timeout):
-                await self._waiter
+                await self.waiter
         except builtins.TimeoutError:
             raise TimeoutError("Stream consumer iteration timed out") from None
         finally:
-            self._waiter = None
+            self.waiter = None
 
 
 MARKS = (Tracked, End, Deferred, Payload)
-"""What stands in a queue for something else than a value."""
+"""The types that stand in a backlog in place of a value."""
 
 
 def own_binding() -> LoopBinding:
-    """The binding of a stream that is no part of a server or a client."""
+    """Create the binding of a stream that belongs to no server or client."""
     return LoopBinding(
         "a stream", "Have its loop do it: `loop.call_soon_threadsafe(stream.write, value)`"
     )

@@ -14,13 +14,13 @@ import msgspec
 
 from socketcluster.codecs.fingerprint import fingerprint
 from socketcluster.codecs.json import SHORT
+from socketcluster.error_text import describe_error
 from socketcluster.errors import (
     BrokerError,
     InvalidActionError,
     InvalidMessageError,
     InvalidRequestError,
     SocketClusterError,
-    describe_error,
 )
 from socketcluster.middleware import MIDDLEWARE_INBOUND
 from socketcluster.middleware.action import AGAction

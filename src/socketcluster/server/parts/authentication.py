@@ -14,12 +14,12 @@ from datetime import timedelta
 from typing import Any, Never, Protocol
 
 from socketcluster.auth import expiry_of, is_expired
+from socketcluster.error_text import describe_error
 from socketcluster.errors import (
     AuthError,
     AuthTokenExpiredError,
     InvalidActionError,
     InvalidArgumentsError,
-    describe_error,
 )
 from socketcluster.events import (
     AuthenticateEvent,

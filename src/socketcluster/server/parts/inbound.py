@@ -360,7 +360,7 @@ def _answers(wire: Wire, message: bytes, max_batch_items: int) -> tuple[list[Pac
     except InvalidMessageError:
         return [], False
     if isinstance(decoded, Batch):
-        packets = list(decoded.readable_packets()) if len(decoded) <= max_batch_items else []
+        packets = list(decoded.packets()) if len(decoded) <= max_batch_items else []
     else:
         packets = [decoded]
     answers = [p for p in packets if isinstance(p, Packet) and is_answer(p)]

@@ -7,13 +7,13 @@ import logging
 from collections.abc import Awaitable, Iterable
 from typing import Any, Protocol
 
+from socketcluster.error_text import describe_error
 from socketcluster.errors import (
     BadConnectionError,
     BrokerError,
     InvalidActionError,
     ResourceLimitError,
     SocketClusterError,
-    describe_error,
 )
 from socketcluster.events import SubscribeEvent, UnsubscribeEvent
 from socketcluster.middleware import MIDDLEWARE_INBOUND, AGAction
