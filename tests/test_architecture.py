@@ -65,8 +65,6 @@ CLIENT_FLOORS = (
 )
 
 PRIVATE_NAMES = {
-    # One coroutine instead of three for each value that a loop takes.
-    "streams.consumable": {"_full", "_held", "_killed", "_waiter"},
     # nats-py's queue of what is to be written; its own flush costs a task for each message.
     "brokers.nats_parser": {"_flush_queue", "_flusher_task", "_ps"},
     # The clock takes the place of the event loop's own.
