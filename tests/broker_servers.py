@@ -31,7 +31,7 @@ proxy.stop()
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody uses at the moment, below those that the system gives to clients."""
+    """Return unused ports, below the range that the system gives to clients."""
     first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     ports: list[int] = []
     with ExitStack() as stack:
@@ -54,7 +54,7 @@ class Node:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it, and wait until it accepts connections."""
+        """Start the process, and wait until it accepts connections."""
         self._process = subprocess.Popen(
             self._command,
             cwd=self._folder,
@@ -75,12 +75,12 @@ class Node:
             return client.connect_ex(("127.0.0.1", self.port)) == 0
 
     def signal(self, number: int) -> None:
-        """Send it a signal."""
+        """Send the process a signal."""
         assert self._process is not None
         self._process.send_signal(number)
 
     def kill(self) -> None:
-        """`kill -9`, and wait for it."""
+        """Kill the process (`kill -9`), and wait for its end."""
         assert self._process is not None
         self._process.kill()
         self._process.wait()
@@ -119,7 +119,7 @@ class BackendServers:
 
 @contextmanager
 def running_backend(kind: str, options: Sequence[str] = ()) -> Iterator[BackendServers]:
-    """A backend of a kind: zeromq, redis, redis-sentinel, redis-cluster, nats or nats-cluster."""
+    """Run a backend: zeromq, redis, redis-sentinel, redis-cluster, nats or nats-cluster."""
     folder = Path(tempfile.mkdtemp(prefix="sc-"))
     servers = _MAKERS[kind](folder, options)
     try:
@@ -214,7 +214,7 @@ def _form_cluster(servers: BackendServers) -> None:
 
 
 def redis_cli(port: int, *command: str) -> str:
-    """What `redis-cli` prints."""
+    """Return the output of `redis-cli`."""
     return subprocess.run(
         ["redis-cli", "-p", str(port), *command], check=True, capture_output=True, text=True
     ).stdout
@@ -251,7 +251,7 @@ _MAKERS = {
 
 
 class LossyProxy:
-    """A TCP proxy that can stop to pass on anything, without closing, or keep it for later."""
+    """A TCP proxy that can drop or hold all data without closing the connections."""
 
     def __init__(self, target: int) -> None:
         self.silent = False
@@ -264,7 +264,7 @@ class LossyProxy:
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """The port that it listens on."""
         assert self._server is not None
         return int(self._server.sockets[0].getsockname()[1])
 
@@ -282,7 +282,7 @@ class LossyProxy:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def hold(self) -> asyncio.Event:
-        """Keep what connections made so far send, until the event is set; new ones pass."""
+        """Hold the data of present connections until the event is set; new connections pass."""
         held, self.holding = self.holding, asyncio.Event()
         self.holding.set()
         held.clear()
@@ -320,5 +320,5 @@ class LossyProxy:
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """That of a process of a test."""
+    """Return the environment for a process of a test."""
     return {**os.environ, "PYTHONUNBUFFERED": "1", **variables}

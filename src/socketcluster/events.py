@@ -160,18 +160,16 @@ class AuthTokenSignedEvent:
 
 @dataclass(frozen=True, slots=True)
 class BrokerAwayEvent:
-    """'brokerAway' of an exchange: the backend is lost; reconnecting goes on."""
+    """'brokerAway' of an exchange: the broker lost its backend, and retries."""
 
     error: BaseException
 
 
 @dataclass(frozen=True, slots=True)
 class BrokerGapEvent:
-    """'brokerGap' of an exchange: the backend is back, and everything is subscribed again.
+    """'brokerGap' of an exchange: the backend is back, and all channels are subscribed again.
 
-    Attributes:
-        duration: milliseconds of which publishes may be missing.
-        error: the reason of the loss.
+    Publishes of the last `duration` milliseconds may be missing; `error` is the outage's cause.
     """
 
     duration: float

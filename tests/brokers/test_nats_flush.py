@@ -1,4 +1,4 @@
-"""What confirms a publish to NATS comes after it."""
+"""`flush` waits until the NATS server has processed all earlier publishes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from support import soon
 
 @asynccontextmanager
 async def connected(lines: list[bytes], answers: bool = True) -> AsyncIterator[Client]:
-    """A client of a server that keeps what it is told."""
+    """A client of a server that records the lines it receives."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b'INFO {"max_payload":1048576}\r\n')

@@ -1,4 +1,4 @@
-"""What a NATS server sends, whole and in pieces."""
+"""The NATS parser: whole input, and input in pieces."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ EXPECTED = [
 
 
 class Recorder(Client):
-    """A client that notes what it is told."""
+    """A client that records what its parser calls."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -19,7 +19,7 @@ from support import soon, until
 
 
 class NeverThere:
-    """Takes its time to connect, and swallows a cancellation or not."""
+    """A connector that never connects, and may swallow a cancellation."""
 
     name = "nowhere"
 
@@ -73,7 +73,7 @@ async def test_a_cluster_can_be_closed_while_it_is_asked(monkeypatch: pytest.Mon
 
 
 class Connected:
-    """A backend whose first link cannot subscribe to one channel."""
+    """A connector whose first link cannot subscribe to the channel "poison"."""
 
     name = "somewhere"
 
@@ -118,7 +118,7 @@ class PoisonedLink:
 
 
 async def test_a_subscription_that_raises_is_not_the_end_of_others() -> None:
-    """All that is wanted is subscribed on the next link, but for what the backend refuses."""
+    """The next link subscribes to all channels, except those that the backend refuses."""
     connector = Connected()
     broker = RemoteBroker(connector, BrokerOptions())
     await soon(broker.start())

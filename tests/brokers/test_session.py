@@ -1,4 +1,4 @@
-"""One link of a broker's backend, with a backend that is made up."""
+"""One session of a link made up for the test."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from support import soon
 
 
 class SilentLink:
-    """Takes publishes and never says so."""
+    """A link that confirms no publish."""
 
     def publish(self, publishes: Sequence[Publish]) -> None:
         pass
@@ -51,7 +51,7 @@ async def test_no_publish_is_left_waiting_when_the_link_is_lost(when: str) -> No
 
 
 async def test_a_link_that_raises_leaves_no_publish_waiting() -> None:
-    """What a link raises that is no BrokerError ends it as well: others of the turn hear of it."""
+    """Any exception of a link ends the session, and fails the batch's other publishes too."""
 
     class BrokenLink(SilentLink):
         def publish(self, publishes: Sequence[Publish]) -> None:

@@ -1,4 +1,4 @@
-"""The files of the ZeroMQ proxy: for one user, and not through links."""
+"""The ZeroMQ proxy's files: accessible to one user, and never opened through symbolic links."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One suite over all brokers, against real servers."""
+"""One suite over all brokers, against real backends."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NAMES = ("a", "ab", "a.b", "a.*", "a.>", "*", ">", "a b", "é", ".", "a..b", ".a
 
 
 class Listener:
-    """What a broker reports."""
+    """Records a broker's reports."""
 
     def __init__(self) -> None:
         self.received: list[tuple[str, bytes]] = []
@@ -71,7 +71,7 @@ async def done(operation: Awaitable[None] | None) -> None:
 
 @pytest.fixture(scope="module", params=KINDS)
 def backend(request: Any) -> Iterator[BackendServers | None]:
-    """A running backend of each kind; None for the broker in process."""
+    """A running backend of each kind; None for the in-process broker."""
     if request.param == "simple":
         yield None
         return
@@ -90,7 +90,7 @@ MakeBrokers = Callable[..., Awaitable[tuple[Made, Made]]]
 
 @pytest.fixture
 async def pair(url: str) -> AsyncIterator[MakeBrokers]:
-    """Make two started brokers on the backend; the one in process is one alone."""
+    """Make two started brokers on the backend; twice the same one for the in-process broker."""
     started: list[Made] = []
 
     async def make(suffix: str = "") -> tuple[Made, Made]:
@@ -110,7 +110,7 @@ async def pair(url: str) -> AsyncIterator[MakeBrokers]:
 
 
 async def reaches(sender: Made, receiver: Made, channel: str) -> None:
-    """Wait until subscriptions have spread within the backend: a NATS cluster does not tell."""
+    """Wait until subscriptions have spread in the backend: a NATS cluster does not confirm it."""
     receiver.received.clear()
     async with asyncio.timeout(10):
         while not receiver.received:
@@ -222,7 +222,7 @@ async def test_clients_of_two_servers(url: str, make_server: Any) -> None:
 
 
 async def test_a_subscription_is_in_place_when_it_is_confirmed(pair: MakeBrokers) -> None:
-    """On the same server at least: of a NATS cluster the others follow."""
+    """On the same server at least: the other servers of a NATS cluster follow later."""
     a, _ = await pair()
     for number in range(200):
         channel = f"c{number}"

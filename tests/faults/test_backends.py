@@ -1,4 +1,4 @@
-"""Backends that die, stop, go deaf and come back: what is lost, and that it is told."""
+"""Backends that die, hang, drop messages and return: every loss is reported."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SINGLE = ("zeromq", "redis", "nats")
 
 
 class Process:
-    """A broker, its subscriptions, and when what happened."""
+    """A process: its broker, the publishes it received, and the broker's reports."""
 
     def __init__(self, url: str) -> None:
         self.broker = create_broker(url)
@@ -56,13 +56,13 @@ class Process:
 
 
 class Publisher:
-    """Publishes numbers on a channel, one after the other, and knows which were taken."""
+    """Publishes numbers on a channel, one after the other, and records which were accepted."""
 
     def __init__(self, process: Process, channel: str) -> None:
         self.process = process
         self.channel = channel
         self.sent: list[tuple[float, float]] = []
-        self.taken: set[int] = set()
+        self.accepted: set[int] = set()
         self._task = asyncio.create_task(self._run())
 
     async def _run(self) -> None:
@@ -74,7 +74,7 @@ class Publisher:
                 done = self.process.broker.publish(self.channel, str(number).encode())
                 if done is not None:
                     await done
-                self.taken.add(number)
+                self.accepted.add(number)
             except BrokerError:
                 pass
             self.sent[number] = (begun, loop.time())
@@ -91,7 +91,7 @@ async def publishing(
 ) -> AsyncIterator[tuple[Process, Process, list[Publisher]]]:
     """Two processes subscribed to channels, with a publisher for each channel in both.
 
-    At the end everything published must have arrived, or fallen into a gap that was told.
+    At the end every publish must have arrived, or have been sent in a reported gap.
     """
     a, b = Process(url_a), Process(url_b)
     for process in (a, b):
@@ -110,7 +110,7 @@ async def publishing(
             await until(partial(has_sent, publisher, count + 50))
         for publisher in publishers:
             await publisher.stop()
-        last = [(publisher, max(publisher.taken)) for publisher in publishers]
+        last = [(publisher, max(publisher.accepted)) for publisher in publishers]
         assert all(number >= n for (_, number), n in zip(last, before, strict=True))
         for publisher, number in last:
             for process in (a, b):
@@ -142,7 +142,7 @@ def assert_honest(publisher: Publisher, process: Process, started_at: float) -> 
     received = process.received[publisher.channel]
     assert received == sorted(set(received)), "out of order, or twice"
     arrived = set(received)
-    for number in publisher.taken - arrived:
+    for number in publisher.accepted - arrived:
         begun, ended = publisher.sent[number]
         told = any(begun <= end and ended >= begin for begin, end in process.gaps)
         assert told or begun < started_at, f"{number} of {publisher.channel} is lost silently"
@@ -154,7 +154,7 @@ async def back(*processes: Process, gaps: int = 1) -> None:
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
-    """Like `until`, for what takes long or is not cheap to ask."""
+    """Like `until`, for conditions that take long or are expensive to check."""
     async with asyncio.timeout(30):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.02)
@@ -175,7 +175,7 @@ async def test_killed_and_restarted(kind: str) -> None:
             # Local subscribers go on.
             sent = len(publishers[0].sent)
             await until(lambda: len(publishers[0].sent) > sent + 20)
-            assert not publishers[0].taken & set(range(sent + 1, sent + 20))
+            assert not publishers[0].accepted & set(range(sent + 1, sent + 20))
             await until(lambda: {*range(sent + 1, sent + 20)} <= set(a.received["aa"]))
             with pytest.raises(BrokerError, match="subscribers of this process only"):
                 a.broker.publish("c", b"1")
@@ -272,7 +272,7 @@ async def test_noticed_within_seconds_as_configured_by_default() -> None:
 
 
 async def test_a_subscription_that_the_backend_dropped() -> None:
-    """Redis tells how many a connection has; a proxy that ate one is found out."""
+    """The heartbeat notices it: Redis counts the subscriptions of a connection."""
     with running_backend("redis") as servers:
         a = Process(f"{servers.url}?{PARAMETERS}")
         await a.broker.start()
@@ -307,7 +307,7 @@ def connected_to(process: Process, host: str) -> bool:
 
 
 async def until_spread(a: Process, b: Process) -> None:
-    """Until what `a` has subscribed to anew is known at the server of `b`: NATS does not tell."""
+    """Wait until the server of `b` knows the subscriptions of `a`: NATS does not confirm that."""
     now = len(a.received["ab"])
     await until(lambda: len(a.received["ab"]) > now)
     a.gaps.append((a.gaps[-1][1], asyncio.get_running_loop().time()))
@@ -323,11 +323,11 @@ async def test_one_of_three_redis_servers_is_lost_and_returns() -> None:
             with pytest.raises(BrokerError, match="is away"):
                 await a.broker.check()
             # The channels of the others go on.
-            counts = [len(publisher.taken) for publisher in publishers]
+            counts = [len(publisher.accepted) for publisher in publishers]
             sent = [len(publisher.sent) for publisher in publishers]
             for publisher, count in zip(publishers, sent, strict=True):
                 await until(partial(has_sent, publisher, count + 200))
-            gone_on = [len(p.taken) > n + 50 for p, n in zip(publishers, counts, strict=True)]
+            gone_on = [len(p.accepted) > n + 50 for p, n in zip(publishers, counts, strict=True)]
             assert True in gone_on
             assert False in gone_on
             servers.nodes[1].start()

@@ -39,7 +39,7 @@ async def one(socket):
 
 
 class Subscriber:
-    """A client that is subscribed to "all", and what it received."""
+    """A client that is subscribed to "all", and the messages it received."""
 
     def __init__(self, client: Client, pid: int) -> None:
         self.client = client
@@ -83,7 +83,7 @@ async def subscriber_at(port: int) -> Subscriber:
 
 
 async def warm_up(subscribers: list[Subscriber]) -> None:
-    """Until each process reaches all others: a NATS cluster spreads subscriptions by and by."""
+    """Wait until each process reaches all others: a NATS cluster spreads subscriptions slowly."""
     one_each = list({s.pid: s for s in subscribers}.values())
     for sender in one_each:
         waiting = {s.pid: s for s in one_each}
@@ -146,7 +146,7 @@ async def test_everyone_gets_every_message_once_and_in_order(kind: str, tmp_path
             await publish_all(publishers, 0)
             await asyncio.gather(*receiving)
             assert_once_and_in_order(left, len(names), MESSAGES)
-            # A message too many would be before this.
+            # A duplicate would arrive before this message.
             await soon(left[0].client.call("#publish", {"channel": "all", "data": ["end", 0]}))
             for subscriber in left:
                 await subscriber.receive(total + 1)

@@ -9,7 +9,7 @@ from socketcluster.errors import BrokerError
 
 
 class BrokerListener(Protocol):
-    """Receives what a broker reports: the exchange. Called in its event loop; must not raise."""
+    """Receives a broker's reports. The broker calls it in its event loop; it must not raise."""
 
     def message_received(self, channel: str, payload: bytes) -> None:
         """Deliver a publish of this process, which has not left it: its payload is trusted."""

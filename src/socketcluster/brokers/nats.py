@@ -151,6 +151,7 @@ class NatsLink:
 
     def _receiver(self, channel: str) -> Receiver:
         def receive(reply: bytes, payload: bytes) -> None:
+            # Most messages have the sender of the one before: comparing it saves 2 µs of parsing.
             if reply != self._last_reply:
                 if self._is_stale(reply):
                     return
