@@ -13,7 +13,7 @@ CODE := src tests examples tools bench
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-all test-lowest coverage soak check format autobahn autobahn-ci bench \
-	bench-quick instructions dist changelog hooks clean
+	bench-quick instructions dist changelog imports hooks clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -100,6 +100,11 @@ changelog: $(VENV)/release.stamp ## Write the section of a release into CHANGELO
 		$(BIN)/towncrier build --yes --version "$$version"; \
 	fi; \
 	grep -m 1 "^## " CHANGELOG.md
+
+imports: $(VENV)/dev.stamp ## Draw the import graph into docs/architecture
+	@tools/ensure.sh graphviz
+	@$(INSTALL) import-linter
+	@tools/draw_imports.sh $(BIN)
 
 hooks: $(VENV)/dev.stamp ## Run the checks at each commit, with pre-commit
 	@$(INSTALL) pre-commit

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Install the programs that the tests use and that no Python or npm package brings.
 #
-#   ensure.sh NAME...    NAME is a Debian package: chromium nats-server redis-server valgrind
+#   ensure.sh NAME...    NAME is a Debian package: chromium graphviz nats-server redis-server valgrind
 #
 # Prints nothing when all are installed. Runs apt-get only as root, or through sudo on CI where sudo asks
 # no password; otherwise prints the command to run. Never fails: the tests that need a missing program
@@ -11,6 +11,7 @@ set -u
 is_there() {
   case "$1" in
     chromium) command -v chromium || command -v google-chrome ;;
+    graphviz) command -v dot ;;
     *) command -v "$1" ;;
   esac >/dev/null 2>&1
 }
