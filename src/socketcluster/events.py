@@ -160,16 +160,18 @@ class AuthTokenSignedEvent:
 
 @dataclass(frozen=True, slots=True)
 class BrokerAwayEvent:
-    """'brokerAway' of an exchange: the broker lost its backend, and retries."""
+    """'brokerAway' of an exchange: the backend is lost; reconnecting goes on."""
 
     error: BaseException
 
 
 @dataclass(frozen=True, slots=True)
 class BrokerGapEvent:
-    """'brokerGap' of an exchange: the backend is back, and all channels are subscribed again.
+    """'brokerGap' of an exchange: the backend is back, and everything is subscribed again.
 
-    Publishes of the last `duration` milliseconds may be missing; `error` is the outage's cause.
+    Attributes:
+        duration: milliseconds of which publishes may be missing.
+        error: the reason of the loss.
     """
 
     duration: float
