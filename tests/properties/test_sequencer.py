@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from socketcluster.server.parts.decision import Decision
-from socketcluster.server.parts.sequencer import MessageSequencer, Rest, Sequencer
+from socketcluster.server.parts.sequencer import Continuation, MessageSequencer, Sequencer
 
 STEPS = st.one_of(
     st.tuples(st.just("put"), st.booleans()),
@@ -128,7 +128,7 @@ async def _messages(kinds: list[str], random: Random) -> None:
         if works[message].kind == "fault":
             raise ValueError(message)
 
-    def start(message: bytes) -> Rest:
+    def start(message: bytes) -> Continuation:
         events.append(("begin", message))
         work = works[message]
         if work.kind == "at once":

@@ -16,7 +16,7 @@ from socketcluster.errors import AuthError
 from socketcluster.server.parts.middleware import SocketMiddleware
 from socketcluster.server.parts.reauthorization import (
     QUESTIONS_PER_TURN,
-    Answer,
+    OnDecided,
     Reauthorization,
     ReauthorizationPace,
 )
@@ -342,16 +342,16 @@ class AskedSocket:
     """Keeps the answers to its questions."""
 
     def __init__(self) -> None:
-        self.answers: dict[str, Answer] = {}
+        self.answers: dict[str, OnDecided] = {}
         self.undecided: list[str] = []
         self.done = 0
 
-    def ask_again(self, channel: str, answer: Answer) -> None:
-        self.answers[channel] = answer
+    def ask_again(self, channel: str, on_decided: OnDecided) -> None:
+        self.answers[channel] = on_decided
 
-    def expel(self, channel: str, reason: str) -> None: ...
+    def kick_out_refused(self, channel: str, reason: str) -> None: ...
 
-    def expel_undecided(self, channels: Iterable[str]) -> None:
+    def kick_out_undecided(self, channels: Iterable[str]) -> None:
         self.undecided += channels
 
     def reauthorized(self) -> None:

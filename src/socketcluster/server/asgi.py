@@ -12,7 +12,7 @@ from socketcluster.server.lifecycle import Lifecycle
 
 
 class ServerApp:
-    """Serves WebSocket connections at the endpoint's path; `fallback` serves all else."""
+    """Serves WebSocket connections at the endpoint's path; `fallback` serves the rest."""
 
     __slots__ = ("_app", "_endpoint", "_health", "_lifecycle")
 
@@ -47,8 +47,10 @@ class ServerApp:
         return path.rstrip("/") == ours
 
     async def fallback(self, scope: ASGIScope, receive: ASGIReceive, send: ASGISend) -> None:
-        """Answer health probes, and pass all else to the application; without one, answer 404, or
-        426 at the path."""
+        """Answer health probes, and pass all else to the application.
+
+        Without an application, answer 404, or 426 at the path.
+        """
         if self._health is not None and self._health.is_probe(scope):
             await self._health.answer(scope, send)
         elif self._app is not None:

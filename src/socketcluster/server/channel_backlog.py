@@ -1,4 +1,4 @@
-"""How far a loop over a channel of the exchange may be behind, and what happens past that."""
+"""The bound on the backlog of a loop over one of the exchange's channels."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ from socketcluster.streams import Bound
 
 
 def channel_bound(options: ServerOptions, report_fault: Callable[[BaseException], None]) -> Bound:
-    """The bound on each consumer of a channel: it is ended past `max_channel_backlog` values or
-    `max_channel_backlog_bytes`, and that is reported; on droppable channels its oldest values are
-    dropped."""
+    """Make the bound on each consumer of a channel.
+
+    Past `max_channel_backlog` values or `max_channel_backlog_bytes` the consumer is ended, and the
+    error is reported. On droppable channels its oldest values are dropped instead.
+    """
     limits = {
         "max_channel_backlog": options.max_channel_backlog,
         "max_channel_backlog_bytes": options.max_channel_backlog_bytes,
     }
 
-    def passed(channel: str, values: int, size: int) -> BackpressureError | None:
+    def exceeded(channel: str, values: int, size: int) -> BackpressureError | None:
         if options.droppable(channel):
             return None
         name = "max_channel_backlog"
@@ -37,4 +39,4 @@ def channel_bound(options: ServerOptions, report_fault: Callable[[BaseException]
         report_fault(error)
         return error
 
-    return Bound(options.max_channel_backlog, options.max_channel_backlog_bytes, passed)
+    return Bound(options.max_channel_backlog, options.max_channel_backlog_bytes, exceeded)

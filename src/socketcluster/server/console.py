@@ -1,14 +1,14 @@
-"""The lines that a program prints about the server that it runs."""
+"""Console lines about a running server."""
 
 from __future__ import annotations
 
 
 def print_running(address: str, workers: int = 1) -> None:
-    """Print that connections are accepted, and at which address."""
+    """Print that the server accepts connections, and its address."""
     by = f" with {workers} workers" if workers > 1 else ""
     print(f"SocketCluster is running on {address}{by} (Ctrl-C stops)", flush=True)
 
 
 def print_stopping() -> None:
-    """Print that the server finishes the calls under way and then stops."""
+    """Print that the server is stopping once the calls under way are answered."""
     print("Stopping: waiting for calls that are under way", flush=True)

@@ -1,4 +1,4 @@
-"""The context of a server's sockets: everything they share, beneath the server's face."""
+"""The context of a server's sockets: the objects that all of them share."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from socketcluster.server.options import ServerOptions
 from socketcluster.server.parts.authentication import AuthObserver
 from socketcluster.server.parts.closing import ClosingObserver
 from socketcluster.server.parts.reauthorization import ReauthorizationPace
-from socketcluster.server.parts.sequencer import Rest
+from socketcluster.server.parts.sequencer import Continuation
 from socketcluster.server.parts.subscriptions import SubscriptionObserver
 from socketcluster.server.parts.tokens import Tokens
 from socketcluster.server.reporting import ServerReports
@@ -26,10 +26,10 @@ from socketcluster.streams import AsyncStreamEmitter
 
 
 class SocketObserver(AuthObserver, SubscriptionObserver, ClosingObserver, Protocol):
-    """Hears of the sockets' changes, and emits the server's events about them."""
+    """Receives the sockets' changes, and emits the server's events about them."""
 
     def opened(self, socket: Any) -> None:
-        """Hear that the handshake is complete."""
+        """Move a socket to the clients, because its handshake is complete."""
 
     def connection_event(
         self, socket: Any, is_authenticated: bool, auth_error: BaseException | None
@@ -39,11 +39,13 @@ class SocketObserver(AuthObserver, SubscriptionObserver, ClosingObserver, Protoc
 
 @dataclass(slots=True, eq=False)
 class SocketContext:
-    """What all sockets of a server share; each part of a socket declares what it asks of it.
+    """The shared environment of a server's sockets.
+
+    Each part of a socket declares a Protocol with the members that it uses.
 
     Attributes:
         emitter: emits the server's events.
-        observer: is told of the sockets' changes.
+        observer: receives the sockets' changes.
         middleware: from a middleware type to its function.
         make_request: makes an AGRequest of (socket, cid, procedure, data).
         dispatch, dispatch_batch: carry out a packet, or a batch of them.
@@ -64,8 +66,8 @@ class SocketContext:
     flusher: Flusher
     reauthorization_pace: ReauthorizationPace
     make_request: Callable[..., Any]
-    dispatch: Callable[[Any, AnyPacket, bytes], Rest]
-    dispatch_batch: Callable[[Any, Batch, bytes], Rest]
+    dispatch: Callable[[Any, AnyPacket, bytes], Continuation]
+    dispatch_batch: Callable[[Any, Batch, bytes], Continuation]
 
     ack_timeout: float = field(init=False)
     handshake_timeout: float = field(init=False)

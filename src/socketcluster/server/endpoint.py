@@ -23,9 +23,9 @@ from socketcluster.server.origins import AllowedOrigins
 from socketcluster.server.socket import SocketServer
 
 MAX_FIRST_MESSAGE = 40 * 1024
-"""Bytes that a client may send until its first message, the handshake, is complete."""
+"""Bytes of a client's first message, the handshake."""
 
-MAX_SHOWN_ORIGIN = 300
+MAX_ORIGIN_TEXT = 300
 """Characters of a refused origin in the warning and the answer."""
 
 
@@ -107,7 +107,7 @@ class ServerEndpoint:
         return Accepted(handler, self._subprotocol(request))
 
     async def _check_accepting(self) -> None:
-        if not await self._lifecycle.accepting():
+        if not await self._lifecycle.start_accepting():
             raise UpgradeRefusedError(503, "The server is closing")
 
     def _check_room(self) -> None:
@@ -160,9 +160,9 @@ class ServerEndpoint:
             return
         origin = request.header("origin")
         if not self.allowed_origins.allow(origin):
-            shown = "*" if origin is None or origin == "null" else origin[:MAX_SHOWN_ORIGIN]
+            text = "*" if origin is None or origin == "null" else origin[:MAX_ORIGIN_TEXT]
             error = ServerProtocolError(
-                f"Failed to authorize socket handshake - Invalid origin: {shown}"
+                f"Failed to authorize socket handshake - Invalid origin: {text}"
             )
             self._context.emit_warning(error)
             raise UpgradeRefusedError(403, str(error))

@@ -59,7 +59,7 @@ class ClosureEvent:
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionEvent:
-    """'subscription' of a server. `channel_options` is what the client sent beside the name."""
+    """'subscription' of a server. `channel_options` has the client's other fields."""
 
     socket: AGServerSocket
     channel: str
@@ -102,7 +102,7 @@ class AuthenticationStateChangeEvent:
 
 @dataclass(frozen=True, slots=True)
 class BadSocketAuthTokenEvent:
-    """'badSocketAuthToken' of a server: a client showed an invalid or expired token."""
+    """'badSocketAuthToken' of a server: a client sent an invalid or expired token."""
 
     socket: AGServerSocket
     auth_error: BaseException

@@ -16,8 +16,8 @@ READY = "/health/ready"
 class Health:
     """Answers the probes of one server.
 
-    Live: its event loop turns. Ready: it accepts clients, and a message has just gone through the
-    broker and come back. The reason for a 503 is in the events and the log, not in the answer.
+    Live: the event loop turns. Ready: the server accepts clients, and a message has just made the
+    round trip through the broker. The reason for a 503 is in the events and the log only.
     """
 
     __slots__ = ("_checking", "_exchange", "_lifecycle")
@@ -37,18 +37,21 @@ class Health:
 
     async def answer(self, scope: ASGIScope, send: ASGISend) -> None:
         """Answer a probe: 200 or 503."""
-        well = scope["path"] == LIVE or await self._ready()
+        healthy = scope["path"] == LIVE or await self._ready()
         headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"cache-control", b"no-store")]
-        start = {"type": "http.response.start", "status": 200 if well else 503, "headers": headers}
+        start = {
+            "type": "http.response.start",
+            "status": 200 if healthy else 503,
+            "headers": headers,
+        }
         await send(start)
-        await send({"type": "http.response.body", "body": b"ok" if well else b"unavailable"})
+        await send({"type": "http.response.body", "body": b"ok" if healthy else b"unavailable"})
 
     async def _ready(self) -> bool:
         if not self._lifecycle.is_ready:
             return False
-        if (
-            self._checking is None or self._checking.done()
-        ):  # One check serves all probes at a time.
+        # Probes that arrive during a check share it.
+        if self._checking is None or self._checking.done():
             self._checking = asyncio.ensure_future(self._check())
         return await asyncio.shield(self._checking)
 

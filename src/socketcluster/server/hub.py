@@ -1,4 +1,4 @@
-"""The hub: which sockets a server has, and the server's events about them."""
+"""The hub: the sockets of a server, and the server's events about them."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class Hub:
         """Emit 'deauthentication'."""
         self._emit("deauthentication", DeauthenticationEvent(socket, old_token))
 
-    def bad_token_shown(
+    def bad_token_received(
         self, socket: AGServerSocket, error: BaseException, signed_token: Any
     ) -> None:
         """Emit 'badSocketAuthToken'."""

@@ -1,4 +1,4 @@
-"""Keepalive: pings, missing pongs, handshakes that take too long, expired tokens."""
+"""Keepalive: pings, missing pongs, handshake timeouts, expired tokens."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from socketcluster.server.watchdog import Watchdog
 
 
 class Keepalive:
-    """Looks after all sockets of a server, once a tick."""
+    """Checks all sockets of a server, once a tick."""
 
     __slots__ = ("_context", "_hub", "_memory_limit", "_ping_frame", "_watchdog")
 
@@ -31,17 +31,17 @@ class Keepalive:
     def tick(self, now: float) -> None:
         """Ping, time out, expire, and bound the memory; `now` is the ticker's, in seconds."""
         context, hub = self._context, self._hub
-        within = context.handshake_timeout / 1000
+        timeout = context.handshake_timeout / 1000
         pending = list(hub.pending.values())
-        for_each(pending, partial(self._check_handshake, now, within), drop_failed)
+        for_each(pending, partial(self._check_handshake, now, timeout), drop_failed)
         sockets = hub.sockets()
         self._memory_limit.check(sockets)
         interval, timeout = context.ping_interval / 1000, context.ping_timeout / 1000
         for_each(sockets, partial(self._check_socket, now, interval, timeout), drop_failed)
         self._watchdog.look(now, hub.sockets())
 
-    def _check_handshake(self, now: float, within: float, socket: AGServerSocket) -> None:
-        if now - socket.life.opened_at >= within:
+    def _check_handshake(self, now: float, timeout: float, socket: AGServerSocket) -> None:
+        if now - socket.life.opened_at >= timeout:
             self._watchdog.handshake_timed_out(socket)
             socket.disconnect(CLOSE_HANDSHAKE_TIMEOUT)
 
@@ -50,7 +50,7 @@ class Keepalive:
     ) -> None:
         if not self._context.options.ping_timeout_disabled:
             if not is_alive(socket, now, timeout):
-                socket.disconnect(CLOSE_PONG_TIMEOUT)  # The line that times a socket out.
+                socket.disconnect(CLOSE_PONG_TIMEOUT)
                 return
             time = self._context.ticker.time
             if time >= socket.life.next_ping:
@@ -61,8 +61,11 @@ class Keepalive:
 
 
 def is_alive(socket: AGServerSocket, now: float, timeout: float) -> bool:
-    """Whether the peer sent anything, a part of a message included, in the last `timeout` seconds,
-    or reading from it was paused. `now` is the ticker's."""
+    """Whether a socket's peer is alive. `now` is the ticker's.
+
+    It is if it sent anything in the last `timeout` seconds, a part of a message included, or if
+    reading was paused.
+    """
     inbound = socket.inbound
     if inbound.flow_control.was_paused():
         inbound.last_seen = now

@@ -1,4 +1,4 @@
-"""The lifecycle of a server: start, listen, drain, close; and its background tasks."""
+"""The lifecycle of a server: start, listen, drain and close, and its background tasks."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ from socketcluster.server.watchdog import Watchdog
 from socketcluster.sockets.flusher import Flusher
 
 CLOSE_BATCH = 200
-"""Sockets that are closed before others get their turn."""
+"""How many sockets to close before the event loop turns."""
 
 DRAIN_POLL_SECONDS = 0.01
+"""How often a closing server checks whether calls are still under way."""
 
 Background = Callable[[], Awaitable[Any]]
 
@@ -36,7 +37,7 @@ class Lifecycle:
 
     Attributes:
         is_ready: whether the server is started and not closing.
-        listeners: what listens for connections now.
+        listeners: the engine's listeners that are open.
         host: the address of the last `listen`; None before it, and for a Unix socket.
         secure: whether the last `listen` was with TLS.
     """
@@ -70,8 +71,8 @@ class Lifecycle:
         self.host: str | None = None
         self.secure = False
 
-    def add(self, function: Background) -> None:
-        """Run a background function from now on, or from the next start on."""
+    def add_background(self, function: Background) -> None:
+        """Run a background function now, if the server is ready, and at every start."""
         self._context.loop_binding.check()
         self._background.append(function)
         if self.is_ready:
@@ -91,7 +92,7 @@ class Lifecycle:
         def done(task: asyncio.Task[None]) -> None:
             self._tasks.discard(task)
             if inspect.iscoroutine(coroutine):
-                coroutine.close()  # It may have been cancelled before it began.
+                coroutine.close()  # A task cancelled before it began leaves it open.
 
         task.add_done_callback(done)
         return task
@@ -101,7 +102,7 @@ class Lifecycle:
             await coroutine
         except Exception as error:
             self._context.report_fault(error)
-            # A kept error must not keep a request in its frames, which would stay unanswered.
+            # A listener may keep the error: its frames must not keep an unanswered request alive.
             traceback.clear_frames(error.__traceback__)
 
     async def start(self) -> None:
@@ -121,7 +122,7 @@ class Lifecycle:
             context.loop_binding.takes_calls = True
             if self._closed is None or self._closed.is_set():
                 self._closed = asyncio.Event()
-            # Parts that an earlier event loop has left unfinished are replaced.
+            # An earlier event loop may have left these unfinished.
             context.flusher = Flusher()
             context.reauthorization_pace = ReauthorizationPace()
             context.exchange.fan_out.use(context.flusher)
@@ -135,8 +136,8 @@ class Lifecycle:
         finally:
             self._starting = None
 
-    async def accepting(self) -> bool:
-        """Whether connections are accepted. Starts a server that is not started."""
+    async def start_accepting(self) -> bool:
+        """Start a server that is not started; return whether it accepts connections."""
         if not self._closing and not self.is_ready:
             await self.start()
         return not self._closing
@@ -155,7 +156,7 @@ class Lifecycle:
         """The port of the last listener; None without one, and on a Unix socket."""
         return self.listeners[-1].port if self.listeners else None
 
-    async def until_closed(self) -> None:
+    async def serve_until_closed(self) -> None:
         """See `AGServer.serve_forever`."""
         if self._closed is None:
             raise UsageError(
@@ -178,7 +179,7 @@ class Lifecycle:
         self._context.loop_binding.check()
         caller = asyncio.current_task()
         assert caller is not None
-        # A handler, or middleware, may close the server that it works for.
+        # A handler or a middleware function may close its own server.
         spared.add(caller)
         try:
             await self._close(keep_sockets_open)
@@ -188,14 +189,14 @@ class Lifecycle:
     async def _close(self, keep_sockets_open: bool) -> None:
         self.is_ready = False
         self._closing = True
-        for_each(self.listeners, lambda listener: listener.stop_accepting(), self._stop_failed)
+        for_each(self.listeners, lambda listener: listener.stop_accepting(), self._report_failure)
         if keep_sockets_open:
             return
         try:
             await self._drain()
-            await self._end()
+            await self._close_all()
         except asyncio.CancelledError:
-            raise  # It is called again to finish.
+            raise  # Another call finishes the closing.
         except Exception:
             self._set_closed()
             raise
@@ -205,7 +206,7 @@ class Lifecycle:
         if self._closed is not None:
             self._closed.set()
 
-    async def _end(self) -> None:
+    async def _close_all(self) -> None:
         context = self._context
         sockets = [*self._hub.pending.values(), *self._hub.clients.values()]
         for start in range(0, len(sockets), CLOSE_BATCH):
@@ -219,14 +220,14 @@ class Lifecycle:
             except Exception as error:
                 failures.append(error)
         context.ticker.stop()
-        await self._end_tasks()
+        await self._cancel_tasks()
         if failures:
             raise failures[0]
 
-    def _stop_failed(self, _: object, error: Exception) -> None:
+    def _report_failure(self, _: object, error: Exception) -> None:
         self._context.report_fault(error)
 
-    async def _end_tasks(self) -> None:
+    async def _cancel_tasks(self) -> None:
         context = self._context
         tasks = self._tasks - spared
         for task in tasks:
@@ -254,5 +255,5 @@ def _close(socket: AGServerSocket) -> None:
 
 
 def _is_busy(socket: AGServerSocket) -> bool:
-    """Whether a message is still to be carried out, or a call awaits its answer."""
+    """Whether a message is not yet carried out, or a call awaits its answer."""
     return socket.inbound.busy or (socket.state != CLOSED and socket.messaging.busy)

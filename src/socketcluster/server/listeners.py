@@ -1,17 +1,14 @@
-"""The event names of servers, so that a type checker knows the type of each event."""
+"""The typed events of a server: `listener` with an overload for each event name."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import Any, Literal, overload
 
 from socketcluster import events
 from socketcluster.options import check_text
 from socketcluster.runtime.reporting import Reporter
 from socketcluster.server import events as sockets
 from socketcluster.streams import AsyncStreamEmitter, ConsumableStream
-
-if TYPE_CHECKING:
-    pass
 
 SERVER_EVENTS = frozenset(
     [
@@ -34,7 +31,7 @@ SERVER_EVENTS = frozenset(
 
 
 class ServerListeners(AsyncStreamEmitter):
-    """`listener` of a server. Source: AGServer specification, Events."""
+    """The `listener` method of a server. Source: AGServer specification, Events."""
 
     __slots__ = ()
 
@@ -91,7 +88,7 @@ class ServerListeners(AsyncStreamEmitter):
     def listener(self, event: str) -> ConsumableStream[Any]:
         """The stream of one event: `async for event in server.listener("connection")`.
 
-        Any name is one; one that looks like a documented event is logged.
+        Any name is allowed; a name that resembles a documented event is logged.
         """
         check_text("An event's name", event)
         self.reporter.check_event_name(event, SERVER_EVENTS)

@@ -1,4 +1,4 @@
-"""The memory limit of a server: `max_buffered` bytes in the buffers of all its sockets."""
+"""The memory limit of a server: `max_buffered` bytes in the buffers of all sockets together."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from socketcluster.runtime.reporting import Reporter
 from socketcluster.server.hub import drop_failed
 from socketcluster.server.socket import AGServerSocket
 
-_WORTH_CLOSING = 64 * 1024
-"""Smallest outbound buffer, or unfinished message, in bytes, that a client is closed for."""
+_MIN_CLOSABLE_SIZE = 64 * 1024
+"""The smallest outbound buffer or unfinished message, in bytes, that is worth closing a client."""
 
 _size_of = itemgetter(0)
 
 
 class MemoryLimit:
-    """Keeps the sockets' buffers within a limit; it checks once a tick.
+    """Keeps the sockets' buffers within a limit, and checks them once a tick.
 
-    Past the limit it pauses reading from the sockets with the largest inbound backlogs, until they
-    are drained or half of the limit is free. If that was not enough by the next tick, it closes the
-    sockets with the largest outbound buffers or unfinished messages.
+    Past the limit it pauses reading from the sockets with the largest inbound backlogs, until these
+    backlogs are empty or half of the limit is free. If the next tick is still past the limit, it
+    closes the sockets with the largest outbound buffers or unfinished messages.
     """
 
     __slots__ = ("_held", "_limit", "_reporter", "_was_over")
@@ -35,7 +35,7 @@ class MemoryLimit:
         self._was_over = False
 
     def check(self, sockets: Iterable[AGServerSocket]) -> None:
-        """Add up the bytes of all sockets, and act on the sum."""
+        """Add up the buffers of all sockets, and pause or close some if they exceed the limit."""
         inbound: list[tuple[int, AGServerSocket]] = []
         closable: list[tuple[int, AGServerSocket]] = []
         total = 0
@@ -66,7 +66,7 @@ class MemoryLimit:
             if self._was_over:
                 self._close(closable, excess)
         elif self._held:
-            self._let_go(total <= self._limit // 2)
+            self._release(total <= self._limit // 2)
         self._was_over = excess > 0
 
     def _hold(self, inbound: list[tuple[int, AGServerSocket]], excess: int) -> None:
@@ -82,7 +82,7 @@ class MemoryLimit:
         socket.inbound.flow_control.hold(True)
         self._held.append(socket)
 
-    def _let_go(self, all_sockets: bool) -> None:
+    def _release(self, all_sockets: bool) -> None:
         held, self._held = self._held, []
 
         def release(socket: AGServerSocket) -> None:
@@ -96,7 +96,7 @@ class MemoryLimit:
     def _close(self, closable: list[tuple[int, AGServerSocket]], excess: int) -> None:
         closable.sort(key=_size_of, reverse=True)
         for size, socket in closable:
-            if excess <= 0 or size < _WORTH_CLOSING:
+            if excess <= 0 or size < _MIN_CLOSABLE_SIZE:
                 break
             excess -= size
             reason = (

@@ -1,4 +1,4 @@
-"""The middleware functions of a server."""
+"""The methods of a server that set and remove middleware functions."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class MiddlewareMixin:
     loop_binding: LoopBinding
 
     def set_middleware(self, type: str, middleware: MiddlewareFunction) -> None:
-        """Set the middleware function of one of the four types, for sockets old and new.
+        """Set the middleware function of a type, for existing and new sockets.
 
         Raises:
-            InvalidArgumentsError: there is no such type, or the function is not async or does not
+            InvalidArgumentsError: the type is unknown, or the function is not async or does not
                 take one argument.
-            InvalidActionError: the type has one already.
+            InvalidActionError: the type already has a function.
         """
         self.loop_binding.check()
         if type not in MIDDLEWARE_TYPES:
@@ -45,7 +45,7 @@ class MiddlewareMixin:
         self.middleware[type] = middleware
 
     def remove_middleware(self, type: str, middleware: MiddlewareFunction | None = None) -> None:
-        """Remove the middleware function of a type (if it is `middleware`, when that is given)."""
+        """Remove the middleware function of a type, or only if it is `middleware`."""
         self.loop_binding.check()
         if middleware is None or self.middleware.get(type) == middleware:
             self.middleware.pop(type, None)

@@ -1,4 +1,4 @@
-"""Warnings about options that are accepted but probably a mistake."""
+"""Warnings about valid options that are probably a mistake."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from socketcluster.server.options import ServerOptions
 
 
 def log_option_warnings(options: ServerOptions, logger: logging.Logger) -> None:
-    """Log a WARNING for each pair of options that probably is a mistake."""
+    """Log a WARNING for each pair of options that is probably a mistake."""
     timeout, interval = map(options.milliseconds, ("ping_timeout", "ping_interval"))
     if not options.ping_timeout_disabled and timeout <= interval:
         logger.warning(

@@ -1,4 +1,4 @@
-"""ServerOptions: every option of AGServer, validated when it is made."""
+"""ServerOptions: the options of AGServer, validated on construction."""
 
 from __future__ import annotations
 
@@ -16,25 +16,23 @@ from socketcluster.options import (
     check_names,
     from_documented,
     has_methods,
+    invalid_option,
     milliseconds,
     snake_case,
-)
-from socketcluster.options import (
-    invalid_option as _wrong,
 )
 from socketcluster.server.batch_limit import (
     DEFAULT_CHANNELS,
     batch_problem,
     default_batch_items,
 )
-from socketcluster.server.origins import FORM, AllowedOrigins
+from socketcluster.server.origins import ORIGIN_FORM, AllowedOrigins
 
 CLEANUP_MODES = ("kill", "close", "none")
 WITHOUT_EFFECT = frozenset({"authSignAsync", "authVerifyAsync", "cloneData"})
-"""Options that servers in the field still pass and that mean nothing here."""
+"""Options of the JavaScript server that are accepted and ignored."""
 
-_Made = TypeVar("_Made")
-_BROKER = ("attach", "start", "close", "check", "subscribe", "unsubscribe", "publish")
+_T = TypeVar("_T")
+_BROKER_METHODS = ("attach", "start", "close", "check", "subscribe", "unsubscribe", "publish")
 _DURATIONS = (
     "handshake_timeout",
     "ack_timeout",
@@ -75,54 +73,55 @@ class ServerOptions:
 
     Attributes:
         ws_engine: "picows", "asgi", a "module:attribute" path, or an engine object.
-        ws_engine_server_options: handed to the engine as keyword arguments when it is made.
-        auth_key: the secret for HMAC algorithms; if None, SOCKETCLUSTER_AUTH_KEY of the
-            environment or 256 random bits in hex.
+        ws_engine_server_options: keyword arguments of the engine's constructor.
+        auth_key: the secret for HMAC algorithms; None takes the environment variable
+            SOCKETCLUSTER_AUTH_KEY, or else 256 random bits in hex.
         auth_private_key, auth_public_key: PEM, for RSA and ECDSA algorithms; both or neither.
-        auth_default_expiry: seconds that a token is good for.
-        auth_algorithm: signs, and is the one accepted unless `auth_verify_algorithms` is set.
+        auth_default_expiry: seconds until a token expires.
+        auth_algorithm: the algorithm that signs tokens, and the only one accepted unless
+            `auth_verify_algorithms` is set.
         per_message_deflate: a bool, `DeflateOptions`, or a mapping of its fields.
         protocol_version: 2, or 1 for clients up to version 14.
-        origins: where the pages may come from that connect, in a list or one string:
-            "host:port", with any scheme, or "scheme://host" and a port unless it is the scheme's
-            default; "*" for any host or port.
+        origins: allowed origins of the pages that connect, in a list or one string: "host:port"
+            with any scheme, or "scheme://host" with a port unless it is the scheme's default;
+            "*" for any host or port.
         trusted_proxies: addresses and networks of proxies ("10.0.0.0/8"), "unix" for the peers of
-            a Unix socket, in a list or one string: `client_address` is what they put into
-            X-Forwarded-For.
+            a Unix socket, in a list or one string. `client_address` is the address that these
+            proxies put into X-Forwarded-For.
         socket_channel_limit: channels that one socket may subscribe to; 0 or None for no limit.
-        ping_timeout_disabled: neither ping nor close for want of a pong.
+        ping_timeout_disabled: send no pings, and close no socket because of a missing pong.
         strict_handshake: close a socket (4009) whose first packet is not '#handshake'.
-        socket_stream_cleanup_mode: what happens to a socket's streams at 'end': "kill" drops
-            their backlog, "close" lets it be taken, "none" leaves them.
-        broker_engine: a URL or a `Broker` object; None for SOCKETCLUSTER_BROKER of the
-            environment, or the one in process.
+        socket_stream_cleanup_mode: how a socket's streams end at 'end': "kill" drops their
+            backlogs, "close" leaves the backlogs to their consumers, "none" ends no stream.
+        broker_engine: a URL or a `Broker` object; None takes the environment variable
+            SOCKETCLUSTER_BROKER, or else the broker in the process.
         auth_engine, codec_engine: objects; None for the defaults.
-        handle_protocols: called with (set of offered sub-protocols, request), returns one or None.
-        request_creator: called with (socket, id, procedure, data), returns an AGRequest.
-        max_payload: bytes of one message, after inflating too.
-        max_batch_items: packets in one batch; None for `socket_channel_limit` + 1,000, as a client
-            may subscribe to all its channels in one batch, or 10,000 without such a limit.
+        handle_protocols: called with (set of offered sub-protocols, request); returns one or None.
+        request_creator: called with (socket, id, procedure, data); returns an AGRequest.
+        max_payload: bytes of one message, before and after decompression.
+        max_batch_items: packets in one batch; None for `socket_channel_limit` + 1,000, because a
+            client may subscribe to all its channels in one batch, or 10,000 without a limit.
         max_channel_name_length: characters.
-        max_subscription_data: bytes of the data given with a socket's subscriptions, which is kept
-            for middleware that is asked again; a subscription past it is refused.
+        max_subscription_data: bytes of the data of one socket's subscriptions, which the server
+            keeps until middleware decides on them again; a subscription that exceeds it is refused.
         max_pending_clients: sockets in the handshake phase; more are refused with 503.
-        max_inbound_backlog: messages of a socket that wait, for middleware or in one loop over
-            its streams, before it is no longer read from.
+        max_inbound_backlog: a socket's messages that wait for middleware, or in one loop over its
+            streams; past it the server pauses reading from the socket.
         max_inbound_backlog_bytes: the same in bytes, as received.
-        max_outbound_buffer: bytes waiting per socket, the transport's included.
-        max_buffered: bytes that all sockets of the server together may hold, received and to be
-            sent; past it the largest backlogs are not read on, then the largest outbound
-            buffers and unfinished messages closed.
-        droppable_channels: channel names, or a predicate: past `max_outbound_buffer` their
-            oldest publishes are dropped instead of closing the socket.
-        max_channel_backlog: values that one loop over a channel of the exchange may be behind;
-            past it the loop raises BackpressureError, or on `droppable_channels` loses the oldest.
+        max_outbound_buffer: bytes that wait to be sent to one socket, the transport's included.
+        max_buffered: bytes that all sockets of the server hold together, received and to be sent;
+            past it the server pauses reading from the sockets with the largest backlogs, then
+            closes those with the largest outbound buffers and unfinished messages.
+        droppable_channels: channel names, or a predicate: past `max_outbound_buffer` the server
+            drops their oldest publishes instead of closing the socket.
+        max_channel_backlog: backpressure of one loop over a channel of the exchange; past it the
+            loop raises BackpressureError, or on `droppable_channels` loses the oldest values.
         max_channel_backlog_bytes: the same in bytes, as published.
-        max_malformed_messages: a socket that sends more is closed.
+        max_malformed_messages: malformed messages of one socket before it is closed.
         health_probes: answer GET /health/live and /health/ready over HTTP.
         drain_timeout: how long `close()` waits for unanswered calls.
-        last_words_timeout: how long messages received before a client left are still carried out,
-            before 'disconnect'.
+        last_words_timeout: how long the server may carry out a lost client's last messages before
+            it emits 'disconnect'.
 
     Source: AGServer specification, constructor(options).
     """
@@ -159,7 +158,7 @@ class ServerOptions:
     handle_protocols: Callable[..., Any] | None = None
     request_creator: Callable[..., Any] | None = None
     max_payload: int = 1024 * 1024
-    max_batch_items: int = cast(int, None)
+    max_batch_items: int = cast("int", None)
     max_channel_name_length: int = 255
     max_subscription_data: int = 1024 * 1024
     max_pending_clients: int = 10_000
@@ -178,118 +177,53 @@ class ServerOptions:
     def __post_init__(self) -> None:
         limit = self.socket_channel_limit
         if limit is not None and (type(limit) is not int or limit < 0):
-            raise _wrong("socket_channel_limit", "an integer of at least 0, or None", limit)
-        if cast(object, self.max_batch_items) is None:
+            raise invalid_option("socket_channel_limit", "an integer of at least 0, or None", limit)
+        if cast("object", self.max_batch_items) is None:
             object.__setattr__(self, "max_batch_items", default_batch_items(limit))
         for name in _DURATIONS:
             object.__setattr__(self, name, milliseconds(name, getattr(self, name)))
         for name in ("ping_interval", "batch_interval"):
             if getattr(self, name) <= 0:
-                raise _wrong(name, "a duration above 0", getattr(self, name))
+                raise invalid_option(name, "a duration above 0", getattr(self, name))
         for name in _LIMITS:
             value = getattr(self, name)
             if type(value) is not int or value <= 0:
-                raise _wrong(name, "an integer above 0", value)
+                raise invalid_option(name, "an integer above 0", value)
         for name in _FLAGS:
             if type(getattr(self, name)) is not bool:
-                raise _wrong(name, "True or False", getattr(self, name))
-        self._check_auth()
-        self._check_rest()
-
-    def _check_auth(self) -> None:
-        expiry = self.auth_default_expiry
-        if (
-            isinstance(expiry, bool)
-            or not isinstance(expiry, int | float)
-            or not 0 < expiry <= 1e11
-        ):
-            raise _wrong("auth_default_expiry", "a number of seconds above 0, up to 1e11", expiry)
-        for name in ("auth_key", "auth_private_key", "auth_public_key"):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, str | bytes) or not value):
-                raise InvalidOptionsError(
-                    f"The {name} option must be a non-empty str or bytes", name
-                )
-        if (self.auth_private_key is None) != (self.auth_public_key is None):
-            there, missing = ("auth_public_key", "auth_private_key")
-            if self.auth_public_key is None:
-                there, missing = missing, there
-            raise InvalidOptionsError(
-                f"The {missing} option must be specified if {there} is specified", missing
-            )
-        if not isinstance(self.auth_algorithm, str) or self.auth_algorithm.lower() == "none":
-            raise _wrong("auth_algorithm", "the name of a JWT algorithm", self.auth_algorithm)
-        accepted = self.auth_verify_algorithms
-        if accepted is not None and (
-            isinstance(accepted, str)
-            or not isinstance(accepted, Sequence)
-            or not accepted
-            or any(not isinstance(a, str) or a.lower() == "none" for a in accepted)
-        ):
-            raise _wrong("auth_verify_algorithms", "a list of JWT algorithms", accepted)
-        engine = self.auth_engine
-        if engine is not None and not has_methods(engine, "verify_token", "sign_token"):
-            raise _wrong("auth_engine", "an object with verify_token and sign_token", engine)
-
-    def _check_rest(self) -> None:
-        problem = batch_problem(self.max_batch_items, self.socket_channel_limit)
-        if problem is not None and self.socket_channel_limit != DEFAULT_CHANNELS:
-            raise InvalidOptionsError(problem, "max_batch_items")
-        if type(self.protocol_version) is not int or self.protocol_version not in (1, 2):
-            raise _wrong("protocol_version", "1 or 2", self.protocol_version)
-        if self.socket_stream_cleanup_mode not in CLEANUP_MODES:
-            raise _wrong(
-                "socket_stream_cleanup_mode",
-                "'kill', 'close' or 'none'",
-                self.socket_stream_cleanup_mode,
-            )
-        if not isinstance(self.path, str) or not self.path.startswith("/"):
-            raise _wrong("path", "a URL path that starts with '/'", self.path)
-        self.allowed_origins()
-        self.proxies()
-        if not isinstance(self.ws_engine_server_options, Mapping):
-            raise _wrong("ws_engine_server_options", "a mapping", self.ws_engine_server_options)
-        if self.codec_engine is not None and not has_methods(self.codec_engine, "encode", "decode"):
-            raise _wrong("codec_engine", "an object with encode and decode", self.codec_engine)
-        if self.broker_engine is not None and not (
-            isinstance(self.broker_engine, str) or has_methods(self.broker_engine, *_BROKER)
-        ):
-            raise _wrong("broker_engine", "a URL or a Broker object", self.broker_engine)
-        for name in ("handle_protocols", "request_creator"):
-            if getattr(self, name) is not None and not callable(getattr(self, name)):
-                raise _wrong(name, "a callable", getattr(self, name))
-        droppable = self.droppable_channels
-        if isinstance(droppable, str) or not (
-            callable(droppable) or isinstance(droppable, Collection)
-        ):
-            raise _wrong("droppable_channels", "a collection of names or a callable", droppable)
-        self.deflate()
+                raise invalid_option(name, "True or False", getattr(self, name))
+        _check_auth(self)
+        _check_batch_limit(self)
+        _check_protocol(self)
+        _check_objects(self)
 
     def allowed_origins(self) -> AllowedOrigins:
-        """`origins`, ready to be matched."""
-        return _made("origins", self.origins, FORM, AllowedOrigins)
+        """The parsed `origins`."""
+        return _parse_entries("origins", self.origins, ORIGIN_FORM, AllowedOrigins)
 
     def proxies(self) -> TrustedProxies:
-        """`trusted_proxies`, ready to be matched."""
+        """The parsed `trusted_proxies`."""
         expected = "IP addresses, networks such as '10.0.0.0/8', or 'unix'"
-        return _made("trusted_proxies", self.trusted_proxies, expected, TrustedProxies)
+        return _parse_entries("trusted_proxies", self.trusted_proxies, expected, TrustedProxies)
 
     def deflate(self) -> DeflateOptions | None:
-        """`per_message_deflate` in one form; None when it is off."""
+        """`per_message_deflate` as DeflateOptions; None when it is off."""
         value = self.per_message_deflate
         if isinstance(value, DeflateOptions):
             return value
         if type(value) is bool:
             return DeflateOptions() if value else None
         if not isinstance(value, Mapping):
-            raise _wrong("per_message_deflate", "a bool, a mapping or DeflateOptions", value)
-        known = {f.name for f in fields(DeflateOptions)}
-        given = {snake_case(str(name)): v for name, v in value.items()}
-        check_entries("per_message_deflate", given, known)
+            raise invalid_option(
+                "per_message_deflate", "a bool, a mapping or DeflateOptions", value
+            )
+        names = {f.name for f in fields(DeflateOptions)}
+        entries = {snake_case(str(name)): v for name, v in value.items()}
+        check_entries("per_message_deflate", entries, names)
         try:
-            return DeflateOptions(**given)
+            return DeflateOptions(**entries)
         except (TypeError, ValueError) as error:
-            raise _wrong("per_message_deflate", str(error), value) from error
+            raise invalid_option("per_message_deflate", str(error), value) from error
 
     def milliseconds(self, name: str) -> float:
         """A duration option in milliseconds."""
@@ -297,32 +231,112 @@ class ServerOptions:
         return value
 
     def droppable(self, channel: str) -> bool:
-        """Whether publishes on the channel may be dropped rather than a slow socket closed."""
+        """Whether a channel's publishes may be dropped, instead of closing a slow socket."""
         if callable(self.droppable_channels):
             return bool(self.droppable_channels(channel))
         return channel in self.droppable_channels
 
     @classmethod
     def from_mapping(cls, options: Mapping[str, Any]) -> ServerOptions:
-        """Options by their documented camelCase names (or those of this class).
+        """Make options from their documented camelCase names, or from this class's names.
 
         Raises:
-            InvalidOptionsError: an unknown name or a wrong value.
+            InvalidOptionsError: a name is unknown or a value is invalid.
         """
         return cls.of(**from_documented(options, WITHOUT_EFFECT, {f.name for f in fields(cls)}))
 
     @classmethod
     def of(cls, **options: Any) -> ServerOptions:
-        """Like the constructor, but an unknown name is an `InvalidOptionsError` too."""
+        """Make options like the constructor; an unknown name raises InvalidOptionsError too."""
         check_names(options, {f.name for f in fields(cls)})
         return cls(**options)
 
 
-def _made(name: str, value: Any, expected: str, make: Callable[[list[str]], _Made]) -> _Made:
-    """What is made of an option that is a list, or one string, of entries."""
+def _check_auth(options: ServerOptions) -> None:
+    expiry = options.auth_default_expiry
+    if isinstance(expiry, bool) or not isinstance(expiry, int | float) or not 0 < expiry <= 1e11:
+        raise invalid_option(
+            "auth_default_expiry", "a number of seconds above 0, up to 1e11", expiry
+        )
+    for name in ("auth_key", "auth_private_key", "auth_public_key"):
+        value = getattr(options, name)
+        if value is not None and (not isinstance(value, str | bytes) or not value):
+            raise InvalidOptionsError(f"The {name} option must be a non-empty str or bytes", name)
+    if (options.auth_private_key is None) != (options.auth_public_key is None):
+        present, missing = "auth_public_key", "auth_private_key"
+        if options.auth_public_key is None:
+            present, missing = missing, present
+        raise InvalidOptionsError(
+            f"The {missing} option must be specified if {present} is specified", missing
+        )
+    if not isinstance(options.auth_algorithm, str) or options.auth_algorithm.lower() == "none":
+        raise invalid_option(
+            "auth_algorithm", "the name of a JWT algorithm", options.auth_algorithm
+        )
+    accepted = options.auth_verify_algorithms
+    if accepted is not None and (
+        isinstance(accepted, str)
+        or not isinstance(accepted, Sequence)
+        or not accepted
+        or any(not isinstance(a, str) or a.lower() == "none" for a in accepted)
+    ):
+        raise invalid_option("auth_verify_algorithms", "a list of JWT algorithms", accepted)
+    engine = options.auth_engine
+    if engine is not None and not has_methods(engine, "verify_token", "sign_token"):
+        raise invalid_option("auth_engine", "an object with verify_token and sign_token", engine)
+
+
+def _check_batch_limit(options: ServerOptions) -> None:
+    problem = batch_problem(options.max_batch_items, options.socket_channel_limit)
+    if problem is not None and options.socket_channel_limit != DEFAULT_CHANNELS:
+        raise InvalidOptionsError(problem, "max_batch_items")
+
+
+def _check_protocol(options: ServerOptions) -> None:
+    if type(options.protocol_version) is not int or options.protocol_version not in (1, 2):
+        raise invalid_option("protocol_version", "1 or 2", options.protocol_version)
+    if options.socket_stream_cleanup_mode not in CLEANUP_MODES:
+        raise invalid_option(
+            "socket_stream_cleanup_mode",
+            "'kill', 'close' or 'none'",
+            options.socket_stream_cleanup_mode,
+        )
+    if not isinstance(options.path, str) or not options.path.startswith("/"):
+        raise invalid_option("path", "a URL path that starts with '/'", options.path)
+    options.allowed_origins()
+    options.proxies()
+    options.deflate()
+
+
+def _check_objects(options: ServerOptions) -> None:
+    if not isinstance(options.ws_engine_server_options, Mapping):
+        raise invalid_option(
+            "ws_engine_server_options", "a mapping", options.ws_engine_server_options
+        )
+    if options.codec_engine is not None and not has_methods(
+        options.codec_engine, "encode", "decode"
+    ):
+        raise invalid_option(
+            "codec_engine", "an object with encode and decode", options.codec_engine
+        )
+    if options.broker_engine is not None and not (
+        isinstance(options.broker_engine, str)
+        or has_methods(options.broker_engine, *_BROKER_METHODS)
+    ):
+        raise invalid_option("broker_engine", "a URL or a Broker object", options.broker_engine)
+    for name in ("handle_protocols", "request_creator"):
+        if getattr(options, name) is not None and not callable(getattr(options, name)):
+            raise invalid_option(name, "a callable", getattr(options, name))
+    droppable = options.droppable_channels
+    if isinstance(droppable, str) or not (callable(droppable) or isinstance(droppable, Collection)):
+        raise invalid_option("droppable_channels", "a collection of names or a callable", droppable)
+
+
+def _parse_entries(name: str, value: Any, expected: str, make: Callable[[list[str]], _T]) -> _T:
+    """Parse an option that is a list of entries, or one string of them."""
     entries = re.findall(r"[^\s,]+", value) if isinstance(value, str) else value
     if not isinstance(entries, Sequence) or not all(isinstance(entry, str) for entry in entries):
-        raise _wrong(name, expected, value)
+        raise invalid_option(name, expected, value)
     try:
         return make(list(entries))
     except ValueError as error:

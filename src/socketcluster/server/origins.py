@@ -1,4 +1,4 @@
-"""Origins: the pages that may open a connection. Source: RFC 6454, section 7."""
+"""Allowed origins: which pages may open a connection. Source: RFC 6454, section 7."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from itertools import product
 
-FORM = "'host:port' or 'scheme://host:port' entries, with '*' for any host or port"
+ORIGIN_FORM = "'host:port' or 'scheme://host:port' entries, with '*' for any host or port"
 
 _ORIGIN = re.compile(
     r"(?:([a-z][a-z0-9+.-]*)://)?(\*|\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::(\*|[0-9]{1,5}))?"
@@ -15,41 +15,41 @@ _ORIGIN = re.compile(
 
 
 class AllowedOrigins:
-    """Which Origin headers are let in.
+    """The origins that the server allows.
 
     Args:
-        entries: "example.com:443" is that host and port with any scheme; "https://example.com" is
-            that scheme and host with the scheme's default port. "*" stands for any host or port.
+        entries: "example.com:443" allows this host and port with any scheme; "https://example.com"
+            allows this scheme and host with the scheme's default port. "*" is any host or port.
 
     Raises:
-        ValueError: an entry that can never match.
+        ValueError: an entry can never match, or there is none.
     """
 
     __slots__ = ("_entries", "all")
 
     def __init__(self, entries: Iterable[str]) -> None:
-        self._entries = frozenset(_entry(entry) for entry in entries)
+        self._entries = frozenset(_parse_entry(entry) for entry in entries)
         if not self._entries:
             raise ValueError("there is no entry")
         self.all = ("*", "*", "*") in self._entries
-        """Whether every origin is let in, and connections without one."""
+        """Whether every origin is allowed, and connections without one."""
 
     def allow(self, origin: str | None) -> bool:
-        """Whether an Origin header is let in.
+        """Whether an Origin header is allowed.
 
-        It has to be a serialized origin as browsers send it: one with a path or a user name is
-        not. Hosts are compared whole, in lower case; one that ends in a dot is another host.
+        The header must be a serialized origin, as browsers send it, without a path or a user name.
+        Whole hosts are compared, in lower case; a trailing dot makes another host.
         """
         if self.all:
             return True
-        parts = _parts(origin or "")
+        parts = _split(origin or "")
         if parts is None or "*" in parts:
             return False
         return any(entry in self._entries for entry in product(*((part, "*") for part in parts)))
 
 
-def _parts(origin: str) -> tuple[str, str, str] | None:
-    """(scheme, host, port), the scheme "*" where there is none."""
+def _split(origin: str) -> tuple[str, str, str] | None:
+    """Split an origin into (scheme, host, port); the scheme is "*" if there is none."""
     match = _ORIGIN.fullmatch(origin.lower())
     if match is None:
         return None
@@ -66,8 +66,8 @@ def _parts(origin: str) -> tuple[str, str, str] | None:
     return scheme or "*", host, port if port == "*" else str(int(port))
 
 
-def _entry(entry: str) -> tuple[str, str, str]:
-    parts = _parts(entry)
+def _parse_entry(entry: str) -> tuple[str, str, str]:
+    parts = _split(entry)
     if parts is None:
         raise ValueError(f"{entry!r} is neither")
     scheme, _, port = parts

@@ -11,7 +11,7 @@ from socketcluster.runtime.reporting import Reporter, one_line
 
 
 class ReportEmitter(Protocol):
-    """What the reports ask of the server."""
+    """A server's emitter, as its reports use it."""
 
     def emit(self, event: str, data: Any = None) -> None: ...
     def get_listener_consumer_count(self, event: str) -> int: ...
@@ -27,38 +27,40 @@ class ServerReports:
         self._reporter = reporter
 
     def emit_error(self, error: BaseException) -> None:
-        """Emit 'error'; without a listener it is logged with its traceback."""
+        """Emit 'error', and without a listener log the error with its traceback."""
         if self._emitter.get_listener_consumer_count("error") == 0:
             self._reporter.fault(one_line(error), error)
         self._emitter.emit("error", ErrorEvent(error))
 
     def emit_warning(self, warning: BaseException) -> None:
-        """Emit 'warning', as a rule about a client's fault; without a listener it is logged at
-        DEBUG, in one line."""
+        """Emit 'warning', usually about a client's fault.
+
+        Without a listener, log it at DEBUG in one line.
+        """
         if self._emitter.get_listener_consumer_count("warning") == 0:
             self._reporter.line(one_line(warning), logging.DEBUG, type(warning).__qualname__)
         self._emitter.emit("warning", WarningEvent(warning))
 
     def report_broker(self, action: str, error: BaseException) -> None:
-        """Log a failure of the broker in an action: in one line, unless it is unexpected."""
+        """Log a broker failure: an expected error in one line, any other with its traceback."""
         if isinstance(error, SocketClusterError):
             self._reporter.line(one_line(error), logging.WARNING, ("broker", action))
         else:
             self._reporter.fault(f"The broker failed: {one_line(error)}", error)
 
     def report_auth_engine(self, error: BaseException) -> None:
-        """Log an auth engine's failure that says nothing about the token."""
+        """Log an auth engine's failure, as opposed to a bad token."""
         if not isinstance(error, SocketClusterError):
             self._reporter.fault("The auth engine failed to verify a token", error)
         elif isinstance(error, BrokerError):
             self.report_broker("authentication", error)
 
     def broker_failed(self, error: BaseException) -> None:
-        """Report a failure of the broker that no caller hears of: log it, and emit 'warning'."""
+        """Report a broker failure that no caller receives: log it, and emit 'warning'."""
         self.report_broker("background", error)
         self._emitter.emit("warning", WarningEvent(error))
 
     def report_fault(self, error: BaseException) -> None:
-        """Report a fault of this side that no caller hears of: log it in full, and emit 'error'."""
+        """Report this side's fault that no caller receives: log its traceback, emit 'error'."""
         self._reporter.fault(f"Unexpected {one_line(error)}", error)
         self._emitter.emit("error", ErrorEvent(error))

@@ -48,8 +48,8 @@ from socketcluster.sockets.request import AGRequest
 logger = logging.getLogger("socketcluster")
 
 AUTH_KEY_VARIABLE = "SOCKETCLUSTER_AUTH_KEY"
-"""The environment variable with the `auth_key` of servers that are given none, so that all
-processes of one server share it."""
+"""The environment variable that replaces a missing `auth_key` option, so that all processes of one
+server share a key."""
 
 
 class AGServer(ServingMixin, ThreadMixin, MiddlewareMixin, ServerListeners):
@@ -58,11 +58,12 @@ class AGServer(ServingMixin, ThreadMixin, MiddlewareMixin, ServerListeners):
     Give it the options of `ServerOptions` as keywords, and an ASGI application as `app` to serve
     everything but WebSocket connections at `path`. It listens by itself (`listen`) or is an ASGI
     3 application for any ASGI server. It can be made before an event loop runs, and is used from
-    one loop: elsewhere a call raises UsageError and changes nothing; threads use `from_thread`.
+    one loop: a call from elsewhere raises UsageError and changes nothing; threads use
+    `from_thread`.
 
     Attributes:
         options: the ServerOptions.
-        exchange: the AGExchange, the server's own part in pub/sub.
+        exchange: the AGExchange, the server's own pub/sub client.
         app: the ASGI application behind it, or None.
         engine: the WebSocket engine.
 
@@ -71,7 +72,7 @@ class AGServer(ServingMixin, ThreadMixin, MiddlewareMixin, ServerListeners):
     'deauthentication', 'authenticationStateChange', 'badSocketAuthToken'.
 
     Raises:
-        InvalidOptionsError: an unknown option or a wrong value; it names the option.
+        InvalidOptionsError: an option is unknown or its value is invalid; the error names it.
 
     Source: AGServer specification.
     """
@@ -230,12 +231,12 @@ class AGServer(ServingMixin, ThreadMixin, MiddlewareMixin, ServerListeners):
 
     @property
     def default_signature_options(self) -> dict[str, Any]:
-        """The options that the auth engine is given to sign a token."""
+        """The options that the auth engine signs tokens with."""
         return self.tokens.signature_options
 
     @property
     def default_verification_options(self) -> dict[str, Any]:
-        """The options that the auth engine is given to verify a token."""
+        """The options that the auth engine verifies tokens with."""
         return self.tokens.verification_options
 
     # The codec
@@ -253,11 +254,11 @@ class AGServer(ServingMixin, ThreadMixin, MiddlewareMixin, ServerListeners):
     # Errors
 
     def emit_error(self, error: BaseException) -> None:
-        """Emit 'error'; without a listener it is logged with its traceback."""
+        """Emit 'error', and without a listener log the error with its traceback."""
         self.reports.emit_error(error)
 
     def emit_warning(self, warning: BaseException) -> None:
-        """Emit 'warning'; without a listener it is logged at DEBUG, in one line."""
+        """Emit 'warning', and without a listener log it at DEBUG, in one line."""
         self.reports.emit_warning(warning)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:

@@ -1,4 +1,4 @@
-"""Starting, serving and closing a server: the methods over its lifecycle."""
+"""The methods of a server that start, serve and close it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from socketcluster.server.lifecycle import Background, Lifecycle
 
 
 class ServingMixin:
-    """Starting, serving and closing. Source: AGServer specification."""
+    """Starting, serving and closing a server. Source: AGServer specification."""
 
     __slots__ = ()
 
@@ -28,43 +28,45 @@ class ServingMixin:
 
     @property
     def is_ready(self) -> bool:
-        """Whether it is started and not closing."""
+        """Whether the server is started and not closing."""
         return self.lifecycle.is_ready
 
     @property
     def source_port(self) -> int | None:
-        """The port it listens on; None before `listen`, and on a Unix socket."""
+        """The port that the server listens on; None before `listen`, and on a Unix socket."""
         return self.lifecycle.port
 
     @property
     def host(self) -> str | None:
-        """The address it listens on; None before `listen`, and on a Unix socket."""
+        """The address that the server listens on; None before `listen`, and on a Unix socket."""
         return self.lifecycle.host
 
     @property
     def secure(self) -> bool:
-        """Whether it listens with TLS."""
+        """Whether the server listens with TLS."""
         return self.lifecycle.secure
 
     def background(self, function: Background) -> Background:
-        """Run an async function from the start of the server to its close, as a decorator or not.
+        """Run an async function from the server's start to its close; also a decorator.
 
-        It is started before connections are accepted, so that the listeners it makes before it
-        first waits miss nothing. What it raises is logged and emitted as 'error'.
+        The function starts before connections are accepted, so that listeners made before its
+        first await miss nothing. Its error is logged and emitted as 'error'.
 
         Raises:
             InvalidArgumentsError: the function is not async or takes arguments.
         """
         check_async_function("A background function", function)
-        self.lifecycle.add(function)
+        self.lifecycle.add_background(function)
         return function
 
     def spawn(self, coroutine: Awaitable[Any]) -> asyncio.Task[None]:
-        """Run a coroutine in a task of its own, for one socket say, until it ends or the server
-        closes. What it raises is logged and emitted as 'error', and ends nothing else.
+        """Run a coroutine in its own task, for example for one socket.
+
+        The server's close cancels it. Its error is logged and emitted as 'error', and ends nothing
+        else.
 
         Raises:
-            InvalidArgumentsError: it cannot be awaited, as a function cannot, or was already.
+            InvalidArgumentsError: the argument cannot be awaited, or was awaited already.
         """
         check_coroutine("spawn", coroutine)
         return self.lifecycle.spawn(coroutine)
@@ -82,17 +84,15 @@ class ServingMixin:
     ) -> None:
         """Listen, and return once connections are accepted. Port 0 takes any free one.
 
-        `fd` is a bound socket that the process has inherited. With `reuse_port` several processes
-        share the port.
-
-        Cancelling it leaves nothing listening.
+        `fd` is the descriptor of a bound socket that the process has inherited. With `reuse_port`
+        several processes share the port. Cancelling leaves nothing listening.
 
         Raises:
-            InvalidArgumentsError: the port is no number from 0 to 65535, the host no text, a file
-                no path, or a key comes without a certificate.
+            InvalidArgumentsError: the port is not a number from 0 to 65535, the host is not a
+                text, a file is not a path, or a key has no certificate.
             OSError: the address cannot be bound or the certificate cannot be read.
             BrokerError: the broker cannot start.
-            HTTPServerError: `app` failed in its lifespan's startup.
+            HTTPServerError: the lifespan startup of `app` failed.
         """
         address = ListenAddress(host, port, uds, ssl_certfile, ssl_keyfile, fd, reuse_port)
         await self._listen(address)
@@ -111,18 +111,18 @@ class ServingMixin:
         fd: int | None = None,
         reuse_port: bool = False,
     ) -> None:
-        """Be the whole program: listen, print the address, and serve until SIGINT or SIGTERM.
+        """Run as the whole program: listen, print the address, serve until SIGINT or SIGTERM.
 
-        It makes an event loop, of uvloop where there is one, and returns when the server has
+        This makes an event loop, with uvloop if it is installed, and returns when the server has
         closed as `close` does. A second signal ends the process at once. The arguments are those
         of `listen`.
 
         Raises:
-            UsageError: an event loop runs already.
+            UsageError: an event loop is already running.
             OSError, BrokerError, HTTPServerError: as `listen`.
-            SystemExit: Ctrl-C before it listened; the status is 130.
+            SystemExit: Ctrl-C before the server listened; the status is 130.
         """
-        _refuse_in_a_loop()
+        _check_no_running_loop()
         address = ListenAddress(host, port, uds, ssl_certfile, ssl_keyfile, fd, reuse_port)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             try:
@@ -137,33 +137,35 @@ class ServingMixin:
             await self.serve_forever()
 
     async def start(self) -> None:
-        """Start the broker, the ticker and the background functions; 'ready' follows.
+        """Start the broker, the ticker and the background functions, and emit 'ready'.
 
-        `listen` and ASGI servers do this. Raises:
+        `listen` and ASGI servers call this.
+
+        Raises:
             BrokerError: the broker cannot start.
         """
         await self.lifecycle.start()
 
     async def serve_forever(self) -> None:
-        """Serve until SIGINT or SIGTERM, or until somebody calls `close`, and wait for its end.
+        """Serve until SIGINT, SIGTERM or a call to `close`, and wait until the server has closed.
 
-        At the first signal the server closes as `close` does; a second one ends the process at
-        once. Signals are handled in the main thread only, and not where the program has installed
-        a handler of its own; afterwards the former handlers are back. Cancelling it does not close
-        the server.
+        The first signal closes the server as `close` does; a second one ends the process at once.
+        Signals are handled in the main thread only, and only where the program has not installed
+        its own handler; afterwards the former handlers are restored. Cancelling does not close the
+        server.
 
         Raises:
             UsageError: the server was never started; call `listen` first.
         """
-        await self.lifecycle.until_closed()
+        await self.lifecycle.serve_until_closed()
 
     async def close(self, keep_sockets_open: bool = False) -> None:
         """Stop accepting; finish calls for up to `drain_timeout`; close the sockets with 1001.
 
-        With `keep_sockets_open` it only stops accepting. Background functions, spawned coroutines
-        and middleware are cancelled, but not the one that calls it. A handler that calls it before
-        it has answered its own call waits for the whole `drain_timeout`. Cancelling it stops the
-        draining: call it again to finish.
+        With `keep_sockets_open` the server only stops accepting. Background functions, spawned
+        coroutines and middleware are cancelled, except the caller. A handler that calls `close`
+        before it has answered its own call waits for the whole `drain_timeout`. Cancelling stops
+        the draining: call `close` again to finish.
         """
         await self.lifecycle.close(keep_sockets_open)
 
@@ -182,12 +184,12 @@ class ServingMixin:
 def _loop_factory() -> Any:
     try:
         import uvloop
-    except ImportError:  # There is none for Windows.
+    except ImportError:  # There is no uvloop for Windows.
         return None
     return uvloop.new_event_loop
 
 
-def _refuse_in_a_loop() -> None:
+def _check_no_running_loop() -> None:
     try:
         asyncio.get_running_loop()
     except RuntimeError:

@@ -15,12 +15,12 @@ NUMBERS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopSignals:
-    """Calls `stop` at SIGINT and SIGTERM, as long as it is entered; a context manager.
+    """Context manager that calls `stop` at SIGINT and SIGTERM.
 
     A second signal ends the process at once, with status 1, unless `forgiving`. Only the main
-    thread of the main interpreter can handle signals; elsewhere it does nothing. A handler that the
-    program has installed itself stays, and is called alone. At the end what was there before is
-    back. Several at the same time are all called.
+    thread of the main interpreter can handle signals; elsewhere this does nothing. A handler that
+    the program has installed itself is kept, and only that one is called. Leaving the last context
+    restores the former handlers. Several contexts at the same time are all called.
     """
 
     _entered: ClassVar[list[StopSignals]] = []
@@ -36,7 +36,7 @@ class StopSignals:
         if threading.current_thread() is threading.main_thread():
             loop = asyncio.get_running_loop()
             if self._loop is not loop:
-                # Of a loop that was given up nothing is left.
+                # Contexts of an abandoned loop were never left.
                 self._entered.clear()
                 self._replaced.clear()
             if not self._entered:
@@ -59,39 +59,40 @@ class StopSignals:
     def _install(cls, loop: asyncio.AbstractEventLoop) -> None:
         StopSignals._loop = loop
         for number in NUMBERS:
-            before = signal.getsignal(number)
-            if not _is_nobodys(before):
+            former = signal.getsignal(number)
+            if not _is_default(former):
                 continue
             try:
                 loop.add_signal_handler(number, cls._received)
             except (ValueError, RuntimeError, NotImplementedError):
-                continue  # Another interpreter, or a loop that knows no signals.
-            cls._replaced[number] = (before, signal.getsignal(number))
+                continue  # Another interpreter, or a loop without signal handlers.
+            cls._replaced[number] = (former, signal.getsignal(number))
 
     @classmethod
     def _restore(cls) -> None:
         assert cls._loop is not None
-        for number, (before, ours) in cls._replaced.items():
-            now = signal.getsignal(number)
+        for number, (former, ours) in cls._replaced.items():
+            current = signal.getsignal(number)
             cls._loop.remove_signal_handler(number)
-            signal.signal(number, before if now is ours else now)
+            signal.signal(number, former if current is ours else current)
         cls._replaced.clear()
         StopSignals._loop = None
 
     @classmethod
     def _received(cls) -> None:
         for entered in list(cls._entered):
-            entered._signalled()
+            entered.handle_signal()
 
-    def _signalled(self) -> None:
+    def handle_signal(self) -> None:
+        """Call `stop`, or end the process at the second signal."""
         if self._stopping and not self._forgiving:
             os._exit(1)
         self._stopping = True
         self._stop()
 
 
-def _is_nobodys(handler: Any) -> bool:
-    """Whether a handler is the system's, Python's, or that of `asyncio.run`, which cancels."""
+def _is_default(handler: Any) -> bool:
+    """Whether a handler is the system's, Python's, or the cancelling one of `asyncio.run`."""
     if isinstance(handler, functools.partial):
         return getattr(handler.func, "__module__", None) == "asyncio.runners"
     return handler in (signal.SIG_DFL, signal.default_int_handler)

@@ -1,8 +1,8 @@
 """AGServerSocket: one client, as the server sees it.
 
-A thin face over parts, which it composes: `inbound` and `outbound` (messages in and out),
+The socket composes its parts, and forwards to them: `inbound` and `outbound` (messages in and out),
 `messaging` (events, calls, answers), `auth`, `subscribed` (channels), `streams` (receivers and
-procedures), `middleware`, `batching`, `setup` and `closing`. They share its `life`.
+procedures), `middleware`, `batching`, `setup` and `closing`. All share its `life`.
 """
 
 from __future__ import annotations
@@ -177,11 +177,12 @@ class AGServerSocket(
         return self.context.exchange
 
     def disconnect(self, code: int = 1000, reason: str | None = None) -> None:
-        """Close with a code and a reason, after the messages sent so far. On a closed socket it
-        does nothing.
+        """Close with a code and a reason, after the messages sent so far.
+
+        A closed socket ignores it.
 
         Raises:
-            InvalidArgumentsError: the code may not be sent.
+            InvalidArgumentsError: the code is not one that an endpoint may send.
         """
         self.loop_binding.check()
         if type(code) is not int or not may_be_sent(code):

@@ -1,8 +1,8 @@
 """The ticker: one timer for the whole server.
 
-Silence is measured on a clock that stands still while this process does. After a stall (a handler
-that blocks, a virtual machine that was moved) the messages that arrived meanwhile are read before a
-socket can be timed out.
+Silence is measured on a clock that stops while the process stalls, as in a blocking handler or a
+suspended virtual machine. So messages that arrived during a stall are read before a socket can time
+out.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ STALLED_PERIODS = 2
 """A tick more than this many periods after the last one follows a stall."""
 
 _STARTING_TICKS = 2
-"""The tick of `start`, and the one after the period in which a program starts: both may be late."""
+"""The tick of `start`, and the one after it: a starting program may delay both."""
 
 
 class Ticker:
@@ -28,8 +28,8 @@ class Ticker:
     when a program starts.
 
     Attributes:
-        now: seconds on the clock of silence at the last tick; cheap enough to be read for every
-            message.
+        now: seconds on the clock of silence at the last tick; reading it costs no system call, so
+            every message may.
         time: the loop's time in seconds at the last tick.
         on_tick: called with `now`.
     """
@@ -42,8 +42,7 @@ class Ticker:
         on_late: Callable[[float], None] = lambda late: None,
         on_tick: Callable[[float], None] = lambda now: None,
     ) -> None:
-        """`durations`, in milliseconds, are those that must be kept: it ticks 8 times in the
-        shortest."""
+        """Make a ticker with 8 ticks in the shortest of `durations`, which are milliseconds."""
         shortest = min((d / 1000 for d in durations if d > 0), default=LONGEST_PERIOD)
         self._period = min(LONGEST_PERIOD, max(SHORTEST_PERIOD, shortest / 8))
         self._on_late = on_late
@@ -54,7 +53,7 @@ class Ticker:
         self.now = self.time = time.monotonic()
 
     def start(self) -> None:
-        """Start in the running loop, if it has not been started."""
+        """Start in the running loop; a running ticker ignores it."""
         if self._handle is None:
             self._loop = asyncio.get_running_loop()
             self.time = self._loop.time()
@@ -62,7 +61,7 @@ class Ticker:
             self._run()
 
     def stop(self) -> None:
-        """Stop; it may be started again."""
+        """Stop; `start` starts it again."""
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None

@@ -1,5 +1,7 @@
-"""The watchdog: logs a server's own bugs that raise nothing, such as calls that are not answered,
-actions that are not decided, and an event loop that does not turn."""
+"""The watchdog: logs a server's own bugs that raise no error.
+
+Such are unanswered calls, undecided actions and a blocked event loop.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +17,12 @@ LATE_SECONDS = 0.5
 
 
 class Watchdog:
-    """Logs calls and actions that are held for longer than `ack_timeout`, once for each procedure
-    and each middleware function.
+    """Logs calls and actions that take longer than `ack_timeout`.
 
-    It looks when the ticker ticks, so that messages cost nothing more. Of each socket it sees the
-    oldest call, and the oldest action of each middleware function; later ones are seen when that
-    one is done. It cannot see which line of the code holds a call.
+    It logs each procedure and each middleware function once. It looks at every tick, so that a
+    message costs nothing more, and only at a socket's oldest call and each middleware function's
+    oldest action; later ones follow when these are done. It cannot see which line of code holds a
+    call.
     """
 
     __slots__ = ("_limit", "_reporter", "_seen")
@@ -57,7 +59,7 @@ class Watchdog:
         )
 
     def handshake_timed_out(self, socket: AGServerSocket) -> None:
-        """Log why the handshake of a socket, about to be closed for it, took too long."""
+        """Log why a socket's handshake timed out; the caller closes the socket."""
         line = socket.middleware.handshake_line
         if line is not None and line.oldest_undecided is not None:
             line.report_held("handshake_timeout")
@@ -70,11 +72,11 @@ class Watchdog:
             )
 
     def ticked(self, late: float) -> None:
-        """Log a tick that came `late` seconds late: the event loop was blocked."""
+        """Log a tick that was `late` seconds late: the event loop was blocked."""
         if late > LATE_SECONDS:
             self._reporter.line(
                 f"The event loop was blocked for {late:.1f} s, and every socket with it: a handler "
-                "that computes or makes a blocking call, or a machine that stood still",
+                "that computes or makes a blocking call, or a suspended machine",
                 logging.WARNING,
                 "blocked",
             )

@@ -1,1 +1,1 @@
-"""What each packet of a client does: functions over a server's socket."""
+"""Packet handlers: functions that carry out a client's packets on a socket."""

@@ -1,4 +1,4 @@
-"""A batch of a client: its packets one after the other, as if each had come alone."""
+"""A client's batch: carries out its packets in order, as if each had arrived by itself."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from socketcluster.errors import InvalidMessageError, ResourceLimitError
 from socketcluster.protocol.packets import Batch
 from socketcluster.server.packets.dispatch import dispatch
 from socketcluster.server.parts.inbound import Inbound
-from socketcluster.server.parts.sequencer import Rest
+from socketcluster.server.parts.sequencer import Continuation
 from socketcluster.server.socket import AGServerSocket
 
 _YIELD_EVERY = 32
-"""Packets of one batch before other sockets get their turn."""
+"""How many packets of a batch to carry out before the event loop turns."""
 
-_TURN = 128
-"""Packets of batches of one socket that are carried out in one loop turn."""
+_MAX_PER_TURN = 128
+"""How many packets of one socket's batches to carry out in one loop turn."""
 
 
-def dispatch_batch(socket: AGServerSocket, batch: Batch, message: bytes) -> Rest:
-    """Carry out the packets of a batch; None when that is done, else the rest of it."""
+def dispatch_batch(socket: AGServerSocket, batch: Batch, message: bytes) -> Continuation:
+    """Carry out the packets of a batch; return None if it is done, else its continuation."""
     limit = socket.context.options.max_batch_items
     if len(batch) > limit:
         error = ResourceLimitError(
@@ -29,21 +29,21 @@ def dispatch_batch(socket: AGServerSocket, batch: Batch, message: bytes) -> Rest
         socket.disconnect(1009, str(error))
         return None
     if len(batch) > _YIELD_EVERY or not _fit_in_turn(socket.inbound, len(batch)):
-        return _rest(socket, None, batch, 0, message)
+        return _continue(socket, None, batch, 0, message)
     for index in range(len(batch)):
         if socket.inbound.closed:
             return None
-        left = _dispatch_one(socket, batch, index, message)
-        if left is not None or socket.subscribed.reauthorization is not None:
-            return _rest(socket, left, batch, index + 1, message)
+        pending = _dispatch_one(socket, batch, index, message)
+        if pending is not None or socket.subscribed.reauthorization is not None:
+            return _continue(socket, pending, batch, index + 1, message)
     return None
 
 
-def _dispatch_one(socket: AGServerSocket, batch: Batch, index: int, message: bytes) -> Rest:
+def _dispatch_one(socket: AGServerSocket, batch: Batch, index: int, message: bytes) -> Continuation:
     try:
         return dispatch(socket, batch.packet(index), message)
-    except InvalidMessageError as error:  # It is not the end of the others.
-        # It is no call: one whose cid can be read is answered where its data is wanted.
+    except InvalidMessageError as error:  # The other packets are still carried out.
+        # The packet is no call: a call with a readable cid fails, and is answered, in `dispatch`.
         socket.inbound.rejections.reject(error, b"")
         return None
 
@@ -52,25 +52,25 @@ def _fit_in_turn(inbound: Inbound, count: int) -> bool:
     if inbound.batched == 0:
         asyncio.get_running_loop().call_soon(_next_turn, inbound)
     inbound.batched += count
-    return inbound.batched <= _TURN
+    return inbound.batched <= _MAX_PER_TURN
 
 
 def _next_turn(inbound: Inbound) -> None:
     inbound.batched = 0
 
 
-async def _rest(
-    socket: AGServerSocket, left: Rest, batch: Batch, start: int, message: bytes
+async def _continue(
+    socket: AGServerSocket, pending: Continuation, batch: Batch, start: int, message: bytes
 ) -> None:
-    if left is not None:
-        await left
+    if pending is not None:
+        await pending
     for index in range(start, len(batch)):
         if socket.subscribed.reauthorization is not None:
             await socket.subscribed.reauthorization.finished()
         if socket.inbound.closed:
             return
-        left = _dispatch_one(socket, batch, index, message)
-        if left is not None:
-            await left
+        pending = _dispatch_one(socket, batch, index, message)
+        if pending is not None:
+            await pending
         if index % _YIELD_EVERY == 0:
             await asyncio.sleep(0)

@@ -1,8 +1,7 @@
-"""What a client sent reaches its consumers: an event the receivers, a call the procedure, a message
-whoever listens.
+"""Delivery: passes a client's events to their receivers, and its calls to their procedures.
 
-Data that was left as the bytes received waits for a consumer in that form. What middleware has
-seen waits as the value that it has seen, and counts for what that may take.
+Large data waits for a consumer as the bytes received. Data that middleware has seen waits as a
+value, and counts with the memory that such a value takes.
 """
 
 from __future__ import annotations
@@ -23,8 +22,10 @@ _LIGHT = (str, int, float, bool, type(None))
 def deliver(
     socket: AGServerSocket, event: str, cid: int | float | None, data: Any, size: int = 0
 ) -> None:
-    """Give an event to its receivers, a call to its procedure. `size` is that of the bytes which
-    the data was made of, if that is more than counts for one message."""
+    """Pass an event to its receivers, or a call to its procedure.
+
+    `size` is the size of the encoded data in bytes if the backlog has to count it, else 0.
+    """
     if cid is None:
         if size and socket.streams.receivers is not None:
             socket.streams.receivers.write_deferred(event, _weight(data, size), lambda: data)
@@ -34,13 +35,13 @@ def deliver(
     request = socket.context.make_request(socket, cid, event, data)
     socket.messaging.unanswered[cid] = event
     if size and socket.streams.procedures is not None:
-        found = socket.streams.procedures.write_deferred(
+        has_consumer = socket.streams.procedures.write_deferred(
             event, _weight(data, size), lambda: request
         )
     else:
-        found = socket.streams.put_call(event, request)
-    if not found:
-        refuse_unknown(socket, event, request)
+        has_consumer = socket.streams.put_call(event, request)
+    if not has_consumer:
+        answer_unknown_procedure(socket, event, request)
 
 
 def _weight(data: Any, size: int) -> int:
@@ -50,7 +51,7 @@ def _weight(data: Any, size: int) -> int:
 def deliver_unparsed(
     socket: AGServerSocket, event: str, cid: int | float | None, data: Unparsed
 ) -> None:
-    """`deliver` data that is parsed when the first consumer takes it."""
+    """Deliver data like `deliver`; it is parsed when the first consumer takes it."""
     if cid is None:
         if socket.streams.receivers is not None:
             socket.streams.receivers.write_deferred(event, data.size, _event_data(socket, data))
@@ -59,13 +60,13 @@ def deliver_unparsed(
     if socket.streams.procedures is None or not socket.streams.procedures.write_deferred(
         event, data.size, call.request
     ):
-        call.refuse(unknown_procedure(event))
+        call.answer_error(unknown_procedure(event))
 
 
-def refuse_unknown(socket: AGServerSocket, name: str, request: Any) -> None:
-    """Answer a request to a procedure that nobody handles."""
+def answer_unknown_procedure(socket: AGServerSocket, name: str, request: Any) -> None:
+    """Answer a request whose procedure has no consumer."""
     if socket.life.state == CLOSED:
-        request.sent = True  # It left meanwhile.
+        request.sent = True  # The client left meanwhile.
     else:
         request.error(unknown_procedure(name))
 
@@ -83,9 +84,9 @@ def _event_data(socket: AGServerSocket, data: Unparsed) -> Callable[[], Any]:
 
 
 class WaitingCall:
-    """A call that nobody has taken yet. Dropped untaken it is answered as a dropped request is."""
+    """A call that waits for a consumer. If it is dropped, it is answered like a dropped request."""
 
-    __slots__ = ("_cid", "_data", "_event", "_settled", "_socket")
+    __slots__ = ("_cid", "_data", "_done", "_event", "_socket")
 
     def __init__(
         self, socket: AGServerSocket, cid: int | float, event: str, data: Unparsed
@@ -94,18 +95,18 @@ class WaitingCall:
         self._cid = cid
         self._event = event
         self._data = data
-        self._settled = False
+        self._done = False
         socket.messaging.unanswered[cid] = event
 
     def request(self) -> Any:
-        """Its AGRequest, or NO_VALUE: then the caller has its answer."""
-        self._settled = True
+        """Make the AGRequest; return NO_VALUE if the call is answered with an error instead."""
+        self._done = True
         socket = self._socket
         try:
             data = self._data.parse()
         except InvalidMessageError as error:
             socket.emit_error(error)
-            self.refuse(error)
+            self.answer_error(error)
             socket.inbound.rejections.count_malformed()
             return NO_VALUE
         try:
@@ -114,15 +115,15 @@ class WaitingCall:
             socket.middleware.fail(error)
             return NO_VALUE
 
-    def refuse(self, error: BaseException) -> None:
-        """Answer it with an error."""
-        self._settled = True
+    def answer_error(self, error: BaseException) -> None:
+        """Answer the call with an error."""
+        self._done = True
         if self._socket.life.state != CLOSED:
             self._socket.messaging.respond(self._cid, None, error)
 
     def __del__(self) -> None:
         try:
-            if not self._settled:
+            if not self._done:
                 self._socket.messaging.request_dropped(self._cid, self._event)
         except (AttributeError, RuntimeError):
-            pass  # Half made, or its loop is closed: there is nobody to answer.
+            pass  # Partly constructed, or the loop is closed: an answer is impossible.

@@ -53,7 +53,7 @@ async def shake_hands(socket: AGServerSocket, request: Any) -> None:
 
 
 async def _allowed(socket: AGServerSocket, request: Any, info: AuthInfo) -> bool:
-    """Run HANDSHAKE_SC middleware; a refused socket is closed."""
+    """Run HANDSHAKE_SC middleware, and close a refused socket; return whether to continue."""
     if socket.middleware.handshake_line is None:
         return True
     try:
@@ -71,7 +71,7 @@ async def _allowed(socket: AGServerSocket, request: Any, info: AuthInfo) -> bool
             status = getattr(error, "status_code", None)
             if type(status) is not int or not (3000 <= status <= 4999 or status == 1000):
                 status = CLOSE_HANDSHAKE_REJECTED
-            with contextlib.suppress(AttributeError):  # An error that takes no attributes.
+            with contextlib.suppress(AttributeError):  # An error without a __dict__.
                 error.status_code = status  # type: ignore[attr-defined]
             request.error(error)
             socket.disconnect(status)
@@ -82,7 +82,7 @@ async def _allowed(socket: AGServerSocket, request: Any, info: AuthInfo) -> bool
 def _open(
     socket: AGServerSocket, request: Any, auth_error: BaseException | None, authenticated: bool
 ) -> None:
-    """Open the socket. It is among the server's clients before any handler hears of it."""
+    """Open the socket. It becomes one of the server's clients before any handler receives it."""
     options = socket.context.options
     status: dict[str, Any] = {
         "id": socket.id,

@@ -1,4 +1,4 @@
-"""How a packet is answered: done, or refused; and the answers of the client.
+"""Replies: answers to a client's packets, and reports of their errors.
 
 Source: SocketCluster protocol 2.
 """
@@ -16,8 +16,8 @@ from socketcluster.server.socket import AGServerSocket
 from socketcluster.sockets.request import AGRequest
 
 
-def parsed(socket: AGServerSocket, data: Any) -> Any:
-    """Decode the data of a packet, if it was left as the bytes received."""
+def parse_data(socket: AGServerSocket, data: Any) -> Any:
+    """Return the data of a packet; data that the wire left encoded is decoded."""
     return (
         socket.context.wire.payloads.decode_checked(bytes(data))
         if type(data) is msgspec.Raw
@@ -25,21 +25,23 @@ def parsed(socket: AGServerSocket, data: Any) -> Any:
     )
 
 
-def acknowledge(socket: AGServerSocket, packet: AnyPacket, data: Any) -> None:
-    """Answer a call of the protocol's own, and show it to whoever watches for it."""
+def answer_ok(socket: AGServerSocket, packet: AnyPacket, data: Any) -> None:
+    """Answer a call of the protocol without data, and pass it to its procedure's consumers."""
     assert packet.event is not None
     if packet.cid is None:
         socket.streams.put_event(packet.event, data)
         return
     socket.messaging.respond_ok(packet.cid)
     if socket.streams.has_procedure(packet.event):
-        socket.streams.put_call(packet.event, _answered(socket, packet.cid, packet.event, data))
+        socket.streams.put_call(
+            packet.event, _answered_request(socket, packet.cid, packet.event, data)
+        )
 
 
-def acknowledge_publish(
+def answer_publish(
     socket: AGServerSocket, cid: int | float | None, channel: str, payload: bytes
 ) -> None:
-    """`acknowledge` a publish, which is decoded when the first who watches for it takes it."""
+    """Answer a publish like `answer_ok`; it is decoded when the first consumer takes it."""
     decode = socket.context.wire.payloads.decode_checked
     if cid is None:
         if socket.streams.receivers is not None:
@@ -52,25 +54,25 @@ def acknowledge_publish(
         socket.streams.procedures.write_deferred(
             "#publish",
             len(payload),
-            lambda: _answered(
+            lambda: _answered_request(
                 socket, cid, "#publish", {"channel": channel, "data": decode(payload)}
             ),
         )
 
 
-def _answered(socket: AGServerSocket, cid: int | float, event: str, data: Any) -> AGRequest:
+def _answered_request(socket: AGServerSocket, cid: int | float, event: str, data: Any) -> AGRequest:
     request = AGRequest(socket, cid, event, data)
     request.sent = True
     return request
 
 
 def answer_error(socket: AGServerSocket, packet: AnyPacket, error: BaseException) -> None:
-    """Answer a call with an error that was reported already."""
+    """Answer a call with an error that is reported already."""
     if packet.cid is not None and socket.life.state != CLOSED:
         socket.messaging.respond_error(packet.cid, error)
 
 
-def refuse(
+def reject(
     socket: AGServerSocket, packet: AnyPacket, error: BaseException, malformed: bool = False
 ) -> None:
     """Report an error, and answer a call with it."""

@@ -1,4 +1,4 @@
-"""The authentication of one socket: its token, how it gets one and how it loses it.
+"""The authentication of one socket: its token, and how it gains and loses one.
 
 A socket counts as authenticated only after its token was verified, or signed, and middleware
 allowed it. A timer drops an expired token. When a socket loses its token, or gets another user's,
@@ -49,14 +49,14 @@ _RENEWED = frozenset({"exp", "iat", "nbf", "jti"})
 
 
 class AuthObserver(Protocol):
-    """Hears of the changes of a socket's authentication; `socket` is the `AuthOwner`."""
+    """Receives the changes of a socket's authentication; `socket` is the `AuthOwner`."""
 
     def auth_state_changed(
         self, socket: Any, old_state: str, new_state: str, token: dict[str, Any] | None
     ) -> None: ...
     def authenticated(self, socket: Any, token: dict[str, Any]) -> None: ...
     def deauthenticated(self, socket: Any, old_token: dict[str, Any] | None) -> None: ...
-    def bad_token_shown(self, socket: Any, error: BaseException, signed_token: Any) -> None: ...
+    def bad_token_received(self, socket: Any, error: BaseException, signed_token: Any) -> None: ...
 
 
 class Reauthorized(Protocol):
@@ -66,13 +66,13 @@ class Reauthorized(Protocol):
 
 
 class Closable(Protocol):
-    """A socket's closing, with a reason for the client of its own."""
+    """A socket's closing, with a separate reason for the client."""
 
     def leave(self, code: int, reason: str | None, client_reason: str) -> None: ...
 
 
 class AuthOwner(Protocol):
-    """What the authentication asks of its socket."""
+    """The authentication's view of its socket."""
 
     @property
     def life(self) -> Life: ...
@@ -119,14 +119,14 @@ class SocketAuth:
         self.expires_at: float | None = None
         self.losses = 0
 
-    # Tokens that a client shows
+    # Tokens from a client
 
     def verify(self, signed_token: Any) -> Awaitable[AuthInfo]:
         """See `Tokens.verify`."""
         return self._tokens.verify(signed_token, self._socket)
 
     async def accept(self, info: AuthInfo) -> None:
-        """Take on a verified token, if AUTHENTICATE middleware allows it.
+        """Authenticate the socket with a verified token, if AUTHENTICATE middleware allows it.
 
         Raises:
             Exception: the token is bad or middleware blocked it; the socket has no token then.
@@ -159,9 +159,9 @@ class SocketAuth:
 
     def _emit_bad_token(self, error: BaseException, signed_token: Any) -> None:
         self._socket.emit("badAuthToken", BadAuthTokenEvent(error, signed_token))
-        self._observer.bad_token_shown(self._socket, error, signed_token)
+        self._observer.bad_token_received(self._socket, error, signed_token)
 
-    # Tokens that the server gives
+    # Tokens from the server
 
     async def set_token(self, claims: dict[str, Any], options: dict[str, Any]) -> None:
         """See `AGServerSocket.set_auth_token`."""
@@ -198,11 +198,11 @@ class SocketAuth:
 
     async def _sign(self, claims: dict[str, Any], options: dict[str, Any]) -> str:
         try:
-            # `claims` gets the engine's own claims too, `iat` and `exp`, as a client sees them.
+            # The engine adds its own claims to `claims`, such as `iat` and `exp`.
             return await self._tokens.sign(claims, options, self._socket)
         except Exception as error:
             self._socket.emit_error(error)
-            # The client gets no reason: it concerns this side only.
+            # The client gets no reason, because the fault is this side's.
             self._socket.closing.leave(CLOSE_SIGNING_FAILED, describe_error(error), "")
             raise
 
@@ -237,7 +237,7 @@ class SocketAuth:
         self._socket.messaging.transmit_in_any_state("#removeAuthToken")
 
     def check_expiry(self) -> AuthTokenExpiredError | None:
-        """Drop an expired token; return the error that middleware is shown, if it had expired."""
+        """Drop an expired token; return the error for middleware, or None if it is valid."""
         if self.expires_at is None or time.time() <= self.expires_at:
             return None
         expired = AuthTokenExpiredError("The socket auth token has expired", self.expires_at)
@@ -267,7 +267,7 @@ class SocketAuth:
         self._socket.subscribed.reauthorize()
 
     def emit_authenticated(self, old_state: str) -> None:
-        """Emit the events of an authenticated socket."""
+        """Emit the events of authentication."""
         socket, token = self._socket, self.token
         if token is None:
             return
@@ -305,18 +305,18 @@ class AuthMixin(AuthStateMixin[SocketAuth, dict[str, Any] | None]):
     ) -> None:
         """Sign `data` as the client's token, authenticate the socket with it, and send it.
 
-        `expires_in` and `not_before` are seconds from now. With `reject_on_failed_delivery` it
-        waits until the client has acknowledged. Cancelling before the token is signed changes
-        nothing; later it stops the waiting only. `options` are the auth engine's own, which it
-        names in `sign_options`.
+        `expires_in` and `not_before` are seconds from now. `reject_on_failed_delivery` waits for
+        the client's acknowledgment. Cancelling before the token is signed changes nothing; later
+        it only stops the waiting. `options` are the auth engine's own, which it names in
+        `sign_options`.
 
         Raises:
-            InvalidActionError: before the handshake is complete.
-            InvalidArgumentsError: there is no such option, and nothing has changed; or `data` is
-                not a dict, a time is out of range, or an option contradicts a claim, and the
-                socket is closed with 4002.
+            InvalidActionError: the handshake is not complete.
+            InvalidArgumentsError: an option is unknown, and nothing has changed; or `data` is not
+                a dict, a time is out of range, or an option contradicts a claim, and the socket is
+                closed with 4002.
             AuthError: the client did not acknowledge, with `reject_on_failed_delivery`; without
-                it, a socket that is closed by then only warns.
+                it, a socket that was closed meanwhile only emits a warning.
         """
         self.loop_binding.check()
         options.update(
@@ -332,23 +332,23 @@ class AuthMixin(AuthStateMixin[SocketAuth, dict[str, Any] | None]):
         await self.auth.set_token(data, options)
 
     def deauthenticate_self(self) -> None:
-        """Drop the token on this side only; the client is not told."""
+        """Drop the token on this side only; the client keeps its own."""
         self.loop_binding.check()
         self.auth.drop()
 
     async def deauthenticate(
-        self, *, reject_on_failed_delivery: bool = False, **wrong: Never
+        self, *, reject_on_failed_delivery: bool = False, **unknown: Never
     ) -> None:
         """Drop the token, and have the client remove it.
 
-        With `reject_on_failed_delivery` it waits until the client has acknowledged, and raises
-        the errors of `invoke`. Cancelling stops the waiting only.
+        `reject_on_failed_delivery` waits for the client's acknowledgment, and raises the errors
+        of `invoke`. Cancelling only stops the waiting.
 
         Raises:
-            InvalidArgumentsError: there is no such option; nothing has changed.
+            InvalidArgumentsError: an option is unknown; nothing has changed.
         """
         self.loop_binding.check()
-        refuse_unknown(wrong, ("reject_on_failed_delivery",), "deauthenticate")
+        refuse_unknown(unknown, ("reject_on_failed_delivery",), "deauthenticate")
         await self.auth.deauthenticate(reject_on_failed_delivery)
 
     def is_auth_token_expired(self, token: dict[str, Any] | None) -> bool:

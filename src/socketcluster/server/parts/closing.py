@@ -1,4 +1,4 @@
-"""Closing: how a socket ends, closed by this side or lost, with its last words in between.
+"""Closing: the end of a socket, closed by this side or lost, and its last words before that.
 
 Source: SocketCluster documentation, AGServerSocket ('disconnect', 'connectAbort', 'close', 'end').
 """
@@ -30,17 +30,17 @@ from socketcluster.sockets.batching import Batching
 
 
 class ClosingObserver(Protocol):
-    """Hears of the end of a socket; `socket` is the `ClosingOwner`."""
+    """Receives the end of a socket; `socket` is the `ClosingOwner`."""
 
     def forget(self, socket: Any) -> None:
-        """The socket is among the server's no longer."""
+        """Remove the socket from the server's."""
 
     def connection_lost(self, socket: Any, code: int, reason: str | None) -> None: ...
     def closed(self, socket: Any, code: int, reason: str | None) -> None: ...
 
 
 class ClosingOwner(Protocol):
-    """What closing asks of its socket: its other parts, all of which it ends, and its events."""
+    """Closing's view of its socket: the other parts, all of which it ends, and the events."""
 
     id: str
 
@@ -65,7 +65,7 @@ class ClosingOwner(Protocol):
 
 
 class ClosingContext(Protocol):
-    """What closing asks of its server."""
+    """Closing's view of its server."""
 
     @property
     def options(self) -> ServerOptions: ...
@@ -86,15 +86,17 @@ class Closing:
     def __init__(
         self, socket: ClosingOwner, context: ClosingContext, end_streams: Callable[[], None]
     ) -> None:
-        """`end_streams` is called last, after consumers of the events have been woken."""
+        """Make the closing; it calls `end_streams` last, after consumers of the events have run."""
         self._socket = socket
         self._context = context
         self._end_streams = end_streams
         self.last_words: LastWords | None = None
 
     def leave(self, code: int, reason: str | None, client_reason: str) -> None:
-        """Close after the messages sent so far. The events have `reason`, the client gets
-        `client_reason`."""
+        """Close after the messages sent so far.
+
+        The events have `reason`; the client gets `client_reason`.
+        """
         socket = self._socket
         if socket.life.state != CLOSED:
             outbound = socket.outbound
@@ -123,7 +125,7 @@ class Closing:
     def fail(self, error: Exception) -> None:
         """Report a fault of this side with the socket, and drop that socket alone."""
         self._context.report_fault(error)
-        # Further errors of the broken socket are not worth another report.
+        # Further errors of a broken socket need no report.
         with contextlib.suppress(Exception):
             self._socket.connection.abort()
         with contextlib.suppress(Exception):
@@ -146,7 +148,7 @@ class Closing:
         else:
             socket.life.enter(LEAVING)
             if not socket.setup.waits_for_handshake:
-                # A handshake that needs to wait for nothing is decided in this loop turn.
+                # A handshake without anything to wait for is decided in this loop turn.
                 asyncio.get_running_loop().call_soon(self.abort_undecided)
         seconds = self._context.options.milliseconds("last_words_timeout") / 1000
         self.last_words = LastWords(code, reason, seconds, self._last_words_over)
@@ -154,7 +156,7 @@ class Closing:
         socket.subscribed.abandon_pending()
 
     def handshake_completed(self) -> None:
-        """Begin the last words of a socket whose connection was lost during its handshake."""
+        """Begin the last words of a socket that lost its connection during the handshake."""
         words = self.last_words
         if words is not None:
             self._socket.life.enter(LAST_WORDS)

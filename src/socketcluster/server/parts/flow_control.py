@@ -11,10 +11,10 @@ from socketcluster.streams import Gauge
 class FlowControl:
     """Pauses and resumes the reading of one connection, so that TCP pushes back on the client.
 
-    Three things pause it: a backlog of messages that wait for middleware and the like, in number or
-    in bytes; loops over the socket's streams that are further behind than that backlog may be; and
-    the server, when all sockets together hold too much. `on_behind(True)` is called when loops fall
-    behind, `on_behind(False)` when they have caught up.
+    Three things pause it: too large a backlog of waiting messages, in number or in bytes; a loop
+    over the socket's streams with a backlog past the same limits; and the server, when all sockets
+    together hold too much. `on_behind(True)` is called when loops fall behind, `on_behind(False)`
+    when they have caught up.
 
     Attributes:
         size: bytes of the messages in the backlog.
@@ -56,7 +56,7 @@ class FlowControl:
 
     @property
     def gauge(self) -> Gauge:
-        """The gauge of the backlogs of the socket's streams, made if there is none."""
+        """The gauge of the socket's stream backlogs, made on first use."""
         if self._gauge is None:
             self._gauge = Gauge(self._limit, self._loops_changed, self._size_limit)
         return self._gauge
@@ -68,17 +68,16 @@ class FlowControl:
 
     @property
     def total_size(self) -> int:
-        """Bytes in the backlog and in the backlogs of loops."""
+        """Bytes in the backlog and in the loops' backlogs."""
         return self.size if self._gauge is None else self.size + self._gauge.size
 
     def was_paused(self) -> bool:
-        """Whether reading was paused at any time since the last call: the peer's pongs could not
-        be read then."""
+        """Whether reading was paused since the last call: pongs could not be read then."""
         was, self._was_paused = self._was_paused, self.paused
         return was or self.paused
 
     def add(self, message: bytes) -> None:
-        """Count a message that has to wait."""
+        """Count a message that begins to wait."""
         self._messages += 1
         self.size += len(message)
         if not self._backlogged and (self._messages > self._limit or self.size > self._size_limit):
@@ -86,7 +85,7 @@ class FlowControl:
             self._changed()
 
     def remove(self, message: bytes) -> None:
-        """Count a message that waits no longer."""
+        """Count a message that ends its wait."""
         self._messages -= 1
         self.size -= len(message)
         if self._backlogged:

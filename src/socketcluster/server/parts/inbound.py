@@ -1,8 +1,8 @@
 """Inbound messages of one socket, in the order sent: dispatched at once or from a backlog.
 
-With nothing to wait for, a message is decoded and dispatched in the engine's read callback. As soon
-as something has to be waited for (middleware, a broker, the handshake), later messages queue in a
-sequencer. Past `max_inbound_backlog` messages or `max_inbound_backlog_bytes`, reading pauses.
+With nothing to wait for, a message is decoded and dispatched in the engine's read callback. While
+one message waits for middleware, a broker or the handshake, later messages queue in a sequencer.
+Past `max_inbound_backlog` messages or `max_inbound_backlog_bytes`, reading pauses.
 """
 
 from __future__ import annotations
@@ -33,14 +33,12 @@ from socketcluster.server.parts.messaging import Messaging
 from socketcluster.server.parts.middleware import SocketMiddleware
 from socketcluster.server.parts.raw_middleware import RawMiddleware
 from socketcluster.server.parts.rejections import Rejections
-from socketcluster.server.parts.sequencer import MessageSequencer, Rest
+from socketcluster.server.parts.sequencer import Continuation, MessageSequencer
 from socketcluster.streams import TEXT_WEIGHT, StreamDemux
 
 
 class InboundOwner(Protocol):
-    """What the inbound messages ask of their socket."""
-
-    _listeners_demux: StreamDemux[Any] | None
+    """The inbound messages' view of their socket."""
 
     @property
     def life(self) -> Life: ...
@@ -61,7 +59,7 @@ class Clock(Protocol):
 
 
 class InboundContext(Protocol):
-    """What the inbound messages ask of their server."""
+    """The inbound messages' view of their server."""
 
     @property
     def wire(self) -> Wire: ...
@@ -72,12 +70,12 @@ class InboundContext(Protocol):
     @property
     def middleware(self) -> Mapping[str, Any]: ...
     @property
-    def dispatch(self) -> Callable[[Any, AnyPacket, bytes], Rest]:
-        """Carries out a packet of (socket, packet, message)."""
+    def dispatch(self) -> Callable[[Any, AnyPacket, bytes], Continuation]:
+        """A function that carries out a packet: (socket, packet, message)."""
 
     @property
-    def dispatch_batch(self) -> Callable[[Any, Batch, bytes], Rest]:
-        """Carries out a batch of (socket, batch, message)."""
+    def dispatch_batch(self) -> Callable[[Any, Batch, bytes], Continuation]:
+        """A function that carries out a batch: (socket, batch, message)."""
 
 
 class Inbound:
@@ -86,11 +84,12 @@ class Inbound:
     Attributes:
         received, processed: messages so far, pongs included.
         flow_control: pauses the reading.
+        listeners: the demux of the socket's events; None before the first listener.
         unconfirmed, unconfirmed_size: publishes that the broker has not confirmed, and their bytes.
         batched: packets of batches carried out in this loop turn.
         last_seen: the time of the last message, on the ticker's clock of silence.
-        silence: the time and the connection's activity at which a silence was first looked at.
-        closed: whether nothing more is carried out.
+        silence: when a silence was first noticed, and the connection's activity then.
+        closed: whether messages are ignored from now on.
     """
 
     __slots__ = (
@@ -110,6 +109,7 @@ class Inbound:
         "closed",
         "flow_control",
         "last_seen",
+        "listeners",
         "processed",
         "received",
         "silence",
@@ -129,7 +129,8 @@ class Inbound:
         self._raw: RawMiddleware | None = None
         self._sequencer: MessageSequencer | None = None
         self._pong = PINGS[options.protocol_version][1]
-        self._held_by_loops = False
+        self._held_by_loops = self._ending = self.closed = False
+        self.listeners: StreamDemux[Any] | None = None
         self.flow_control = FlowControl(
             connection,
             options.max_inbound_backlog,
@@ -137,16 +138,14 @@ class Inbound:
             self._loops_changed,
         )
         self._rejections: Rejections | None = None
-        self._ending = False
         self._on_idle: Callable[[], None] | None = None
-        self.closed = False
         self.received = self.processed = self.batched = 0
         self.unconfirmed = self.unconfirmed_size = 0
         self.last_seen = self._ticker.now
         self.silence: tuple[float, object] | None = None
 
     def message(self, message: bytes) -> None:
-        """Take in a text message, as UTF-8. The engine calls it."""
+        """Accept a text message, as UTF-8. The engine calls this."""
         self.received += 1
         self.last_seen = self._ticker.now
         if (
@@ -156,9 +155,9 @@ class Inbound:
             and MIDDLEWARE_INBOUND_RAW not in self._middleware
         ):
             # The common case, with nothing to wait for.
-            rest = self._process(message)
-            if rest is not None:
-                self._finish(rest)
+            continuation = self._process(message)
+            if continuation is not None:
+                self._finish(continuation)
         elif self._ending:
             self.processed += _take_answers(self._socket, self._context, message)
         elif self._raw is not None or MIDDLEWARE_INBOUND_RAW in self._middleware:
@@ -167,7 +166,7 @@ class Inbound:
             self._accept(message)
 
     def binary(self, message: bytes) -> None:
-        """Take in a binary message. The engine calls it."""
+        """Accept a binary message. The engine calls this."""
         self.message(BinaryMessage(message))
 
     def _put_raw(self, message: bytes) -> None:
@@ -175,7 +174,7 @@ class Inbound:
             middleware = self._socket.middleware
             self._raw = RawMiddleware(middleware, self._raw_decided, self._check_idle)
         if self.waiting:
-            # Raw middleware still sees an answer in its turn, but cannot block it any more.
+            # Raw middleware sees the answer in its turn, but can no longer block it.
             _take_answers(self._socket, self._context, message)
         self.flow_control.add(message)
         self._raw.put(message)
@@ -191,9 +190,9 @@ class Inbound:
 
     def _accept(self, message: bytes) -> None:
         if self._sequencer is None:
-            rest = self._process(message)
-            if rest is not None:
-                self._finish(rest)
+            continuation = self._process(message)
+            if continuation is not None:
+                self._finish(continuation)
         elif _take_answers(self._socket, self._context, message):
             self.processed += 1
         else:
@@ -203,7 +202,7 @@ class Inbound:
     # Waiting
 
     def hold(self) -> None:
-        """Hold later messages back until `release`."""
+        """Queue later messages until `release`."""
         if not self.closed:
             self._ensure_sequencer().hold()
 
@@ -212,10 +211,10 @@ class Inbound:
         if self._sequencer is not None:
             self._sequencer.done()
 
-    def _finish(self, rest: Rest) -> None:
+    def _finish(self, continuation: Continuation) -> None:
         sequencer = self._ensure_sequencer()
         sequencer.hold()
-        sequencer.finish(rest)
+        sequencer.finish(continuation)
 
     def _ensure_sequencer(self) -> MessageSequencer:
         if self._sequencer is None:
@@ -231,12 +230,12 @@ class Inbound:
             on_idle, self._on_idle = self._on_idle, None
             on_idle()
 
-    def _start(self, message: bytes) -> Rest:
+    def _start(self, message: bytes) -> Continuation:
         self.flow_control.remove(message)
         return None if self.closed else self._process(message)
 
     def _loops_changed(self, behind: bool) -> None:
-        # Messages already received wait as bytes: no middleware makes values of them meanwhile.
+        # Messages received already wait as bytes, and do not become larger values in middleware.
         if behind and self._on_idle is None:
             self._held_by_loops = True
             self.hold()
@@ -250,30 +249,29 @@ class Inbound:
 
     # Carrying out
 
-    def _process(self, message: bytes) -> Rest:
-        """Carry out a message; return None if that is done, else the rest. It never raises."""
+    def _process(self, message: bytes) -> Continuation:
+        """Carry out a message, and return its continuation. It never raises."""
         self.processed += 1
-        socket = self._socket
         try:
-            # A private slot, because a method call for each message costs 0.3 % of a call.
-            if socket._listeners_demux is not None:
-                _show(socket, "message", MessageEvent, message)
+            if self.listeners is not None:
+                _emit_message(self.listeners, "message", MessageEvent, message)
             if message == self._pong:
                 self._take_pong()
                 return None
             decoded = self._wire.decode(message)
             if isinstance(decoded, Batch):
-                return self._context.dispatch_batch(socket, decoded, message)
-            return self._context.dispatch(socket, decoded, message)
+                return self._context.dispatch_batch(self._socket, decoded, message)
+            return self._context.dispatch(self._socket, decoded, message)
         except InvalidMessageError as error:
             self.rejections.reject(error, message)
         except Exception as error:
             self._fail(error)
         return None
 
-    def show_raw(self, message: bytes) -> None:
+    def emit_raw(self, message: bytes) -> None:
         """Emit 'raw'."""
-        _show(self._socket, "raw", RawEvent, message)
+        if self.listeners is not None:
+            _emit_message(self.listeners, "raw", RawEvent, message)
 
     def _take_pong(self) -> None:
         if self._socket.life.state == CONNECTING:
@@ -293,7 +291,7 @@ class Inbound:
 
     @property
     def waiting(self) -> bool:
-        """Whether a message is being carried out, or waits for that."""
+        """Whether a message is being carried out or waits."""
         return self._sequencer is not None or (self._raw is not None and self._raw.busy)
 
     @property
@@ -308,16 +306,16 @@ class Inbound:
     # Ending
 
     def when_idle(self, on_idle: Callable[[], None]) -> None:
-        """Call `on_idle` once when nothing is `waiting` any more. Something must be now."""
+        """Call `on_idle` once, when no message is `waiting` any more; one must be waiting now."""
         self._on_idle = on_idle
         self._release_loops()  # From now on messages do not wait for loops.
 
     def close_after_backlog(self) -> None:
-        """Carry out the messages received, and only answers of those that come later."""
+        """Carry out the messages received so far, and of later ones only the answers."""
         self._ending = True
 
     def close(self) -> None:
-        """Carry out nothing more, and drop the backlog."""
+        """Ignore messages from now on, and drop the backlog."""
         self.closed = self._ending = True
         sequencer, self._sequencer = self._sequencer, None
         if sequencer is not None:
@@ -331,19 +329,18 @@ class Inbound:
         self.processed = self.received
 
 
-def _show(
-    socket: InboundOwner, name: str, kind: type[MessageEvent | RawEvent], message: bytes
+def _emit_message(
+    listeners: StreamDemux[Any], name: str, kind: type[MessageEvent | RawEvent], message: bytes
 ) -> None:
-    """Emit an event whose text is made when a consumer takes it."""
-    listeners = socket._listeners_demux
-    if listeners is not None:
-        size = len(message)
-        listeners.write_deferred(name, size, lambda: kind(public_message(message)), TEXT_WEIGHT)
+    """Emit an event whose text is decoded when a consumer takes it."""
+    listeners.write_deferred(name, len(message), lambda: kind(public_message(message)), TEXT_WEIGHT)
 
 
 def _take_answers(socket: InboundOwner, context: InboundContext, message: bytes) -> bool:
-    """Resolve this side's calls that a message answers, ahead of the backlog, which may be waiting
-    for them; return whether the message holds nothing else."""
+    """Resolve this side's calls that a message answers; return whether it has nothing else.
+
+    Answers overtake the backlog, which may be waiting for them.
+    """
     calls, wire = socket.messaging.calls, context.wire
     if not calls or socket.life.state != OPEN or not wire.may_answer(message):
         return False
@@ -354,7 +351,7 @@ def _take_answers(socket: InboundOwner, context: InboundContext, message: bytes)
 
 
 def _answers(wire: Wire, message: bytes, max_batch_items: int) -> tuple[list[Packet], bool]:
-    """The answers in a message, and whether it holds nothing else."""
+    """Return the answers in a message, and whether it has nothing else."""
     try:
         decoded = wire.decode(message)
     except InvalidMessageError:

@@ -9,29 +9,29 @@ from collections.abc import Callable
 class LastWords:
     """The time between a lost connection and the 'disconnect' event of its socket.
 
-    Messages received before are carried out meanwhile, in order, for at most `seconds`.
-    `over(in_time)` is called once when they are done or the time is up.
+    Meanwhile the messages received before are carried out, in order, for at most `seconds`. Then
+    `on_end(in_time)` is called once: with True if all are done, with False if the time is up.
 
     Attributes:
         code, reason: how the connection was lost.
     """
 
-    __slots__ = ("_over", "_timer", "code", "reason")
+    __slots__ = ("_on_end", "_timer", "code", "reason")
 
     def __init__(
-        self, code: int, reason: str | None, seconds: float, over: Callable[[bool], None]
+        self, code: int, reason: str | None, seconds: float, on_end: Callable[[bool], None]
     ) -> None:
         self.code = code
         self.reason = reason
-        self._over = over
+        self._on_end = on_end
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(seconds, over, False)
+        self._timer = loop.call_later(seconds, on_end, False)
 
     def done(self) -> None:
-        """Everything was carried out."""
+        """Report that all messages are carried out."""
         self._timer.cancel()
-        self._over(True)
+        self._on_end(True)
 
     def cancel(self) -> None:
-        """The socket closes for another reason."""
+        """Stop, because the socket closes for another reason."""
         self._timer.cancel()

@@ -37,9 +37,9 @@ class Life:
     Attributes:
         phase: one of `PHASE_TRANSITIONS`.
         state: the public state: 'connecting', 'open' or 'closed'.
-        was_opened: whether the handshake was ever completed.
-        opened_at: the ticker's time of silence at which the connection was made, in seconds.
-        next_ping: the loop's time at which the next ping is due, in seconds.
+        was_opened: whether the handshake has been completed.
+        opened_at: when the connection was made, in seconds on the ticker's clock of silence.
+        next_ping: when the next ping is due, in seconds of the loop's time.
     """
 
     __slots__ = ("next_ping", "opened_at", "phase", "state", "was_opened")
@@ -55,7 +55,7 @@ class Life:
         """Change to another phase.
 
         Raises:
-            InvalidTransitionError: it may not follow the present one, which stays.
+            InvalidTransitionError: the phase cannot follow the present one, which stays.
         """
         self.phase = checked_transition(PHASE_TRANSITIONS, self.phase, phase)
         self.state = _STATES.get(phase, phase)
@@ -64,5 +64,5 @@ class Life:
 
     @property
     def ended(self) -> bool:
-        """Whether the socket is closed and nothing it sent is still carried out."""
+        """Whether the socket is closed and its last words are over."""
         return self.phase == CLOSED

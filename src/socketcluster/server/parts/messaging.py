@@ -21,14 +21,14 @@ from socketcluster.sockets.request import report_dropped, report_failed
 
 
 class MessagingOwner(Protocol):
-    """What messaging asks of its socket."""
+    """Messaging's view of its socket."""
 
     def emit_error(self, error: BaseException) -> None:
         """Emit 'error' on the socket and 'warning' on the server."""
 
 
 class MessagingContext(Protocol):
-    """What messaging asks of its server."""
+    """Messaging's view of its server."""
 
     @property
     def wire(self) -> Wire: ...
@@ -45,8 +45,8 @@ class Messaging:
 
     Attributes:
         calls: this side's calls that await an answer; None before the first.
-        unanswered: the client's calls without an answer yet, from their number to the procedure's
-            name. A call itself is held by its handler only.
+        unanswered: the client's unanswered calls: from a call's cid to the procedure's name. Only
+            its handler holds the request itself.
     """
 
     __slots__ = (
@@ -81,7 +81,7 @@ class Messaging:
         self.transmit_in_any_state(event, data)
 
     def transmit_in_any_state(self, event: str, data: Any = None) -> None:
-        """Send an event during the handshake too; a closed socket ignores it."""
+        """Send an event, during the handshake too; a closed socket ignores it."""
         packet = {"event": event} if data is None else {"event": event, "data": data}
         self._outbound.send_counted(packet)
 
@@ -139,8 +139,7 @@ class Messaging:
         self._outbound.send({"rid": rid, "error": dehydrate_error(error)})
 
     def request_dropped(self, rid: int | float, procedure: str) -> None:
-        """Answer a request that was garbage-collected without a response, and log that its handler
-        forgot it."""
+        """Answer a request that was garbage-collected without a response, and log the mistake."""
         self._loop_binding.finalize(self._answer_dropped, rid, procedure)
 
     def _answer_dropped(self, rid: int | float, procedure: str) -> None:
@@ -189,10 +188,10 @@ class MessagingMixin:
     messaging: Messaging
 
     def transmit(self, event: str, data: Any = None) -> None:
-        """Send an event. On a socket that is not open it only warns.
+        """Send an event. A socket that is not open emits a warning instead.
 
         Raises:
-            InvalidArgumentsError: the codec cannot encode `data`, or `event` is no text.
+            InvalidArgumentsError: the codec cannot encode `data`, or `event` is not a text.
         """
         self.messaging.transmit(event, data)
 
@@ -202,18 +201,18 @@ class MessagingMixin:
         """Call a procedure of the client and wait for its answer.
 
         `ack_timeout` is in milliseconds or a timedelta; None takes the server's. Cancelling stops
-        the waiting; an answer that comes later is ignored.
+        the waiting; a later answer is ignored.
 
         Raises:
             BadConnectionError: the socket is not open, or is lost meanwhile.
-            TimeoutError: no answer came in time.
-            InvalidArgumentsError: the codec cannot encode `data`, or `event` is no text.
-            SocketClusterError: the error that the client answered with.
+            TimeoutError: no answer arrived in time.
+            InvalidArgumentsError: the codec cannot encode `data`, or `event` is not a text.
+            SocketClusterError: the client answered with this error.
         """
         return await self.messaging.invoke(event, data, ack_timeout)
 
     def send(self, data: str | bytes) -> None:
-        """Send a raw message, text or binary. On a closed socket it only warns."""
+        """Send a raw message, text or binary. A closed socket emits a warning instead."""
         self.messaging.send(data)
 
     def encode(self, object: Any) -> str | bytes:

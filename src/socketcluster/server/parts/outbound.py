@@ -1,6 +1,6 @@
-"""The write path of one socket: in order, bounded, through outbound middleware if there is any.
+"""The write path of one socket: in order, bounded, and through outbound middleware.
 
-Publishes that wait for outbound middleware are held here, and hold back everything sent after them.
+A publish that waits for outbound middleware holds back all messages sent after it.
 """
 
 from __future__ import annotations
@@ -21,14 +21,16 @@ from socketcluster.sockets.flusher import Flusher
 from socketcluster.sockets.writer import FrameWriter
 
 _HIGH_WATER = 64 * 1024
+"""Bytes in the transport past which droppable frames stay here, where they can be dropped."""
+
 _RETRY_SECONDS = 0.02
 
 Decide = Callable[[str, bytes, Callable[[Any], None]], None]
 """(channel, payload, callback): `callback` is called with the '#publish' packet that outbound
-middleware allowed, UNCHANGED if that is the publish as it is, or None if it was blocked."""
+middleware allowed, with UNCHANGED if it is the publish as it was, or with None if it is blocked."""
 
 
-class _Held:
+class _WaitingPublish:
     """A publish that waits for outbound middleware."""
 
     __slots__ = ("channel", "frame", "payload")
@@ -39,23 +41,22 @@ class _Held:
         self.frame = frame
 
 
-Waiting = tuple[Any, int, bool]
-"""(an item held back, its bytes, whether it is counted)"""
+HeldItem = tuple[Any, int, bool]
+"""(a packet, frame or publish, its bytes, whether `prepared` counts it)"""
 
 
 class Outbound(FrameWriter):
     """The write path of one socket, and the `Subscriber` that the exchange delivers to.
 
     Attributes:
-        prepared, sent: transmits, invokes and publishes so far; sent ones are with the transport
-            or in a batch.
-        decide: submits a publish to outbound middleware, if there is any.
+        prepared, sent: transmits, invokes and publishes; sent ones left this part or are batched.
+        decide: submits a publish to outbound middleware.
     """
 
     __slots__ = (
+        "_active",
         "_droppable",
         "_fan_out",
-        "_held",
         "_held_count",
         "_middleware",
         "_sequencer",
@@ -81,8 +82,8 @@ class Outbound(FrameWriter):
         self._droppable = False
         self._middleware = middleware
         self.decide = decide
-        self._held: Sequencer[Waiting] | None = None
-        self._sequencer: Sequencer[Waiting] | None = None  # Made once, then used again.
+        self._active: Sequencer[HeldItem] | None = None  # While it holds anything.
+        self._sequencer: Sequencer[HeldItem] | None = None  # Made once, and reused.
         self._held_count = 0
         self.prepared = 0
         self.sent = 0
@@ -91,17 +92,17 @@ class Outbound(FrameWriter):
         """See `FrameWriter.send`."""
         if self._fan_out.subscribers is not None:
             self.collect_publishes()
-        if self._held is None:
+        if self._active is None:
             super().send(packet)
         else:
             item, size = self._wire.batch_item(packet)
-            self._wait(self._held, item, size, "event" in packet)
+            self._enqueue(self._active, item, size, "event" in packet)
 
     def answer(self, rid: int | float, data: Any) -> None:
         """Send an answer with data."""
         if self._fan_out.subscribers is not None:
             self.collect_publishes()
-        if self._held is None and self.batch is None:
+        if self._active is None and self.batch is None:
             self.append(self._wire.answer_frame(rid, data))
         else:
             self.send({"rid": rid, "data": data})
@@ -116,29 +117,29 @@ class Outbound(FrameWriter):
         """See `FrameWriter.send_message`."""
         frame = frame_of(message)
         self.collect_publishes()
-        if self._held is None:
+        if self._active is None:
             self.append(frame)
         else:
-            self._wait(self._held, frame, len(frame), False)
+            self._enqueue(self._active, frame, len(frame), False)
 
     def publish(self, run: Run, at_end_of_turn: bool) -> None:
-        """Deliver publishes: through outbound middleware if there is any."""
+        """Deliver publishes, through outbound middleware if there is any."""
         if self.closed:
             return
         frames = run.frames
         self.prepared += len(frames)
         if (
-            self._held is not None
+            self._active is not None
             or self.batch is not None
             or MIDDLEWARE_OUTBOUND in self._middleware
         ):
-            self._publish_anew(run)
+            self._publish_separately(run)
         elif at_end_of_turn and not self._scheduled and not run.droppable:
             self.sent = self.prepared
-            left = self._connection.write(frames)
-            if left:
+            unwritten = self._connection.write(frames)
+            if unwritten:
                 self._backed_up = True
-                if left > self._limit:
+                if unwritten > self._limit:
                     self._on_overflow()
         else:
             if not self._scheduled:
@@ -149,21 +150,23 @@ class Outbound(FrameWriter):
             if self._room < 0:
                 self._make_room()
 
-    def _publish_anew(self, run: Run) -> None:
+    def _publish_separately(self, run: Run) -> None:
         for payload, frame in zip(run.payloads, run.frames, strict=True):
             if self.closed:
                 return
             if MIDDLEWARE_OUTBOUND not in self._middleware:
                 self.send(self._wire.payloads.publish_packet(run.channel, payload))
                 continue
-            if self._held is None:
+            if self._active is None:
                 if self._sequencer is None:
                     self._sequencer = Sequencer(self._start, self._on_idle)
-                self._held = self._sequencer
-            self._wait(self._held, _Held(run.channel, payload, frame), len(payload), True)
+                self._active = self._sequencer
+            self._enqueue(
+                self._active, _WaitingPublish(run.channel, payload, frame), len(payload), True
+            )
 
     def collect_publishes(self) -> None:
-        """Queue the publishes of this loop turn now, so that they precede what is sent next."""
+        """Queue the publishes of this loop turn now, so that they precede the next message."""
         fan_out = self._fan_out
         if fan_out.subscribers is not None and self in fan_out.subscribers:
             fan_out.deliver()
@@ -183,14 +186,14 @@ class Outbound(FrameWriter):
         self.collect_publishes()
         super().cancel_batch()
 
-    def _wait(self, held: Sequencer[Waiting], item: Any, size: int, counted: bool) -> None:
+    def _enqueue(self, sequencer: Sequencer[HeldItem], item: Any, size: int, counted: bool) -> None:
         if self.closed:
             return
         if not self._scheduled:
             self._schedule()
         self._held_count += counted
         self._count_held(size)
-        held.put((item, size, counted))
+        sequencer.put((item, size, counted))
         if self._room < 0 and self.get_buffer_size() > self._limit:
             self._on_overflow()
 
@@ -217,15 +220,15 @@ class Outbound(FrameWriter):
             and not self.closed
             and self._connection.get_write_buffer_size() > _HIGH_WATER
         ):
-            # Frames that the transport has can no longer be dropped: wait until it has written
-            # them, so that the oldest publishes are still here to be dropped.
+            # Frames in the transport can no longer be dropped. Wait until it has written them, so
+            # that the oldest publishes stay here until then.
             self._room = self._limit - self.get_buffer_size()
             asyncio.get_running_loop().call_later(_RETRY_SECONDS, self.flush)
         else:
             self.flush_now()
 
     def flush_now(self) -> None:
-        """Flush even to a transport whose buffer is full: nothing can be dropped then."""
+        """Flush even to a full transport, where publishes can no longer be dropped."""
         if self._fan_out.subscribers is not None:
             self.collect_publishes()
         if self.closed:
@@ -241,29 +244,29 @@ class Outbound(FrameWriter):
     def close(self) -> None:
         """See `FrameWriter.close`."""
         super().close()
-        if self._held is not None:
-            self._held.clear()
-            self._held = None
+        if self._active is not None:
+            self._active.clear()
+            self._active = None
         self._sequencer = None
         self._held_count = 0
         self.sent = self.prepared
 
     # Outbound middleware
 
-    def _start(self, waiting: Waiting) -> None:
-        item = waiting[0]
-        if type(item) is not _Held or MIDDLEWARE_OUTBOUND not in self._middleware:
-            self._through(waiting, item)
+    def _start(self, held: HeldItem) -> None:
+        item = held[0]
+        if type(item) is not _WaitingPublish or MIDDLEWARE_OUTBOUND not in self._middleware:
+            self._release(held, item)
             return
-        self.decide(item.channel, item.payload, partial(self._decided, waiting))
+        self.decide(item.channel, item.payload, partial(self._decided, held))
 
-    def _decided(self, waiting: Waiting, packet: Any) -> None:
-        self._through(waiting, waiting[0] if packet is UNCHANGED else packet)
+    def _decided(self, held: HeldItem, packet: Any) -> None:
+        self._release(held, held[0] if packet is UNCHANGED else packet)
 
-    def _through(self, waiting: Waiting, item: Any) -> None:
-        _, size, counted = waiting
-        held = self._held
-        if self.closed or held is None:
+    def _release(self, held: HeldItem, item: Any) -> None:
+        _, size, counted = held
+        sequencer = self._active
+        if self.closed or sequencer is None:
             return
         self._held_count -= counted
         self._count_held(-size)
@@ -271,15 +274,15 @@ class Outbound(FrameWriter):
             self._schedule()
         try:
             if item is not None:
-                self._leave(item)
+                self._append_item(item)
         finally:
-            held.done()
+            sequencer.done()
 
     def _on_idle(self) -> None:
-        self._held = None
+        self._active = None
 
-    def _leave(self, item: Any) -> None:
-        if type(item) is _Held:
+    def _append_item(self, item: Any) -> None:
+        if type(item) is _WaitingPublish:
             if self.batch is None:
                 self.append(item.frame)  # Shared by all subscribers.
                 return
@@ -287,8 +290,8 @@ class Outbound(FrameWriter):
         if type(item) is bytes:
             self.append(item)
         elif self.batch is not None:
-            kept, size = self._wire.batch_item(item)
-            self.batch.append((kept, size))
+            entry, size = self._wire.batch_item(item)
+            self.batch.append((entry, size))
             self._count_held(size)
         else:
             self.append(self._wire.frame(item))

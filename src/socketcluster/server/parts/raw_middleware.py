@@ -1,5 +1,7 @@
-"""INBOUND_RAW middleware of one socket: it sees each message on arrival, in order, also while
-earlier messages are still being carried out."""
+"""INBOUND_RAW middleware of one socket.
+
+It sees each message on arrival, in order, even while earlier messages are being carried out.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Reauthorization: a socket that lost its identity asks SUBSCRIBE middleware again about each of
-its channels, and leaves those that are refused or not decided in time.
+"""Reauthorization: SUBSCRIBE middleware decides again when a socket has lost its identity.
 
-Many tokens may expire at once, so the questions of all sockets share one pace.
+The socket asks about each of its channels. Channels that middleware refuses, or does
+not decide on in time, are left. Many tokens may expire at once, so all sockets share one pace.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ from itertools import islice
 from typing import Protocol
 
 QUESTIONS_PER_TURN = 64
-"""Questions of all sockets in one loop turn; the rest follow in later turns."""
+"""How many questions all sockets together ask in one loop turn."""
 
-Answer = Callable[[BaseException | None], None]
-"""Called with None, or with the reason why the socket may not stay in the channel."""
+OnDecided = Callable[[BaseException | None], None]
+"""Called with None if the socket stays subscribed, else with the reason for the refusal."""
 
 
 class ReauthorizedSocket(Protocol):
-    """What a reauthorization asks of its socket."""
+    """A socket as its reauthorization sees it."""
 
-    def ask_again(self, channel: str, answer: Answer) -> None:
-        """Ask middleware about one channel; `answer` is called once, now or later."""
+    def ask_again(self, channel: str, on_decided: OnDecided) -> None:
+        """Ask middleware about one channel; `on_decided` is called once, now or later."""
 
-    def expel(self, channel: str, reason: str) -> None:
-        """Kick the socket out of a channel, if it is still in it."""
+    def kick_out_refused(self, channel: str, reason: str) -> None:
+        """Kick the socket out of a channel, if it is still subscribed."""
 
-    def expel_undecided(self, channels: Iterable[str]) -> None:
+    def kick_out_undecided(self, channels: Iterable[str]) -> None:
         """Kick the socket out of channels that middleware did not decide on in time."""
 
     def reauthorized(self) -> None:
-        """Every channel is decided."""
+        """End the reauthorization: every channel is decided."""
 
 
 class ReauthorizationPace:
@@ -57,11 +57,11 @@ class ReauthorizationPace:
 
     def _turn(self) -> None:
         self._scheduled = False
-        left = QUESTIONS_PER_TURN
+        remaining = QUESTIONS_PER_TURN
         try:
-            while left > 0 and self._waiting:
+            while remaining > 0 and self._waiting:
                 reauthorization = self._waiting.popleft()
-                left -= reauthorization.ask(left)
+                remaining -= reauthorization.ask(remaining)
                 if reauthorization.has_questions:
                     self._waiting.append(reauthorization)
         finally:
@@ -71,19 +71,19 @@ class ReauthorizationPace:
 class Reauthorization:
     """The questions of one socket.
 
-    If middleware has questions and answers none for `timeout` seconds, every undecided channel is
-    refused, including those not asked about yet.
+    If middleware has questions and decides none for `timeout` seconds, every undecided channel is
+    refused, even one not asked about yet.
     """
 
     __slots__ = (
-        "_channels",
         "_finished",
-        "_open",
+        "_last_progress",
         "_pace",
-        "_since",
+        "_queued",
         "_socket",
         "_timeout",
         "_timer",
+        "_undecided",
     )
 
     def __init__(
@@ -92,79 +92,83 @@ class Reauthorization:
         self._socket = socket
         self._pace = pace
         self._timeout = timeout
-        self._channels: dict[str, None] = {}  # Not asked about yet.
-        self._open: dict[str, int] = {}  # Unanswered questions per channel.
-        self._since = 0.0  # The last answer, or the first open question.
+        self._queued: dict[str, None] = {}  # Channels not asked about yet.
+        self._undecided: dict[str, int] = {}  # Open questions per channel.
+        self._last_progress = 0.0  # The time of the last decision, or of the first open question.
         self._timer: asyncio.TimerHandle | None = None
         self._finished: asyncio.Future[None] | None = None
 
     def add(self, channels: Iterable[str]) -> None:
-        """Ask about channels, even if a question is open: it concerns an older identity."""
-        waits = self.has_questions
-        self._channels.update(dict.fromkeys(channels))
-        if not waits:
+        """Ask about channels, even about those with an open question about an older identity."""
+        is_queued = self.has_questions
+        self._queued.update(dict.fromkeys(channels))
+        if not is_queued:
             self._pace.add(self)
 
     @property
     def has_questions(self) -> bool:
-        """Whether there are questions still to be asked."""
-        return bool(self._channels)
+        """Whether questions are not yet asked."""
+        return bool(self._queued)
 
     def ask(self, most: int) -> int:
         """Ask up to `most` questions; return how many were asked."""
-        if self._channels and not self._open:
+        if self._queued and not self._undecided:
             self._progress()
-        asked = list(islice(self._channels, most))
+        asked = list(islice(self._queued, most))
         for channel in asked:
-            del self._channels[channel]
-            self._open[channel] = self._open.get(channel, 0) + 1
+            del self._queued[channel]
+            self._undecided[channel] = self._undecided.get(channel, 0) + 1
         for channel in asked:
-            self._socket.ask_again(channel, partial(self._answered, channel))
+            self._socket.ask_again(channel, partial(self._decided, channel))
         return len(asked)
 
-    def _answered(self, channel: str, error: BaseException | None) -> None:
-        if channel not in self._open:
+    def _decided(self, channel: str, error: BaseException | None) -> None:
+        if channel not in self._undecided:
             return  # Too late, or the socket is closed.
-        self._open[channel] -= 1
-        if not self._open[channel]:
-            del self._open[channel]
+        self._undecided[channel] -= 1
+        if not self._undecided[channel]:
+            del self._undecided[channel]
         self._progress()
         if error is not None:
-            self._socket.expel(channel, getattr(error, "public_message", None) or str(error))
+            self._socket.kick_out_refused(
+                channel, getattr(error, "public_message", None) or str(error)
+            )
         self._finish()
 
     def _progress(self) -> None:
-        """Restart the time. The running timer checks it, because there are many answers."""
-        self._since = asyncio.get_running_loop().time()
+        """Restart the timeout. The running timer checks it, because decisions are frequent."""
+        self._last_progress = asyncio.get_running_loop().time()
         if self._timer is None:
             self._start_timer()
 
     def _start_timer(self) -> None:
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_at(self._since + self._timeout, self._check, self._since)
+        self._timer = loop.call_at(
+            self._last_progress + self._timeout, self._check, self._last_progress
+        )
 
     def _check(self, since: float) -> None:
         self._timer = None
-        if not self._open:
-            return  # The next question restarts the time.
-        if self._since != since:
+        if not self._undecided:
+            return  # The next question restarts the timeout.
+        if self._last_progress != since:
             self._start_timer()
             return
-        undecided = dict.fromkeys([*self._open, *self._channels])
-        self._open.clear()
-        self._channels.clear()
-        self._socket.expel_undecided(undecided)
+        undecided = dict.fromkeys([*self._undecided, *self._queued])
+        self._undecided.clear()
+        self._queued.clear()
+        self._socket.kick_out_undecided(undecided)
         self._finish()
 
     def _finish(self) -> None:
-        if not self._open and not self._channels:
+        if not self._undecided and not self._queued:
             self.cancel()
             self._socket.reauthorized()
 
     def cancel(self) -> None:
         """Drop all questions."""
-        self._open.clear()
-        self._channels.clear()
+        self._undecided.clear()
+        self._queued.clear()
         self._stop_timer()
         if self._finished is not None and not self._finished.done():
             self._finished.set_result(None)

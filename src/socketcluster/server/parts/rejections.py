@@ -13,7 +13,7 @@ from socketcluster.server.parts.messaging import Messaging
 
 
 class RejectionsOwner(Protocol):
-    """What the rejections ask of their socket."""
+    """The rejections' view of their socket."""
 
     @property
     def life(self) -> Life: ...
@@ -24,7 +24,7 @@ class RejectionsOwner(Protocol):
 
 
 class RejectionsContext(Protocol):
-    """What the rejections ask of their server."""
+    """The rejections' view of their server."""
 
     @property
     def wire(self) -> Wire: ...
@@ -33,7 +33,7 @@ class RejectionsContext(Protocol):
 
 
 class Rejections:
-    """Rejects the bad messages of one socket, and closes it when there are too many."""
+    """Rejects the bad messages of one socket, and closes a socket that has sent too many."""
 
     __slots__ = ("_context", "_malformed", "_socket")
 
@@ -61,7 +61,7 @@ class Rejections:
             self._socket.disconnect(1008, "Too many malformed messages")
 
     def reject_before_handshake(self) -> None:
-        """Reject a message that came before the handshake."""
+        """Reject a message received before the handshake."""
         if self._context.options.strict_handshake:
             self._socket.disconnect(CLOSE_BEFORE_HANDSHAKE)
         else:

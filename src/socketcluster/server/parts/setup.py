@@ -10,8 +10,7 @@ from socketcluster.errors import SocketClusterError
 from socketcluster.sockets.streams import PeerStreams
 
 _GRACE_SECONDS = 0.1
-"""How long a handler that has begun to listen to the socket is still waited for: it may listen to
-several streams."""
+"""How long to wait after a handler has begun to listen: it may listen to several streams."""
 
 _TASK_TURNS = 3
 """Loop turns in which a task that a handler started begins to listen: one to begin, one for a task
@@ -19,14 +18,14 @@ that it starts itself, one to spare."""
 
 
 class TrackingEmitter(Protocol):
-    """What the barrier asks of a socket and a server: events whose handling it can wait for."""
+    """A socket's or a server's emitter; the barrier waits until its events are handled."""
 
     def get_listener_consumer_count(self, event: str) -> int: ...
     def emit_tracked(self, event: str, data: Any, done: Callable[[], None]) -> None: ...
 
 
 class SetupContext(Protocol):
-    """What the barrier asks of its server; `handshake_timeout` is in milliseconds."""
+    """The barrier's view of its server; `handshake_timeout` is in milliseconds."""
 
     @property
     def handshake_timeout(self) -> float: ...
@@ -34,12 +33,12 @@ class SetupContext(Protocol):
 
 
 class SetupBarrier:
-    """Emits the events of a socket's set-up and waits until every consumer has handled them, so
-    that the streams which handlers set up miss nothing that the client has already sent.
+    """Emits the events of a socket's set-up, and waits until every consumer has handled them.
 
-    A consumer has handled an event when it asks for the next one. A consumer that does not come
-    back, because it loops over the socket's own streams, is waited for no longer than
-    `handshake_timeout`, and only for a moment once it has begun to listen to the socket.
+    So the streams that handlers set up miss no message that the client has already sent. A consumer
+    has handled an event when it asks for the next one. A consumer that loops over the socket's own
+    streams instead delays the socket by at most `handshake_timeout`, and only briefly once it has
+    begun to listen to the socket.
     """
 
     __slots__ = ("_context", "_handshake", "_streams")
@@ -56,7 +55,7 @@ class SetupBarrier:
 
     @property
     def waits_for_handshake(self) -> bool:
-        """Whether the 'handshake' event is not known to be handled."""
+        """Whether the 'handshake' event is still being handled."""
         return self._handshake is not None
 
     async def handshake_handled(self) -> None:
@@ -76,12 +75,12 @@ class SetupBarrier:
             return
         loop = asyncio.get_running_loop()
         handled: asyncio.Future[bool] = loop.create_future()
-        left = len(events)
+        unhandled = len(events)
 
         def done() -> None:
-            nonlocal left
-            left -= 1
-            if left == 0:
+            nonlocal unhandled
+            unhandled -= 1
+            if unhandled == 0:
                 _resolve(handled, True)
 
         for emitter, name, event in events:

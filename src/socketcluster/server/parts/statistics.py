@@ -9,8 +9,10 @@ from socketcluster.server.parts.outbound import Outbound
 
 
 class StatisticsMixin:
-    """The request and the counters of a socket. Source: SocketCluster documentation,
-    AGServerSocket."""
+    """The addresses and counters of a socket.
+
+    Source: SocketCluster documentation, AGServerSocket.
+    """
 
     __slots__ = ()
 
@@ -56,7 +58,7 @@ class StatisticsMixin:
 
     @property
     def inbound_processed_message_count(self) -> int:
-        """Messages that have passed raw middleware and whose processing has begun."""
+        """Messages whose processing has begun, after raw middleware."""
         return self.inbound.processed
 
     @property

@@ -1,4 +1,4 @@
-"""The streams of a server's socket: its events by name, receivers, procedures and middleware."""
+"""The streams of a server's socket: its events, receivers, procedures and middleware."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class StreamsMixin(ReceiverMixin, ProcedureMixin, StatisticsMixin, AsyncStreamEm
     def listener(self, event: str) -> ConsumableStream[Any]:
         """The stream of one event: `async for event in socket.listener("disconnect")`.
 
-        Any name is one; one that looks like a documented event is logged.
+        Any name is allowed; a name that resembles a documented event is logged.
         """
         check_text("An event's name", event)
         if event not in SOCKET_EVENTS:
@@ -102,25 +102,25 @@ class StreamsMixin(ReceiverMixin, ProcedureMixin, StatisticsMixin, AsyncStreamEm
 
     def _listener_demux(self) -> StreamDemux[Any]:
         if self._listeners_demux is None:
-            self._listeners_demux = self.streams.make_demux()
+            self._listeners_demux = self.inbound.listeners = self.streams.make_demux()
         return self._listeners_demux
 
     # Middleware
 
     def close_all_middlewares(self) -> None:
-        """End the middleware loops of this socket once they have decided the actions that wait."""
+        """End this socket's middleware loops after they have decided the waiting actions."""
         self.loop_binding.check()
         self.middleware.close()
 
     def kill_all_middlewares(self) -> None:
-        """End the middleware loops of this socket now; actions that wait are blocked."""
+        """End this socket's middleware loops now, and block the waiting actions."""
         self.loop_binding.check()
         self.middleware.kill()
 
     # Input and output
 
     def close_input(self) -> None:
-        """Carry out the messages received, and none that come later."""
+        """Carry out the messages received so far, and ignore later ones."""
         self.loop_binding.check()
         self.inbound.close_after_backlog()
 
@@ -130,7 +130,7 @@ class StreamsMixin(ReceiverMixin, ProcedureMixin, StatisticsMixin, AsyncStreamEm
         self.inbound.close()
 
     def close_output(self) -> None:
-        """Send the messages given so far, and none after them."""
+        """Send the messages so far, and ignore later ones."""
         self.loop_binding.check()
         self.outbound.flush_now()
         self.outbound.close()
@@ -153,7 +153,7 @@ class StreamsMixin(ReceiverMixin, ProcedureMixin, StatisticsMixin, AsyncStreamEm
     # All streams
 
     def close_all_streams(self) -> None:
-        """End every loop over a stream of this socket once it took its backlog."""
+        """End every loop over a stream of this socket after its backlog."""
         self.close_all_middlewares()
         self.close_io()
         self.close_all_receivers()
@@ -161,7 +161,7 @@ class StreamsMixin(ReceiverMixin, ProcedureMixin, StatisticsMixin, AsyncStreamEm
         self.close_all_listeners()
 
     def kill_all_streams(self) -> None:
-        """End every loop over a stream of this socket now; backlogs are dropped."""
+        """End every loop over a stream of this socket now, and drop the backlogs."""
         self.kill_all_middlewares()
         self.kill_io()
         self.kill_all_receivers()
@@ -179,8 +179,10 @@ class StreamsMixin(ReceiverMixin, ProcedureMixin, StatisticsMixin, AsyncStreamEm
         )
 
     def _end_streams(self, cleanup_mode: str) -> None:
-        """Clean up after 'end', as `socket_stream_cleanup_mode` says. A loop that begins later
-        ends at once: it would wait for ever."""
+        """End the streams after 'end', as `socket_stream_cleanup_mode` says.
+
+        A loop that begins later ends at once: it would wait for ever.
+        """
         self.middleware.kill()
         if cleanup_mode == "kill":
             self.kill_all_streams()

@@ -1,4 +1,4 @@
-"""The data that a client gave with its subscriptions, kept for middleware that is asked again."""
+"""Subscription data: kept until middleware decides on the subscriptions again."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from socketcluster.errors import ResourceLimitError
 
 
 class SubscriptionData:
-    """The subscription data of one socket: encoded, so that its size is known and no function can
-    change it, and bounded by `max_subscription_data`."""
+    """The subscription data of one socket, bounded by `max_subscription_data`.
+
+    It is kept encoded, so that its size is known and no function can change it.
+    """
 
     __slots__ = ("_data", "_limit", "_size")
 
@@ -18,10 +20,10 @@ class SubscriptionData:
         self._size = 0
 
     def put(self, channel: str, data: bytes | None) -> None:
-        """Keep the data of a channel; None removes it.
+        """Store the data of a channel; None removes it.
 
         Raises:
-            ResourceLimitError: all data together would exceed the limit; nothing has changed.
+            ResourceLimitError: the data would exceed the limit; nothing has changed.
         """
         size = self._size - len(self._data.get(channel, b"")) + len(data or b"")
         if size > self._limit:

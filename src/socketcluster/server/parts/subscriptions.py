@@ -1,4 +1,4 @@
-"""The channels of one socket: subscribing, leaving, and asking middleware about them again."""
+"""The subscriptions of one socket: subscribing, unsubscribing, reauthorization and kicking out."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from socketcluster.server.parts.messaging import Messaging
 from socketcluster.server.parts.middleware import SocketMiddleware
 from socketcluster.server.parts.outbound import Outbound
 from socketcluster.server.parts.reauthorization import (
-    Answer,
+    OnDecided,
     Reauthorization,
     ReauthorizationPace,
 )
@@ -41,14 +41,14 @@ UNDECIDED = "Middleware did not decide in time whether the socket may stay subsc
 
 
 class SubscriptionObserver(Protocol):
-    """Hears of a socket's channels; `socket` is the `SubscriptionsOwner`."""
+    """Receives the changes of a socket's subscriptions; `socket` is the `SubscriptionsOwner`."""
 
     def subscribed(self, socket: Any, channel: str, options: dict[str, Any]) -> None: ...
     def unsubscribed(self, socket: Any, channel: str) -> None: ...
 
 
 class SubscriptionsOwner(Protocol):
-    """What the subscriptions ask of their socket."""
+    """The subscriptions' view of their socket."""
 
     id: str
 
@@ -68,7 +68,7 @@ class SubscriptionsOwner(Protocol):
 
 
 class SubscriptionsContext(Protocol):
-    """What the subscriptions ask of their server."""
+    """The subscriptions' view of their server."""
 
     @property
     def options(self) -> ServerOptions: ...
@@ -91,8 +91,8 @@ class Subscriptions:
     """The subscriptions of one socket; a pending one counts towards the limit.
 
     Attributes:
-        channels: from a channel's name to its state, 'pending' or 'subscribed'.
-        reauthorization: runs while middleware decides again on channels; None otherwise.
+        channels: the state by channel name, 'pending' or 'subscribed'.
+        reauthorization: the one under way; None otherwise.
     """
 
     __slots__ = (
@@ -108,17 +108,17 @@ class Subscriptions:
         self._socket = socket
         self._context = context
         self.channels: dict[str, str] = {}
-        self._data: SubscriptionData | None = None  # Made for the first data.
-        self._pending: asyncio.Future[None] | None = None  # The request to the broker.
+        self._data: SubscriptionData | None = None  # Made with the first data.
+        self._pending: asyncio.Future[None] | None = None  # The broker's confirmation.
         self.reauthorization: Reauthorization | None = None
 
     def subscribe(
         self, channel: str, options: dict[str, Any], data: bytes | None = None
     ) -> Awaitable[None] | None:
-        """Subscribe to a channel; return None if that is done, else an awaitable.
+        """Subscribe to a channel; return None if it is done, else an awaitable.
 
-        `data` is the client's subscription data, encoded; it is kept for middleware that is asked
-        again. A second subscription to a channel changes only that data.
+        `data` is the client's encoded subscription data, which is kept until middleware decides
+        again. A second subscription to a channel only replaces that data.
 
         Raises:
             BrokerError: a limit is reached or the broker refused.
@@ -130,14 +130,14 @@ class Subscriptions:
                 reason = InvalidActionError(
                     f"Socket {socket.id} tried to exceed the channel subscription limit of {limit}"
                 )
-                raise _exceeded(channel, reason) from reason
-        self._keep(channel, data)
+                raise _limit_error(channel, reason) from reason
+        self._store_data(channel, data)
         self.channels.setdefault(channel, PENDING)
         try:
             pending = self._context.exchange.subscribe_socket(socket.outbound, channel)
         except Exception as error:
-            self._forget(channel)
-            raise self._refused(channel, error) from error
+            self._remove(channel)
+            raise self._broker_refusal(channel, error) from error
         if pending is None:
             self._subscribed(channel, options)
             return None
@@ -151,32 +151,32 @@ class Subscriptions:
             await self._pending
         except Exception as error:
             self._pending = None
-            self._forget(channel)
-            raise self._refused(channel, error) from error
+            self._remove(channel)
+            raise self._broker_refusal(channel, error) from error
         except asyncio.CancelledError:  # Possibly before it began.
-            self._forget(channel)
+            self._remove(channel)
             self._context.exchange.unsubscribe_socket(self._socket.outbound, channel)
             if self._pending is None:
-                raise _abandoned(channel) from None
+                raise _abandoned_error(channel) from None
             raise
         self._pending = None
         if self._socket.life.state == CLOSED or channel not in self.channels:
             self._context.exchange.unsubscribe_socket(self._socket.outbound, channel)
-            raise _abandoned(channel)
+            raise _abandoned_error(channel)
         self._subscribed(channel, options)
 
     def abandon_pending(self) -> None:
-        """Stop waiting for the broker's answer to a subscription, because the client left."""
+        """Stop waiting for the broker's confirmation, because the client left."""
         pending, self._pending = self._pending, None
         if pending is not None:
             pending.cancel()
 
-    def _refused(self, channel: str, error: Exception) -> BrokerError:
-        """Report the broker's refusal, and make the error for the client, which has no reason."""
+    def _broker_refusal(self, channel: str, error: Exception) -> BrokerError:
+        """Report the broker's refusal; return the client's error, which gives no reason."""
         self._context.report_broker("subscribe", error)
-        refused = BrokerError(f"{_failure(channel)} - {describe_error(error)}")
-        refused.public_message = _failure(channel)
-        return refused
+        refusal = BrokerError(f"{_failure_text(channel)} - {describe_error(error)}")
+        refusal.public_message = _failure_text(channel)
+        return refusal
 
     def _subscribed(self, channel: str, options: dict[str, Any]) -> None:
         socket = self._socket
@@ -185,10 +185,10 @@ class Subscriptions:
         self._context.observer.subscribed(socket, channel, options)
 
     def unsubscribe(self, channel: str) -> None:
-        """Unsubscribe from a channel, at once.
+        """Unsubscribe from a channel.
 
         Raises:
-            InvalidActionError: it is not subscribed.
+            InvalidActionError: the socket is not subscribed.
         """
         socket = self._socket
         if channel not in self.channels:
@@ -196,7 +196,7 @@ class Subscriptions:
                 f"Socket {socket.id} tried to unsubscribe from a channel which it is "
                 "not subscribed to"
             )
-        state = self._forget(channel)
+        state = self._remove(channel)
         self._context.exchange.unsubscribe_socket(socket.outbound, channel)
         if state == SUBSCRIBED:
             socket.emit("unsubscribe", UnsubscribeEvent(channel))
@@ -210,7 +210,7 @@ class Subscriptions:
         for channel in list(self.channels):
             self.unsubscribe(channel)
 
-    def _keep(self, channel: str, data: bytes | None) -> None:
+    def _store_data(self, channel: str, data: bytes | None) -> None:
         if data is None and self._data is None:
             return
         if self._data is None:
@@ -218,18 +218,20 @@ class Subscriptions:
         try:
             self._data.put(channel, data)
         except ResourceLimitError as reason:
-            raise _exceeded(channel, reason) from reason
+            raise _limit_error(channel, reason) from reason
 
-    def _forget(self, channel: str) -> str | None:
+    def _remove(self, channel: str) -> str | None:
         if self._data is not None:
             self._data.put(channel, None)
         return self.channels.pop(channel, None)
 
-    # Asking middleware again
+    # Reauthorization
 
     def reauthorize(self, channels: Iterable[str] | None = None) -> None:
-        """Ask SUBSCRIBE middleware again about channels, or about all, because the socket has lost
-        its identity. Its later messages wait for the verdicts. Without middleware it stays."""
+        """Ask SUBSCRIBE middleware again about channels, or all, after a loss of identity.
+
+        The socket's later messages wait for the decisions. Without middleware it stays subscribed.
+        """
         socket = self._socket
         channels = list(self.channels if channels is None else channels)
         if not channels or socket.life.state == CLOSED or not self._has_middleware:
@@ -242,8 +244,7 @@ class Subscriptions:
         self.reauthorization.add(channels)
 
     def reauthorize_since(self, losses: int, channel: str) -> None:
-        """Ask about a channel again if the socket has lost an identity since it had lost `losses`:
-        middleware may have decided on the former identity."""
+        """Ask again about a channel if the socket has lost an identity since `losses` losses."""
         if losses != self._socket.auth.losses and channel in self.channels:
             self.reauthorize([channel])
 
@@ -251,47 +252,47 @@ class Subscriptions:
     def _has_middleware(self) -> bool:
         return self._socket.middleware.has(MIDDLEWARE_INBOUND)
 
-    def ask_again(self, channel: str, answer: Answer) -> None:
+    def ask_again(self, channel: str, on_decided: OnDecided) -> None:
         """See `ReauthorizedSocket`."""
         if channel not in self.channels or not self._has_middleware:
-            answer(None)
+            on_decided(None)
             return
         socket = self._socket
         try:
-            kept = None if self._data is None else self._data.get(channel)
-            data = None if kept is None else self._context.wire.payloads.decode(kept)
+            encoded = None if self._data is None else self._data.get(channel)
+            data = None if encoded is None else self._context.wire.payloads.decode(encoded)
         except SocketClusterError as error:  # The codec was replaced.
-            answer(error)
+            on_decided(error)
             return
         socket.middleware.put(
             MIDDLEWARE_INBOUND,
             AGAction.SUBSCRIBE,
-            lambda error, _: answer(error),
+            lambda error, _: on_decided(error),
             channel=channel,
             data=data,
             again=True,
         )
 
-    def expel(self, channel: str, reason: str) -> None:
+    def kick_out_refused(self, channel: str, reason: str) -> None:
         """See `ReauthorizedSocket`."""
         if channel in self.channels and self._socket.life.state != CLOSED:
             self.kick_out_of(channel, reason)
 
-    def expel_undecided(self, channels: Iterable[str]) -> None:
+    def kick_out_undecided(self, channels: Iterable[str]) -> None:
         """See `ReauthorizedSocket`."""
         socket = self._socket
-        left = [channel for channel in channels if channel in self.channels]
-        if not left or socket.life.state == CLOSED:
+        undecided = [channel for channel in channels if channel in self.channels]
+        if not undecided or socket.life.state == CLOSED:
             return
         self._context.reporter.line(
-            f"Socket {socket.id} lost its identity and is kicked out of {len(left):,} "
-            f"channel{'s' * (len(left) > 1)}: SUBSCRIBE middleware, asked again, decided nothing "
-            "within ack_timeout",
+            f"Socket {socket.id} lost its identity and is kicked out of {len(undecided):,} "
+            f"channel{'s' * (len(undecided) > 1)}: SUBSCRIBE middleware, asked again, decided "
+            "nothing within ack_timeout",
             logging.WARNING,
             "reauthorization",
         )
-        for channel in left:
-            self.expel(channel, UNDECIDED)
+        for channel in undecided:
+            self.kick_out_refused(channel, UNDECIDED)
 
     def reauthorized(self) -> None:
         """See `ReauthorizedSocket`."""
@@ -304,7 +305,7 @@ class Subscriptions:
         """Kick the socket out of channels.
 
         Raises:
-            InvalidActionError: it is not subscribed to one of them; it has left the others.
+            InvalidActionError: the socket is not subscribed to one of them; it has left the others.
         """
         failure: InvalidActionError | None = None
         for name in channels:
@@ -319,19 +320,19 @@ class Subscriptions:
         """Kick the socket out of one channel.
 
         Raises:
-            InvalidActionError: it is not subscribed to it.
+            InvalidActionError: the socket is not subscribed to it.
         """
         data = {"channel": channel} if message is None else {"channel": channel, "message": message}
         self._socket.messaging.transmit("#kickOut", data)
         self.unsubscribe(channel)
 
     def names(self) -> list[str]:
-        """The channels subscribed to, without pending ones."""
+        """The names of the channels subscribed to, without pending ones."""
         return [name for name, state in self.channels.items() if state == SUBSCRIBED]
 
 
 class SubscriptionsMixin:
-    """The channels of a socket. Source: SocketCluster documentation, AGServerSocket."""
+    """The subscriptions of a socket. Source: SocketCluster documentation, AGServerSocket."""
 
     __slots__ = ()
 
@@ -341,11 +342,11 @@ class SubscriptionsMixin:
     async def kick_out(
         self, channel: str | Iterable[str] | None = None, message: str | None = None
     ) -> None:
-        """Unsubscribe the client from a channel, several, or all, and send it the message.
+        """Unsubscribe the client from one, several or all channels, and send it the message.
 
         Raises:
-            InvalidActionError: it is not subscribed to one of them; it has left the others.
-            InvalidArgumentsError: a name is no text; nothing is done then.
+            InvalidActionError: the socket is not subscribed to one of them; it has left the others.
+            InvalidArgumentsError: a name is not a text; nothing has changed.
         """
         self.loop_binding.check()
         if channel is None:
@@ -365,7 +366,7 @@ class SubscriptionsMixin:
 
     @property
     def channel_subscriptions_count(self) -> int:
-        """How many channels it is subscribed to, pending ones included."""
+        """How many channels the socket is subscribed to, pending ones included."""
         return len(self.subscribed.channels)
 
     def subscriptions(self) -> list[str]:
@@ -373,7 +374,7 @@ class SubscriptionsMixin:
         return self.subscribed.names()
 
     def is_subscribed(self, channel: str) -> bool:
-        """Whether it is subscribed to a channel."""
+        """Whether the socket is subscribed to a channel."""
         return self.subscribed.channels.get(channel) == SUBSCRIBED
 
 
@@ -384,15 +385,15 @@ def subscription_error(text: str) -> BrokerError:
     return error
 
 
-def _exceeded(channel: str, reason: SocketClusterError) -> BrokerError:
-    return subscription_error(f"{_failure(channel)} - {describe_error(reason)}")
+def _limit_error(channel: str, reason: SocketClusterError) -> BrokerError:
+    return subscription_error(f"{_failure_text(channel)} - {describe_error(reason)}")
 
 
-def _abandoned(channel: str) -> BadConnectionError:
+def _abandoned_error(channel: str) -> BadConnectionError:
     return BadConnectionError(
         f"The subscription to the {channel} channel was given up", "disconnect"
     )
 
 
-def _failure(channel: str) -> str:
+def _failure_text(channel: str) -> str:
     return f"Failed to subscribe socket to the {channel} channel"

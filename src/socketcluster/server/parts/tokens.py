@@ -57,8 +57,11 @@ class Tokens:
         default_expiry: float,
         report_engine: Callable[[BaseException], None],
     ) -> None:
-        """`keys` are for signing and for verifying; `default_expiry` is in seconds;
-        `report_engine` logs an engine's failure that says nothing about the token."""
+        """Make the tokens of a server.
+
+        `keys` are the ones that sign and verify; `default_expiry` is in seconds; `report_engine`
+        logs an engine's failure, as opposed to a bad token.
+        """
         self.engine: AuthEngine = engine or JWTAuthEngine()
         self.signature_key, self.verification_key = keys
         self.signature_options: dict[str, Any] = {"algorithm": algorithm}
@@ -69,9 +72,9 @@ class Tokens:
             warn_of_short_key(self.signature_key, algorithm)
 
     async def verify(self, signed_token: Any, socket: Any) -> AuthInfo:
-        """Verify a token with the auth engine. A bad token raises nothing."""
+        """Verify a token with the auth engine. A bad token raises no error."""
         if signed_token is None and type(self.engine) is JWTAuthEngine:
-            # The engine's own error, without the call: most clients come without a token.
+            # The engine's own error, without the call: most clients have no token.
             error = AuthTokenInvalidError("jwt must be provided")
             return AuthInfo(None, error, None, UNAUTHENTICATED)
         options = {**self.verification_options, "socket": socket}
@@ -93,21 +96,21 @@ class Tokens:
         """Refuse an option of `set_auth_token` that the engine does not have.
 
         Raises:
-            InvalidArgumentsError: there is no such option.
+            InvalidArgumentsError: the engine has no such option.
         """
         names = {*SIGN_OPTIONS, *getattr(self.engine, "sign_options", ())}
         refuse_unknown(options, names, "set_auth_token")
 
     async def sign(self, claims: dict[str, Any], options: dict[str, Any], socket: Any) -> str:
-        """Sign claims with the auth engine, which may add claims to them, as `iat` and `exp`.
+        """Sign claims with the auth engine, which may add claims such as `iat` and `exp`.
 
         Raises:
-            InvalidArgumentsError: the claims are no dict.
-            Exception: whatever the engine raises.
+            InvalidArgumentsError: the claims are not a dict.
+            Exception: the engine failed.
         """
         options = {name: value for name, value in options.items() if value is not None}
         options.update(self.signature_options, socket=socket)
-        if not isinstance(cast(object, claims), dict):
+        if not isinstance(cast("object", claims), dict):
             raise InvalidArgumentsError(
                 f"An auth token's claims must be a dict, not {type(claims).__name__}"
             )
