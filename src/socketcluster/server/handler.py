@@ -61,7 +61,8 @@ class SocketHandler:
         self.text_received = socket.inbound.message
         self.binary_received = socket.inbound.binary
         self._hub.add(socket)
-        socket.setup.start(context.emitter, HandshakeEvent(socket))
+        if context.emitter.get_listener_consumer_count("handshake"):
+            socket.setup.start(context.emitter, HandshakeEvent(socket))
 
     def connection_lost(self, code: int, reason: str) -> None:
         """See `ConnectionHandler`."""

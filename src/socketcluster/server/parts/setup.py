@@ -50,8 +50,7 @@ class SetupBarrier:
 
     def start(self, server: TrackingEmitter, event: Any) -> None:
         """Emit the server's 'handshake' event, which `handshake_handled` waits for."""
-        if server.get_listener_consumer_count("handshake"):
-            self._handshake = asyncio.ensure_future(self.emit((server, "handshake", event)))
+        self._handshake = asyncio.ensure_future(self.emit((server, "handshake", event)))
 
     @property
     def waits_for_handshake(self) -> bool:
@@ -71,7 +70,10 @@ class SetupBarrier:
 
     async def emit(self, *events: tuple[TrackingEmitter, str, Any]) -> None:
         """Emit (emitter, name, event) triples, and wait until all are handled."""
-        if not any(emitter.get_listener_consumer_count(name) for emitter, name, _ in events):
+        for emitter, name, _ in events:
+            if emitter.get_listener_consumer_count(name):
+                break
+        else:
             return
         loop = asyncio.get_running_loop()
         handled: asyncio.Future[bool] = loop.create_future()
