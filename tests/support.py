@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import gc
 import json
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -158,6 +159,18 @@ async def connected(
         yield client
     finally:
         await client.close()
+
+
+@asynccontextmanager
+async def nothing_escapes() -> AsyncIterator[None]:
+    """Fail when an exception reached the loop's handler."""
+    escaped: list[dict[str, Any]] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: escaped.append(context))
+    yield
+    await asyncio.sleep(0)
+    gc.collect()
+    assert escaped == []
 
 
 Handle = Callable[[AGServerSocket], Coroutine[Any, Any, Any]]

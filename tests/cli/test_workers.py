@@ -263,17 +263,25 @@ async def test_a_port_in_use_by_other_workers(start: Start) -> None:
 
 
 async def test_an_unreachable_backend_is_logged_once_and_retried(start: Start) -> None:
-    process: Any = await start(
-        "mine:server", "--port", "0", SOCKETCLUSTER_BROKER="nats://127.0.0.1:1"
-    )
-    port = await port_of(process)
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
-        for _ in range(10):
+    retried = asyncio.Event()
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        retried.set()
+        await reader.read()
+        writer.close()
+
+    with socket.socket() as backend:
+        backend.bind(("127.0.0.1", 0))  # It does not listen yet.
+        where = f"nats://127.0.0.1:{backend.getsockname()[1]}"
+        process: Any = await start("mine:server", "--port", "0", SOCKETCLUSTER_BROKER=where)
+        port = await port_of(process)
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
             assert (await http.get("/health/ready")).status_code == 503
-            await asyncio.sleep(0.05)
-        assert (await http.get("/health/live")).status_code == 200
+            assert (await http.get("/health/live")).status_code == 200
+        async with await asyncio.start_server(accept, sock=backend):
+            await soon(retried.wait())
     process.terminate()
     _, err = await asyncio.wait_for(process.communicate(), 30)
     assert process.returncode == 0
-    assert err.decode().count("nats://127.0.0.1:1 is away, trying again") == 1
+    assert err.decode().count(f"{where} is away, trying again") == 1
     assert err.count(b"\n") == 1, err

@@ -14,6 +14,7 @@ import pytest
 from broker_servers import redis_cli, running_backend
 from socketcluster import AGServer
 from socketcluster.brokers.registry import create_broker
+from socketcluster.brokers.session import Session
 from socketcluster.errors import BrokerError, InvalidOptionsError
 from support import Running, connected, soon, until
 
@@ -83,7 +84,17 @@ async def test_redis_cli_reaches_clients(make_server: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", ["redis", "nats"])
-async def test_credentials(kind: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_credentials(
+    kind: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[Session] = []
+    open_session = Session.open
+
+    def counting(session: Session, *arguments: Any) -> Any:
+        tries.append(session)
+        return open_session(session, *arguments)
+
+    monkeypatch.setattr(Session, "open", counting)
     options = (
         ["--requirepass", "s3cret"] if kind == "redis" else ["--user", "u", "--pass", "s3cret"]
     )
@@ -100,10 +111,11 @@ async def test_credentials(kind: str, caplog: pytest.LogCaptureFixture) -> None:
                 await soon(required.start())
             assert "wr0ng" not in str(caught.value)
             caplog.clear()
+            tries.clear()
             waiting = create_broker(bad)
             with caplog.at_level(logging.WARNING):
                 await soon(waiting.start())
-                await asyncio.sleep(0.5)  # Several tries, said once.
+                await until(lambda: len(tries) > 2)  # Which are reported once.
             assert not waiting.ready
             await waiting.close()
             (record,) = caplog.records

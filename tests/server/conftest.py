@@ -1,4 +1,5 @@
-"""The tests of the server run over TCP, and in memory, where waiting takes no time."""
+"""The tests of the server run over TCP, and in memory, where waiting takes no time. Nothing
+escapes into the loop."""
 
 from __future__ import annotations
 
@@ -10,6 +11,14 @@ import pytest
 
 from socketcluster import AGServer, testing
 from socketcluster.engines.registry import resolve_engine
+from support import nothing_escapes
+
+
+@pytest.fixture(autouse=True)
+async def guarded() -> AsyncIterator[None]:
+    """Fail a test in which an exception reached the loop's handler."""
+    async with nothing_escapes():
+        yield
 
 
 @pytest.fixture(params=["picows", "memory"])
