@@ -221,7 +221,18 @@ class Demuxed:
         self.demux.kill("x", value)
 
     def write_elsewhere(self) -> None:
-        assert not self.demux.write("y", "lost")
+        demux = self.demux
+        assert not demux.write("y", "lost")
+        assert not demux.write_deferred("y", 1, lambda: "lost")
+        demux.write_payload("y", b"lost", lambda data: data)
+        demux.close("y", "lost")
+        demux.kill("y", "lost")
+        demux.write_to_consumer(10_000, "lost")
+        demux.close_consumer(10_000)
+        demux.kill_consumer(10_000)
+        assert demux.get_consumer_stats(10_000) is None
+        assert demux.get_consumer_backpressure(10_000) == 0
+        assert not demux.has_consumer_all(10_000)
 
     def count(self) -> int:
         assert self.demux.get_consumer_count_all() == self.demux.get_consumer_count("x")
