@@ -63,6 +63,7 @@ class Client:
     def __init__(self, ws: WebSocket, ping: str = "", pong: str = "") -> None:
         self.ws = ws
         self.pings = 0
+        self.answers_pings = True
         self.events: asyncio.Queue[Any] = asyncio.Queue()
         self.messages: list[str | bytes] = []
         self._ping, self._pong = ping, pong
@@ -76,7 +77,8 @@ class Client:
                 self.messages.append(message)
                 if message == self._ping:
                     self.pings += 1
-                    await self.ws.send(self._pong)
+                    if self.answers_pings:
+                        await self.ws.send(self._pong)
                     continue
                 if isinstance(message, bytes) or message[:1] not in ("{", "["):
                     continue

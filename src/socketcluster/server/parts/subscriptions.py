@@ -146,9 +146,11 @@ class Subscriptions:
     async def _subscribe_later(
         self, pending: Awaitable[None], channel: str, options: dict[str, Any]
     ) -> None:
-        self._pending = asyncio.ensure_future(pending)
+        self._pending = waiting = asyncio.ensure_future(pending)
+        if self._socket.life.state == CLOSED:  # The client left before this task began.
+            self.abandon_pending()
         try:
-            await self._pending
+            await waiting
         except Exception as error:
             self._pending = None
             self._remove(channel)
