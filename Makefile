@@ -66,6 +66,7 @@ check: $(VENV)/dev.stamp ## Check style, formatting, spelling, prose and types
 	$(BIN)/codespell $(CODE) docs deploy *.md
 	$(BIN)/python tools/check_prose.py
 	$(BIN)/mypy
+	$(BIN)/basedpyright
 
 format: $(VENV)/dev.stamp ## Format the code, and mend what ruff can
 	$(BIN)/ruff check --fix $(CODE)

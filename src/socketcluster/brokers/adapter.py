@@ -86,6 +86,7 @@ class Link(Protocol):
         Raises:
             Exception: the state of the subscriptions is unknown; the broker drops the link.
         """
+        ...
 
     async def unsubscribe(self, channels: Sequence[str]) -> None:
         """Unsubscribe from channels; return once the backend knows. Raises as `subscribe` does."""
@@ -107,6 +108,7 @@ class Connector(Protocol):
     @property
     def name(self) -> str:
         """The backend's address for logs and errors, without credentials."""
+        ...
 
     async def connect(self, listener: LinkListener) -> Link:
         """Open a link that reports to `listener`.
@@ -114,3 +116,4 @@ class Connector(Protocol):
         Raises:
             BrokerError: the backend is unreachable or refuses.
         """
+        ...

@@ -64,6 +64,7 @@ class Broker(Protocol):
     @property
     def ready(self) -> bool:
         """Whether publishes reach all processes, as far as the broker knows without asking."""
+        ...
 
     async def check(self) -> None:
         """Send a message through the backend and wait until it returns.

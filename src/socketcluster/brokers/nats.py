@@ -17,7 +17,6 @@ from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import nats.aio.client
 import nats.errors
 from nats.aio.client import Client
 from nats.aio.subscription import Subscription

@@ -243,7 +243,7 @@ def create(address: BrokerAddress) -> RemoteBroker:
         raise url_error(
             "a Sentinel URL ends with the name of the master: redis+sentinel://host/name"
         )
-    host, port = address.hosts[0]
+    host, port = next(iter(address.hosts))
     connector: Connector
     connector = servers = RedisConnector(
         address.display_url(PORT),

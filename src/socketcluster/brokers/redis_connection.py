@@ -140,9 +140,9 @@ class RedisConnection(asyncio.Protocol):
         else:
             raise hiredis.ProtocolError("a reply to no command")
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.Protocol`."""
-        reason = f": {error}" if error is not None else ""
+        reason = f": {exc}" if exc is not None else ""
         self._fail(BrokerError(f"{self.name} closed the connection{reason}"))
 
     def _fail(self, error: BrokerError) -> None:

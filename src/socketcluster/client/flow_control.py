@@ -24,6 +24,7 @@ class Readable(Protocol):
     @property
     def reading(self) -> bool:
         """Whether it is read from."""
+        ...
 
     def read(self, wanted: bool) -> None:
         """Read from it, or pause."""

@@ -124,12 +124,15 @@ class Connection(Protocol):
         that compresses, or sends messages instead of frames, extracts the payload. Returns
         `get_write_buffer_size()`.
         """
+        ...
 
     def get_write_buffer_size(self) -> int:
         """Bytes written but not passed to the kernel yet, including pongs and close frames."""
+        ...
 
     def get_bytes_received(self) -> int:
         """Payload bytes received so far."""
+        ...
 
     def get_activity(self) -> object:
         """A value that changes whenever bytes arrive, as far as the engine sees them.
@@ -139,6 +142,7 @@ class Connection(Protocol):
 
     def get_incomplete_size(self) -> int:
         """Bytes held of an incomplete message, as far as the engine sees them."""
+        ...
 
     def close(self, code: int, reason: str) -> None:
         """Send a close frame behind the frames written before; the reason is cut to 123 bytes.
@@ -193,18 +197,22 @@ class Endpoint(Protocol):
     @property
     def path(self) -> str:
         """The URL path of WebSockets. A trailing slash makes no difference."""
+        ...
 
     @property
     def max_payload(self) -> int:
         """Bytes in one message, after inflating; a longer one closes with 1009."""
+        ...
 
     @property
     def max_first_message(self) -> int:
         """Bytes that may arrive until the first message is complete; more close with 1009."""
+        ...
 
     @property
     def max_outbound_buffer(self) -> int:
         """Bytes that may wait to be written while the engine itself answers, with pongs."""
+        ...
 
     @property
     def deflate(self) -> DeflateOptions | None:
@@ -225,6 +233,7 @@ class Endpoint(Protocol):
         Raises:
             UpgradeRefusedError: the upgrade is refused.
         """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,3 +308,4 @@ class Engine(Protocol):
         Raises:
             OSError: the address cannot be bound or the certificate cannot be read.
         """
+        ...

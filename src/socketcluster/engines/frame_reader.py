@@ -170,7 +170,7 @@ class FrameReader(WSListener, asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         pass
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         self._transport = CLOSED_TRANSPORT
         if self._owner is not None:
             self._owner.transport_lost()

@@ -28,6 +28,7 @@ class FrameSource(Protocol):
     @property
     def has_more(self) -> bool:
         """Whether bytes outside the transport wait to be parsed."""
+        ...
 
     def parse_more(self) -> None:
         """Parse these bytes, as far as this turn's budget goes."""

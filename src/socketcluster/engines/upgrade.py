@@ -91,7 +91,7 @@ class Upgrading(asyncio.Protocol):
         if len(self._early) > MAX_EARLY_DATA:
             self._transport.pause_reading()
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         self._site.connections.discard(self)
         if self._task is not None:
             self._task.cancel()

@@ -62,7 +62,7 @@ class OpeningProtocol(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         self._head_timer = loop.call_later(request_limits.HEAD_SECONDS, transport.abort)
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         self._done()
 
     def shutdown(self) -> None:

@@ -60,9 +60,9 @@ class GuardedHttp(HttpToolsProtocol):
         super().connection_made(transport)
         self._start_timer()
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
-        super().connection_lost(error)
+        super().connection_lost(exc)
 
     def _start_timer(self) -> None:
         if self.head_timer is None:
@@ -99,7 +99,7 @@ class GuardedHttp(HttpToolsProtocol):
                 raise _RefusedError(431, "Request head too large")
             self._head_size += end - start
             try:
-                self.parser.feed_data(data[start:end])
+                self.parser.feed_data(data[start:end])  # pyright: ignore[reportOptionalMemberAccess]
             except httptools.HttpParserUpgrade as upgrade:
                 end = start + upgrade.args[0]
                 if self._should_upgrade():

@@ -117,9 +117,9 @@ class UvicornListener:
 
         def protocol() -> asyncio.Protocol:
             return config.http_protocol_class(  # type: ignore[call-arg]
-                config=config,
-                server_state=uvicorn.server_state,
-                app_state=uvicorn.lifespan.state,
+                config=config,  # pyright: ignore[reportCallIssue]
+                server_state=uvicorn.server_state,  # pyright: ignore[reportCallIssue]
+                app_state=uvicorn.lifespan.state,  # pyright: ignore[reportCallIssue]
             )
 
         loop = asyncio.get_running_loop()

@@ -51,6 +51,7 @@ class Subscriber(Protocol):
     @property
     def failed(self) -> Callable[[Exception], None]:
         """Called with the exception that `publish` raised."""
+        ...
 
 
 class FanOut:

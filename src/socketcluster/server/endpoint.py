@@ -104,7 +104,8 @@ class ServerEndpoint:
 
     def _accept(self, request: UpgradeRequest, line: MiddlewareLine | None) -> Accepted:
         handler = SocketHandler(self._server, self._context, self._hub, request, line)
-        return Accepted(handler, self._subprotocol(request))
+        # Callables in slots of the handler stand for its methods.
+        return Accepted(handler, self._subprotocol(request))  # pyright: ignore[reportArgumentType]
 
     async def _check_accepting(self) -> None:
         if not await self._lifecycle.start_accepting():

@@ -49,12 +49,14 @@ class SocketServer(Protocol):
     @property
     def clients(self) -> Mapping[str, Any]:
         """The connected sockets, by id."""
+        ...
 
     @property
     def clients_count(self) -> int: ...
     @property
     def pending_clients(self) -> Mapping[str, Any]:
         """The sockets in the handshake phase, by id."""
+        ...
 
     @property
     def pending_clients_count(self) -> int: ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -66,7 +66,7 @@ def create(server: AGServer, **options: Any) -> AGClientSocket:
 
 
 @asynccontextmanager
-async def connect(server: AGServer, **options: Any) -> AsyncIterator[AGClientSocket]:
+async def connect(server: AGServer, **options: Any) -> AsyncGenerator[AGClientSocket]:
     """Connect a client to `server` in memory, until the end of the block.
 
     The options are those of `create`. The server is started if it is not, and stays open.
@@ -82,7 +82,7 @@ async def connect(server: AGServer, **options: Any) -> AsyncIterator[AGClientSoc
 
 
 @contextmanager
-def paused(socket: AGClientSocket | AGServerSocket) -> Iterator[None]:
+def paused(socket: AGClientSocket | AGServerSocket) -> Generator[None]:
     """Simulate a slow reader: in the block, `socket` reads nothing from its present connection.
 
     Messages for it wait in the sender's write buffer, as if the network stopped. If the

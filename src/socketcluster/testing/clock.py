@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
@@ -62,9 +62,10 @@ class Clock:
 
     async def settle(self) -> None:
         """Wait until the loop has nothing left to do, without moving time."""
-        if self._idle is None:
-            self._idle = self._loop.create_future()
-        await asyncio.shield(self._idle)
+        idle = self._idle
+        if idle is None:
+            idle = self._idle = self._loop.create_future()
+        await asyncio.shield(idle)
 
     def _start(self) -> None:
         self._loop.time = self.time
@@ -104,7 +105,7 @@ class Clock:
 
 
 @asynccontextmanager
-async def clock(*, auto: bool = False) -> AsyncIterator[Clock]:
+async def clock(*, auto: bool = False) -> AsyncGenerator[Clock]:
     """A clock for the running loop: `async with clock() as clock: await clock.advance(8)`.
 
     In the block only `advance` moves `loop.time()`, timers, `time.time()` and `datetime.now()`, but

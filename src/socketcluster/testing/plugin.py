@@ -21,6 +21,7 @@ class ServerFactory(Protocol):
 
     async def __call__(self, server: AGServer | None = None, **options: Any) -> AGServer:
         """Start `server`, or a server made with `options`; it is closed when the test ends."""
+        ...
 
 
 class ClientFactory(Protocol):
@@ -31,6 +32,7 @@ class ClientFactory(Protocol):
 
         It is disconnected when the test ends.
         """
+        ...
 
 
 @pytest.fixture
@@ -39,7 +41,8 @@ def ag_server(_ag_cleanup: AsyncExitStack) -> ServerFactory:
 
     async def make(server: AGServer | None = None, **options: Any) -> AGServer:
         if server is None:
-            server = AGServer(**{"drain_timeout": DRAIN_TIMEOUT, **options})
+            options.setdefault("drain_timeout", DRAIN_TIMEOUT)
+            server = AGServer(**options)
         await _ag_cleanup.enter_async_context(server)
         await server.start()
         return server

@@ -39,6 +39,7 @@ class StreamsMixin(ReceiverMixin, ProcedureMixin, StatisticsMixin, AsyncStreamEm
     __slots__ = ()
 
     middleware: SocketMiddleware
+    _listeners_demux: StreamDemux[Any] | None
     _reporter: Reporter
 
     @overload
