@@ -26,7 +26,7 @@ from socketcluster.errors import (
     SocketClusterError,
 )
 
-logger = logging.getLogger("socketcluster.auth")
+logger: logging.Logger = logging.getLogger("socketcluster.auth")
 
 MAX_TOKEN_LENGTH = 32 * 1024
 """Characters of the longest token to verify: the time grows with its length."""

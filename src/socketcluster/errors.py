@@ -166,7 +166,7 @@ class RemoteError(PeerError):
     ) -> None:
         super().__init__(message)
         self.name = name
-        self.fields = dict(fields or {})
+        self.fields: Mapping[str, Any] = dict(fields or {})
         self.is_remote = True
 
 
@@ -177,13 +177,13 @@ class AuthError(SocketClusterError):
 class AuthTokenError(AuthError):
     """Any other token error. `is_bad_token` is true except for a token that is not yet valid."""
 
-    is_bad_token = True
+    is_bad_token: bool | None = True
 
 
 class AuthTokenExpiredError(AuthTokenError):
     """A token past its `expiry`: a datetime, or a peer's ISO text or seconds."""
 
-    public_fields = ("expiry",)
+    public_fields: ClassVar[tuple[str, ...]] = ("expiry",)
 
     def __init__(
         self, message: str = "", expiry: datetime | str | float | int | None = None
@@ -199,12 +199,12 @@ class AuthTokenInvalidError(AuthTokenError):
 class AuthTokenNotBeforeError(AuthTokenError):
     """A token that is valid from `date` on: a datetime, or a peer's ISO text or seconds."""
 
-    public_fields = ("date",)
+    public_fields: ClassVar[tuple[str, ...]] = ("date",)
 
     def __init__(self, message: str = "", date: datetime | str | float | int | None = None) -> None:
         super().__init__(message)
         self.date = date
-        self.is_bad_token = False
+        self.is_bad_token: bool | None = False
 
 
 class BadConnectionError(SocketClusterError):
@@ -213,7 +213,7 @@ class BadConnectionError(SocketClusterError):
     `type` is 'disconnect', or 'connectAbort' before the handshake was complete.
     """
 
-    public_fields = ("type", "code", "reason")
+    public_fields: ClassVar[tuple[str, ...]] = ("type", "code", "reason")
 
     def __init__(
         self,
@@ -224,8 +224,8 @@ class BadConnectionError(SocketClusterError):
     ) -> None:
         super().__init__(message)
         self.type = type
-        self.code = code or 1001
-        self.reason = reason or SOCKET_PROTOCOL_IGNORE_STATUSES.get(self.code, "")
+        self.code: int = code or 1001
+        self.reason: str = reason or SOCKET_PROTOCOL_IGNORE_STATUSES.get(self.code, "")
 
 
 class SocketProtocolError(SocketClusterError):
@@ -234,7 +234,7 @@ class SocketProtocolError(SocketClusterError):
     `reason` is None if it is unknown; `http_status` is that of a response that refused the upgrade.
     """
 
-    public_fields = ("code",)
+    public_fields: ClassVar[tuple[str, ...]] = ("code",)
     reason: str | None = None
     http_status: int | None = None
 
@@ -264,7 +264,7 @@ class MiddlewareError(SocketClusterError):
     """
 
     silent = True
-    public_fields = ("type",)
+    public_fields: ClassVar[tuple[str, ...]] = ("type",)
     public_message: str | None = "The action was blocked by middleware"
 
     def __init__(self, message: str = "", type: str | None = None) -> None:
@@ -294,7 +294,7 @@ class HTTPServerError(SocketClusterError):
 class ProcessExitError(SocketClusterError):
     """The exit of a process with status `code`. Only other SocketCluster servers send it."""
 
-    public_fields = ("code",)
+    public_fields: ClassVar[tuple[str, ...]] = ("code",)
 
     def __init__(self, message: str = "", code: int | None = None) -> None:
         super().__init__(message)

@@ -49,9 +49,11 @@ class Publish:
 
     __slots__ = ("channel", "confirmed", "payload")
 
+    confirmed: asyncio.Future[None]
+
     def __init__(self, channel: str, payload: bytes, confirmed: asyncio.Future[None]) -> None:
-        self.channel = channel
-        self.payload = payload
+        self.channel: str = channel
+        self.payload: bytes = payload
         self.confirmed = confirmed
 
 

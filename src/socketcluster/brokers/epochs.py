@@ -23,7 +23,7 @@ class LinkEpochs:
     __slots__ = ("_latest", "_own", "process")
 
     def __init__(self) -> None:
-        self.process = secrets.token_hex(8)
+        self.process: str = secrets.token_hex(8)
         self._own = 0
         self._latest: dict[str | bytes, int] = {}
 

@@ -54,7 +54,7 @@ class NatsLink:
     """A `Link` over one client of nats-py, which does not reconnect by itself."""
 
     def __init__(self, listener: LinkListener, prefix: str, epochs: LinkEpochs) -> None:
-        self.client = Client()
+        self.client: Client = Client()
         self._receivers = MessageParser.of(self.client).receivers
         self._listener = listener
         self._prefix = prefix
@@ -196,7 +196,7 @@ class NatsConnector:
     """Opens links to the first server that answers."""
 
     def __init__(self, address: BrokerAddress) -> None:
-        self.name = address.display_url(PORT)
+        self.name: str = address.display_url(PORT)
         self._address = address
         self._prefix = f"{address.options.prefix}." if address.options.prefix else ""
         self._epochs = LinkEpochs()

@@ -192,7 +192,7 @@ class SentinelConnector:
     """Opens links to the master that Sentinels name; `servers` opens them."""
 
     def __init__(self, address: BrokerAddress, servers: RedisConnector) -> None:
-        self.name = address.display_url(SENTINEL_PORT)
+        self.name: str = address.display_url(SENTINEL_PORT)
         self._address = address
         self._servers = servers
         tls = RedisAccount.of(address).tls

@@ -36,7 +36,7 @@ from socketcluster.brokers.remote import (
 )
 from socketcluster.errors import BrokerError
 
-logger = logging.getLogger("socketcluster.brokers")
+logger: logging.Logger = logging.getLogger("socketcluster.brokers")
 
 SLOTS = 16384
 REFRESH_SECONDS = 1.0
@@ -55,7 +55,7 @@ class ClusterBroker:
     """A `Broker` that spreads channels over the brokers of a cluster's servers."""
 
     def __init__(self, address: BrokerAddress) -> None:
-        self.name = address.display_url(PORT)
+        self.name: str = address.display_url(PORT)
         self._options = address.options
         self._account = RedisAccount.of(address)
         self._seeds = [(host, port or PORT) for host, port in address.hosts]

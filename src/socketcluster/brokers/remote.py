@@ -22,7 +22,7 @@ from socketcluster.brokers.session import Session, as_broker_error, resolve
 from socketcluster.errors import BrokerError, UsageError
 from socketcluster.protocol.state import CLOSED, CONNECTING, StateMachine, Transitions
 
-logger = logging.getLogger("socketcluster.brokers")
+logger: logging.Logger = logging.getLogger("socketcluster.brokers")
 
 UP: Final = "up"
 LOST: Final = "lost"
@@ -94,9 +94,9 @@ class RemoteBroker:
         outage: Outage | None = None,
         inbox: str | None = None,
     ) -> None:
-        self.name = connector.name
+        self.name: str = connector.name
         self.outage = outage
-        self.inbox = inbox or new_inbox()
+        self.inbox: str = inbox or new_inbox()
         self._connector = connector
         self._options = options
         self._listener: BrokerListener | None = None

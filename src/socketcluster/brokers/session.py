@@ -48,7 +48,7 @@ class Session:
         loop = asyncio.get_running_loop()
         self.link: Link | None = None
         self.ended: asyncio.Future[BrokerError] = loop.create_future()
-        self.proven_at = loop.time()
+        self.proven_at: float = loop.time()
         self.unconfirmed: dict[Publish, None] = {}
         self._options = options
         self._inbox = inbox

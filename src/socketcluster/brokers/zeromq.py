@@ -33,7 +33,7 @@ from socketcluster.brokers.epochs import LinkEpochs
 from socketcluster.brokers.remote import RemoteBroker
 from socketcluster.errors import BrokerError
 
-logger = logging.getLogger("socketcluster.brokers")
+logger: logging.Logger = logging.getLogger("socketcluster.brokers")
 
 FENCE_RETRY_SECONDS = 0.002
 """How soon to send a fence again: one sent before its subscription is in place is dropped."""
@@ -215,7 +215,7 @@ class ZeroMQConnector:
     """Opens links to the proxy at a path."""
 
     def __init__(self, path: str, prefix: str) -> None:
-        self.name = f"ipc://{path}"
+        self.name: str = f"ipc://{path}"
         self._path = path
         self._prefix = f"{prefix}:" if prefix else ""
         self._epochs = LinkEpochs()

@@ -15,7 +15,9 @@ from socketcluster.cli.serve import run
 from socketcluster.cli.settings import Settings
 from socketcluster.cli.supervisor import run_workers
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+app: typer.Typer = typer.Typer(
+    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False
+)
 
 
 class LogLevel(StrEnum):

@@ -44,6 +44,8 @@ STEADY_SECONDS = 10.0
 class Worker:
     """One worker process, restarted until it is stopped."""
 
+    ready: asyncio.Event
+
     def __init__(self, number: int, settings: Settings, environment: dict[str, str]) -> None:
         self.number = number
         self.ready = asyncio.Event()

@@ -26,7 +26,9 @@ from socketcluster.errors import (
 )
 from socketcluster.server.server import AUTH_KEY_VARIABLE
 
-app = typer.Typer(no_args_is_help=True, help="Sign, verify and decode JSON Web Tokens.")
+app: typer.Typer = typer.Typer(
+    no_args_is_help=True, help="Sign, verify and decode JSON Web Tokens."
+)
 
 DEFAULT_ALGORITHM = "HS256"
 _ALGORITHMS = sorted(get_default_algorithms().keys() - {"none"})

@@ -89,7 +89,7 @@ class ClientAuth:
         self.store: TokenStore = settings.options.auth_engine or MemoryTokenStore()
         self.token: Any = None
         self.signed_token: str | None = None
-        self.removed_since_load = False
+        self.removed_since_load: bool = False
         self._last_operation: asyncio.Task[None] | None = None
 
     def configure(self) -> None:

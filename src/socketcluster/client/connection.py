@@ -116,6 +116,8 @@ class ClientConnection:
         "writer",
     )
 
+    opening: asyncio.Task[None]
+
     def __init__(
         self,
         owner: ConnectionOwner,
@@ -136,7 +138,7 @@ class ClientConnection:
         self._connection: Connection | None = None
         self._connect_timer: asyncio.TimerHandle | None = None
         self._keepalive: Keepalive | None = None
-        self.reading = True
+        self.reading: bool = True
         self.writer: ClientWriter | None = None
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.opening = asyncio.ensure_future(self._open())

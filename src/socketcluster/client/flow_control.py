@@ -52,7 +52,7 @@ class FlowControl:
         self._emit_error = emit_error
         self._behind = False
         self._connection: Readable | None = None
-        self.gauge = Gauge(
+        self.gauge: Gauge = Gauge(
             options.max_inbound_backlog, self._changed, options.max_inbound_backlog_bytes
         )
 

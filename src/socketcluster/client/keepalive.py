@@ -62,7 +62,7 @@ class Keepalive:
         self._stopped = False
         self._activity = connection.get_activity()
         self._silent_checks = 0
-        self.timeout = timeout
+        self.timeout: float = timeout
         self._timer = self._arm()
 
     def restart(self, timeout: float) -> None:

@@ -102,7 +102,7 @@ class Lifecycle:
         self._connections: set[ClientConnection] = set()
         self.connection: ClientConnection | None = None
         self.id: str | None = None
-        self.ping_timeout = settings.options.milliseconds("connect_timeout")
+        self.ping_timeout: float = settings.options.milliseconds("connect_timeout")
         self.configure()
 
     def configure(self) -> None:

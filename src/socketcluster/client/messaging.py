@@ -59,8 +59,8 @@ class ClientMessaging:
         self._flow_control = flow_control
         self._events = events
         self._connect = connect
-        self.calls = calls
-        self.outbox = Outbox(settings)
+        self.calls: PendingCalls = calls
+        self.outbox: Outbox = Outbox(settings)
         self.writer: ClientWriter | None = None
 
     def transmit(self, event: str, data: Any) -> None:

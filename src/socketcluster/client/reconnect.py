@@ -97,7 +97,7 @@ class Reconnector:
         self._options = options
         self._connect = connect
         self._handle: asyncio.TimerHandle | None = None
-        self.attempts = 0
+        self.attempts: int = 0
         self.delay: int | None = None
 
     def connection_closed(self, code: int) -> bool:

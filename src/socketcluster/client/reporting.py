@@ -32,7 +32,7 @@ class Events:
     ) -> None:
         self._emitter = emitter
         self._channel_listeners = channel_listeners
-        self.reporter = reporter
+        self.reporter: Reporter = reporter
 
     def emit(self, name: str, event: Any) -> None:
         """Emit an event of the client."""

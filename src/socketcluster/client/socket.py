@@ -26,6 +26,7 @@ from socketcluster.client.subscriptions import SubscriptionMixin, Subscriptions
 from socketcluster.engines.connect_errors import redacted
 from socketcluster.protocol import state as states
 from socketcluster.protocol.state import AUTH_TRANSITIONS, CLIENT_TRANSITIONS, StateMachine
+from socketcluster.protocol.wire import Wire
 from socketcluster.runtime.loop_binding import ThreadMixin, binding_of
 from socketcluster.runtime.reporting import Reporter
 from socketcluster.sockets.batching import Batching, BatchingMixin
@@ -68,6 +69,9 @@ class AGClientSocket(
     Source: SocketCluster documentation, AGClientSocket.
     """
 
+    version: Any
+    wire: Wire
+
     CONNECTING = states.CONNECTING
     OPEN = states.OPEN
     CLOSED = states.CLOSED
@@ -91,16 +95,16 @@ class AGClientSocket(
             settings.options, calls, events.emit_error, self._get_streams_backpressure
         )
         self.wire = settings.wire
-        self.streams = PeerStreams(flow_control, binding)
+        self.streams: PeerStreams = PeerStreams(flow_control, binding)
         self._channel_outputs = self.streams.make_demux()
         messaging = self._messaging = ClientMessaging(
             settings, binding, machine, calls, flow_control, events, self.connect
         )
-        self.batching = Batching(binding, settings.options.milliseconds("batch_interval"))
+        self.batching: Batching = Batching(binding, settings.options.milliseconds("batch_interval"))
         self._subscriptions = Subscriptions(
             settings, binding, machine, auth_machine, messaging, events
         )
-        self.auth = ClientAuth(
+        self.auth: ClientAuth = ClientAuth(
             settings,
             binding,
             auth_machine,
@@ -133,7 +137,7 @@ class AGClientSocket(
             dispatcher,
             events,
         )
-        self.client_id = self.options.client_id or str(uuid.uuid4())
+        self.client_id: str = self.options.client_id or str(uuid.uuid4())
         self.version = self.options.version
         if self.options.auto_connect:
             self.connect()

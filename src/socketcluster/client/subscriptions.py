@@ -53,11 +53,11 @@ class Subscription:
     __slots__ = ("attempts", "cid", "machine", "name", "options", "retry")
 
     def __init__(self, name: str, options: dict[str, Any]) -> None:
-        self.name = name
-        self.options = options
-        self.machine = StateMachine(SUBSCRIPTION_TRANSITIONS, PENDING)
+        self.name: str = name
+        self.options: dict[str, Any] = options
+        self.machine: StateMachine = StateMachine(SUBSCRIPTION_TRANSITIONS, PENDING)
         self.cid: int | None = None
-        self.attempts = 0
+        self.attempts: int = 0
         self.retry: asyncio.TimerHandle | None = None
 
     @property

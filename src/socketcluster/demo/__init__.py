@@ -26,7 +26,7 @@ def create_demo_server(**options: Any) -> AGServer:
 class Demo:
     """The demo's procedures and middleware."""
 
-    pages = Pages()
+    pages: Pages = Pages()
 
     def __init__(self, server: AGServer) -> None:
         self._server = server

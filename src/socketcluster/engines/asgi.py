@@ -219,7 +219,7 @@ class AsgiConnection:
         self.can_read: asyncio.Event | None = None
         self.dropped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._timer: asyncio.TimerHandle | None = None
-        self.closing = False
+        self.closing: bool = False
         self.received = 0
 
     def write(self, frames: Sequence[bytes]) -> int:

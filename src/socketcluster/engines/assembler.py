@@ -112,10 +112,10 @@ class FrameReceiver:
     __slots__ = ("_deflate", "assembler", "bytes_received", "limit")
 
     def __init__(self, limit: int, deflate: Deflate | None) -> None:
-        self.limit = limit
+        self.limit: int = limit
         self._deflate = deflate
         self.assembler: Assembler | None = None
-        self.bytes_received = 0
+        self.bytes_received: int = 0
 
     def receive(
         self, opcode: int, fin: bool, rsv1: bool, reserved: bool, payload: bytes

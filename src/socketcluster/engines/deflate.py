@@ -170,7 +170,9 @@ class DeflateOffer:
         self._factory = ClientPerMessageDeflateFactory(
             compress_settings={"level": options.level, "memLevel": 5}
         )
-        self.header = build_extension([(self._factory.name, self._factory.get_request_params())])
+        self.header: str = build_extension(
+            [(self._factory.name, self._factory.get_request_params())]
+        )
 
     def agreed(self, answer: str | None) -> Deflate | None:
         """The compression that the server's header agrees to; None if it declines.

@@ -96,7 +96,7 @@ class FrameReader(WSListener, asyncio.BufferedProtocol):
         self._endpoint = endpoint
         self._owner: ReaderOwner | None = owner
         self._frames = FrameReceiver(endpoint.max_first_message, deflate)
-        self.scheduler = FrameScheduler(
+        self.scheduler: FrameScheduler = FrameScheduler(
             transport, self._frames, self, owner, self._first_text, self._first_binary
         )
         self._first_left: int | None = endpoint.max_first_message + _FRAME_HEADER

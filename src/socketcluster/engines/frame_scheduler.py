@@ -92,16 +92,16 @@ class FrameScheduler:
         self._receiver = receiver
         self._source: FrameSource | None = source
         self._owner: SchedulerOwner | None = owner
-        self.text_received = text_received
-        self.binary_received = binary_received
+        self.text_received: Callable[[bytes], None] = text_received
+        self.binary_received: Callable[[bytes], None] = binary_received
         self._queue: deque[QueuedFrame] | None = None
         self._next_turn: asyncio.Handle | None = None
-        self.budget = 0
-        self.direct = True
-        self.held = False
-        self.lost = False
-        self.paused = False
-        self.shut = False
+        self.budget: int = 0
+        self.direct: bool = True
+        self.held: bool = False
+        self.lost: bool = False
+        self.paused: bool = False
+        self.shut: bool = False
 
     # The budget
 

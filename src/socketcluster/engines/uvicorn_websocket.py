@@ -66,6 +66,9 @@ class BudgetedWebSocket(WebSocketsSansIOProtocol):
             for no limit.
     """
 
+    transport: Any
+    frames: Any
+
     own_path: ClassVar[str | None] = None
     max_first_message: ClassVar[int | None] = None
 

@@ -58,9 +58,9 @@ class MiddlewareLine:
         reporter: Reporter,
         loop_binding: LoopBinding,
     ) -> None:
-        self.loop_binding = loop_binding
-        self.function = function
-        self.stream = MiddlewareStream(type)
+        self.loop_binding: LoopBinding = loop_binding
+        self.function: MiddlewareFunction = function
+        self.stream: MiddlewareStream = MiddlewareStream(type)
         self._on_failure = on_failure
         self._reporter = reporter
         self._ended = False
@@ -224,8 +224,8 @@ class _Undecided:
 
     def __init__(self, line: MiddlewareLine, kind: str, callback: OnDecided) -> None:
         self._line = line
-        self.kind = kind
-        self.callback = callback
+        self.kind: str = kind
+        self.callback: OnDecided = callback
 
     def check(self) -> None:
         """See `OnDecision`."""

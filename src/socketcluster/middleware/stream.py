@@ -39,11 +39,11 @@ class MiddlewareStream:
     __slots__ = ("_loop", "_queue", "_waiter", "closed", "type")
 
     def __init__(self, type: str) -> None:
-        self.type = type
+        self.type: str = type
         self._queue: deque[AGAction] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiter: asyncio.Future[None] | None = None
-        self.closed = False
+        self.closed: bool = False
 
     def __aiter__(self) -> MiddlewareStream:
         return self

@@ -90,7 +90,7 @@ class StateMachine:
 
     def __init__(self, transitions: Transitions, initial: str) -> None:
         self._transitions = transitions
-        self.state = initial
+        self.state: str = initial
 
     def to(self, new: str) -> None:
         """Change to another state.

@@ -72,14 +72,16 @@ class Wire:
         "unparsed_above",
     )
 
+    codec: CodecEngine
+
     def __init__(
         self,
         codec: CodecEngine,
         droppable: Callable[[str], bool] = lambda channel: False,
         unparsed_above: int = sys.maxsize,
     ) -> None:
-        self.unparsed_above = unparsed_above
-        self.payloads = Payloads(codec, droppable)
+        self.unparsed_above: int = unparsed_above
+        self.payloads: Payloads = Payloads(codec, droppable)
         self.use(codec)
 
     def use(self, codec: CodecEngine) -> None:

@@ -61,8 +61,8 @@ class AGChannel(ConsumableStream[Any]):
     ) -> None:
         """Make a view; the demuxes are those that `methods` works on."""
         check_text("A channel's name", name)
-        self.name = whole_text(name)
-        self.client = client
+        self.name: str = whole_text(name)
+        self.client: ChannelClient = client
         self._methods = methods
         self._outputs = outputs
         self._listeners = listeners

@@ -30,7 +30,7 @@ from socketcluster.runtime.loop_binding import LoopBinding
 from socketcluster.runtime.reporting import Reporter, clean, one_line
 from socketcluster.streams import AsyncStreamEmitter, Bound, ConsumableStream, StreamDemux
 
-logger = logging.getLogger("socketcluster")
+logger: logging.Logger = logging.getLogger("socketcluster")
 
 EXCHANGE_EVENTS = frozenset(
     ["subscribe", "unsubscribe", "subscribeFail", "error", "ready", "brokerAway", "brokerGap"]
@@ -77,12 +77,12 @@ class AGExchange(ChannelMixin, AsyncStreamEmitter):
         super().__init__(loop_binding)
         self._reporter = Reporter(logger) if reporter is None else reporter
         self._on_error = on_error
-        self.broker = broker
-        self.is_ready = False
+        self.broker: Broker = broker
+        self.is_ready: bool = False
         self._payloads = payloads
         self._channel_outputs = StreamDemux[Any](binding=self.loop_binding, bound=bound)
         self._channel_listeners = StreamDemux[Any](binding=self.loop_binding)
-        self.fan_out = FanOut()
+        self.fan_out: FanOut = FanOut()
         self._index = ChannelIndex(broker, self.fan_out, self._failed)
         self._delivery = PublishDelivery(
             broker,

@@ -26,11 +26,11 @@ class Run:
     __slots__ = ("channel", "droppable", "frames", "payloads", "size")
 
     def __init__(self, channel: str, payload: bytes, frame: bytes) -> None:
-        self.channel = channel
-        self.payloads = [payload]
-        self.frames = [frame]
-        self.size = len(frame)
-        self.droppable = type(frame) is DroppableFrame
+        self.channel: str = channel
+        self.payloads: list[bytes] = [payload]
+        self.frames: list[bytes] = [frame]
+        self.size: int = len(frame)
+        self.droppable: bool = type(frame) is DroppableFrame
 
     def add(self, payload: bytes, frame: bytes) -> None:
         """Append a publish."""

@@ -30,8 +30,8 @@ class ChannelEntry:
 
     def __init__(self) -> None:
         self.subscribers: dict[Subscriber, None] = {}
-        self.exchange_subscribed = False
-        self.state = UNSUBSCRIBED
+        self.exchange_subscribed: bool = False
+        self.state: str = UNSUBSCRIBED
         self.operation: asyncio.Task[None] | None = None
 
     @property

@@ -39,8 +39,8 @@ class LoopBinding:
         self._owner = owner
         self._remedy = remedy
         self.loop: asyncio.AbstractEventLoop | None = None
-        self.thread_id = 0
-        self.takes_calls = False
+        self.thread_id: int = 0
+        self.takes_calls: bool = False
 
     def bind(self) -> asyncio.AbstractEventLoop:
         """Bind to the running loop, and return it.

@@ -66,10 +66,10 @@ class Lifecycle:
         self._starting: asyncio.Future[None] | None = None
         self._closed: asyncio.Event | None = None
         self._closing = False
-        self.is_ready = False
+        self.is_ready: bool = False
         self.listeners: list[Listener] = []
         self.host: str | None = None
-        self.secure = False
+        self.secure: bool = False
 
     def add_background(self, function: Background) -> None:
         """Run a background function now, if the server is ready, and at every start."""

@@ -11,7 +11,7 @@ from socketcluster.auth import AuthEngine
 from socketcluster.brokers.registry import resolve_broker
 from socketcluster.codecs.base import CodecEngine
 from socketcluster.codecs.json import JSONCodec
-from socketcluster.engines.base import ASGIApp
+from socketcluster.engines.base import ASGIApp, Engine
 from socketcluster.engines.registry import resolve_engine
 from socketcluster.middleware import MiddlewareFunction
 from socketcluster.options import invalid_option
@@ -45,7 +45,7 @@ from socketcluster.server.watchdog import Watchdog
 from socketcluster.sockets.flusher import Flusher
 from socketcluster.sockets.request import AGRequest
 
-logger = logging.getLogger("socketcluster")
+logger: logging.Logger = logging.getLogger("socketcluster")
 
 AUTH_KEY_VARIABLE = "SOCKETCLUSTER_AUTH_KEY"
 """The environment variable that replaces a missing `auth_key` option, so that all processes of one
@@ -77,16 +77,19 @@ class AGServer(ServingMixin, ThreadMixin, MiddlewareMixin, ServerListeners):
     Source: AGServer specification.
     """
 
+    engine: Engine
+    options: ServerOptions
+
     def __init__(self, *, app: ASGIApp | None = None, **options: Any) -> None:
         super().__init__(binding_of("AGServer", "server"))
-        self.reporter = Reporter(logger)
+        self.reporter: Reporter = Reporter(logger)
         self.options = opts = ServerOptions.of(**options)
         log_option_warnings(opts, logger)
         if app is not None and not callable(app):
             raise invalid_option("app", "an ASGI application", app)
         self.app = app
-        self.reports = ServerReports(self, self.reporter)
-        self.tokens = Tokens(
+        self.reports: ServerReports = ServerReports(self, self.reporter)
+        self.tokens: Tokens = Tokens(
             opts.auth_engine,
             _keys(opts),
             opts.auth_algorithm,
@@ -95,8 +98,8 @@ class AGServer(ServingMixin, ThreadMixin, MiddlewareMixin, ServerListeners):
             self.reports.report_auth_engine,
         )
         unparsed_above = largest_uncounted(opts.max_inbound_backlog, opts.max_inbound_backlog_bytes)
-        self.wire = Wire(opts.codec_engine or JSONCodec(), opts.droppable, unparsed_above)
-        self.exchange = AGExchange(
+        self.wire: Wire = Wire(opts.codec_engine or JSONCodec(), opts.droppable, unparsed_above)
+        self.exchange: AGExchange = AGExchange(
             resolve_broker(opts.broker_engine),
             self.wire.payloads,
             self.reports.broker_failed,
@@ -106,18 +109,20 @@ class AGServer(ServingMixin, ThreadMixin, MiddlewareMixin, ServerListeners):
         )
         self.engine = resolve_engine(opts.ws_engine, opts.ws_engine_server_options)
         self.middleware: dict[str, MiddlewareFunction] = {}
-        self.hub = Hub(self.emit)
+        self.hub: Hub = Hub(self.emit)
         watchdog = Watchdog(self.reporter, self.ack_timeout)
         durations = [self.ping_interval, self.ping_timeout, self.handshake_timeout]
-        self.ticker = Ticker(durations, watchdog.ticked)
+        self.ticker: Ticker = Ticker(durations, watchdog.ticked)
         self._context = self._make_context()
         memory_limit = MemoryLimit(opts.max_buffered, self.reporter)
-        self.keepalive = Keepalive(self._context, self.hub, memory_limit, watchdog)
+        self.keepalive: Keepalive = Keepalive(self._context, self.hub, memory_limit, watchdog)
         self.ticker.on_tick = self.keepalive.tick
-        self.lifecycle = Lifecycle(self._context, self.hub, watchdog)
-        self.endpoint = ServerEndpoint(self, self._context, self.hub, self.lifecycle)
+        self.lifecycle: Lifecycle = Lifecycle(self._context, self.hub, watchdog)
+        self.endpoint: ServerEndpoint = ServerEndpoint(
+            self, self._context, self.hub, self.lifecycle
+        )
         health = Health(self.lifecycle, self.exchange) if opts.health_probes else None
-        self.asgi = ServerApp(self.endpoint, self.lifecycle, app, health)
+        self.asgi: ServerApp = ServerApp(self.endpoint, self.lifecycle, app, health)
 
     def _make_context(self) -> SocketContext:
         return SocketContext(

@@ -116,6 +116,9 @@ class AGServerSocket(
         "subscribed",
     )
 
+    connection: Connection
+    request: UpgradeRequest
+
     CONNECTING = states.CONNECTING
     OPEN = states.OPEN
     CLOSED = states.CLOSED
@@ -133,17 +136,17 @@ class AGServerSocket(
     ) -> None:
         super().__init__(context.loop_binding)
         options, ticker = context.options, context.ticker
-        self.id = id
-        self.server = server
-        self.context = context
+        self.id: str = id
+        self.server: SocketServer = server
+        self.context: SocketContext = context
         self.connection = connection
         self.request = request
         self.protocol_version: int = options.protocol_version
         self._reporter = context.reporter
-        self.life = Life(ticker.now, ticker.time + context.ping_interval / 1000)
-        self.closing = Closing(self, context, self._end)
-        self.middleware = SocketMiddleware(self, context, handshake_line)
-        self.outbound = Outbound(
+        self.life: Life = Life(ticker.now, ticker.time + context.ping_interval / 1000)
+        self.closing: Closing = Closing(self, context, self._end)
+        self.middleware: SocketMiddleware = SocketMiddleware(self, context, handshake_line)
+        self.outbound: Outbound = Outbound(
             connection,
             context.wire,
             options.max_outbound_buffer,
@@ -154,15 +157,15 @@ class AGServerSocket(
             context.middleware,
             self.middleware.put_publish,
         )
-        self.batching = Batching(
+        self.batching: Batching = Batching(
             context.loop_binding, options.milliseconds("batch_interval"), self.outbound
         )
-        self.messaging = Messaging(self, self.life, self.outbound, context)
-        self.auth = SocketAuth(self, context.tokens, context.observer)
-        self.inbound = Inbound(self, connection, context)
-        self.subscribed = Subscriptions(self, context)
-        self.streams = PeerStreams(self.inbound.flow_control, context.loop_binding)
-        self.setup = SetupBarrier(self.streams, context)
+        self.messaging: Messaging = Messaging(self, self.life, self.outbound, context)
+        self.auth: SocketAuth = SocketAuth(self, context.tokens, context.observer)
+        self.inbound: Inbound = Inbound(self, connection, context)
+        self.subscribed: Subscriptions = Subscriptions(self, context)
+        self.streams: PeerStreams = PeerStreams(self.inbound.flow_control, context.loop_binding)
+        self.setup: SetupBarrier = SetupBarrier(self.streams, context)
 
     @property
     def state(self) -> str:

@@ -36,6 +36,9 @@ class Ticker:
 
     __slots__ = ("_handle", "_loop", "_on_late", "_period", "_ticks", "now", "on_tick", "time")
 
+    time: float
+    now: float
+
     def __init__(
         self,
         durations: list[float],
@@ -46,7 +49,7 @@ class Ticker:
         shortest = min((d / 1000 for d in durations if d > 0), default=LONGEST_PERIOD)
         self._period = min(LONGEST_PERIOD, max(SHORTEST_PERIOD, shortest / 8))
         self._on_late = on_late
-        self.on_tick = on_tick
+        self.on_tick: Callable[[float], None] = on_tick
         self._ticks = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._handle: asyncio.TimerHandle | None = None

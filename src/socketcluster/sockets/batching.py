@@ -37,8 +37,8 @@ class Batching:
         self._loop_binding = loop_binding
         self._timer: asyncio.TimerHandle | None = None
         self._stop_timer: asyncio.TimerHandle | None = None
-        self.interval = interval
-        self.wanted = False
+        self.interval: float = interval
+        self.wanted: bool = False
         self.writer = writer
 
     @property

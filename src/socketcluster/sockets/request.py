@@ -65,6 +65,9 @@ class AGRequest:
 
     __slots__ = ("_responder", "data", "id", "procedure", "sent", "socket")
 
+    data: Any
+    socket: Any
+
     def __init__(
         self,
         socket: Any,
@@ -75,10 +78,10 @@ class AGRequest:
     ) -> None:
         self._responder: Responder = socket.messaging if responder is None else responder
         self.socket = socket
-        self.id = id
-        self.procedure = procedure
+        self.id: int | float = id
+        self.procedure: str = procedure
         self.data = data
-        self.sent = False
+        self.sent: bool = False
 
     def end(self, data: Any = None) -> None:
         """Answer with a result. On a closed socket the answer is dropped, with a warning.

@@ -61,14 +61,16 @@ class FrameWriter:
         self._limit = limit
         self._on_overflow = on_overflow
         self._flusher = flusher
-        self.failed = on_failure or partial(_give_up, connection)
+        self.failed: Callable[[Exception], None] | partial[None] = on_failure or partial(
+            _give_up, connection
+        )
         self._backed_up = False
         self._frames: list[bytes] = []
         self._room = limit
         self._scheduled = False
         self.batch: list[tuple[Any, int]] | None = None
         self._held_bytes = 0
-        self.closed = False
+        self.closed: bool = False
 
     def send(self, packet: Any) -> None:
         """Send a packet, now or as part of the batch.

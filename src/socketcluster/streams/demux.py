@@ -246,7 +246,7 @@ class DemuxedConsumableStream(ConsumableStream[T]):
 
     def __init__(self, demux: StreamDemux[T], name: str) -> None:
         self._demux = demux
-        self.name = name
+        self.name: str = name
 
     def create_consumer(self, timeout: Timeout = None) -> Consumer[T]:
         """See `ConsumableStream.create_consumer`."""

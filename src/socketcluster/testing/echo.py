@@ -46,6 +46,9 @@ class EchoHandler:
 class EchoEndpoint:
     """Accepts every upgrade at "/"."""
 
+    max_payload: int
+    max_first_message: int
+
     path = "/"
     max_outbound_buffer = 64 * 1024 * 1024
 

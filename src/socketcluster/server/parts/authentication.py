@@ -113,11 +113,11 @@ class SocketAuth:
         self._socket = socket
         self._tokens = tokens
         self._observer = observer
-        self.state = UNAUTHENTICATED
+        self.state: str = UNAUTHENTICATED
         self.token: dict[str, Any] | None = None
         self.signed_token: str | None = None
         self.expires_at: float | None = None
-        self.losses = 0
+        self.losses: int = 0
 
     # Tokens from a client
 

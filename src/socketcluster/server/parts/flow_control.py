@@ -47,11 +47,11 @@ class FlowControl:
         self._limit = limit
         self._size_limit = size_limit
         self._messages = 0
-        self.size = 0
+        self.size: int = 0
         self._gauge: Gauge | None = None
         self._backlogged = False
         self._behind = False
-        self.held = False
+        self.held: bool = False
         self._was_paused = False
 
     @property

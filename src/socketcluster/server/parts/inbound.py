@@ -72,10 +72,12 @@ class InboundContext(Protocol):
     @property
     def dispatch(self) -> Callable[[Any, AnyPacket, bytes], Continuation]:
         """A function that carries out a packet: (socket, packet, message)."""
+        ...
 
     @property
     def dispatch_batch(self) -> Callable[[Any, Batch, bytes], Continuation]:
         """A function that carries out a batch: (socket, batch, message)."""
+        ...
 
 
 class Inbound:

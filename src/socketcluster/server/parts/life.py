@@ -47,9 +47,9 @@ class Life:
     def __init__(self, opened_at: float, next_ping: float) -> None:
         self.phase: str = CONNECTING
         self.state: str = CONNECTING
-        self.was_opened = False
-        self.opened_at = opened_at
-        self.next_ping = next_ping
+        self.was_opened: bool = False
+        self.opened_at: float = opened_at
+        self.next_ping: float = next_ping
 
     def enter(self, phase: str) -> None:
         """Change to another phase.

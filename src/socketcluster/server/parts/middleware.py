@@ -68,7 +68,7 @@ class SocketMiddleware:
         self._socket = socket
         self._context = context
         self._lines: dict[str, MiddlewareLine] | None = None
-        self.handshake_line = handshake_line
+        self.handshake_line: MiddlewareLine | None = handshake_line
 
     async def decide(self, type: str, kind: str, **fields: Any) -> Any:
         """Wait for the decision on an action of this socket; return its data.

@@ -40,7 +40,7 @@ class Sequencer(Generic[T]):
         self._queue: deque[T] | None = None  # Made when an item has to wait, which is rare.
         self._starting = False
         self._completed = 0
-        self.running = 0
+        self.running: int = 0
 
     def put(self, item: T) -> None:
         """Start an item after all earlier ones are done."""

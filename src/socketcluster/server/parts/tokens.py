@@ -48,6 +48,9 @@ class Tokens:
         "verification_options",
     )
 
+    signature_key: str | bytes
+    verification_key: str | bytes
+
     def __init__(
         self,
         engine: AuthEngine | None,
