@@ -62,7 +62,7 @@ class Unparsed:
     __slots__ = ("_content", "_parse", "size")
 
     def __init__(self, content: Any, size: int, parse: Callable[[Any], Any]) -> None:
-        self.size = size
+        self.size: int = size
         self._content = content
         self._parse: Callable[[Any], Any] | None = parse
 

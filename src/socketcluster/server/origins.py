@@ -31,7 +31,7 @@ class AllowedOrigins:
         self._entries = frozenset(_parse_entry(entry) for entry in entries)
         if not self._entries:
             raise ValueError("there is no entry")
-        self.all = ("*", "*", "*") in self._entries
+        self.all: bool = ("*", "*", "*") in self._entries
         """Whether every origin is allowed, and connections without one."""
 
     def allow(self, origin: str | None) -> bool:

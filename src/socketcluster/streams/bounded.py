@@ -47,7 +47,7 @@ class BoundedInbox(Inbox):
         self._max_size = bound.size
         self._exceeded = bound.exceeded
         self._size = 0
-        self.limit = min(_SHORT_BACKLOG, bound.values, max(1, bound.size // SMALL))
+        self.limit: int = min(_SHORT_BACKLOG, bound.values, max(1, bound.size // SMALL))
 
     def put_payload(self, item: Payload) -> None:
         """See `Inbox.put_payload`."""

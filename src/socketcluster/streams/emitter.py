@@ -25,7 +25,7 @@ class AsyncStreamEmitter:
     __slots__ = ("__weakref__", "_listeners_demux", "loop_binding")
 
     def __init__(self, loop_binding: LoopBinding | None = None) -> None:
-        self.loop_binding = own_binding() if loop_binding is None else loop_binding
+        self.loop_binding: LoopBinding = own_binding() if loop_binding is None else loop_binding
         # Created with the first listener: most sockets have none.
         self._listeners_demux: StreamDemux[Any] | None = None
 

@@ -26,6 +26,8 @@ class Tracked:
 
     __slots__ = ("_done", "_holders", "value")
 
+    value: Any
+
     def __init__(self, value: Any, done: Callable[[], None]) -> None:
         self.value = value
         self._done = done
@@ -47,9 +49,11 @@ class End:
 
     __slots__ = ("error", "value")
 
+    value: Any
+
     def __init__(self, value: Any, error: Exception | None = None) -> None:
         self.value = value
-        self.error = error
+        self.error: Exception | None = error
 
 
 NO_VALUE: Any = object()
@@ -74,7 +78,7 @@ class Deferred:
 
     def __init__(self, size: int, make: Callable[[], Any]) -> None:
         """`make()` returns the value, or NO_VALUE."""
-        self.size = size
+        self.size: int = size
         self._make: Callable[[], Any] | None = make
         self._value: Any = None
 
@@ -116,9 +120,9 @@ class Gauge:
     def __init__(
         self, limit: int, changed: Callable[[bool], None], size_limit: int = sys.maxsize
     ) -> None:
-        self.limit = limit
-        self.size_limit = size_limit
-        self.size = 0
+        self.limit: int = limit
+        self.size_limit: int = size_limit
+        self.size: int = 0
         self._changed = changed
         self._full = 0
         self._large = False
@@ -197,13 +201,13 @@ class Inbox:
         binding: LoopBinding,
         gauge: Gauge | None = None,
     ) -> None:
-        self.id = id
+        self.id: int = id
         self._binding = binding
         self._gauge = gauge
-        self.limit = sys.maxsize if gauge is None else gauge.limit
-        self.full = False
-        self.timeout = seconds(timeout)
-        self.on_removed = on_removed
+        self.limit: int = sys.maxsize if gauge is None else gauge.limit
+        self.full: bool = False
+        self.timeout: float | None = seconds(timeout)
+        self.on_removed: Callable[[Inbox], None] = on_removed
         self.items: deque[Any] = _EMPTY
         self.waiter: asyncio.Future[None] | None = None
         self.tracked: Tracked | None = None

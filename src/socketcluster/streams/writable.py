@@ -48,7 +48,7 @@ class WritableConsumableStream(ConsumableStream[T]):
         binding: LoopBinding | None = None,
     ) -> None:
         """Create a stream. A demux passes the consumer numbers, and a callback when it is empty."""
-        self.name = name
+        self.name: str = name
         self._binding = own_binding() if binding is None else binding
         self._ids = itertools.count(1) if ids is None else ids
         self._on_empty = on_empty

@@ -133,7 +133,7 @@ class Inbound:
         self._pong = PINGS[options.protocol_version][1]
         self._held_by_loops = self._ending = self.closed = False
         self.listeners: StreamDemux[Any] | None = None
-        self.flow_control = FlowControl(
+        self.flow_control: FlowControl = FlowControl(
             connection,
             options.max_inbound_backlog,
             options.max_inbound_backlog_bytes,
@@ -143,7 +143,7 @@ class Inbound:
         self._on_idle: Callable[[], None] | None = None
         self.received = self.processed = self.batched = 0
         self.unconfirmed = self.unconfirmed_size = 0
-        self.last_seen = self._ticker.now
+        self.last_seen: float = self._ticker.now
         self.silence: tuple[float, object] | None = None
 
     def message(self, message: bytes) -> None:

@@ -21,8 +21,8 @@ class LastWords:
     def __init__(
         self, code: int, reason: str | None, seconds: float, on_end: Callable[[bool], None]
     ) -> None:
-        self.code = code
-        self.reason = reason
+        self.code: int = code
+        self.reason: str | None = reason
         self._on_end = on_end
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(seconds, on_end, False)

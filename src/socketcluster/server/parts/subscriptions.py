@@ -95,14 +95,7 @@ class Subscriptions:
         reauthorization: the one under way; None otherwise.
     """
 
-    __slots__ = (
-        "_context",
-        "_data",
-        "_pending",
-        "_socket",
-        "channels",
-        "reauthorization",
-    )
+    __slots__ = ("_context", "_data", "_pending", "_socket", "channels", "reauthorization")
 
     def __init__(self, socket: SubscriptionsOwner, context: SubscriptionsContext) -> None:
         self._socket = socket
