@@ -5,27 +5,39 @@ Source: ASGI specification, HTTP & WebSocket and Lifespan.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from socketcluster.engines.asgi import serve_websocket
 from socketcluster.engines.base import ASGIApp, ASGIReceive, ASGIScope, ASGISend, Endpoint
 from socketcluster.server.health import Health
-from socketcluster.server.lifecycle import Lifecycle
+
+
+class Startable(Protocol):
+    """What the application asks of its server."""
+
+    async def start(self) -> None: ...
+    async def close(self) -> None: ...
 
 
 class ServerApp:
-    """Serves WebSocket connections at the endpoint's path; `fallback` serves the rest."""
+    """Serves WebSocket connections at the endpoint's path; `fallback` serves the rest.
 
-    __slots__ = ("_app", "_endpoint", "_health", "_lifecycle")
+    Attributes:
+        app: the user's application, or None.
+    """
+
+    __slots__ = ("_endpoint", "_health", "_server", "app")
 
     def __init__(
         self,
         endpoint: Endpoint,
-        lifecycle: Lifecycle,
+        server: Startable,
         app: ASGIApp | None,
         health: Health | None,
     ) -> None:
         self._endpoint = endpoint
-        self._lifecycle = lifecycle
-        self._app = app
+        self._server = server
+        self.app = app
         self._health = health
 
     async def __call__(self, scope: ASGIScope, receive: ASGIReceive, send: ASGISend) -> None:
@@ -53,8 +65,8 @@ class ServerApp:
         """
         if self._health is not None and self._health.is_probe(scope):
             await self._health.answer(scope, send)
-        elif self._app is not None:
-            await self._app(scope, receive, send)
+        elif self.app is not None:
+            await self.app(scope, receive, send)
         elif scope["type"] == "http":
             await self._answer_http(scope, send)
         elif scope["type"] == "websocket":
@@ -82,14 +94,14 @@ class ServerApp:
         async def receive_and_close() -> dict[str, object]:
             message = await receive()
             if message["type"] == "lifespan.shutdown":
-                await self._lifecycle.close(False)
+                await self._server.close()
             return dict(message)
 
         async def start_and_send(message: object) -> None:
             assert isinstance(message, dict)
             if message["type"] == "lifespan.startup.complete":
                 try:
-                    await self._lifecycle.start()
+                    await self._server.start()
                 except Exception as error:
                     message = {"type": "lifespan.startup.failed", "message": str(error)}
             await send(message)

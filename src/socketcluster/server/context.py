@@ -17,12 +17,12 @@ from socketcluster.server.parts.authentication import AuthObserver
 from socketcluster.server.parts.closing import ClosingObserver
 from socketcluster.server.parts.reauthorization import ReauthorizationPace
 from socketcluster.server.parts.sequencer import Continuation
+from socketcluster.server.parts.setup import TrackingEmitter
 from socketcluster.server.parts.subscriptions import SubscriptionObserver
 from socketcluster.server.parts.tokens import Tokens
 from socketcluster.server.reporting import ServerReports
 from socketcluster.server.ticker import Ticker
 from socketcluster.sockets.flusher import Flusher
-from socketcluster.streams import AsyncStreamEmitter
 
 
 class SocketObserver(AuthObserver, SubscriptionObserver, ClosingObserver, Protocol):
@@ -35,6 +35,13 @@ class SocketObserver(AuthObserver, SubscriptionObserver, ClosingObserver, Protoc
         self, socket: Any, is_authenticated: bool, auth_error: BaseException | None
     ) -> Any:
         """Make the 'connection' event."""
+
+
+class ServerEmitter(TrackingEmitter, Protocol):
+    """Emits the server's events."""
+
+    def emit(self, event: str, data: Any = None) -> None: ...
+    def emit_warning(self, warning: BaseException) -> None: ...
 
 
 @dataclass(slots=True, eq=False)
@@ -56,7 +63,7 @@ class SocketContext:
     loop_binding: LoopBinding
     reporter: Reporter
     reports: ServerReports
-    emitter: AsyncStreamEmitter
+    emitter: ServerEmitter
     wire: Wire
     exchange: AGExchange
     middleware: dict[str, MiddlewareFunction]
@@ -82,8 +89,8 @@ class SocketContext:
         self.ping_timeout = milliseconds("ping_timeout")
 
     def emit_warning(self, warning: BaseException) -> None:
-        """See `ServerReports.emit_warning`."""
-        self.reports.emit_warning(warning)
+        """See `AGServer.emit_warning`, which an application may override."""
+        self.emitter.emit_warning(warning)
 
     def report_fault(self, error: BaseException) -> None:
         """See `ServerReports.report_fault`."""

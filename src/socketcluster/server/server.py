@@ -64,7 +64,6 @@ class AGServer(ServingMixin, ThreadMixin, MiddlewareMixin, ServerListeners):
     Attributes:
         options: the ServerOptions.
         exchange: the AGExchange, the server's own pub/sub client.
-        app: the ASGI application behind it, or None.
         engine: the WebSocket engine.
 
     Events: 'error', 'warning', 'ready', 'handshake', 'connection', 'connectionAbort',
@@ -87,7 +86,6 @@ class AGServer(ServingMixin, ThreadMixin, MiddlewareMixin, ServerListeners):
         log_option_warnings(opts, logger)
         if app is not None and not callable(app):
             raise invalid_option("app", "an ASGI application", app)
-        self.app = app
         self.reports: ServerReports = ServerReports(self, self.reporter)
         self.tokens: Tokens = Tokens(
             opts.auth_engine,
@@ -122,7 +120,7 @@ class AGServer(ServingMixin, ThreadMixin, MiddlewareMixin, ServerListeners):
             self, self._context, self.hub, self.lifecycle
         )
         health = Health(self.lifecycle, self.exchange) if opts.health_probes else None
-        self.asgi: ServerApp = ServerApp(self.endpoint, self.lifecycle, app, health)
+        self.asgi: ServerApp = ServerApp(self.endpoint, self, app, health)
 
     def _make_context(self) -> SocketContext:
         return SocketContext(
@@ -204,12 +202,25 @@ class AGServer(ServingMixin, ThreadMixin, MiddlewareMixin, ServerListeners):
         """Make a socket id: 20 URL-safe characters, 120 random bits."""
         return secrets.token_urlsafe(15)
 
+    @property
+    def app(self) -> ASGIApp | None:
+        """The ASGI application behind it, or None."""
+        return self.asgi.app
+
+    @app.setter
+    def app(self, app: ASGIApp | None) -> None:
+        self.asgi.app = app
+
     # Tokens
 
     @property
     def auth(self) -> AuthEngine:
         """The auth engine, which signs and verifies tokens."""
         return self.tokens.engine
+
+    @auth.setter
+    def auth(self, auth_engine: AuthEngine) -> None:
+        self.tokens.engine = auth_engine
 
     def set_auth_engine(self, auth_engine: AuthEngine) -> None:
         """Sign and verify tokens with another engine from now on."""
@@ -239,10 +250,18 @@ class AGServer(ServingMixin, ThreadMixin, MiddlewareMixin, ServerListeners):
         """The options that the auth engine signs tokens with."""
         return self.tokens.signature_options
 
+    @default_signature_options.setter
+    def default_signature_options(self, options: dict[str, Any]) -> None:
+        self.tokens.signature_options = options
+
     @property
     def default_verification_options(self) -> dict[str, Any]:
         """The options that the auth engine verifies tokens with."""
         return self.tokens.verification_options
+
+    @default_verification_options.setter
+    def default_verification_options(self, options: dict[str, Any]) -> None:
+        self.tokens.verification_options = options
 
     # The codec
 
