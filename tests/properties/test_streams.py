@@ -249,8 +249,8 @@ NUMBER = st.integers(0, 3)
 TIMEOUT = st.sampled_from([None, None, 0, 10, 25, 60])
 STEPS: st.SearchStrategy[tuple[Any, ...]] = st.one_of(
     st.tuples(st.just("consumer"), TIMEOUT),
-    st.tuples(st.just("write")),
-    st.tuples(st.just("write")),
+    st.tuples(st.just("write"), st.integers(1, LIMIT + 2)),
+    st.tuples(st.just("write"), st.integers(1, LIMIT + 2)),
     st.tuples(st.just("write tracked")),
     st.tuples(st.just("write deferred"), st.sampled_from([1, 90, 300]), st.booleans()),
     st.tuples(st.just("write to"), NUMBER),
@@ -266,7 +266,9 @@ STEPS: st.SearchStrategy[tuple[Any, ...]] = st.one_of(
     st.tuples(st.just("kill"), st.none() | NUMBER),
     st.tuples(st.just("advance"), st.sampled_from([5, 10, 50])),
 )
-PROGRAMS = st.lists(st.tuples(STEPS, st.sampled_from([True, True, False])), max_size=40)
+PROGRAMS = st.lists(
+    st.tuples(STEPS, st.sampled_from([True, True, False])), min_size=15, max_size=60
+)
 """Steps, and whether all that can happen happens before the next."""
 
 
@@ -288,7 +290,8 @@ class Program:
         self.expected_changes: list[bool] = []
 
     async def run(self, steps: list[tuple[tuple[Any, ...], bool]]) -> None:
-        for (name, *arguments), settle in [*steps, (("advance", 1000), True)]:
+        begun = [(("consumer", None), True), (("consumer", 25), True)]
+        for (name, *arguments), settle in [*begun, *steps, (("advance", 1000), True)]:
             step = getattr(self, name.replace(" ", "_") + "_")
             done = step(*arguments)
             if done is not None:
@@ -381,10 +384,11 @@ class Program:
         self.written += 1
         return self.written
 
-    def write_(self) -> None:
-        value = self.value()
-        assert self.real.write(value) == bool(self.attached)
-        self.put(Item("value", value))
+    def write_(self, count: int) -> None:
+        for _ in range(count):
+            value = self.value()
+            assert self.real.write(value) == bool(self.attached)
+            self.put(Item("value", value))
 
     def write_tracked_(self) -> None:
         done: list[int] = []
