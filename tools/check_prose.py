@@ -11,7 +11,6 @@ import tokenize
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +148,6 @@ def main() -> int:
     """Check the files in scope, or those named on the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("files", nargs="*", type=Path, help="default: all in scope")
-    parser.add_argument("--all", action="store_true", help="also what the configuration skips")
     arguments = parser.parse_args()
     config = tomllib.loads((ROOT / "tools" / "prose.toml").read_text())
     scope = config["scope"]
@@ -159,10 +157,7 @@ def main() -> int:
     checker = Checker(config)
     faults: list[Fault] = []
     for path in sorted({*code, *documents}):
-        name = str(path.relative_to(ROOT))
         if named and path not in named:
-            continue
-        if not arguments.all and any(fnmatch(name, pattern) for pattern in scope["skip"]):
             continue
         check = checker.check_python if path.suffix == ".py" else checker.check_markdown
         faults += check(path)

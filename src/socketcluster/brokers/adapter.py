@@ -23,7 +23,8 @@ class BrokerOptions:
     Attributes:
         prefix: prepended to channel names on the backend, to keep applications apart.
         away: what a publish does while the backend is away. It always raises `BrokerError`; with
-            "local" this process's subscribers receive it all the same, with "fail" nobody does.
+            "local" this process's subscribers receive it all the same, with "fail" no subscriber
+            does.
         required: whether `start` raises if the backend is unreachable, instead of retrying.
         heartbeat_interval: seconds between heartbeats, which prove that the backend delivers.
         heartbeat_timeout: seconds that a heartbeat may take to return.

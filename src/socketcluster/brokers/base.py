@@ -15,7 +15,7 @@ class BrokerListener(Protocol):
         """Deliver a publish of this process, which has not left it: its payload is trusted."""
 
     def backend_message_received(self, channel: str, payload: bytes) -> None:
-        """Deliver a publish from a backend. Anybody may have sent it: its payload is checked."""
+        """Deliver a publish from a backend. Its sender is unknown, so its payload is checked."""
 
     def broker_failed(self, error: BaseException) -> None:
         """Report an error that no call can raise."""
@@ -91,6 +91,6 @@ class Broker(Protocol):
         """Send a payload to all subscribed processes; complete once the backend accepted it.
 
         Raises:
-            BrokerError: the backend refused it, is away, or was lost before it answered. In the
-                last case the payload may have been delivered.
+            BrokerError: the backend refused it, is unreachable, or was lost before it answered. In
+                the last case the payload may have been delivered.
         """

@@ -2,8 +2,8 @@
 
 On the wire: `PUB <prefix>.<channel> <reply> <payload>`; the payload is JSON text, or the output of
 another codec. `subject_of` escapes characters that NATS does not allow in subjects. The reply
-subject names the process and the link epoch of the sender. Nobody replies to it, and publishes of
-other programs need none.
+subject names the process and the link epoch of the sender. No program replies to it, and publishes
+of other programs need none.
 
 Source: NATS documentation, "Client protocol", "Subject-based messaging"; nats-py.
 """

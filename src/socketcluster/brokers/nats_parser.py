@@ -18,6 +18,8 @@ from nats.protocol.parser import Parser
 Receiver = Callable[[bytes, bytes], None]
 """Called with a message's reply subject, empty if it has none, and its payload."""
 
+_MESSAGE_KINDS = (b"MSG", b"HMSG")
+
 
 class MessageParser(Parser):
     """The parser of one client.
@@ -56,7 +58,7 @@ class MessageParser(Parser):
             first = line_end + 2
             fields = data[start:line_end].split()
             kind = fields[0] if fields else b""
-            if kind != b"MSG" and kind != b"HMSG":
+            if kind not in _MESSAGE_KINDS:
                 await super().parse(data[start:first])
                 start = first
                 continue

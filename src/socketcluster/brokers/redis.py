@@ -172,7 +172,7 @@ class RedisConnector:
     async def open(self, host: str, port: int, listener: LinkListener) -> Link:
         """Open a link to a server, and have the server kill the former link's connection.
 
-        A server that hung may not have read all publishes of the former link. It must not deliver
+        A server that hung may still have unread publishes of the former link. It must not deliver
         them after those of the new link.
         """
         connection = await connect(host, port, self._account)

@@ -50,7 +50,7 @@ def create_broker(url: str, options: BrokerOptions | None = None) -> Broker:
         raise url_error(
             f"{address.scheme}:// needs the extra {extra!r}: pip install 'socketcluster[{extra}]'"
         ) from error
-    return cast(Broker, adapter.create(address))
+    return cast("Broker", adapter.create(address))
 
 
 def resolve_broker(broker: str | Broker | None) -> Broker:

@@ -220,7 +220,7 @@ def as_broker_error(error: Exception) -> BrokerError:
 
 
 def resolve(future: asyncio.Future[None], error: BrokerError | None = None) -> None:
-    """Complete a future that is not done yet. An error that nobody awaits is not logged."""
+    """Complete a future that is not done yet. An error that no task awaits is not logged."""
     if future.done():
         return
     if error is None:

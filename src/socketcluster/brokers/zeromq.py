@@ -191,7 +191,7 @@ class ZeroMQLink:
         now = self._loop.time()
         stalled, self._checked_at = now - self._checked_at, now
         if stalled > MAX_STALL_SECONDS:
-            raise BrokerError(f"This process stood still for {stalled:.0f} s")
+            raise BrokerError(f"This process stalled for {stalled:.0f} s")
 
     async def close(self) -> None:
         """See `Link`."""

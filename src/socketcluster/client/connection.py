@@ -70,7 +70,7 @@ class HandshakeStatus:
 
 
 class ConnectionOwner(Protocol):
-    """What a connection asks of its client. Nothing is called after `connection_closed`."""
+    """The client, as a connection needs it. Nothing is called after `connection_closed`."""
 
     async def load_token(self) -> str | None:
         """Return the token to send in the handshake. An exception fails the handshake."""

@@ -104,7 +104,7 @@ class Dispatcher:
             self._event_handlers["#disconnect"] = self._disconnect_event
 
     def receive(self, message: bytes, is_ping: bool) -> None:
-        """Emit 'message' if anybody listens, and carry the message out unless it is a ping."""
+        """Emit 'message' if it has listeners, and carry the message out unless it is a ping."""
         if self._events.count_listeners("message"):
             self._events.emit("message", MessageEvent(public_message(message)))
         if is_ping:

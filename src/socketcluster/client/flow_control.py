@@ -19,11 +19,11 @@ _LIMIT_FACTOR_WHILE_CALLING = 10
 
 
 class Readable(Protocol):
-    """What flow control asks of the connection."""
+    """The connection, as flow control needs it."""
 
     @property
     def reading(self) -> bool:
-        """Whether it is read from."""
+        """Whether the connection is read from."""
         ...
 
     def read(self, wanted: bool) -> None:

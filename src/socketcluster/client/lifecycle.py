@@ -325,7 +325,7 @@ class LifecycleMixin:
         return 0 if connection is None else connection.get_buffer_size()
 
     def disconnect(self, code: int = 1000, reason: str | None = None) -> None:
-        """Close the connection with a code and a reason, after what was sent; stop connecting.
+        """Close the connection with a code and a reason, after queued packets; stop connecting.
 
         An unflushed batch is sent too; `wait_closed` waits for that. Packets that wait for a
         connection are given up with 'error' events, and unanswered calls raise BadConnectionError.

@@ -300,11 +300,11 @@ class ClientOptions:
         Raises:
             InvalidOptionsError: an unknown name or a wrong value.
         """
-        named = from_documented(options, WITHOUT_EFFECT, {f.name for f in fields(cls)})
-        ws_options = named.get("ws_options")
+        values = from_documented(options, WITHOUT_EFFECT, {f.name for f in fields(cls)})
+        ws_options = values.get("ws_options")
         if isinstance(ws_options, Mapping):
-            named["ws_options"] = {snake_case(str(n)): value for n, value in ws_options.items()}
-        return cls.of(**named)
+            values["ws_options"] = {snake_case(str(n)): value for n, value in ws_options.items()}
+        return cls.of(**values)
 
 
 def url_options(url: str) -> dict[str, Any]:

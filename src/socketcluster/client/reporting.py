@@ -11,7 +11,7 @@ from socketcluster.streams import ConsumableStream, StreamDemux
 
 
 class Emitter(Protocol):
-    """What the events ask of the client."""
+    """The client, as the events need it."""
 
     def emit(self, event: str, data: Any = None) -> None: ...
     def listener(self, event: str) -> ConsumableStream[Any]: ...
@@ -58,6 +58,6 @@ class Events:
         self.emit(name, event)
 
     def is_listened_to(self, channel: str, name: str) -> bool:
-        """Whether anybody listens to an event of a channel, there or on the client."""
+        """Whether an event of a channel has listeners, there or on the client."""
         listeners = self._channel_listeners.get_consumer_count(f"{channel}/{name}")
         return listeners > 0 or self.count_listeners(name) > 0

@@ -50,8 +50,8 @@ class AGClientSocket(
 
     It takes the options of `ClientOptions` as keywords. With `auto_connect` it must be made in a
     running event loop. It is used from one loop; other threads use `from_thread`. `async with
-    socket:` connects, waits until the connection is open, and at the end sends what waits and
-    disconnects.
+    socket:` connects, waits until the connection is open, and at the end sends the waiting
+    packets and disconnects.
 
     Attributes:
         client_id: stays the same over connections.
@@ -241,12 +241,12 @@ class AGClientSocket(
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Send what waits, disconnect, and wait for the server's answer.
+        """Send waiting packets, disconnect, and wait for the server's answer.
 
         Packets that wait for a connection are sent over the next one, if it opens within 5 seconds
         and the block does not end by cancellation. The server then has 30 seconds to read
         everything, and 3 to answer. Cancelling stops the waiting: the connection is closed then,
-        and what was sent is written while the loop runs.
+        and packets sent before are written while the loop runs.
         """
         try:
             if kind is None or issubclass(kind, Exception):

@@ -24,7 +24,7 @@ def channel_name(name: str) -> str:
 
 
 class ChannelClient(Protocol):
-    """What a channel asks of its exchange or client, beside the methods of `ChannelMixin`."""
+    """The exchange or client of a channel, beside the methods of `ChannelMixin`."""
 
     @property
     def subscribe(self) -> Callable[..., AGChannel]: ...

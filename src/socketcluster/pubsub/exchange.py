@@ -249,7 +249,7 @@ class AGExchange(ChannelMixin, AsyncStreamEmitter):
 
 
 def _when_done(awaitable: Awaitable[None], done: Callable[[BaseException | None], None]) -> None:
-    """Run an awaitable that nobody awaits, then call `done(error)`, with None for success."""
+    """Run an awaitable that no caller awaits, then call `done(error)`, with None for success."""
 
     def finished(task: asyncio.Future[None]) -> None:
         if not task.cancelled():

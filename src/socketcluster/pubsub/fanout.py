@@ -40,7 +40,7 @@ class Run:
 
 
 class Subscriber(Protocol):
-    """What the fan-out asks of a subscribed socket."""
+    """A subscribed socket, as the fan-out needs it."""
 
     def publish(self, run: Run, at_end_of_turn: bool) -> None:
         """Send a run: its frames, or new frames of its payloads where middleware has to run.

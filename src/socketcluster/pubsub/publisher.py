@@ -166,7 +166,7 @@ _publishers: weakref.WeakSet[Publisher] = weakref.WeakSet()
 def _renew_locks() -> None:
     # In the child of a fork, no thread will release a lock that another thread held.
     for publisher in _publishers:
-        publisher._lock = threading.Lock()
+        publisher._lock = threading.Lock()  # noqa: SLF001  A class of this module.
 
 
 if hasattr(os, "register_at_fork"):  # Windows has no fork.

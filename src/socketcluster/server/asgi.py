@@ -13,7 +13,7 @@ from socketcluster.server.health import Health
 
 
 class Startable(Protocol):
-    """What the application asks of its server."""
+    """The server, as the application needs it."""
 
     async def start(self) -> None: ...
     async def close(self) -> None: ...
