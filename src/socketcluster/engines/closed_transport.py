@@ -19,7 +19,14 @@ class _ClosedTransport(asyncio.Transport):
     def close(self) -> None:
         pass
 
-    abort = pause_reading = resume_reading = close
+    def abort(self) -> None:
+        pass
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
 
 
 CLOSED_TRANSPORT = _ClosedTransport()

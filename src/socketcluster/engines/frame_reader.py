@@ -102,6 +102,7 @@ class FrameReader(WSListener, asyncio.BufferedProtocol):
         self._first_left: int | None = endpoint.max_first_message + _FRAME_HEADER
         self._parser: Any = None
         self._room: Callable[[int], memoryview]
+        self.buffer_updated: Callable[[int], None]  # type: ignore[assignment]
         self._early = memoryview(b"")
         self._grown = False  # The parser's buffer has grown, and still has bytes in it.
         self._other_frames = 0  # All but whole text messages.
@@ -119,7 +120,7 @@ class FrameReader(WSListener, asyncio.BufferedProtocol):
         self._read_with(self._first_read if is_first else self._parser.buffer_updated)
 
     def _read_with(self, buffer_updated: Callable[[int], None]) -> None:
-        self.buffer_updated = buffer_updated  # type: ignore[assignment, method-assign]
+        self.buffer_updated = buffer_updated
         if not self.scheduler.lost:
             self._transport.set_protocol(self)
 
@@ -300,7 +301,7 @@ class FrameReader(WSListener, asyncio.BufferedProtocol):
         self._parser = self._handler = self._owner = None
         self._early = memoryview(b"")
         self._room = _discarded
-        self.buffer_updated = _ignore  # type: ignore
+        self.buffer_updated = _ignore
 
 
 def _discarded(_: int) -> memoryview:

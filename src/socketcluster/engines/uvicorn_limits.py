@@ -51,6 +51,7 @@ class GuardedHttp(HttpToolsProtocol):
     """
 
     head_timer: asyncio.TimerHandle | None = None
+    cycle: RequestResponseCycle
     _in_head = True
     _head_size = 0  # Bytes since the last body: of a head, or of trailers.
     _refused = False

@@ -7,6 +7,7 @@ fast as it decodes them; each field is then decoded on its own, if it is needed.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -46,7 +47,7 @@ class _PublicationFields(msgspec.Struct, gc=False):
     data: msgspec.Raw = msgspec.Raw(b"null")
 
 
-decode_packet = msgspec.json.Decoder(Packet, float_hook=finite).decode
+decode_packet: Callable[[bytes], Packet] = msgspec.json.Decoder(Packet, float_hook=finite).decode
 _PUBLISH = msgspec.json.Decoder(PublishPacket)
 _FIELDS = msgspec.json.Decoder(_Fields)
 _PUBLICATION = msgspec.json.Decoder(_PublicationFields)

@@ -37,7 +37,7 @@ class ServerApp:
     ) -> None:
         self._endpoint = endpoint
         self._server = server
-        self.app = app
+        self.app: ASGIApp | None = app
         self._health = health
 
     async def __call__(self, scope: ASGIScope, receive: ASGIReceive, send: ASGISend) -> None:

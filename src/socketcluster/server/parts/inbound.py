@@ -131,7 +131,8 @@ class Inbound:
         self._raw: RawMiddleware | None = None
         self._sequencer: MessageSequencer | None = None
         self._pong = PINGS[options.protocol_version][1]
-        self._held_by_loops = self._ending = self.closed = False
+        self._held_by_loops = self._ending = False
+        self.closed: bool = False
         self.listeners: StreamDemux[Any] | None = None
         self.flow_control: FlowControl = FlowControl(
             connection,
@@ -141,8 +142,11 @@ class Inbound:
         )
         self._rejections: Rejections | None = None
         self._on_idle: Callable[[], None] | None = None
-        self.received = self.processed = self.batched = 0
-        self.unconfirmed = self.unconfirmed_size = 0
+        self.received: int = 0
+        self.processed: int = 0
+        self.batched: int = 0
+        self.unconfirmed: int = 0
+        self.unconfirmed_size: int = 0
         self.last_seen: float = self._ticker.now
         self.silence: tuple[float, object] | None = None
 
@@ -173,8 +177,7 @@ class Inbound:
 
     def _put_raw(self, message: bytes) -> None:
         if self._raw is None:
-            middleware = self._socket.middleware
-            self._raw = RawMiddleware(middleware, self._raw_decided, self._check_idle)
+            self._raw = RawMiddleware(self._socket.middleware, self._raw_decided, self._check_idle)
         if self.waiting:
             # Raw middleware sees the answer in its turn, but can no longer block it.
             _take_answers(self._socket, self._context, message)
@@ -220,7 +223,8 @@ class Inbound:
 
     def _ensure_sequencer(self) -> MessageSequencer:
         if self._sequencer is None:
-            self._sequencer = MessageSequencer(self._start, self._sequencer_idle, self._fail)
+            fail = self._socket.middleware.fail
+            self._sequencer = MessageSequencer(self._start, self._sequencer_idle, fail)
         return self._sequencer
 
     def _sequencer_idle(self) -> None:
@@ -267,7 +271,7 @@ class Inbound:
         except InvalidMessageError as error:
             self.rejections.reject(error, message)
         except Exception as error:
-            self._fail(error)
+            self._socket.middleware.fail(error)
         return None
 
     def emit_raw(self, message: bytes) -> None:
@@ -280,9 +284,6 @@ class Inbound:
             self.rejections.reject_before_handshake()
         else:
             self._socket.auth.check_expiry()
-
-    def _fail(self, error: BaseException) -> None:
-        self._socket.middleware.fail(error)
 
     @property
     def rejections(self) -> Rejections:

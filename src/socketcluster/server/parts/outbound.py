@@ -81,10 +81,12 @@ class Outbound(FrameWriter):
         self._fan_out = fan_out
         self._droppable = False
         self._middleware = middleware
-        self.decide = decide
+        self.decide: Decide = decide
         self._active: Sequencer[HeldItem] | None = None  # While it holds anything.
         self._sequencer: Sequencer[HeldItem] | None = None  # Made once, and reused.
-        self._held_count = self.prepared = self.sent = 0
+        self._held_count = 0
+        self.prepared: int = 0
+        self.sent: int = 0
 
     def send(self, packet: Any) -> None:
         """See `FrameWriter.send`."""
@@ -245,8 +247,7 @@ class Outbound(FrameWriter):
         super().close()
         if self._active is not None:
             self._active.clear()
-            self._active = None
-        self._sequencer = None
+        self._active = self._sequencer = None
         self._held_count = 0
         self.sent = self.prepared
 
