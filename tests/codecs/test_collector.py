@@ -1,4 +1,4 @@
-"""The garbage collector rests for messages with very many lists, and not for good."""
+"""The garbage collector pauses for messages with very many lists, and runs again later."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Clock:
 def clock(monkeypatch: Any) -> Iterator[Clock]:
     clock = Clock()
     monkeypatch.setattr(collector, "monotonic", clock)
-    monkeypatch.setattr(collector._Rest, "no_other_before", 0.0)
+    monkeypatch.setattr(collector._Pause, "no_other_before", 0.0)
     threshold = gc.get_threshold()
     assert gc.isenabled()
     yield clock
@@ -36,14 +36,14 @@ def clock(monkeypatch: Any) -> Iterator[Clock]:
 
 
 def rests() -> bool:
-    return gc.get_threshold()[0] == collector._RESTING
+    return gc.get_threshold()[0] == collector._PAUSED
 
 
 @pytest.mark.parametrize("codec", [JSONCodec(), MinBinCodec()], ids=["json", "min-bin"])
 async def test_it_rests_in_a_loop_after_the_message_was_decoded(
     monkeypatch: Any, codec: Any
 ) -> None:
-    monkeypatch.setattr(collector, "REST_SECONDS", 0)
+    monkeypatch.setattr(collector, "PAUSE_SECONDS", 0)
     before = gc.get_threshold()
     message = codec.encode(LISTS)
     assert not rests()
@@ -56,35 +56,35 @@ async def test_it_rests_in_a_loop_after_the_message_was_decoded(
 
 
 def test_a_rest_is_followed_by_as_long_a_time_without(clock: Clock) -> None:
-    rest = collector.rest_collector()
+    pause = collector.pause_collector()
     assert rests()
-    assert collector.rest_collector() is None
+    assert collector.pause_collector() is None
     clock.now += 5
-    del rest
+    del pause
     assert not rests()
     clock.now += 4.5
-    assert collector.rest_collector() is None
+    assert collector.pause_collector() is None
     assert not rests()
     clock.now += 1
-    rest = collector.rest_collector()
+    pause = collector.pause_collector()
     assert rests()
-    del rest
+    del pause
 
 
 def test_a_collector_that_was_turned_off_meanwhile_stays_off() -> None:
     before = gc.get_threshold()
-    rest = collector.rest_collector()
+    pause = collector.pause_collector()
     gc.disable()
-    del rest
+    del pause
     assert not gc.isenabled()
     assert gc.get_threshold() == before
 
 
 @pytest.mark.parametrize("threshold", [0, 12_345])
 def test_a_threshold_that_was_set_meanwhile_is_kept(threshold: int) -> None:
-    rest = collector.rest_collector()
+    pause = collector.pause_collector()
     gc.set_threshold(threshold)
-    del rest
+    del pause
     assert gc.get_threshold()[0] == threshold
 
 
@@ -92,5 +92,5 @@ def test_a_threshold_that_was_set_meanwhile_is_kept(threshold: int) -> None:
 def test_a_collector_that_is_off_is_left_alone(off: Any) -> None:
     off()
     before = gc.get_threshold()
-    assert collector.rest_collector() is None
+    assert collector.pause_collector() is None
     assert gc.get_threshold() == before

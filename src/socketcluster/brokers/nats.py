@@ -1,4 +1,4 @@
-"""NATS as the backend.
+"""The NATS adapter: a `RemoteBroker` with NATS as the backend.
 
 On the wire: `PUB <prefix>.<channel> <reply> <payload>`; the payload is JSON text, or the output of
 another codec. `subject_of` escapes characters that NATS does not allow in subjects. The reply
@@ -113,7 +113,7 @@ class NatsLink:
             self._spawn(self._confirm(sent))
 
     async def _confirm(self, sent: list[tuple[Publish, str]]) -> None:
-        """Wait for the server's PONG, which follows all it had to say about these publishes."""
+        """Wait for the server's PONG, which follows its errors about these publishes."""
         try:
             await flush(self.client, DISABLED_SECONDS)
         except nats.errors.Error as error:

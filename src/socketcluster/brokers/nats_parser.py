@@ -87,7 +87,7 @@ async def flush(client: Client, seconds: int) -> None:
     that nats-py has not written yet, so the PONG may confirm a publish that the server has not
     seen. nats-py's own `_flush_pending` waits for that data, but swallows a cancellation.
 
-    Once the connection is lost this may wait for ever; the caller must then cancel it.
+    Once the connection is lost this may wait forever; the caller must then cancel it.
 
     Raises:
         Error: nats-py's; the connection is lost, or there was no answer in time.

@@ -1,4 +1,4 @@
-"""Redis or Valkey as the backend: one server, or the master that Sentinels name.
+"""The Redis adapter: one Redis or Valkey server, or the master that Sentinels name.
 
 On the wire: `PUBLISH <prefix>:<channel> <payload>`; the payload is JSON text, or the output of
 another codec. One connection in RESP3 carries commands and messages, so Redis 6 or newer is needed.

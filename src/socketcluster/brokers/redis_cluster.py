@@ -1,4 +1,4 @@
-"""A Redis or Valkey cluster as the backend, by sharded pub/sub: Redis 7 or newer.
+"""The Redis cluster adapter: sharded pub/sub over Redis 7 or newer, or Valkey.
 
 Each channel belongs to one slot, and each slot to one server, its owner:
 `SPUBLISH <prefix>:<channel> <payload>`. `ClusterBroker` has one `RemoteBroker` for each server that
@@ -40,7 +40,7 @@ logger: logging.Logger = logging.getLogger("socketcluster.brokers")
 
 SLOTS = 16384
 REFRESH_SECONDS = 1.0
-"""Seconds between two looks at the slots while a server is away or a slot has no owner."""
+"""Seconds between refreshes of the slots while a server is unreachable or a slot has no owner."""
 
 Address = tuple[str, int]
 """(Host, port) of a server."""

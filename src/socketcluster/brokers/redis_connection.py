@@ -1,4 +1,4 @@
-"""One connection to a Redis or Valkey server, in RESP3: replies in order, pushes apart.
+"""RedisConnection: RESP3 over one connection, with replies in order and pushes separate.
 
 It is built on the parser of hiredis, because it is on the path of every message: the usual clients
 cost several times as much per message and need two connections.
@@ -25,7 +25,7 @@ Command = tuple[Any, ...]
 """The command's name and arguments, each str or bytes."""
 
 ReplyHandler = Callable[[Any], None]
-"""Called once with the reply, or with the exception that stands for it."""
+"""Called once with the reply, or with an exception in its place."""
 
 AwaitedReply = tuple[tuple[bytes, bytes] | None, ReplyHandler]
 """((Kind, channel) of the push that is the reply, None for an ordinary reply; its handler)."""
@@ -35,7 +35,7 @@ _NOTHING = object()
 
 @dataclass(frozen=True, slots=True)
 class RedisAccount:
-    """Credentials for a server, and the TLS context if it is reached by TLS."""
+    """Credentials for a server, and the TLS context if the server uses TLS."""
 
     username: str | None = None
     password: str | None = field(default=None, repr=False)

@@ -1,4 +1,7 @@
-"""Makes brokers of URLs. An adapter and its library are imported when a URL names them."""
+"""The broker registry: makes a broker for a URL.
+
+An adapter and its library are imported when a URL names them.
+"""
 
 from __future__ import annotations
 

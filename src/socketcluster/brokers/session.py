@@ -13,8 +13,8 @@ from socketcluster.errors import BrokerError
 from socketcluster.runtime.cancelling import cancel
 
 HEARTBEAT_WAITS = 10
-"""Into how many waits a heartbeat's timeout is split. A loop that was blocked for the whole timeout
-then still reads the backend's answer before the heartbeat counts as lost."""
+"""The number of waits that a heartbeat's timeout is split into. A loop that was blocked for
+the whole timeout then still reads the backend's answer before the heartbeat counts as lost."""
 
 MAX_CHANNELS_PER_SUBSCRIBE = 1000
 """How many channels to subscribe to again before waiting for the backend's answer."""

@@ -1,4 +1,4 @@
-"""ZeroMQ as the backend, between the processes of one machine; there is no server to install.
+"""The ZeroMQ adapter: connects processes of one machine, without a server to install.
 
 The workers' supervisor runs the `Proxy`. `ipc:///path` names two sockets: publishers connect to
 `/path.in`, subscribers to `/path.out`.

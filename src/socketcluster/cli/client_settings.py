@@ -1,4 +1,4 @@
-"""The options that all client commands share, and the client that they make."""
+"""The options that all client commands share, and the client made from them."""
 
 from __future__ import annotations
 

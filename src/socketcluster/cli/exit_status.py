@@ -1,4 +1,4 @@
-"""Exit statuses: how a command's end becomes a status, and its failure one line on stderr."""
+"""Exit statuses of commands, and one line on standard error for each failure."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ class ClientAuth:
         events: Events,
         on_authenticated: Callable[[], None],
     ) -> None:
-        """Take the neighbors.
+        """Create the authentication.
 
         `machine` holds the authentication's state, and `socket_machine` the client's.
         `on_authenticated` is called when the client becomes authenticated, before the events.
@@ -165,7 +165,7 @@ class ClientAuth:
         self._events.emit("authenticate", AuthenticateEvent(self.token, signed_token))
 
     def unauthenticated(self) -> None:
-        """Become unauthenticated: there is no token any more."""
+        """Become unauthenticated: there is no longer a token."""
         if self.state == UNAUTHENTICATED:
             return
         self._machine.to(UNAUTHENTICATED)

@@ -1,4 +1,4 @@
-"""One connection of a client, from the first attempt to its end: connect, shake hands, close.
+"""One connection of a client, from the attempt to the close, with the handshake between.
 
 Source: SocketCluster protocol 2, "Handshake"; npm socketcluster-client.
 """
@@ -88,7 +88,7 @@ class ConnectionOwner(Protocol):
 
 
 class ClientConnection:
-    """One connection. Its state goes from 'connecting' over 'open' to 'closed', once.
+    """One connection. Its state changes from 'connecting' through 'open' to 'closed', once.
 
     Attributes:
         writer: writes frames; None until the WebSocket is open.

@@ -1,4 +1,4 @@
-"""The dispatcher of a client: what each packet of the server does.
+"""The dispatcher of a client: carries out each packet from the server.
 
 Source: SocketCluster protocol 2.
 """

@@ -15,7 +15,7 @@ from socketcluster.errors import ResourceLimitError
 from socketcluster.streams import Gauge
 
 _LIMIT_FACTOR_WHILE_CALLING = 10
-"""How many times the limits a loop may be behind while a call waits for its answer."""
+"""The factor on the limits of a loop's backlog while a call waits for its answer."""
 
 
 class Readable(Protocol):
@@ -69,7 +69,7 @@ class FlowControl:
         self._connection = connection
 
     def disconnected(self) -> None:
-        """Control no connection any more."""
+        """Stop controlling the connection."""
         self._connection = None
 
     def _changed(self, behind: bool) -> None:
@@ -82,7 +82,7 @@ class FlowControl:
             self.update()
 
     def update(self) -> None:
-        """Pause or resume the reading, as the backlog and the waiting calls have it."""
+        """Pause or resume reading, depending on the backlog and the waiting calls."""
         connection = self._connection
         if connection is None:
             return

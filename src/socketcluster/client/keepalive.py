@@ -1,4 +1,4 @@
-"""Keepalive of a client's connection: answers the server's pings, and times out silence.
+"""Keepalive of a client's connection: answers pings, and times out a silent server.
 
 Source: SocketCluster protocol 2, "Pings"; npm socketcluster-client.
 """

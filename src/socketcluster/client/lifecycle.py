@@ -1,4 +1,4 @@
-"""The life of a client: its connections are made, opened, lost and made again.
+"""The lifecycle of a client: connects, disconnects and reconnects.
 
 Source: npm socketcluster-client, AGClientSocket.
 """

@@ -1,4 +1,4 @@
-"""The outbox: packets that a client was asked to send while it had no connection, in order."""
+"""The outbox: packets that wait for a connection, in order."""
 
 from __future__ import annotations
 

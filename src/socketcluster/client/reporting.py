@@ -1,4 +1,4 @@
-"""Events: how the parts of a client emit its events and report its errors."""
+"""Event emission and error reports, for the parts of a client."""
 
 from __future__ import annotations
 

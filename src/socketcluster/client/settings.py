@@ -1,4 +1,4 @@
-"""Settings: the options that a client uses now, and the wire format that follows from them."""
+"""Settings: the current options of a client, and the wire format for them."""
 
 from __future__ import annotations
 

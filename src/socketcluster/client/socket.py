@@ -1,4 +1,4 @@
-"""AGClientSocket: the client of one server, over as many connections as it takes.
+"""AGClientSocket: the client of one server, which reconnects as needed.
 
 The socket makes the parts and forwards to them: `Lifecycle` (connections and the state),
 `ClientMessaging`, `ClientBatching`, `ClientAuth` and `Subscriptions`.

@@ -1,4 +1,4 @@
-"""The channels of a client: which it wants, which it is subscribed to, and how it subscribes again.
+"""Subscriptions of a client: wanted channels, their state, and resubscription after reconnects.
 
 Source: SocketCluster documentation, AGClientSocket and AGChannel; npm socketcluster-client.
 """
@@ -113,7 +113,7 @@ class Subscriptions:
         self.channels: dict[str, Subscription] = {}
 
     def subscribe(self, name: str, options: dict[str, Any]) -> None:
-        """Want a channel; of one that is wanted already only the options change."""
+        """Request a channel. For a requested one only the options change."""
         self._binding.check()
         checked_name("A channel's name", name)
         name = whole_text(name)

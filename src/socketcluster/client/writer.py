@@ -1,4 +1,4 @@
-"""The writer of a client's connection: refuses frames past a limit, and keeps the connection."""
+"""The writer of a client's connection: refuses frames past a limit, without closing it."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _parts(batch: list[tuple[Any, int]]) -> Iterator[list[Any]]:
 
 
 def buffer_full(limit: int) -> ResourceLimitError:
-    """The error for a packet that does not fit any more."""
+    """Return the error for a packet that exceeds the limit."""
     return ResourceLimitError(
         f"More than {limit} bytes would wait to be sent (the max_outbound_buffer option)"
     )

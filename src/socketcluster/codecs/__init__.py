@@ -1,1 +1,1 @@
-"""Codecs: packets to messages and back."""
+"""Codecs: encode packets to messages, and decode messages to packets."""

@@ -6,10 +6,10 @@ from typing import Any, Protocol
 
 
 class CodecEngine(Protocol):
-    """Turns packets (dicts, and lists of them for a batch) into messages and back.
+    """Encodes packets (dicts, and lists of them for a batch) to messages, and decodes messages.
 
-    A text message is str, a binary one bytes, on both ways. Any error that `decode` raises counts
-    as a malformed message.
+    In both directions a text message is str, and a binary one bytes. Any error that `decode`
+    raises counts as a malformed message.
     """
 
     def encode(self, obj: Any) -> str | bytes:

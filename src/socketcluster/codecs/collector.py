@@ -1,12 +1,12 @@
-"""Pauses of the garbage collector while a message with very many lists is decoded and used.
+"""Garbage collection pauses: while a message with very many lists is decoded and used.
 
-Each new list counts towards the next collection, and a collection visits all of them, though none
-is garbage: lists nested 100 deep in 1 MiB take 13 times as long to decode as an ordinary message of
-that size, and 5 times without the collector. Directly after decoding it would run at once, because
-of the lists it has counted; after a second most values have been used and dropped.
+Each new list counts toward the next collection, and a collection visits all lists, though none is
+garbage. Lists nested 100 deep in 1 MiB take 13 times as long to decode as an ordinary message of
+that size, and 5 times with the collector paused. If the pause ended with the decoding, a collection
+would follow at once. After a second most values have been used and dropped.
 
 After a pause the collector runs for at least as long as it paused, so that no peer can keep it off.
-A pause sets the threshold, so that an application that disables the collector finds it disabled.
+A pause changes only the threshold, so that an application can still disable the collector.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import gc
 from time import monotonic
 
 MANY_CONTAINERS = 10_000
-REST_SECONDS = 1.0
-_RESTING = 2_000_000_011
+PAUSE_SECONDS = 1.0
+_PAUSED = 2_000_000_011
 """A threshold that is never reached, and that no application uses."""
 
 
-class _Rest:
+class _Pause:
     """A pause of the collector, for as long as this object exists.
 
     It ends with its loop, too. A threshold that the application sets meanwhile stays.
@@ -35,28 +35,28 @@ class _Rest:
     def __init__(self) -> None:
         self._began = monotonic()
         self._threshold = gc.get_threshold()[0]
-        gc.set_threshold(_RESTING)
+        gc.set_threshold(_PAUSED)
 
     def __call__(self) -> None:
         """End the pause: the loop drops the last reference after this call."""
 
     def __del__(self) -> None:
         now = monotonic()
-        _Rest.no_other_before = now + (now - self._began)
-        if gc.get_threshold()[0] == _RESTING:
+        _Pause.no_other_before = now + (now - self._began)
+        if gc.get_threshold()[0] == _PAUSED:
             gc.set_threshold(self._threshold)
 
 
-def rest_collector() -> object:
+def pause_collector() -> object:
     """Pause the collector for a second; without an event loop, while the caller keeps the result.
 
-    It does nothing if the collector is off, or has paused a short time ago.
+    Do nothing if the collector is off, or paused a short time ago.
     """
-    if not gc.isenabled() or gc.get_threshold()[0] in (0, _RESTING):
+    if not gc.isenabled() or gc.get_threshold()[0] in (0, _PAUSED):
         return None
-    if monotonic() < _Rest.no_other_before:
+    if monotonic() < _Pause.no_other_before:
         return None
-    rest = _Rest()
+    pause = _Pause()
     with contextlib.suppress(RuntimeError):  # There is no loop.
-        asyncio.get_running_loop().call_later(REST_SECONDS, rest)
-    return rest
+        asyncio.get_running_loop().call_later(PAUSE_SECONDS, pause)
+    return pause

@@ -7,11 +7,11 @@ import marshal
 from typing import Any
 
 _VERSION = 2
-"""The last version of marshal's format that writes a value that occurs twice in full both times."""
+"""The last version of marshal's format without references: it writes a repeated value in full."""
 
 
 def fingerprint(value: Any) -> bytes | None:
-    """Return a hash of a value, which differs after any change in it, a number's type included.
+    """Return a hash of a value. Any change of the value changes it, even from 1 to 1.0.
 
     Return None if the value contains an object that is not of a plain type.
     """

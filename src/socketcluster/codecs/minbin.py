@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from socketcluster.codecs.collector import MANY_CONTAINERS, rest_collector
+from socketcluster.codecs.collector import MANY_CONTAINERS, pause_collector
 from socketcluster.codecs.json import MAX_DEPTH
 from socketcluster.codecs.scan import deeper_than
 from socketcluster.codecs.text import with_whole_texts
@@ -28,7 +28,7 @@ _LONE_SURROGATE = re.compile(rb"\xed[\xa0-\xbf][\x80-\xbf]")
 class MinBinCodec:
     """Encodes to MessagePack; binary data stays binary.
 
-    A lone surrogate in a text becomes U+FFFD on both ways.
+    A lone surrogate in a text becomes U+FFFD in both directions.
     """
 
     __slots__ = ("_decode", "_encode")
@@ -56,14 +56,14 @@ class MinBinCodec:
         """Decode a message to a packet or a batch.
 
         Raises:
-            InvalidMessageError: it is not MessagePack, or a text message, or has more than
+            InvalidMessageError: it is a text message, is not MessagePack, or has more than
                 `MAX_DEPTH` levels, which might be impossible to encode again.
         """
         value = self.decode_short(message)
         return [lengthen(item) for item in value] if isinstance(value, list) else lengthen(value)
 
     def decode_short(self, message: bytes | str, levels: int = MAX_DEPTH) -> Any:
-        """Decode any MessagePack with up to `levels` levels, its packets in their short form.
+        """Decode any MessagePack with up to `levels` levels; packets keep their short form.
 
         Raises:
             InvalidMessageError: as `decode`.
@@ -71,7 +71,7 @@ class MinBinCodec:
         if isinstance(message, str):
             raise InvalidMessageError("The message is text, and the codec is binary")
         containers = len(message) - len(message.translate(None, _CONTAINERS))
-        rest = rest_collector() if containers > MANY_CONTAINERS else None
+        pause = pause_collector() if containers > MANY_CONTAINERS else None
         try:
             try:
                 value = self._decode(message)
@@ -80,7 +80,7 @@ class MinBinCodec:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError) as error:
             raise InvalidMessageError(f"The message is not valid MessagePack: {error}") from error
         finally:
-            del rest
+            del pause
         if containers > levels and _is_deep(value, levels):
             raise InvalidMessageError(f"The message has more than {MAX_DEPTH} levels")
         return value
@@ -120,7 +120,7 @@ _OPEN = msgspec.msgpack.Decoder(OpenEvent).decode
 
 
 def _with_whole_texts(message: bytes) -> bytes:
-    # A lone surrogate is as long as U+FFFD, so that the lengths in the message stay true.
+    # A lone surrogate has three bytes, as U+FFFD has: the lengths in the message stay correct.
     return _LONE_SURROGATE.sub("\ufffd".encode(), message)
 
 

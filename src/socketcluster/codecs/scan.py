@@ -1,7 +1,8 @@
-"""Facts about a JSON text, found in its bytes without decoding it, at the speed of C.
+"""Scans of JSON texts: depth, costly numbers and lone surrogates, found without decoding.
 
-A peer chooses the size of a message, and a walk over its value in Python takes ten times as long as
-decoding. These functions do not check whether a text is valid JSON.
+A peer chooses the size of a message, and walking its value in Python takes ten times as long as
+decoding it. These functions search the bytes at the speed of C. They do not check whether a text
+is valid JSON.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _ESCAPED_BACKSLASH = b"\\\\"
 _PLACEHOLDER = b"\0\0"
 _LONE = re.compile(
     rb"\\u[dD](?:"
-    rb"[89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])"  # The first half, and no second.
+    rb"[89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])"  # A high surrogate without a low one.
     rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD])[c-fC-F][0-9a-fA-F]{2})"
 )
 
@@ -74,14 +75,14 @@ def has_many_exponents(text: bytes) -> bool:
 def may_overflow(text: bytes) -> bool:
     """Return whether a text may have a number that is too large, such as 1e999."""
     zeros = text.translate(_DIGITS, b".")
-    # The largest is 1.8e308: without an exponent of three digits, it has many digits before it.
+    # The largest float is 1.8e308. A larger number has a three-digit exponent, or many digits.
     return b"0" * 200 in zeros or any(exponent in zeros for exponent in _EXPONENTS_OF_3_DIGITS)
 
 
 def without_lone_surrogates(text: bytes) -> bytes:
-    r"""Replace each escape of a lone surrogate, such as `\ud83d` alone, by U+FFFD.
+    r"""Replace each escape of a lone surrogate, such as `\ud83d` alone, with U+FFFD.
 
-    Return the same object if there is none.
+    Without one, return the same object.
     """
     if b"\\u" not in text or b"\0" in text:
         return text

@@ -1,4 +1,4 @@
-"""Lone surrogates in texts, which UTF-8 cannot encode: they become U+FFFD.
+"""Replacement of lone surrogates, which UTF-8 cannot encode, with U+FFFD.
 
 JavaScript leaves one when it cuts a text inside an emoji. A browser that sends such a text replaces
 it in the same way.
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def whole_text(text: str) -> str:
-    """Replace lone surrogates by U+FFFD; two that belong together become one character."""
+    """Replace lone surrogates with U+FFFD; a pair of surrogates becomes one character."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -27,7 +27,7 @@ def utf8(text: str) -> bytes:
 
 
 def with_whole_texts(value: Any) -> Any:
-    """Copy a value with `whole_text` of every text in its lists, tuples and dicts, keys too."""
+    """Copy a value, and apply `whole_text` to all texts in lists, tuples and dicts, keys too."""
     if isinstance(value, str):
         return whole_text(value)
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""A transport that stands in for one that was lost."""
+"""ClosedTransport: replaces a lost transport, and discards writes."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class FrameScheduler:
         held: whether frames wait for the next turn.
         lost: whether the transport is lost.
         paused: whether the handler paused reading.
-        shut: whether nothing but a close frame is processed any more.
+        shut: whether only a close frame is still processed.
         text_received: called with each whole text message.
     """
 

@@ -1,4 +1,4 @@
-"""A client's connections, made by picows.
+"""PicowsConnector: opens a client's connections through picows.
 
 Source: RFC 6455, section 4.1; picows 2.3.1, `ws_connect`.
 """

@@ -1,4 +1,4 @@
-"""Sockets on which the TCP options that picows sets have no effect: Unix sockets have none."""
+"""Sockets that ignore the TCP options that picows sets, because Unix sockets have none."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class _IgnoresOptionsMixin:
 
 
 class FileNumber(_IgnoresOptionsMixin):
-    """As much of a connected socket as a picows parser needs: its file number."""
+    """A connected socket, reduced to its file number, which is all that a picows parser needs."""
 
     __slots__ = ("_fileno",)
 

@@ -1,8 +1,8 @@
-"""A middleware function at work for one socket, and what happens when it fails.
+"""MiddlewareLine: runs one middleware function for one socket, and fails closed.
 
 A function is called once per socket (and once per upgrade for the handshake line) with a
 `MiddlewareStream`, and decides on each `AGAction` it yields. It fails closed: when it raises,
-returns or is canceled, its action and all later ones of that socket are blocked.
+returns or is cancelled, its action and all later ones of that socket are blocked.
 
 Source: SocketCluster documentation, "Middleware and authorization".
 """

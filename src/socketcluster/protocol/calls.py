@@ -1,4 +1,4 @@
-"""The calls of one side that await an answer: numbers, deadlines, answers, aborts.
+"""Open calls of one side: numbers, deadlines, answers and aborts.
 
 No I/O and no clock: the owner passes `now`, in seconds of a clock of its own.
 
@@ -51,7 +51,7 @@ class Calls:
     def answer(self, rid: int | float, error: BaseException | None, data: Any) -> bool:
         """Answer the call `rid`.
 
-        Returns False if there is none: it timed out, or the peer invented the number.
+        Return False if no such call is open: it timed out, or the peer invented the number.
         """
         call = self._pending.pop(rid, None)
         if call is None:
@@ -60,7 +60,7 @@ class Calls:
         return True
 
     def next_deadline(self) -> float | None:
-        """The earliest deadline of an open call; None without one."""
+        """Return the earliest deadline of an open call; None without one."""
         while self._deadlines and self._deadlines[0][1] not in self._pending:
             heapq.heappop(self._deadlines)
         return self._deadlines[0][0] if self._deadlines else None

@@ -1,4 +1,4 @@
-"""Finished server frames: unmasked, final, built once and written to many connections.
+"""Server frames: unmasked, unfragmented, built once and written to many connections.
 
 Source: RFC 6455, section 5.2 (framing) and 5.5 (control frames).
 """
@@ -25,7 +25,7 @@ _SHORT = [bytes((_TEXT, size)) for size in range(126)]
 
 
 def build_frame(first: int, payload: bytes) -> bytes:
-    """A frame with this first byte: FIN, RSV bits and opcode."""
+    """Build a frame; `first` is its first byte: FIN, RSV bits and opcode."""
     size = len(payload)
     if size < 126:
         return bytes((first, size)) + payload
@@ -71,7 +71,7 @@ def close_frame(code: int, reason: str) -> bytes:
 
 
 def close_payload(code: int, reason: str) -> bytes:
-    """The payload of a close frame; empty for a code that a close frame must not have."""
+    """Build the payload of a close frame; empty for a code that must not be sent."""
     if not may_be_sent(code):
         return b""
     return code.to_bytes(2, "big") + cut_reason(reason).encode()
@@ -89,17 +89,17 @@ def cut_reason(reason: str) -> str:
 
 
 MAX_JOINED_KEPT = 64 * 1024
-"""Bytes up to which `join` remembers its last result. To join 64 KiB takes a sixth of the time of
-the system call that writes them."""
+"""Bytes of the longest result that `join` caches. Joining 64 KiB takes a sixth of the time of the
+system call that writes them."""
 
 _joined: tuple[Sequence[bytes], bytes] = ((), b"")
 
 
 def join(frames: Sequence[bytes]) -> bytes:
-    """Join frames to one.
+    """Concatenate frames.
 
-    Publishes of one loop turn are written to every subscriber as the same list: the last result is
-    remembered, which for 16 small frames takes a third of the time to join them.
+    The publishes of one loop turn are written to every subscriber as the same list, so the last
+    result is cached. For 16 small frames a hit takes a third of the time of joining them.
     """
     global _joined  # noqa: PLW0603  An object to hold it would cost a lookup for each write.
     remembered = _joined

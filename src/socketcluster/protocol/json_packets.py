@@ -1,4 +1,4 @@
-"""JSON messages to packets.
+"""Decoding of JSON messages to packets.
 
 A short message is decoded at once. In a longer one msgspec first finds the fields, ten times as
 fast as it decodes them; each field is then decoded on its own, if it is needed.
@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from socketcluster.codecs.collector import MANY_CONTAINERS, rest_collector
+from socketcluster.codecs.collector import MANY_CONTAINERS, pause_collector
 from socketcluster.codecs.json import MAX_DEPTH, SHORT, JSONCodec, finite, starts_like_json
 from socketcluster.codecs.scan import count_containers, without_lone_surrogates
 from socketcluster.errors import InvalidMessageError
@@ -67,7 +67,7 @@ def read_short_publish(
 ) -> PublishPacket | None:
     """Decode a short message that begins like a publish.
 
-    Return None if it is none, or its payload is invalid or has more than `levels` levels.
+    Return None if it is another packet, or its payload is invalid or has more than `levels` levels.
 
     Raises:
         msgspec.DecodeError, ValueError, RecursionError: `read` has to decode it.
@@ -84,7 +84,7 @@ def read(codec: JSONCodec, message: bytes, unparsed_above: int) -> AnyPacket | B
     """Decode any message to a packet or a batch.
 
     Raises:
-        InvalidMessageError: it begins like JSON and is not.
+        InvalidMessageError: it begins like JSON but is invalid.
     """
     if not starts_like_json(message):
         return RAW_PACKET
@@ -104,7 +104,7 @@ def read(codec: JSONCodec, message: bytes, unparsed_above: int) -> AnyPacket | B
 def _read(codec: JSONCodec, text: bytes, unparsed_above: int) -> AnyPacket | Batch:
     if text.lstrip()[:1] == b"[":
         if count_containers(text) > MANY_CONTAINERS:
-            rest_collector()  # Its packets together may have many lists.
+            pause_collector()  # Its packets together may have many lists.
         return Batch(_ITEMS.decode(text), partial(_read_item, codec, unparsed_above))
     return _read_packet(codec, text, unparsed_above, MAX_DEPTH - 1)
 
@@ -155,7 +155,7 @@ def _read_packet(codec: JSONCodec, text: bytes, unparsed_above: int, levels: int
 
 
 def _answer(codec: JSONCodec, fields: _Fields, levels: int) -> Packet:
-    """Make an answer with undecoded data and error: there may be no call that awaits them."""
+    """Make an answer with undecoded data and error: its call may not be open."""
     rid = _number(fields.rid)
     if rid is None:
         return RAW_PACKET
@@ -206,9 +206,9 @@ def _decode_error(error: Exception) -> InvalidMessageError:
 
 
 def cid_of(message: bytes) -> int | None:
-    """Find the number of the call in an invalid message, if it is the first or last member.
+    """Find a call's number in an invalid message, if it is the first or the last member.
 
-    In these places `"cid":1` cannot be a part of another member.
+    In these positions `"cid":1` cannot be part of another member.
     """
     found = _FIRST_CID.match(message) or _LAST_CID.search(message, max(0, len(message) - 100))
     return int(found[1]) if found else None

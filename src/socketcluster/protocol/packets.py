@@ -41,7 +41,7 @@ def public_message(message: bytes) -> str | bytes:
 
 
 def internal_message(message: str | bytes) -> bytes:
-    """Convert a message of the application as if it had been received."""
+    """Convert an application's message to the form of a received one."""
     return message.encode() if isinstance(message, str) else BinaryMessage(message)
 
 
@@ -67,7 +67,7 @@ class Unparsed:
         self._parse: Callable[[Any], Any] | None = parse
 
     def parse(self) -> Any:
-        """Decode the value, unless that was done before, and return it. The bytes are dropped.
+        """Return the value. The first call decodes it, and drops the bytes.
 
         Raises:
             InvalidMessageError: the codec cannot decode it.
@@ -138,7 +138,7 @@ def is_answer(packet: Packet) -> bool:
 
 
 def answer_of(packet: Packet) -> tuple[BaseException | None, Any]:
-    """Decode the error and the data of an answer; if they are invalid, that is the error."""
+    """Decode the error and the data of an answer; invalid data is an error, too."""
     error, data = packet.error, packet.data
     try:
         if type(error) is Unparsed:
@@ -151,7 +151,7 @@ def answer_of(packet: Packet) -> tuple[BaseException | None, Any]:
 
 
 RAW_PACKET = Packet()
-"""The packet of a message that the codec accepts and that is no packet."""
+"""The packet for a message that the codec accepts, but that is not a packet."""
 
 
 def number(value: Any) -> int | float | None:
@@ -186,7 +186,7 @@ def checked_channel(channel: Any, what: str, max_length: int) -> str:
     """Check a peer's channel name, and return it; `what` begins the message of the error.
 
     Raises:
-        InvalidRequestError: it is no text, empty, or too long.
+        InvalidRequestError: it is not text, is empty, or is too long.
     """
     problem = f"{what} channel name was malformatted"
     if not isinstance(channel, str):

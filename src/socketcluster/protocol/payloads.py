@@ -1,6 +1,6 @@
-"""The payloads of publishes: the bytes that a broker carries, and the frames that carry them on.
+"""Publish payloads: encodes, decodes, checks and frames the bytes that a broker carries.
 
-A payload is JSON text with the JSON codec, else what the codec makes of the data.
+A payload is JSON text with the JSON codec, and the output of any other codec.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Payloads:
     __slots__ = ("_codec", "_droppable", "_json", "_text")
 
     def __init__(self, codec: CodecEngine, droppable: Callable[[str], bool]) -> None:
-        """`droppable(channel)`: whether its publishes may be dropped for a slow receiver."""
+        """`droppable(channel)` returns whether its publishes may be dropped for a slow receiver."""
         self._droppable = droppable
         self.use(codec)
 
@@ -52,7 +52,7 @@ class Payloads:
         return utf8(encoded) if isinstance(encoded, str) else bytes(encoded)
 
     def encode_decoded(self, value: Any) -> bytes:
-        """`encode` a value that this process decoded and left unchanged, without a check of it.
+        """Encode a value that this process decoded and did not change, without checking it.
 
         Raises:
             EncodeError: the codec cannot encode it.
@@ -76,7 +76,7 @@ class Payloads:
             raise InvalidMessageError(f"The payload could not be decoded: {error}") from error
 
     def decode_checked(self, payload: bytes) -> Any:
-        """`decode` a payload that was checked before: its levels are not counted again."""
+        """Decode a payload that was checked before: its levels are not counted again."""
         if self._json is not None:
             return self._json.decode_value(payload, sys.maxsize)
         return self.decode(payload)
@@ -125,10 +125,10 @@ def encode(codec: CodecEngine, value: Any) -> str | bytes:
 
 
 def _makes_text(codec: CodecEngine) -> bool:
-    """Return whether a codec's messages are text, found with one packet."""
+    """Return whether a codec's messages are text, by encoding one packet."""
     if type(codec) in (JSONCodec, MinBinCodec):
         return type(codec) is JSONCodec
     try:
         return isinstance(codec.encode({"rid": 1}), str)
     except Exception:
-        return True  # It encodes nothing, which the first real packet will report.
+        return True  # The first real packet reports the error.

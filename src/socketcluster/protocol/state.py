@@ -1,7 +1,7 @@
-"""States of sockets, their authentication and subscriptions, and the machine that checks changes.
+"""State machines of sockets, their authentication and their subscriptions.
 
 Each side holds its states in a `StateMachine` over a table of transitions. A change that the table
-does not have raises, so that a wrong order of events ends at its cause and not three calls later.
+does not have raises, so that a wrong order of events is reported where it occurs.
 
 Source: SocketCluster protocol 2, "Handshake"; `AGServerSocket.state` and `authState`.
 """
@@ -32,7 +32,7 @@ CONNECTION_TRANSITIONS: Final[Transitions] = {
     OPEN: (CLOSED,),
     CLOSED: (),
 }
-"""One connection, and the server's socket over it: closed once and for all."""
+"""One connection, and the server's socket over it. 'closed' is final."""
 
 CLIENT_TRANSITIONS: Final[Transitions] = {**CONNECTION_TRANSITIONS, CLOSED: (CONNECTING,)}
 """A client, which connects again."""
@@ -65,7 +65,7 @@ CLOSE_BEFORE_HANDSHAKE: Final = 4009
 
 
 class InvalidTransitionError(AssertionError):
-    """A change of state that the table does not have: a bug in this package."""
+    """A state change that the table does not allow: a bug in this package."""
 
 
 def checked_transition(transitions: Transitions, old: str, new: str) -> str:
@@ -83,7 +83,7 @@ class StateMachine:
     """A state that changes only as its table of transitions allows.
 
     Attributes:
-        state: the present state. Read it freely; only `to` changes it.
+        state: the current state. Read it freely; only `to` changes it.
     """
 
     __slots__ = ("_transitions", "state")
@@ -96,7 +96,7 @@ class StateMachine:
         """Change to another state.
 
         Raises:
-            InvalidTransitionError: it may not follow the present one, which stays.
+            InvalidTransitionError: it may not follow the current state, which stays.
         """
         self.state = checked_transition(self._transitions, self.state, new)
 

@@ -1,7 +1,7 @@
-"""Messages to packets, and packets to frames, with one codec: JSON on a fast path of its own.
+"""The wire format: decodes messages to packets and encodes packets to frames, with one codec.
 
-A server or a client has one `Wire`. It makes finished server frames (`frames.py`), so that a
-packet is encoded and framed once for all its receivers.
+JSON has a fast path. A server or a client has one `Wire`. It makes finished
+server frames (`frames.py`), so that a packet is encoded and framed once for all its receivers.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from socketcluster.protocol.packets import (
 from socketcluster.protocol.payloads import Payloads, encode
 
 UNPARSED_ABOVE = 512
-"""Bytes of a message above which keeping the bytes costs less than keeping the value."""
+"""Bytes of a message above which the bytes take less memory than the decoded value."""
 
 _ENCODE = msgspec.json.Encoder().encode
 _ANSWER_KEY = b'"rid"'
@@ -46,9 +46,10 @@ _FLAT = (str, int, float, bool, type(None))
 
 
 def largest_uncounted(messages: int, size: int) -> int:
-    """Return the size up to which a message is decoded at once and counted by number alone.
+    """Return the size up to which a message is decoded at once, and counted by number alone.
 
-    `messages` of this size, the limit of their number, are within `size`, the limit of bytes.
+    As many messages of this size as the limit `messages` allows fit into the limit `size`, in
+    bytes.
     """
     return min(UNPARSED_ABOVE, size // messages)
 
@@ -58,7 +59,7 @@ class Wire:
 
     Attributes:
         codec: the codec.
-        payloads: the same for the payloads of publishes.
+        payloads: decodes and frames the payloads of publishes.
         unparsed_above: bytes of a message; of a longer one the data of an application's event or
             call is left `Unparsed`.
     """
@@ -105,7 +106,7 @@ class Wire:
                     if short is not None:
                         return short
                 packet = decode_packet(message)
-                # The common case in one function: a call of another would add a tenth to its time.
+                # The common case is inlined: one more function call would add a tenth to its time.
                 if type(packet.data) in _FLAT or count_containers(message) < MAX_DEPTH:
                     return packet
             except DECODE_ERRORS:
@@ -154,11 +155,11 @@ class Wire:
         return packet_from(self._value_of(message)).data
 
     def cid_of(self, message: bytes) -> int | None:
-        """Find the number of the call in a message that cannot be decoded, else return None."""
+        """Find a call's number in a message that cannot be decoded; None if that fails."""
         return None if self._json is None else cid_of(message)
 
     def may_answer(self, message: bytes) -> bool:
-        """Return whether a message may contain an answer; False is certain.
+        """Return whether a message may contain an answer; False rules it out.
 
         With the JSON codec this is much cheaper than decoding.
         """
@@ -183,7 +184,7 @@ class Wire:
         packet = {"rid": rid, "data": data}
         if self._encode_json is None or type(data) not in _FLAT:
             return self.frame(packet)
-        # A scalar has no binary data to look for, which takes a fifth of the time.
+        # A scalar contains no binary data. Looking for it would take a fifth of the time.
         try:
             return text_frame(_ENCODE(packet))
         except (UnicodeEncodeError, OverflowError):

@@ -1,4 +1,4 @@
-"""The methods about channels that exchanges and clients share."""
+"""Channel methods that exchanges and clients share."""
 
 from __future__ import annotations
 

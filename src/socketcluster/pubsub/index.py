@@ -1,4 +1,4 @@
-"""The channels that this process is subscribed to, on top of one broker, and their subscribers.
+"""The channel index: the subscribers of each channel, on top of one broker.
 
 The index subscribes to a channel at the broker for its first subscriber in this process, and
 unsubscribes after the last one left.

@@ -1,1 +1,1 @@
-"""The event loop and the log: which loop an object is used from, tasks, and reports."""
+"""Helpers for the event loop and the log: loop binding, cancellation, futures, reports."""

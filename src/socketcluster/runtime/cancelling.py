@@ -1,7 +1,7 @@
-"""Canceling a task before its first step.
+"""Cancellation of tasks that have not started.
 
-Python warns of a coroutine that is dropped before its first step. A task that is canceled that
-early closes its own coroutine, but not the coroutines among the arguments of that one.
+Python warns of a coroutine that is dropped before its first step. A task that is cancelled before
+its first step closes its own coroutine, but not the coroutines among its arguments.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def cancel(task: asyncio.Task[Any]) -> None:
 
 
 def close(awaitable: object) -> None:
-    """Close a coroutine, or another awaitable with `close`, and those among its arguments."""
+    """Close a coroutine or another awaitable, and the awaitables among its arguments."""
     _close_arguments(awaitable)
     if isinstance(awaitable, Awaitable) and callable(end := getattr(awaitable, "close", None)):
         end()

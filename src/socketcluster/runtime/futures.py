@@ -1,4 +1,4 @@
-"""Completing a future whose waiter may have been canceled meanwhile."""
+"""Completion of futures whose waiter may have been cancelled."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _POLL_SECONDS = 0.2
-"""How often a thread that waits for a loop looks whether the loop has ended."""
+"""How often a thread that waits for a loop checks whether the loop has ended."""
 
 
 class LoopBinding:
@@ -35,7 +35,7 @@ class LoopBinding:
     __slots__ = ("_owner", "_remedy", "loop", "takes_calls", "thread_id")
 
     def __init__(self, owner: str, remedy: str) -> None:
-        """Create a binding; `owner` ("a stream") and `remedy` are for the error of `check`."""
+        """Create a binding; the error of `check` names `owner` ("a stream") and `remedy`."""
         self._owner = owner
         self._remedy = remedy
         self.loop: asyncio.AbstractEventLoop | None = None

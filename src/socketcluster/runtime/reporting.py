@@ -20,13 +20,13 @@ from socketcluster.error_text import text_of
 from socketcluster.options import near_miss
 
 SECONDS = 1.0
-"""How long the reports of a kind are only counted, after one was logged."""
+"""How long reports of a kind are only counted after one was logged."""
 
 MAX_KINDS = 256
 """How many kinds to remember; past that the oldest is forgotten."""
 
 MAX_LINE = 900
-"""Bytes of a line in UTF-8; below 1 KB with the time, level and name of the logger."""
+"""Bytes of a line in UTF-8: with the time, the level and the logger's name it is below 1 KB."""
 
 MAX_TEXT = 200
 """Characters of a peer's name or text within a line."""
@@ -89,7 +89,7 @@ def _texts(error: BaseException) -> list[str]:
 
 
 def kind_of(error: BaseException) -> Hashable:
-    """The kind of an error: its type, and the line that raised it."""
+    """Return the kind of an error: its type, and the line that raised it."""
     place: Any = None
     found = error.__traceback__
     if found is not None:
@@ -139,7 +139,7 @@ class Reporter:
     def fault(
         self, text: str, error: BaseException, level: int = logging.ERROR, kind: Hashable = None
     ) -> None:
-        """Log an error with its traceback. `kind` tells errors of the same type and line apart."""
+        """Log an error with its traceback. `kind` separates errors of one type and line."""
         self._report(level, (kind, kind_of(error)), text, error)
 
     def line(self, text: str, level: int, kind: Hashable) -> None:

@@ -14,7 +14,7 @@ from socketcluster.server.socket import AGServerSocket
 
 @dataclass(frozen=True, slots=True)
 class HandshakeEvent:
-    """'handshake' of a server: a socket was made and has not yet shaken hands."""
+    """'handshake' of a server: a socket was made, and its handshake is not complete yet."""
 
     socket: AGServerSocket
 

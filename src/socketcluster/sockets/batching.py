@@ -1,4 +1,4 @@
-"""Outbound batches: many packets as one array, on demand or in regular intervals."""
+"""Outbound batches: many packets as one array, on demand or at regular intervals."""
 
 from __future__ import annotations
 

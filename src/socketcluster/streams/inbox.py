@@ -1,4 +1,4 @@
-"""The backlog of one consumer, which its stream writes to, and the marks that stand in it."""
+"""Inbox: the backlog of one consumer, with special entries for ends and deferred values."""
 
 from __future__ import annotations
 

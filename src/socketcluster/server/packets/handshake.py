@@ -1,4 +1,4 @@
-"""The packets '#handshake' and '#authenticate'.
+"""Handshake: carries out the packets '#handshake' and '#authenticate'.
 
 Source: SocketCluster protocol 2, "Handshake".
 """

@@ -309,7 +309,7 @@ class Inbound:
     # Ending
 
     def when_idle(self, on_idle: Callable[[], None]) -> None:
-        """Call `on_idle` once, when no message is `waiting` any more; one must be waiting now."""
+        """Call `on_idle` once, when no message is `waiting`; one must be waiting now."""
         self._on_idle = on_idle
         self._release_loops()  # From now on messages do not wait for loops.
 

@@ -1,4 +1,4 @@
-"""Sequencers: carry out one item at a time, in order, where each may take its time."""
+"""Sequencers: carry out items one at a time, in order, also items that have to wait."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The figures of a server's socket: addresses, message counts and backpressure."""
+"""Statistics of a server's socket: addresses, message counts and backpressure."""
 
 from __future__ import annotations
 

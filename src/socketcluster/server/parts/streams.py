@@ -182,7 +182,7 @@ class StreamsMixin(ReceiverMixin, ProcedureMixin, StatisticsMixin, AsyncStreamEm
     def _end_streams(self, cleanup_mode: str) -> None:
         """End the streams after 'end', as `socket_stream_cleanup_mode` says.
 
-        A loop that begins later ends at once: it would wait for ever.
+        A loop that begins later ends at once: it would wait forever.
         """
         self.middleware.kill()
         if cleanup_mode == "kill":

@@ -88,7 +88,7 @@ class SubscriptionsContext(Protocol):
 
 
 class Subscriptions:
-    """The subscriptions of one socket; a pending one counts towards the limit.
+    """The subscriptions of one socket; a pending one counts toward the limit.
 
     Attributes:
         channels: the state by channel name, 'pending' or 'subscribed'.
