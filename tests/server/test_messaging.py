@@ -323,6 +323,20 @@ async def test_batching_on_a_closed_socket_keeps_nothing_alive(make_server: Any)
     await until(lambda: not gc.collect() and gone() is None)
 
 
+async def test_a_socket_that_its_own_batch_closes_is_not_kept_alive(make_server: Any) -> None:
+    server = await make_server(batch_interval=5, max_outbound_buffer=1000)
+    async with connected(server):
+        socket = await only(server)
+        socket.start_batching()
+        socket.transmit("e", "x" * 477)  # Twice 500 bytes fit, but not the array of both.
+        socket.transmit("e", "x" * 477)
+        assert socket.get_outbound_buffer_size() == 1000
+        gone = weakref.ref(socket)
+        del socket
+        await until(lambda: not gc.collect() and gone() is None)
+    assert not server.clients
+
+
 @pytest.mark.parametrize("end", ["flush_batch", "cancel_batch"])
 async def test_what_is_in_a_batch_counts_as_sent(make_server: Any, end: str) -> None:
     server = await make_server()

@@ -112,10 +112,11 @@ class Batching:
         self._timer = loop.call_later(seconds(self.interval), self._tick)
 
     def _tick(self) -> None:
-        assert self.writer is not None
-        self.writer.flush_batch()
-        self.writer.start_batch()
-        self._arm()
+        writer = self.writer
+        assert writer is not None
+        self._arm()  # First: the flush may exceed a limit and close the socket, which cancels it.
+        writer.flush_batch()
+        writer.start_batch()
 
     def _stop(self) -> None:
         self._cancel_timers()
