@@ -15,7 +15,7 @@ from socketcluster.brokers.simple import SimpleBroker
 from socketcluster.errors import AuthError
 from socketcluster.server.parts.middleware import SocketMiddleware
 from socketcluster.server.parts.reauthorization import (
-    QUESTIONS_PER_TURN,
+    ACTIONS_PER_TURN,
     OnDecided,
     Reauthorization,
     ReauthorizationPace,
@@ -346,7 +346,7 @@ class AskedSocket:
         self.undecided: list[str] = []
         self.done = 0
 
-    def ask_again(self, channel: str, on_decided: OnDecided) -> None:
+    def submit_subscribe(self, channel: str, on_decided: OnDecided) -> None:
         self.answers[channel] = on_decided
 
     def kick_out_refused(self, channel: str, reason: str) -> None: ...
@@ -370,14 +370,14 @@ async def test_no_time_runs_before_middleware_is_asked() -> None:
         socket = AskedSocket()
         reauthorization = Reauthorization(socket, StoppedPace(), 1.0)
         reauthorization.add("abc")
-        assert reauthorization.ask(1) == 1
+        assert reauthorization.submit(1) == 1
         socket.answers["a"](None)
         await clock.advance(5)
-        assert reauthorization.ask(1) == 1
+        assert reauthorization.submit(1) == 1
         await clock.advance(0.9)
         socket.answers["b"](None)
         await clock.advance(5)
-        assert reauthorization.ask(1) == 1
+        assert reauthorization.submit(1) == 1
         await clock.advance(0.9)
         assert (socket.undecided, socket.done) == ([], 0)
         await clock.advance(0.2)
@@ -457,7 +457,7 @@ async def test_so_many_questions_a_turn(make_server: Any) -> None:
                 await asyncio.sleep(0)
                 asked.append(count)
                 count = 0
-        assert max(asked) == QUESTIONS_PER_TURN
+        assert max(asked) == ACTIONS_PER_TURN
         await until(lambda: {len(s.subscriptions()) for s in server.clients.values()} == {1})
         assert len(middleware.again) == 202
 

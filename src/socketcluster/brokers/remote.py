@@ -41,8 +41,8 @@ MAX_BACK_OFF_SECONDS = 5.0
 
 CANCEL_ATTEMPTS = 5
 CANCEL_RETRY_SECONDS = 2.0
-"""How often, and after how long, to cancel the connecting task again: libraries of backends may
-swallow a cancellation."""
+"""The number and the interval of attempts to cancel the connecting task again: libraries of
+backends may swallow a cancellation."""
 
 SubscriptionChange = tuple[bool, "asyncio.Future[None]"]
 """(Whether to subscribe or unsubscribe, completed when that is done)."""

@@ -74,7 +74,7 @@ class Keepalive:
         self._timer = self._arm()
 
     def stop(self) -> None:
-        """Watch no more."""
+        """Stop watching."""
         self._stopped = True
         self._timer.cancel()
 
@@ -86,7 +86,7 @@ class Keepalive:
             self._writer.send_message(self._pong)
 
     def reading_paused(self) -> None:
-        """Send pongs on its own: pings are not read now, so every check answers one."""
+        """Send a pong at each check, because pings are not read while reading is paused."""
         self._paused = True
         now = asyncio.get_running_loop().time()
         if self._last_pong + self.timeout / CHECKS_PER_TIMEOUT <= now:

@@ -152,7 +152,7 @@ class ClientMessaging:
                 self.calls.forget(number)
 
     def disconnected(self) -> None:
-        """Send no more over the connection."""
+        """Stop sending over the connection."""
         self.writer = None
 
     def abort(self, failure: str, code: int, reason: str | None, *, keep_waiting: bool) -> None:

@@ -161,7 +161,7 @@ class Connection(Protocol):
         """Stop reading, so that TCP slows the peer down. Messages read before may still follow."""
 
     def resume_reading(self) -> None:
-        """Undo `pause_reading`."""
+        """Resume reading after `pause_reading`."""
 
 
 class ConnectionHandler(Protocol):

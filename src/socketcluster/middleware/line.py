@@ -204,7 +204,7 @@ class MiddlewareLine:
             undecided("ended", None)
 
     def kill(self) -> None:
-        """`end`, and cancel the function."""
+        """Call `end`, and cancel the function."""
         self.end()
         if self._task is not _current_task() and self._task not in spared:
             self._task.cancel()

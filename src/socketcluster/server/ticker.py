@@ -22,7 +22,7 @@ _STARTING_TICKS = 2
 
 
 class Ticker:
-    """Calls `on_tick(now)` in regular periods while it runs.
+    """Calls `on_tick(now)` at regular intervals while it runs.
 
     Before each tick it calls `on_late(seconds)` with the tick's delay, except in the first period,
     when a program starts.

@@ -57,7 +57,7 @@ class StreamDemux(Generic[T]):
         return self.put(name, value)
 
     def put(self, name: str, value: T) -> bool:
-        """`write` without a check of the thread: the caller runs on the loop."""
+        """Write without a check of the thread, for callers on the loop."""
         stream = self._streams.get(name)
         if stream is None:
             return False

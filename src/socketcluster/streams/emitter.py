@@ -42,7 +42,7 @@ class AsyncStreamEmitter:
             self._listeners_demux.write(event, data)
 
     def emit_tracked(self, event: str, data: Any, done: Callable[[], None]) -> None:
-        """`emit`, and call `done()` when every consumer has processed the event.
+        """Emit an event, and call `done()` when every consumer has processed the event.
 
         That is when it asks for the next one, or is removed; at once if there is none.
         """

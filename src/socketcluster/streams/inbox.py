@@ -38,7 +38,7 @@ class Tracked:
         self._holders += 1
 
     def release(self) -> None:
-        """Count one holder less; the last one calls back."""
+        """Remove one holder; the last one calls back."""
         self._holders -= 1
         if self._holders == 0:
             self._done()
@@ -301,7 +301,7 @@ class Inbox:
         self.clear()
 
     def finalize(self) -> None:
-        """`leave` for the consumer's finalizer, which may run in any thread."""
+        """Leave the stream from the consumer's finalizer, which may run in any thread."""
         self._binding.finalize(self.leave)
 
     def new_waiter(self) -> asyncio.Future[None]:

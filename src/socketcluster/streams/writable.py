@@ -79,7 +79,7 @@ class WritableConsumableStream(ConsumableStream[T]):
         return bool(inboxes)
 
     def write_tracked(self, value: T, done: Callable[[], None]) -> bool:
-        """`write`, and call `done()` when every consumer has processed the value.
+        """Write a value, and call `done()` when every consumer has processed the value.
 
         That is when it asks for the next one, or is removed; at once if there is none.
         """
@@ -167,7 +167,7 @@ class WritableConsumableStream(ConsumableStream[T]):
         self.inboxes[inbox.id] = inbox
 
     def detach(self, inbox: Inbox) -> None:
-        """Write to a consumer's inbox no more."""
+        """Stop writing to a consumer's inbox."""
         if self.inboxes.pop(inbox.id, None) is not None and not self.inboxes and self._on_empty:
             self._on_empty(self)
 

@@ -108,7 +108,7 @@ class Outbound(FrameWriter):
             self.send({"rid": rid, "data": data})
 
     def send_counted(self, packet: Any) -> None:
-        """`send` a transmit or an invoke."""
+        """Send an event or a call, and count it as prepared."""
         self.send(packet)
         if not self.closed:
             self.prepared += 1

@@ -1,7 +1,8 @@
 """Reauthorization: SUBSCRIBE middleware decides again when a socket has lost its identity.
 
-The socket asks about each of its channels. Channels that middleware refuses, or does
-not decide on in time, are left. Many tokens may expire at once, so all sockets share one pace.
+The socket submits a SUBSCRIBE action for each of its channels. It is kicked out of channels that
+middleware blocks, or does not decide on in time. Many tokens may expire at once, so all sockets
+share one pace.
 """
 
 from __future__ import annotations
@@ -13,18 +14,18 @@ from functools import partial
 from itertools import islice
 from typing import Protocol
 
-QUESTIONS_PER_TURN = 64
-"""How many questions all sockets together ask in one loop turn."""
+ACTIONS_PER_TURN = 64
+"""How many actions all sockets of a server together submit in one loop turn."""
 
 OnDecided = Callable[[BaseException | None], None]
-"""Called with None if the socket stays subscribed, else with the reason for the refusal."""
+"""Called with None if the socket stays subscribed, else with the reason for the block."""
 
 
 class ReauthorizedSocket(Protocol):
     """A socket as its reauthorization sees it."""
 
-    def ask_again(self, channel: str, on_decided: OnDecided) -> None:
-        """Ask middleware about one channel; `on_decided` is called once, now or later."""
+    def submit_subscribe(self, channel: str, on_decided: OnDecided) -> None:
+        """Submit a channel's SUBSCRIBE action; `on_decided` is called once, now or later."""
 
     def kick_out_refused(self, channel: str, reason: str) -> None:
         """Kick the socket out of a channel, if it is still subscribed."""
@@ -37,7 +38,7 @@ class ReauthorizedSocket(Protocol):
 
 
 class ReauthorizationPace:
-    """Asks the questions of all sockets of a server, a limited number in each loop turn."""
+    """Submits the actions of all sockets of a server, a limited number in each loop turn."""
 
     __slots__ = ("_scheduled", "_waiting")
 
@@ -46,7 +47,7 @@ class ReauthorizationPace:
         self._scheduled = False
 
     def add(self, reauthorization: Reauthorization) -> None:
-        """Ask the questions of a socket from the next loop turn on."""
+        """Submit the actions of a socket from the next loop turn on."""
         self._waiting.append(reauthorization)
         self._schedule()
 
@@ -57,22 +58,22 @@ class ReauthorizationPace:
 
     def _turn(self) -> None:
         self._scheduled = False
-        remaining = QUESTIONS_PER_TURN
+        remaining = ACTIONS_PER_TURN
         try:
             while remaining > 0 and self._waiting:
                 reauthorization = self._waiting.popleft()
-                remaining -= reauthorization.ask(remaining)
-                if reauthorization.has_questions:
+                remaining -= reauthorization.submit(remaining)
+                if reauthorization.has_queued:
                     self._waiting.append(reauthorization)
         finally:
             self._schedule()
 
 
 class Reauthorization:
-    """The questions of one socket.
+    """The SUBSCRIBE actions of one socket that middleware has to decide again.
 
-    If middleware has questions and decides none for `timeout` seconds, every undecided channel is
-    refused, even one not asked about yet.
+    If middleware has actions and decides none for `timeout` seconds, the socket is kicked out of
+    every undecided channel, even of one whose action is still queued.
     """
 
     __slots__ = (
@@ -92,35 +93,35 @@ class Reauthorization:
         self._socket = socket
         self._pace = pace
         self._timeout = timeout
-        self._queued: dict[str, None] = {}  # Channels not asked about yet.
-        self._undecided: dict[str, int] = {}  # Open questions per channel.
-        self._last_progress = 0.0  # The time of the last decision, or of the first open question.
+        self._queued: dict[str, None] = {}  # Channels whose action is not submitted yet.
+        self._undecided: dict[str, int] = {}  # Undecided actions per channel.
+        self._last_progress = 0.0  # The time of the last decision, or of the first open action.
         self._timer: asyncio.TimerHandle | None = None
         self._finished: asyncio.Future[None] | None = None
 
     def add(self, channels: Iterable[str]) -> None:
-        """Ask about channels, even about those with an open question about an older identity."""
-        is_queued = self.has_questions
+        """Queue channels, even those with an open action for an older identity."""
+        is_queued = self.has_queued
         self._queued.update(dict.fromkeys(channels))
         if not is_queued:
             self._pace.add(self)
 
     @property
-    def has_questions(self) -> bool:
-        """Whether questions are not yet asked."""
+    def has_queued(self) -> bool:
+        """Whether actions are not submitted yet."""
         return bool(self._queued)
 
-    def ask(self, most: int) -> int:
-        """Ask up to `most` questions; return how many were asked."""
+    def submit(self, most: int) -> int:
+        """Submit up to `most` actions; return how many were submitted."""
         if self._queued and not self._undecided:
             self._progress()
-        asked = list(islice(self._queued, most))
-        for channel in asked:
+        channels = list(islice(self._queued, most))
+        for channel in channels:
             del self._queued[channel]
             self._undecided[channel] = self._undecided.get(channel, 0) + 1
-        for channel in asked:
-            self._socket.ask_again(channel, partial(self._decided, channel))
-        return len(asked)
+        for channel in channels:
+            self._socket.submit_subscribe(channel, partial(self._decided, channel))
+        return len(channels)
 
     def _decided(self, channel: str, error: BaseException | None) -> None:
         if channel not in self._undecided:
@@ -150,7 +151,7 @@ class Reauthorization:
     def _check(self, since: float) -> None:
         self._timer = None
         if not self._undecided:
-            return  # The next question restarts the timeout.
+            return  # The next action restarts the timeout.
         if self._last_progress != since:
             self._start_timer()
             return
@@ -166,7 +167,7 @@ class Reauthorization:
             self._socket.reauthorized()
 
     def cancel(self) -> None:
-        """Drop all questions."""
+        """Drop all actions."""
         self._undecided.clear()
         self._queued.clear()
         self._stop_timer()

@@ -142,12 +142,12 @@ class StreamsMixin(ReceiverMixin, ProcedureMixin, StatisticsMixin, AsyncStreamEm
         self.outbound.close()
 
     def close_io(self) -> None:
-        """`close_input` and `close_output`."""
+        """Call `close_input` and `close_output`."""
         self.close_input()
         self.close_output()
 
     def kill_io(self) -> None:
-        """`kill_input` and `kill_output`."""
+        """Call `kill_input` and `kill_output`."""
         self.kill_input()
         self.kill_output()
 

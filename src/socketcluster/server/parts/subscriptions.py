@@ -247,7 +247,7 @@ class Subscriptions:
     def _has_middleware(self) -> bool:
         return self._socket.middleware.has(MIDDLEWARE_INBOUND)
 
-    def ask_again(self, channel: str, on_decided: OnDecided) -> None:
+    def submit_subscribe(self, channel: str, on_decided: OnDecided) -> None:
         """See `ReauthorizedSocket`."""
         if channel not in self.channels or not self._has_middleware:
             on_decided(None)
