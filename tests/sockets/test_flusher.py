@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from socketcluster.sockets.flusher import Flusher, report_unwritable
 
 
@@ -71,10 +73,9 @@ async def test_what_is_added_during_a_flush_is_flushed_in_the_next_turn() -> Non
     assert flushed == [adding, late]
 
 
-async def test_an_unwritable_connection_is_reported_to_the_loop() -> None:
-    contexts: list[Any] = []
-    loop = asyncio.get_running_loop()
-    loop.set_exception_handler(lambda _, context: contexts.append(context))
+def test_an_unwritable_connection_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     error = OSError("Gone")
     report_unwritable(error)
-    assert [context["exception"] for context in contexts] == [error]
+    (record,) = caplog.records
+    assert (record.name, record.levelname) == ("socketcluster", "ERROR")
+    assert record.getMessage() == "A connection could not be written to"
