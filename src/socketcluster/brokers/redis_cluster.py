@@ -61,7 +61,7 @@ class ClusterBroker:
         self._seeds = [(host, port or PORT) for host, port in address.hosts]
         self._listener: BrokerListener | None = None
         self._channels: set[str] = set()
-        # The broker of channels whose slot has no owner. It is never started, so always away.
+        # The broker of channels whose slot has no owner. It is never started.
         self._ownerless = RemoteBroker(_NoServer(self.name), address.options)
         self._owners = NO_OWNERS
         self._servers: dict[Address, RemoteBroker] = {}

@@ -81,7 +81,7 @@ class Keepalive:
     def answer_ping(self) -> None:
         """Send a pong."""
         self._last_pong = asyncio.get_running_loop().time()
-        # A full buffer holds enough that shows the server that this side is alive.
+        # The frames of a full buffer already show the server that this side is alive.
         with contextlib.suppress(ResourceLimitError):
             self._writer.send_message(self._pong)
 

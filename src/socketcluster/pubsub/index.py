@@ -112,7 +112,7 @@ class ChannelIndex:
             self._reconcile(channel, entry)
 
     def _deliver_collected(self, entry: ChannelEntry) -> None:
-        # Publishes so far go to the subscribers so far.
+        # Deliver earlier publishes before the set of subscribers changes.
         if self._fan_out.subscribers is entry.subscribers:
             self._fan_out.deliver()
 
@@ -222,6 +222,6 @@ class ChannelIndex:
 
 
 def _retrieve(task: asyncio.Future[None]) -> None:
-    # Those who wait for the operation raise its error; asyncio must not log it as well.
+    # Waiters raise the operation's error; asyncio must not log it as well.
     if not task.cancelled():
         task.exception()
