@@ -67,6 +67,7 @@ check: $(VENV)/dev.stamp ## Check style, formatting, spelling, prose and types
 	$(BIN)/python tools/check_prose.py
 	$(BIN)/mypy
 	$(BIN)/basedpyright
+	$(BIN)/python tools/verify_types.py
 
 format: $(VENV)/dev.stamp ## Format the code, and mend what ruff can
 	$(BIN)/ruff check --fix $(CODE)
