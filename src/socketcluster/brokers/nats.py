@@ -29,7 +29,7 @@ from socketcluster.brokers.address import (
     url_error,
 )
 from socketcluster.brokers.epochs import LinkEpochs
-from socketcluster.brokers.nats_parser import MessageParser, Receiver, flush
+from socketcluster.brokers.nats_parser import MessageParser, Receiver, TlsClient, flush
 from socketcluster.brokers.remote import RemoteBroker
 from socketcluster.errors import BrokerError
 
@@ -53,8 +53,10 @@ def subject_of(channel: str) -> str:
 class NatsLink:
     """A `Link` over one client of nats-py, which does not reconnect by itself."""
 
-    def __init__(self, listener: LinkListener, prefix: str, epochs: LinkEpochs) -> None:
-        self.client: Client = Client()
+    def __init__(
+        self, listener: LinkListener, prefix: str, epochs: LinkEpochs, requires_tls: bool
+    ) -> None:
+        self.client: Client = TlsClient() if requires_tls else Client()
         self._receivers = MessageParser.of(self.client).receivers
         self._listener = listener
         self._prefix = prefix
@@ -187,8 +189,10 @@ class NatsLink:
         """See `Link`."""
         for task in list(self._tasks):
             task.cancel()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(CLOSE_SECONDS):  # nats-py waits for a peer that may hang.
+        # nats-py waits for a peer that may hang. Its assertion fails in a client whose credentials
+        # could not be read, which has no connection yet.
+        with contextlib.suppress(TimeoutError, AssertionError):
+            async with asyncio.timeout(CLOSE_SECONDS):
                 await self.client.close()
 
 
@@ -209,7 +213,7 @@ class NatsConnector:
         address = self._address
         scheme = "nats" if self._tls is None else "tls"
         servers = [f"{scheme}://{host_port(h, p or PORT)}" for h, p in address.hosts]
-        link = NatsLink(listener, self._prefix, self._epochs)
+        link = NatsLink(listener, self._prefix, self._epochs, self._tls is not None)
         account: dict[str, Any] = {}
         if address.password is not None:
             account = {"user": address.username or "", "password": address.password}
@@ -236,7 +240,7 @@ class NatsConnector:
             )
         except BaseException as error:
             await link.close()
-            if isinstance(error, nats.errors.Error | OSError | ValueError | TimeoutError):
+            if isinstance(error, Exception):
                 raise BrokerError(f"Cannot connect: {_text(error)}") from error
             raise
         return link

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 from nats.aio.client import Client
-from nats.errors import ProtocolError
+from nats.errors import ProtocolError, SecureConnRequiredError
 from nats.protocol.parser import Parser
 
 Receiver = Callable[[bytes, bytes], None]
@@ -78,6 +79,21 @@ class MessageParser(Parser):
             if receive is not None:
                 receive(reply, data[first:last])
         self._rest = data[start:]
+
+
+class TlsClient(Client):
+    """A client that uses TLS with every server, or fails to connect.
+
+    nats-py uses TLS only if the server requires it, and would send the credentials in plain text to
+    one that does not.
+    """
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        if initial_connection and not info.get("tls_required"):
+            if not info.get("tls_available"):
+                raise SecureConnRequiredError
+            info["tls_required"] = True
+        await super()._process_info(info, initial_connection)
 
 
 async def flush(client: Client, seconds: int) -> None:
