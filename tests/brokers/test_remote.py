@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
+from brokers.fakes import Reports
 from socketcluster.brokers import remote
 from socketcluster.brokers.adapter import BrokerOptions, Link, LinkListener, Publish
 from socketcluster.brokers.address import parse_address
@@ -254,4 +255,87 @@ async def test_no_more_publishes_wait_than_allowed() -> None:
         broker.publish("a", b"1")
     await soon(asyncio.gather(*publishes))
     await soon(broker.publish("a", b"1"))
+    await soon(broker.close())
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_nothing_is_left_waiting_in_whichever_turn_after_the_loss(turns: int) -> None:
+    connector = Connected()
+    broker = RemoteBroker(connector, BrokerOptions())
+    await soon(broker.start())
+    connector.links[0].session.link_lost(BrokerError("gone"))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    with pytest.raises(BrokerError, match="gone"):
+        await soon(broker.publish("a", b"1"))
+    if (subscription := broker.subscribe("a")) is not None:
+        await soon(subscription)
+    await until(lambda: len(connector.links) == 2 and broker.ready)
+    assert "a" in connector.links[1].subscribed
+    await soon(broker.close())
+
+
+@pytest.mark.parametrize("turn", range(6))
+async def test_what_is_sent_in_the_turn_in_which_the_broker_notices_the_loss(turn: int) -> None:
+    """It was accepted, but the link is gone when it is to be sent."""
+    connector = Connected()
+    broker = RemoteBroker(connector, BrokerOptions())
+    await soon(broker.start())
+    loop = asyncio.get_running_loop()
+    sent: list[asyncio.Future[object]] = []
+
+    def send(turns: int) -> None:
+        if turns:
+            loop.call_soon(send, turns - 1)
+        elif broker.ready:
+            operations = [broker.publish("a", b"1"), broker.subscribe("b"), broker.unsubscribe("c")]
+            sent.extend(asyncio.ensure_future(each) for each in operations if each is not None)
+
+    send(turn)
+    connector.links[0].session.link_lost(BrokerError("gone"))
+    await until(lambda: len(connector.links) == 2 and broker.ready)
+    results = await soon(asyncio.gather(*sent, return_exceptions=True))
+    assert [type(each) for each in results] in ([], [BrokerError, type(None), type(None)])
+    await soon(broker.close())
+
+
+async def test_a_check_in_an_outage_says_why() -> None:
+    broker = RemoteBroker(Connected(), BrokerOptions())
+    with pytest.raises(BrokerError, match="somewhere is away: not connected yet"):
+        await broker.check()
+
+
+async def test_a_fault_of_an_adapter_is_logged_and_it_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(remote, "MIN_BACK_OFF_SECONDS", 0.001)
+
+    class Faulty(Connected):
+        async def connect(self, listener: LinkListener) -> Link:
+            monkeypatch.undo()
+            monkeypatch.setattr(Faulty, "connect", Connected.connect)
+            raise RuntimeError("A mistake")
+
+    broker = RemoteBroker(Faulty(), BrokerOptions())
+    await soon(broker.start())
+    assert "RuntimeError: A mistake" in str(broker.outage)
+    await until(lambda: broker.ready)
+    assert "somewhere: unexpected fault" in caplog.text
+    await soon(broker.close())
+
+
+async def test_a_message_of_a_channel_that_was_left_is_not_delivered() -> None:
+    connector = Connected()
+    broker = RemoteBroker(connector, BrokerOptions())
+    reports = Reports()
+    broker.attach(reports)
+    await soon(broker.start())
+    await soon(broker.subscribe("a"))
+    session = connector.links[0].session
+    session.message_received("a", b"1")
+    broker.unsubscribe("a")
+    session.message_received("a", b"2")
+    session.link_failed(BrokerError("odd"))
+    assert reports.received == [("a", b"1")]
+    assert reports.failures == ["odd"]
     await soon(broker.close())

@@ -256,6 +256,8 @@ class Proxy:
                 self._bind()
         except BaseException:
             self._context.term()
+            if self._lock is not None:
+                self._lock.close()
             raise
         self._thread.start()
 
