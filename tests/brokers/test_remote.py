@@ -188,10 +188,11 @@ async def test_a_connection_made_after_the_close_is_not_used(
 ) -> None:
     """A library that swallows every cancellation does not bring a closed broker back."""
     monkeypatch.setattr(remote, "CANCEL_RETRY_SECONDS", 0.01)
-    go = asyncio.Event()
+    connecting, go = asyncio.Event(), asyncio.Event()
 
     class Stubborn(Connected):
         async def connect(self, listener: LinkListener) -> Link:
+            connecting.set()
             while not go.is_set():
                 with contextlib.suppress(asyncio.CancelledError):
                     await go.wait()
@@ -200,7 +201,7 @@ async def test_a_connection_made_after_the_close_is_not_used(
     connector = Stubborn()
     broker = RemoteBroker(connector, BrokerOptions())
     starting = asyncio.create_task(broker.start())
-    await asyncio.sleep(0)
+    await soon(connecting.wait())
     runner = broker._runner
     assert runner is not None
     await soon(broker.close())
