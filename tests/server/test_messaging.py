@@ -311,6 +311,22 @@ async def test_batching_begun_after_the_handshake_goes_on(make_server: Any) -> N
         assert client.messages[-1] == '[{"event":"still"}]'
 
 
+@pytest.mark.parametrize(("end", "sent"), [("stop_batching", 1), ("cancel_batching", 0)])
+async def test_the_end_of_batching_ends_a_single_batch(
+    make_server: Any, end: str, sent: int
+) -> None:
+    server = await make_server()
+    async with connected(server) as client:
+        socket = await only(server)
+        socket.start_batch()
+        socket.transmit("batched")
+        getattr(socket, end)()
+        assert not socket.is_buffering_batch
+        socket.transmit("later")
+        events = [(await client.event())["event"] for _ in range(sent + 1)]
+        assert events == ["batched", "later"][1 - sent :]
+
+
 async def test_batching_on_a_closed_socket_keeps_nothing_alive(make_server: Any) -> None:
     server = await make_server(batch_interval=5)
     async with connected(server):
