@@ -280,7 +280,7 @@ async def test_an_unreachable_backend_is_logged_once_and_retried(start: Start) -
             assert (await http.get("/health/live")).status_code == 200
         async with await asyncio.start_server(accept, sock=backend):
             await soon(retried.wait())
-    process.terminate()
+            process.terminate()  # The server waits for its connections, from Python 3.12 on.
     _, err = await asyncio.wait_for(process.communicate(), 30)
     assert process.returncode == 0
     assert err.decode().count(f"{where} is away, trying again") == 1
