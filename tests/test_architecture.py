@@ -40,7 +40,7 @@ FLOORS = (
 SERVER_FLOORS = (
     ("batch_limit", "console", "middleware", "origins", "reporting", "signals", "ticker"),
     ("options",),
-    ("channel_backlog", "option_warnings", "parts"),
+    ("channel_backlog", "option_warnings", "parts", "socket_server"),
     ("context",),
     ("socket",),
     ("events", "packets", "watchdog"),

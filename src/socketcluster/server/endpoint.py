@@ -20,7 +20,7 @@ from socketcluster.server.handler import SocketHandler
 from socketcluster.server.hub import Hub
 from socketcluster.server.lifecycle import Lifecycle
 from socketcluster.server.origins import AllowedOrigins
-from socketcluster.server.socket import SocketServer
+from socketcluster.server.socket_server import SocketServer
 
 MAX_FIRST_MESSAGE = 40 * 1024
 """Bytes of a client's first message, the handshake."""

@@ -9,7 +9,8 @@ from socketcluster.middleware import MiddlewareLine
 from socketcluster.server.context import SocketContext
 from socketcluster.server.events import HandshakeEvent
 from socketcluster.server.hub import Hub
-from socketcluster.server.socket import AGServerSocket, SocketServer
+from socketcluster.server.socket import AGServerSocket
+from socketcluster.server.socket_server import SocketServer
 
 
 class SocketHandler:

@@ -7,18 +7,14 @@ procedures), `middleware`, `batching`, `setup` and `closing`. All share its `lif
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Protocol
-
 from socketcluster.engines.base import Connection, UpgradeRequest
 from socketcluster.errors import InvalidArgumentsError
 from socketcluster.events import ErrorEvent
-from socketcluster.middleware import MiddlewareFunction, MiddlewareLine
+from socketcluster.middleware import MiddlewareLine
 from socketcluster.protocol import state as states
 from socketcluster.protocol.frames import may_be_sent
 from socketcluster.pubsub.exchange import AGExchange
 from socketcluster.server.context import SocketContext
-from socketcluster.server.options import ServerOptions
 from socketcluster.server.parts.authentication import AuthMixin, SocketAuth
 from socketcluster.server.parts.closing import Closing
 from socketcluster.server.parts.inbound import Inbound
@@ -29,48 +25,9 @@ from socketcluster.server.parts.outbound import Outbound
 from socketcluster.server.parts.setup import SetupBarrier
 from socketcluster.server.parts.streams import StreamsMixin
 from socketcluster.server.parts.subscriptions import Subscriptions, SubscriptionsMixin
+from socketcluster.server.socket_server import SocketServer
 from socketcluster.sockets.batching import Batching, BatchingMixin
 from socketcluster.sockets.streams import PeerStreams
-from socketcluster.streams import ConsumableStream
-
-
-class SocketServer(Protocol):
-    """A socket's server: the documented members of AGServer that handlers use.
-
-    Source: AGServer specification.
-    """
-
-    @property
-    def options(self) -> ServerOptions: ...
-    @property
-    def exchange(self) -> AGExchange: ...
-    @property
-    def is_ready(self) -> bool: ...
-    @property
-    def clients(self) -> Mapping[str, Any]:
-        """The connected sockets, by id."""
-        ...
-
-    @property
-    def clients_count(self) -> int: ...
-    @property
-    def pending_clients(self) -> Mapping[str, Any]:
-        """The sockets in the handshake phase, by id."""
-        ...
-
-    @property
-    def pending_clients_count(self) -> int: ...
-    def emit(self, event: str, data: Any = None) -> None: ...
-    def listener(self, event: str) -> ConsumableStream[Any]: ...
-    def set_middleware(self, type: str, middleware: MiddlewareFunction) -> None: ...
-    def remove_middleware(
-        self, type: str, middleware: MiddlewareFunction | None = None
-    ) -> None: ...
-    def has_middleware(self, type: str) -> bool: ...
-    def spawn(self, coroutine: Awaitable[Any]) -> Any: ...
-    def from_thread(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any: ...
-    def generate_id(self) -> str: ...
-    async def close(self, keep_sockets_open: bool = False) -> None: ...
 
 
 class AGServerSocket(
