@@ -190,3 +190,23 @@ def test_no_message_takes_long(item: bytes) -> None:
     with contextlib.suppress(InvalidMessageError):
         wire.decode(message)
     assert time.process_time() - began < 1
+
+
+def test_data_with_a_lone_surrogate_and_no_json_is_refused() -> None:
+    with pytest.raises(EncodeError, match="cannot be encoded as JSON"):
+        codec.encode(["\ud800", object()])
+
+
+def test_a_decoded_lone_surrogate_is_encoded_again() -> None:
+    value = codec.decode('["\\ud800"]')
+    assert codec.decode(codec.encode_decoded(value)) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "valid"),
+    [("[1e300,{}]", True), ("[1e999,{}]", False), ("[" * 200 + "{}" + "]" * 200, False)],
+)
+@pytest.mark.parametrize("length", [0, 1000])
+def test_validity_is_that_of_decoding(text: str, valid: bool, length: int) -> None:
+    data = text.replace("{}", f'"{"x" * length}"').encode()
+    assert codec.is_valid(data) is valid

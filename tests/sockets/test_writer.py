@@ -1,0 +1,89 @@
+"""FrameWriter on its own: its limit, its end, and a connection that cannot be written to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from socketcluster.codecs.json import JSONCodec
+from socketcluster.protocol.wire import Wire
+from socketcluster.sockets.flusher import Flusher
+from socketcluster.sockets.writer import FrameWriter
+
+
+class Connection:
+    """What a writer uses of a connection."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.written: list[bytes] = []
+        self.error = error
+        self.is_aborted = False
+
+    def write(self, frames: Sequence[bytes]) -> int:
+        if self.error is not None:
+            raise self.error
+        self.written += frames
+        return 0
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def abort(self) -> None:
+        self.is_aborted = True
+
+
+def made(connection: Connection, limit: int = 110) -> tuple[FrameWriter, list[int]]:
+    """A writer, and a list with its buffer size at each overflow."""
+    overflows: list[int] = []
+    writer = FrameWriter(
+        connection,  # type: ignore[arg-type]
+        Wire(JSONCodec()),
+        limit,
+        lambda: overflows.append(writer.get_buffer_size()),
+        Flusher(),
+    )
+    return writer, overflows
+
+
+@pytest.mark.parametrize("batch", [False, True])
+async def test_more_than_the_limit_overflows(batch: bool) -> None:
+    writer, overflows = made(Connection())
+    if batch:
+        writer.start_batch()
+    for _ in range(3):
+        writer.send({"event": "x" * 20})
+        assert overflows == []
+    writer.send({"event": "x" * 20})
+    (size,) = overflows
+    assert size > 110
+    await asyncio.sleep(0)
+
+
+async def test_a_closed_writer_holds_and_writes_nothing() -> None:
+    connection = Connection()
+    writer, overflows = made(connection)
+    writer.start_batch()
+    writer.send({"event": "before"})
+    writer.close()
+    writer.start_batch()
+    assert writer.batch is None
+    writer.send({"event": "x" * 200})
+    writer.send_message("x" * 200)
+    writer.flush_batch()
+    await asyncio.sleep(0)
+    assert connection.written == []
+    assert writer.get_buffer_size() == writer.get_held_size() == 0
+    assert overflows == []
+
+
+async def test_a_connection_that_cannot_be_written_to_is_aborted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    connection = Connection(OSError("Gone"))
+    writer, _ = made(connection)
+    writer.send({"event": "x"})
+    await asyncio.sleep(0)
+    assert connection.is_aborted
+    assert "A connection could not be written to" in caplog.text
