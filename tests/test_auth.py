@@ -1,7 +1,8 @@
-"""What may not be signed."""
+"""What may be signed, and what may not."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -30,3 +31,12 @@ def test_a_token_that_would_not_be_verified_is_not_signed(
 ) -> None:
     with pytest.raises(InvalidArgumentsError, match=problem):
         JWTAuthEngine().sign_token(claims, key, {"algorithm": "HS256", **options})
+
+
+def test_times_can_be_datetimes_and_timedeltas() -> None:
+    moment = datetime(2100, 1, 1, tzinfo=UTC)
+    engine = JWTAuthEngine()
+    signed = engine.sign_token({"exp": moment}, KEY, {"not_before": timedelta(seconds=-1)})
+    claims = engine.verify_token(signed, KEY, {"algorithms": ["HS256"]})
+    assert claims["exp"] == moment.timestamp()
+    assert claims["nbf"] == claims["iat"] - 1
