@@ -42,7 +42,8 @@ async def serve():
         server.spawn(never(event.socket))
 async def slow(socket):
     async for request in socket.procedure("slow"):
-        await asyncio.sleep(0.3)
+        while server.is_ready:  # It is answered while the server drains.
+            await asyncio.sleep(0)
         request.end("done")
 async def never(socket):
     async for request in socket.procedure("never"):

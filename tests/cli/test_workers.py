@@ -43,7 +43,8 @@ async def handle(socket):
             await socket.set_auth_token({"name": "alice"})
             request.end()
         elif request.data == "slow":
-            await asyncio.sleep(0.3)
+            while server.is_ready:  # It is answered while the server drains.
+                await asyncio.sleep(0)
             request.end("done")
 """
 
