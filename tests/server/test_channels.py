@@ -339,11 +339,11 @@ async def test_publishes_do_not_wait_for_each_other(
     make_server: Any, monkeypatch: Any, bound: str
 ) -> None:
     """Guarantee 4: publishes that the broker has not taken are bounded, in messages and bytes."""
-    monkeypatch.setattr("socketcluster.server.packets.dispatch.MAX_UNCONFIRMED_PUBLISHES", 3)
+    monkeypatch.setattr("socketcluster.server.packets.channels.MAX_UNCONFIRMED_PUBLISHES", 3)
     broker = SlowBroker()
     options: dict[str, Any] = {}
     if bound == "bytes":
-        monkeypatch.setattr("socketcluster.server.packets.dispatch.MAX_UNCONFIRMED_PUBLISHES", 1000)
+        monkeypatch.setattr("socketcluster.server.packets.channels.MAX_UNCONFIRMED_PUBLISHES", 1000)
         options["max_inbound_backlog_bytes"] = 25_000
     server: AGServer = await make_server(broker_engine=broker, drain_timeout=10_000, **options)
     async with connected(server) as client:
