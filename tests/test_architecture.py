@@ -22,7 +22,7 @@ MAX_CLASS_LINES = 250
 MAX_FUNCTION_LINES = 60
 
 FLOORS = (
-    ("close_codes", "error_text", "events"),
+    ("close_codes", "error_fields", "error_text", "events"),
     ("errors",),
     ("auth", "codecs", "options"),
     ("protocol", "runtime"),

@@ -38,11 +38,12 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from types import MappingProxyType
 from typing import Any, ClassVar, cast
 
 from socketcluster import close_codes
+from socketcluster.error_fields import camel_case, has_type_of, wire_value
 from socketcluster.error_text import text_of, wire_name
 
 SOCKET_PROTOCOL_ERROR_STATUSES = close_codes.SOCKET_PROTOCOL_ERROR_STATUSES
@@ -314,16 +315,6 @@ def _classes_by_name(root: type[SocketClusterError]) -> dict[str, type[SocketClu
 
 
 _BY_NAME = _classes_by_name(SocketClusterError)
-# The types that a field of a peer's error may have; a field of another type goes to `fields`.
-_FIELD_TYPES: dict[str, tuple[type, ...]] = {
-    "code": (int,),
-    "status_code": (int,),
-    "is_bad_token": (bool,),
-    "type": (str,),
-    "reason": (str,),
-    "expiry": (str, int, float),
-    "date": (str, int, float),
-}
 
 
 def internal_error() -> InternalServerError:
@@ -354,11 +345,11 @@ def dehydrate_error(error: BaseException | str | None) -> dict[str, Any] | str |
         for field in error.public_fields:
             value = getattr(error, field, None)
             if value is not None:
-                wire[_camel_case(field)] = _iso(value) if isinstance(value, datetime) else value
+                wire[camel_case(field)] = wire_value(value)
     for field in ("status_code", "is_bad_token"):
         value = getattr(error, field, None)
-        if _is_a(value, _FIELD_TYPES[field]):
-            wire[_camel_case(field)] = value
+        if has_type_of(field, value):
+            wire[camel_case(field)] = value
     return wire
 
 
@@ -379,22 +370,9 @@ def hydrate_error(obj: object) -> SocketClusterError:
     kind = _BY_NAME.get(name)
     error = RemoteError(message, name) if kind is None else kind(message)
     for field in (*error.public_fields, "status_code", "is_bad_token"):
-        key = _camel_case(field)
-        if key in rest and _is_a(rest[key], _FIELD_TYPES[field]):
+        key = camel_case(field)
+        if key in rest and has_type_of(field, rest[key]):
             setattr(error, field, rest.pop(key))
     error.fields = rest
     error.is_remote = True
     return error
-
-
-def _camel_case(field: str) -> str:
-    head, *tail = field.split("_")
-    return head + "".join(part.capitalize() for part in tail)
-
-
-def _iso(value: datetime) -> str:
-    return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _is_a(value: object, types: tuple[type, ...]) -> bool:  # True and False are integers, too.
-    return isinstance(value, types) and (bool in types or not isinstance(value, bool))
