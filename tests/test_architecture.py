@@ -26,7 +26,7 @@ FLOORS = (
     ("errors",),
     ("auth", "codecs", "options"),
     ("protocol", "runtime"),
-    ("brokers", "engines", "middleware", "streams"),
+    ("brokers", "engines", "handlers", "middleware", "streams"),
     ("sockets",),
     ("pubsub",),
     ("client", "server"),

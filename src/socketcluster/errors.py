@@ -12,6 +12,7 @@
      ├─ PeerError                      a fault of the peer
      │   ├─ InvalidMessageError
      │   ├─ InvalidRequestError        on the wire an "InvalidActionError"
+     │   ├─ InvalidDataError           (path) on the wire an "InvalidArgumentsError"
      │   ├─ UnknownProcedureError      (procedure)
      │   └─ RemoteError                sent by a peer under any other name
      ├─ AuthError
@@ -149,6 +150,20 @@ class InvalidRequestError(PeerError):
     """A peer's request that is malformed or not allowed. On the wire: InvalidActionError."""
 
     name = "InvalidActionError"
+
+
+class InvalidDataError(PeerError):
+    """A peer's data that is not of the declared type. On the wire: InvalidArgumentsError.
+
+    `path` is the place in the data, such as `$.items[0].name`; `$` is the whole of it.
+    """
+
+    name = "InvalidArgumentsError"
+    public_fields: ClassVar[tuple[str, ...]] = ("path",)
+
+    def __init__(self, message: str = "", path: str = "$") -> None:
+        super().__init__(message)
+        self.path = path
 
 
 class UnknownProcedureError(PeerError):
@@ -307,7 +322,7 @@ class UnknownError(SocketClusterError):
 
 
 def _classes_by_name(root: type[SocketClusterError]) -> dict[str, type[SocketClusterError]]:
-    unsent = (UsageError, PeerError, RemoteError, InvalidRequestError)
+    unsent = (UsageError, PeerError, RemoteError, InvalidRequestError, InvalidDataError)
     found = {} if root in unsent else {root.__name__: root}
     for kind in root.__subclasses__():
         found |= _classes_by_name(kind)

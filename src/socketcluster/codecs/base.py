@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 
@@ -18,4 +19,20 @@ class CodecEngine(Protocol):
 
     def decode(self, message: Any) -> Any:
         """Decode a message."""
+        ...
+
+
+class TypedDecoder(Protocol):
+    """Decodes and checks data of one type: an engine's `decode_as` takes it.
+
+    A decoder raises a ValueError or a RecursionError for data that it cannot decode: the data is
+    then decoded to a plain value, within all limits, and `from_value` decides on it.
+    """
+
+    has_floats: bool
+    json_decoder: Callable[[bytes], Any] | None
+    msgpack_decoder: Callable[[bytes], Any] | None
+
+    def from_value(self, value: Any) -> Any:
+        """Check a decoded value, and return it as the type."""
         ...

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from socketcluster.codecs import scan
+from socketcluster.codecs.base import TypedDecoder
 from socketcluster.codecs.collector import MANY_CONTAINERS, pause_collector
 from socketcluster.codecs.text import utf8, whole_text
 from socketcluster.errors import EncodeError, InvalidMessageError
@@ -113,12 +114,31 @@ class JSONCodec:
         except (msgspec.DecodeError, ValueError, RecursionError) as error:
             raise _not_json(error) from error
 
-    def _decode_checked(self, data: bytes, levels: int) -> Any:
+    def decode_as(self, data: bytes, kind: TypedDecoder, levels: int = MAX_DEPTH) -> Any:
+        """Decode any JSON text, with up to `levels` levels, straight into a type.
+
+        Raises:
+            InvalidMessageError: as `decode`.
+            InvalidDataError: the value is not of the type.
+        """
+        decode = kind.json_decoder
+        if decode is not None and not (kind.has_floats and scan.has_many_exponents(data)):
+            try:
+                return self._decode_checked(data, levels, decode)
+            except (ValueError, RecursionError):
+                pass  # A lone surrogate, binary data, or a value of another type.
+        return kind.from_value(self.decode_value(data, levels))
+
+    def _decode_checked(
+        self, data: bytes, levels: int, decode: Callable[[bytes], Any] | None = None
+    ) -> Any:
         containers = scan.count_containers(data)
         if containers > levels and scan.deeper_than(data, levels):
             raise InvalidMessageError(f"The message has more than {MAX_DEPTH} levels")
         pause = pause_collector() if containers > MANY_CONTAINERS else None
         try:
+            if decode is not None:
+                return decode(data)
             if len(data) <= SHORT:
                 return self._decode(data)
             if scan.has_many_exponents(data):

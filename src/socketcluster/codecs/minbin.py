@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from socketcluster.codecs.base import TypedDecoder
 from socketcluster.codecs.collector import MANY_CONTAINERS, pause_collector
 from socketcluster.codecs.json import MAX_DEPTH
 from socketcluster.codecs.scan import deeper_than
@@ -70,7 +71,7 @@ class MinBinCodec:
         """
         if isinstance(message, str):
             raise InvalidMessageError("The message is text, and the codec is binary")
-        containers = len(message) - len(message.translate(None, _CONTAINERS))
+        containers = _count_containers(message)
         pause = pause_collector() if containers > MANY_CONTAINERS else None
         try:
             try:
@@ -84,6 +85,21 @@ class MinBinCodec:
         if containers > levels and _is_deep(value, levels):
             raise InvalidMessageError(f"The message has more than {MAX_DEPTH} levels")
         return value
+
+    def decode_as(self, data: bytes, kind: TypedDecoder, levels: int = MAX_DEPTH) -> Any:
+        """Decode any MessagePack with up to `levels` levels, if possible straight into a type.
+
+        Raises:
+            InvalidMessageError: as `decode`.
+            InvalidDataError: the value is not of the type.
+        """
+        decode = kind.msgpack_decoder
+        if decode is not None and _count_containers(data) <= levels:
+            try:
+                return decode(data)
+            except (ValueError, RecursionError):
+                pass  # A lone surrogate, binary data of JSON, or a value of another type.
+        return kind.from_value(self.decode_short(data, levels))
 
     def open_event(self, message: bytes) -> OpenEvent | None:
         """Decode an event or a call except its data; None if `decode_short` has to decode it."""
@@ -117,6 +133,10 @@ class OpenEvent(msgspec.Struct, array_like=True, gc=False):
 
 _EVENT_START = b"\x81\xa1e"
 _OPEN = msgspec.msgpack.Decoder(OpenEvent).decode
+
+
+def _count_containers(message: bytes) -> int:
+    return len(message) - len(message.translate(None, _CONTAINERS))
 
 
 def _with_whole_texts(message: bytes) -> bytes:

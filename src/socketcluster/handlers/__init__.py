@@ -1,0 +1,1 @@
+"""Handlers: the functions that answer packets, and the types of their data."""

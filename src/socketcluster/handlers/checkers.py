@@ -1,0 +1,200 @@
+"""Checkers: one for the types of msgspec, one for those of pydantic.
+
+Both have the same attributes; `DataType` chooses.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
+
+import msgspec
+from msgspec import inspect
+
+from socketcluster.codecs.scan import may_overflow
+from socketcluster.errors import EncodeError, InvalidArgumentsError, InvalidDataError
+from socketcluster.handlers.ownership import parts_of, text_of_type
+
+MAX_MESSAGE = 1000
+"""Characters of an error's message: it may quote a key that the peer chose."""
+
+MAX_ERRORS = 1000
+"""Errors of pydantic that are read: it collects all, each for a few microseconds."""
+
+_PATH = re.compile(r"- at (?:`key` in )?`(\$.*)`$")
+_BINARY = (inspect.BytesType, inspect.ByteArrayType, inspect.MemoryViewType)
+_TEXTS = (inspect.StrType, inspect.AnyType)
+_SUPPORTED = "a struct, a dataclass, a TypedDict, a type of the standard library, or Any"
+
+
+class MsgspecChecker:
+    """Checks data of a type that msgspec knows.
+
+    Attributes:
+        encodes_directly: whether `msgspec.json.encode` alone encodes values as the codec does.
+        has_floats: whether decoding may convert floats, which is slow for some.
+        json_decoder, msgpack_decoder: decode straight from bytes; each raises a ValueError or a
+            RecursionError if `from_value` has to decide. None: it always has to.
+    """
+
+    def __init__(self, annotation: Any) -> None:
+        """Raise InvalidArgumentsError if msgspec cannot check the type."""
+        self._annotation = annotation
+        try:
+            kinds = list(_kinds(inspect.type_info(annotation)))
+            json_decoder = msgspec.json.Decoder(annotation)
+            msgpack_decoder = msgspec.msgpack.Decoder(annotation)
+        except (TypeError, ValueError, NameError) as error:
+            raise InvalidArgumentsError(
+                f"Data of the type {text_of_type(annotation)} cannot be checked: {error}"
+            ) from error
+        for kind in kinds:
+            _assert_supported(annotation, kind)
+        # JavaScript has text keys only.
+        has_other_keys = any(
+            isinstance(kind, inspect.DictType) and not isinstance(kind.key_type, _TEXTS)
+            for kind in kinds
+        )
+        opaque = (*_BINARY, inspect.AnyType, inspect.CustomType)
+        self.encodes_directly: bool = not any(isinstance(kind, opaque) for kind in kinds)
+        self.has_floats: bool = any(
+            isinstance(kind, inspect.FloatType | inspect.AnyType | inspect.CustomType)
+            for kind in kinds
+        )
+        self.json_decoder: Callable[[bytes], Any] | None = json_decoder.decode
+        self.msgpack_decoder: Callable[[bytes], Any] | None = (
+            None if has_other_keys else msgpack_decoder.decode
+        )
+
+    def from_value(self, value: Any) -> Any:
+        """Check a decoded value, and return it as the type."""
+        try:
+            return msgspec.convert(value, self._annotation, str_keys=True)
+        except msgspec.ValidationError as error:
+            message = str(error)
+            found = _PATH.search(message)
+            raise _invalid(message, found[1] if found else "$") from error
+        except RecursionError as error:
+            raise _invalid("The data is nested too deep", "$") from error
+
+    def to_plain(self, value: Any) -> Any:
+        """Return the value: the codecs encode all types of msgspec."""
+        return value
+
+
+class PydanticChecker:
+    """Checks data of a type that pydantic knows. Its attributes are those of `MsgspecChecker`."""
+
+    encodes_directly = False
+    has_floats = False
+    msgpack_decoder = None
+
+    def __init__(self, annotation: Any) -> None:
+        """Raise InvalidArgumentsError if pydantic is not installed, or cannot check the type."""
+        try:
+            import pydantic  # noqa: PLC0415  Optional.
+            import pydantic_core  # noqa: PLC0415
+        except ImportError as error:
+            raise InvalidArgumentsError(
+                f"Data of the type {text_of_type(annotation)} is checked by pydantic, which is not "
+                "installed: install it with `pip install pydantic`, or use msgspec.Meta"
+            ) from error
+        self._annotation = annotation
+        try:
+            self._adapter = pydantic.TypeAdapter[Any](annotation)
+        except (pydantic.errors.PydanticUserError, TypeError, NameError) as error:
+            raise InvalidArgumentsError(
+                f"Data of the type {text_of_type(annotation)} cannot be checked: {error}"
+            ) from error
+        self._error = pydantic.ValidationError
+        self._to_jsonable = pydantic_core.to_jsonable_python
+        self._serialization_error = pydantic_core.PydanticSerializationError
+        self.json_decoder: Callable[[bytes], Any] | None = self._from_json
+        self._has_binary = any(part in (bytes, bytearray) for part in parts_of(annotation))
+
+    def _from_json(self, data: bytes) -> Any:
+        if may_overflow(data) or b"NaN" in data or b"Infinity" in data:
+            raise ValueError  # pydantic would take infinite numbers.
+        return self._adapter.validate_json(data)
+
+    def from_value(self, value: Any) -> Any:
+        """Check a decoded value, and return it as the type."""
+        try:
+            try:
+                text = json.dumps(value)
+            except TypeError:  # Binary data of MessagePack.
+                return self._adapter.validate_python(value)
+            return self._adapter.validate_json(text)
+        except self._error as error:
+            raise self._invalid(error) from error
+        except RecursionError as error:
+            raise _invalid("The data is nested too deep", "$") from error
+
+    def _invalid(self, error: Any) -> InvalidDataError:
+        count = error.error_count()
+        if count > MAX_ERRORS:
+            return _invalid(f"The data has {count} errors", "$")
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        path = "$" + "".join(
+            f"[{step}]" if isinstance(step, int) else f".{step}" for step in first["loc"]
+        )
+        message = first["msg"] if path == "$" else f"{first['msg']} - at `{path}`"
+        return _invalid(f"{message} (and {count - 1} more)" if count > 1 else message, path)
+
+    def to_plain(self, value: Any) -> Any:
+        """Serialize a value by its model: aliases, and its own serializers."""
+        mode: Literal["python", "json"] = "python" if self._has_binary else "json"
+        try:
+            plain = self._adapter.dump_python(value, mode=mode, by_alias=True, warnings="error")
+            return self._with_binary(plain) if self._has_binary else plain
+        except (self._serialization_error, ValueError, TypeError) as error:
+            raise EncodeError(
+                f"The value cannot be encoded as {text_of_type(self._annotation)}: {error}"
+            ) from error
+
+    def _with_binary(self, value: Any) -> Any:
+        """Convert all but binary data to JSON types."""
+        if isinstance(value, bytes | bytearray):
+            return value
+        if isinstance(value, dict):
+            return {self._to_jsonable(k): self._with_binary(v) for k, v in value.items()}
+        if isinstance(value, list | tuple | set | frozenset):
+            return [self._with_binary(item) for item in value]
+        return self._to_jsonable(value)
+
+
+Checker = MsgspecChecker | PydanticChecker
+
+
+def _invalid(message: str, path: str) -> InvalidDataError:
+    return InvalidDataError(message[:MAX_MESSAGE], path[:MAX_MESSAGE])
+
+
+def _kinds(kind: inspect.Type) -> Iterator[inspect.Type]:
+    """Yield all types in a type."""
+    seen: set[int] = set()
+    waiting: list[Any] = [kind]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, tuple):
+            waiting += part
+        elif isinstance(part, inspect.Type | inspect.Field) and id(part) not in seen:
+            seen.add(id(part))
+            if isinstance(part, inspect.Type):
+                yield part
+            waiting += [getattr(part, name) for name in part.__struct_fields__]
+
+
+def _assert_supported(annotation: Any, kind: inspect.Type) -> None:
+    part: Any = None
+    if isinstance(kind, inspect.CustomType) and kind.cls is not object:
+        part = kind.cls
+    elif isinstance(kind, inspect.RawType | inspect.ExtType):
+        part = msgspec.Raw if isinstance(kind, inspect.RawType) else msgspec.msgpack.Ext
+    if part is not None:
+        raise InvalidArgumentsError(
+            f"Data of the type {text_of_type(annotation)} cannot be checked, because of "
+            f"{text_of_type(part)}: use {_SUPPORTED}"
+        )
