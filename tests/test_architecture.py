@@ -22,8 +22,8 @@ MAX_CLASS_LINES = 250
 MAX_FUNCTION_LINES = 60
 
 FLOORS = (
-    ("close_codes", "error_fields", "error_text", "events"),
-    ("errors",),
+    ("close_codes", "error_fields", "error_text", "literals"),
+    ("errors", "events"),
     ("auth", "codecs", "options"),
     ("protocol", "runtime"),
     ("brokers", "engines", "handlers", "middleware", "streams"),

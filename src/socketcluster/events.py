@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from socketcluster.literals import AuthenticationState, SubscriptionState
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorEvent:
@@ -137,8 +139,8 @@ class DeauthenticateEvent:
 class AuthStateChangeEvent:
     """'authStateChange' of a socket. Only a client's event has the signed token."""
 
-    old_auth_state: str
-    new_auth_state: str
+    old_auth_state: AuthenticationState
+    new_auth_state: AuthenticationState
     auth_token: dict[str, Any] | None = None
     signed_auth_token: str | None = None
 
@@ -218,8 +220,8 @@ class SubscribeStateChangeEvent:
     """
 
     channel: str
-    old_channel_state: str
-    new_channel_state: str
+    old_channel_state: SubscriptionState
+    new_channel_state: SubscriptionState
     subscription_options: dict[str, Any]
 
 

@@ -137,7 +137,7 @@ async def test_the_states_of_a_link(monkeypatch: pytest.MonkeyPatch) -> None:
     broker = RemoteBroker(connector, BrokerOptions())
     states: list[str] = []
 
-    def to(machine: StateMachine, new: str) -> None:
+    def to(machine: StateMachine[str], new: str) -> None:
         if machine is broker._state:
             states.append(new)
         change(machine, new)

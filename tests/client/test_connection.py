@@ -50,9 +50,9 @@ async def test_silence_is_a_lost_connection_and_any_message_is_life(running: Run
             there.transmit("note")
             await clock.settle()
         await clock.advance(0.9)
-        assert client.state == "open"
+        assert client.get_state() == "open"
         await clock.advance(0.4)
-        assert client.state == "closed"
+        assert client.get_state() == "closed"
         assert dict(found)["disconnect"].code == 4000
         client.disconnect()
     await server.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,7 @@ from socketcluster.protocol.state import (
     checked_transition,
 )
 
-ALLOWED: list[tuple[Transitions, set[tuple[str, str]]]] = [
+ALLOWED: list[tuple[Transitions[Any], set[tuple[str, str]]]] = [
     (CONNECTION_TRANSITIONS, {(CONNECTING, OPEN), (CONNECTING, CLOSED), (OPEN, CLOSED)}),
     (
         CLIENT_TRANSITIONS,
@@ -48,7 +49,7 @@ TABLES = ["connection", "client", "authentication", "subscription"]
 
 @pytest.mark.parametrize(("table", "allowed"), ALLOWED, ids=TABLES)
 def test_only_what_a_table_has_may_happen(
-    table: Transitions, allowed: set[tuple[str, str]]
+    table: Transitions[Any], allowed: set[tuple[str, str]]
 ) -> None:
     for old, new in product(table, table):
         machine = StateMachine(table, old)
@@ -65,13 +66,13 @@ def test_only_what_a_table_has_may_happen(
 
 
 @pytest.mark.parametrize("table", [table for table, _ in ALLOWED], ids=TABLES)
-def test_every_state_that_may_follow_is_a_state_of_the_table(table: Transitions) -> None:
+def test_every_state_that_may_follow_is_a_state_of_the_table(table: Transitions[Any]) -> None:
     assert {new for following in table.values() for new in following} <= set(table)
 
 
 def test_a_state_that_is_in_no_table_is_refused() -> None:
     machine = StateMachine(CONNECTION_TRANSITIONS, CONNECTING)
     with pytest.raises(InvalidTransitionError):
-        machine.to("half open")
+        machine.to("half open")  # type: ignore[arg-type]
     assert machine.state == states.CONNECTING
     assert repr(machine) == "<StateMachine connecting>"

@@ -24,6 +24,7 @@ from socketcluster import (
     testing,
 )
 from socketcluster.errors import InvalidActionError, UsageError
+from socketcluster.literals import MiddlewareType
 from socketcluster.runtime.loop_binding import LoopBinding, binding_of
 from support import Running, soon, until
 
@@ -240,7 +241,7 @@ async def test_an_answer_from_a_thread_is_refused_and_can_be_given_on_the_loop(
 @pytest.mark.parametrize("decision", ["allow", "block"])
 @pytest.mark.parametrize("line", ["handshake", "inboundRaw", "inbound", "outbound"])
 async def test_a_decision_from_a_thread_is_refused_and_can_be_made_on_the_loop(
-    running: Running, decision: str, line: str
+    running: Running, decision: str, line: MiddlewareType
 ) -> None:
     server = AGServer()
     refused: list[Any] = []

@@ -321,7 +321,7 @@ async def test_publish_that_the_broker_refuses_is_not_acknowledged(
     await broker.settle("publish", BrokerError("Queue full"))
     await until(lambda: len(errors) == 1)
     channel = server.exchange.subscribe("b")
-    assert channel.state == "pending"
+    assert channel.is_subscribed(include_pending=True)
     assert server.exchange.subscriptions(include_pending=True) == ["b"]
     failed = running.collect(channel.listener("subscribeFail"))
     caplog.clear()

@@ -10,6 +10,7 @@ import pytest
 from websockets.frames import Frame, Opcode
 
 from socketcluster import AGServer
+from socketcluster.literals import MiddlewareType
 from socketcluster.server.parts.flow_control import FlowControl
 from support import Running, connected, until
 
@@ -87,7 +88,7 @@ MOST = LIMIT + 512 * 1024
 @EVERYWHERE
 @pytest.mark.parametrize("kind", ["inbound", "inboundRaw"])
 async def test_the_bytes_that_wait_for_middleware_are_bounded(
-    make_server: Any, running: Running, kind: str
+    make_server: Any, running: Running, kind: MiddlewareType
 ) -> None:
     """Guarantee 4: a backlog before middleware is bounded in bytes."""
     server = AGServer(max_inbound_backlog_bytes=LIMIT, drain_timeout=100)

@@ -438,7 +438,7 @@ async def test_a_socket_that_closes_during_a_fan_out_harms_nobody(make_server: A
 @pytest.mark.parametrize("way", ["raise", "return", "cancel"])
 @pytest.mark.parametrize("line", ["handshake", "handshakeSC", "inboundRaw", "inbound", "outbound"])
 async def test_middleware_fails_closed(
-    make_server: Any, running: Running, line: str, way: str, caplog: Any
+    make_server: Any, running: Running, line: Any, way: str, caplog: Any
 ) -> None:
     server = AGServer(drain_timeout=100, ping_interval=50, ping_timeout=300)
     failing: list[bool] = []

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from websockets.frames import Close, Frame, Opcode
@@ -14,6 +14,7 @@ from websockets.frames import Close, Frame, Opcode
 from socketcluster import AGAction, AGServer, AGServerSocket
 from socketcluster.brokers.simple import SimpleBroker
 from socketcluster.errors import BadConnectionError
+from socketcluster.literals import MiddlewareType
 from support import Client, Running, connected, soon, until
 from transports import MemoryWebSocket, WebSocket, send_at_once
 
@@ -102,7 +103,7 @@ class Heard:
 @WAYS
 @EVERYWHERE
 async def test_last_words_pass_middleware_and_arrive(
-    make_server: Any, running: Running, way: str, line: str, version: int
+    make_server: Any, running: Running, way: str, line: MiddlewareType, version: int
 ) -> None:
     server = made(socket_stream_cleanup_mode="close", protocol_version=version)
     server.set_middleware(line, slow)
@@ -189,7 +190,7 @@ async def test_handshake_publish_and_close_at_once(
 @WAYS
 @EVERYWHERE
 async def test_an_undecided_handshake_is_aborted_and_the_rest_dropped(
-    make_server: Any, running: Running, way: str, what: str
+    make_server: Any, running: Running, way: str, what: MiddlewareType | Literal["token"]
 ) -> None:
     class Slow:
         async def verify_token(self, *args: Any) -> dict[str, Any]:
@@ -381,7 +382,7 @@ ANSWERS = [
 @pytest.mark.parametrize("answer", ANSWERS)
 @LINES
 async def test_answers_overtake_what_waits_for_them(
-    make_server: Any, running: Running, line: str, answer: str
+    make_server: Any, running: Running, line: MiddlewareType, answer: str
 ) -> None:
     """Guarantee 2: middleware can call the client."""
     server = made()

@@ -12,6 +12,7 @@ import pytest
 
 from socketcluster import AGServer, AGServerSocket
 from socketcluster.errors import AuthTokenError
+from socketcluster.literals import MiddlewareType
 from socketcluster.server import watchdog
 from support import AnswerError, Running, connected, soon, until
 from transports import Refused, dial
@@ -148,7 +149,9 @@ MIDDLEWARE = ["handshake", "inboundRaw", "inbound", "outbound"]
 
 
 @pytest.mark.parametrize("line", MIDDLEWARE)
-async def test_an_action_that_middleware_forgets(make_server: Any, line: str, caplog: Any) -> None:
+async def test_an_action_that_middleware_forgets(
+    make_server: Any, line: MiddlewareType, caplog: Any
+) -> None:
     server = AGServer(drain_timeout=100, handshake_timeout=1000, middleware_emit_failures=False)
     forgets = line == "handshake"
 
@@ -246,7 +249,7 @@ async def test_calls_that_are_answered_in_time_are_no_bug(
 
 @IN_MEMORY
 @pytest.mark.parametrize("line", ["inboundRaw", "inbound", "outbound"])
-async def test_an_action_that_is_held(make_server: Any, caplog: Any, line: str) -> None:
+async def test_an_action_that_is_held(make_server: Any, caplog: Any, line: MiddlewareType) -> None:
     server = AGServer(drain_timeout=100, ack_timeout=3000)
     held: list[Any] = []
     holds = False

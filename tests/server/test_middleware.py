@@ -28,7 +28,7 @@ def test_types_and_setting_twice() -> None:
             action.allow()
 
     with pytest.raises(InvalidArgumentsError, match="Middleware x type is not supported"):
-        server.set_middleware("x", allow)
+        server.set_middleware("x", allow)  # type: ignore[arg-type]
     with pytest.raises(InvalidArgumentsError):
         server.set_middleware("inbound", 5)  # type: ignore[arg-type]
     server.set_middleware(server.MIDDLEWARE_INBOUND, allow)

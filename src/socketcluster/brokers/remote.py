@@ -27,7 +27,7 @@ logger: logging.Logger = logging.getLogger("socketcluster.brokers")
 UP: Final = "up"
 LOST: Final = "lost"
 
-LINK_TRANSITIONS: Final[Transitions] = {
+LINK_TRANSITIONS: Final[Transitions[str]] = {
     CLOSED: (CONNECTING,),
     CONNECTING: (UP, LOST, CLOSED),
     UP: (LOST, CLOSED),

@@ -25,6 +25,7 @@ from socketcluster.events import (
     DeauthenticateEvent,
     RemoveAuthTokenEvent,
 )
+from socketcluster.literals import AuthenticationState, SocketState
 from socketcluster.protocol.state import AUTHENTICATED, CLOSED, UNAUTHENTICATED, StateMachine
 from socketcluster.runtime.loop_binding import LoopBinding
 from socketcluster.sockets.auth_state import AuthStateMixin
@@ -68,8 +69,8 @@ class ClientAuth:
         self,
         settings: Settings,
         binding: LoopBinding,
-        machine: StateMachine,
-        socket_machine: StateMachine,
+        machine: StateMachine[AuthenticationState],
+        socket_machine: StateMachine[SocketState],
         messaging: ClientMessaging,
         events: Events,
         on_authenticated: Callable[[], None],
@@ -97,7 +98,7 @@ class ClientAuth:
         self.store = self._settings.options.auth_engine or MemoryTokenStore()
 
     @property
-    def state(self) -> str:
+    def state(self) -> AuthenticationState:
         """'authenticated' or 'unauthenticated'."""
         return self._machine.state
 

@@ -16,6 +16,7 @@ from socketcluster.engines.base import Connection, ConnectionHandler, DeflateOpt
 from socketcluster.engines.connect_errors import connect_timed_out, not_opened, why
 from socketcluster.engines.connector import Connector, ConnectRequest
 from socketcluster.errors import SocketProtocolError, hydrate_error
+from socketcluster.literals import SocketState
 from socketcluster.protocol.packets import BinaryMessage
 from socketcluster.protocol.state import (
     CLOSE_CONNECT_TIMEOUT,
@@ -132,7 +133,7 @@ class ClientConnection:
         self._options = options
         self._wire = wire
         self._calls = calls
-        self._machine = StateMachine(CONNECTION_TRANSITIONS, CONNECTING)
+        self._machine = StateMachine[SocketState](CONNECTION_TRANSITIONS, CONNECTING)
         self._ping, self._pong = ping, pong.decode()
         self._unanswered_ping = False
         self._connection: Connection | None = None
@@ -145,7 +146,7 @@ class ClientConnection:
         self.opening.add_done_callback(self._opening_done)
 
     @property
-    def state(self) -> str:
+    def state(self) -> SocketState:
         """'connecting', 'open' or 'closed'."""
         return self._machine.state
 

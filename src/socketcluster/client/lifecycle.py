@@ -34,6 +34,7 @@ from socketcluster.events import (
     ConnectingEvent,
     DisconnectEvent,
 )
+from socketcluster.literals import SocketState
 from socketcluster.protocol.state import CLOSED, CONNECTING, OPEN, StateMachine, close_error
 from socketcluster.runtime.loop_binding import LoopBinding
 from socketcluster.sockets.batching import Batching
@@ -80,7 +81,7 @@ class Lifecycle:
         self,
         settings: Settings,
         binding: LoopBinding,
-        machine: StateMachine,
+        machine: StateMachine[SocketState],
         messaging: ClientMessaging,
         batching: Batching,
         auth: ClientAuth,
@@ -114,7 +115,7 @@ class Lifecycle:
         self._connector = options.connector or PicowsConnector()
 
     @property
-    def state(self) -> str:
+    def state(self) -> SocketState:
         """The client's state."""
         return self._machine.state
 
@@ -281,11 +282,11 @@ class LifecycleMixin:
     _lifecycle: Lifecycle
 
     @property
-    def state(self) -> str:
+    def state(self) -> SocketState:
         """'connecting', 'open' or 'closed'."""
         return self._lifecycle.state
 
-    def get_state(self) -> str:
+    def get_state(self) -> SocketState:
         """Return `state`."""
         return self._lifecycle.state
 

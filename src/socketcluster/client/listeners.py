@@ -2,35 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, overload
+from typing import Any, Literal, get_args, overload
 
 from socketcluster import events
+from socketcluster.literals import ClientEventName
 from socketcluster.options import check_text
 from socketcluster.runtime.reporting import Reporter
 from socketcluster.streams import AsyncStreamEmitter, ConsumableStream
 
-CLIENT_EVENTS = frozenset(
-    [
-        "authStateChange",
-        "authenticate",
-        "close",
-        "connect",
-        "connectAbort",
-        "connecting",
-        "deauthenticate",
-        "disconnect",
-        "error",
-        "kickOut",
-        "message",
-        "raw",
-        "removeAuthToken",
-        "subscribe",
-        "subscribeFail",
-        "subscribeRequest",
-        "subscribeStateChange",
-        "unsubscribe",
-    ]
-)
+CLIENT_EVENTS: frozenset[str] = frozenset(get_args(ClientEventName))
 
 
 class ClientListeners(AsyncStreamEmitter):

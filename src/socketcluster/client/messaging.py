@@ -15,6 +15,7 @@ from socketcluster.client.reporting import Events
 from socketcluster.client.settings import Settings
 from socketcluster.client.writer import ClientWriter
 from socketcluster.errors import TimeoutError
+from socketcluster.literals import SocketState
 from socketcluster.protocol.calls import OnAnswer
 from socketcluster.protocol.state import CLOSED, StateMachine
 from socketcluster.runtime.loop_binding import LoopBinding
@@ -47,7 +48,7 @@ class ClientMessaging:
         self,
         settings: Settings,
         binding: LoopBinding,
-        machine: StateMachine,
+        machine: StateMachine[SocketState],
         calls: PendingCalls,
         flow_control: FlowControl,
         events: Events,

@@ -11,7 +11,7 @@ import logging
 import uuid
 from dataclasses import fields
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from socketcluster.client.authentication import ClientAuth, ClientAuthMixin
 from socketcluster.client.dispatch import Dispatcher
@@ -24,6 +24,7 @@ from socketcluster.client.reporting import Events
 from socketcluster.client.settings import Settings
 from socketcluster.client.subscriptions import SubscriptionMixin, Subscriptions
 from socketcluster.engines.connect_errors import redacted
+from socketcluster.literals import AuthenticationState, SocketState
 from socketcluster.protocol import state as states
 from socketcluster.protocol.state import AUTH_TRANSITIONS, CLIENT_TRANSITIONS, StateMachine
 from socketcluster.protocol.wire import Wire
@@ -72,22 +73,22 @@ class AGClientSocket(
     version: Any
     wire: Wire
 
-    CONNECTING = states.CONNECTING
-    OPEN = states.OPEN
-    CLOSED = states.CLOSED
-    AUTHENTICATED = states.AUTHENTICATED
-    UNAUTHENTICATED = states.UNAUTHENTICATED
-    PENDING = states.PENDING
-    SUBSCRIBED = states.SUBSCRIBED
-    UNSUBSCRIBED = states.UNSUBSCRIBED
+    CONNECTING: Final = states.CONNECTING
+    OPEN: Final = states.OPEN
+    CLOSED: Final = states.CLOSED
+    AUTHENTICATED: Final = states.AUTHENTICATED
+    UNAUTHENTICATED: Final = states.UNAUTHENTICATED
+    PENDING: Final = states.PENDING
+    SUBSCRIBED: Final = states.SUBSCRIBED
+    UNSUBSCRIBED: Final = states.UNSUBSCRIBED
 
     def __init__(self, **options: Any) -> None:
         binding = binding_of("AGClientSocket", "socket")
         super().__init__(binding)
         self._reporter = Reporter(logging.getLogger("socketcluster.client"))
         settings = self._settings = Settings(ClientOptions.of(**options))
-        machine = StateMachine(CLIENT_TRANSITIONS, states.CLOSED)
-        auth_machine = StateMachine(AUTH_TRANSITIONS, states.UNAUTHENTICATED)
+        machine = StateMachine[SocketState](CLIENT_TRANSITIONS, states.CLOSED)
+        auth_machine = StateMachine[AuthenticationState](AUTH_TRANSITIONS, states.UNAUTHENTICATED)
         self._channel_listeners = StreamDemux[Any](binding=binding)
         events = Events(self, self._channel_listeners, self._reporter)
         calls = PendingCalls()

@@ -24,6 +24,7 @@ from socketcluster.events import (
     SubscribeStateChangeEvent,
     UnsubscribeEvent,
 )
+from socketcluster.literals import AuthenticationState, SocketState, SubscriptionState
 from socketcluster.options import check_text, checked_name
 from socketcluster.protocol.state import (
     AUTHENTICATED,
@@ -55,13 +56,15 @@ class Subscription:
     def __init__(self, name: str, options: dict[str, Any]) -> None:
         self.name: str = name
         self.options: dict[str, Any] = options
-        self.machine: StateMachine = StateMachine(SUBSCRIPTION_TRANSITIONS, PENDING)
+        self.machine: StateMachine[SubscriptionState] = StateMachine(
+            SUBSCRIPTION_TRANSITIONS, PENDING
+        )
         self.cid: int | None = None
         self.attempts: int = 0
         self.retry: asyncio.TimerHandle | None = None
 
     @property
-    def state(self) -> str:
+    def state(self) -> SubscriptionState:
         """'pending', 'subscribed', or 'unsubscribed' when it is over."""
         return self.machine.state
 
@@ -97,8 +100,8 @@ class Subscriptions:
         self,
         settings: Settings,
         binding: LoopBinding,
-        machine: StateMachine,
-        auth_machine: StateMachine,
+        machine: StateMachine[SocketState],
+        auth_machine: StateMachine[AuthenticationState],
         messaging: ClientMessaging,
         events: Events,
     ) -> None:
@@ -157,7 +160,7 @@ class Subscriptions:
         """Return the name of a channel without the prefix that it has on the wire."""
         return name.removeprefix(self._settings.options.channel_prefix or "")
 
-    def get_state(self, name: str) -> str:
+    def get_state(self, name: str) -> SubscriptionState:
         """See `SubscriptionMixin.get_channel_state`."""
         subscription = self.channels.get(name)
         return UNSUBSCRIBED if subscription is None else subscription.state
@@ -249,7 +252,7 @@ class Subscriptions:
         event = SubscribeFailEvent(name, error, sent)
         self._events.emit_of_channel(name, "subscribeFail", event)
 
-    def _end(self, subscription: Subscription, state: str) -> None:
+    def _end(self, subscription: Subscription, state: SubscriptionState) -> None:
         if subscription.cid is not None:
             self._messaging.calls.forget(subscription.cid)
             subscription.cid = None
@@ -268,7 +271,9 @@ class Subscriptions:
             subscription.retry.cancel()
             subscription.retry = None
 
-    def _change(self, subscription: Subscription, state: str, sent: dict[str, Any]) -> None:
+    def _change(
+        self, subscription: Subscription, state: SubscriptionState, sent: dict[str, Any]
+    ) -> None:
         old_state = subscription.state
         subscription.machine.to(state)
         event = SubscribeStateChangeEvent(subscription.name, old_state, state, sent)
@@ -356,7 +361,7 @@ class SubscriptionMixin(ChannelMixin):
         state = self._subscriptions.get_state(channel)
         return state == SUBSCRIBED or (include_pending and state == PENDING)
 
-    def get_channel_state(self, channel: str) -> str:
+    def get_channel_state(self, channel: str) -> SubscriptionState:
         """Return 'pending', 'subscribed' or 'unsubscribed'."""
         return self._subscriptions.get_state(channel)
 

@@ -21,7 +21,8 @@ from socketcluster.errors import (
     SilentMiddlewareBlockedError,
     SocketClusterError,
 )
-from socketcluster.middleware.action import AGAction
+from socketcluster.literals import ActionType, MiddlewareType
+from socketcluster.middleware.action import AGAction, Outcome
 from socketcluster.middleware.stream import MiddlewareFunction, MiddlewareStream
 from socketcluster.runtime.futures import complete
 from socketcluster.runtime.loop_binding import LoopBinding
@@ -52,7 +53,7 @@ class MiddlewareLine:
 
     def __init__(
         self,
-        type: str,
+        type: MiddlewareType,
         function: MiddlewareFunction,
         on_failure: Callable[[MiddlewareError], None],
         reporter: Reporter,
@@ -68,7 +69,7 @@ class MiddlewareLine:
         self._task = asyncio.ensure_future(self._run())
 
     @property
-    def type(self) -> str:
+    def type(self) -> MiddlewareType:
         """One of the four middleware types."""
         return self.stream.type
 
@@ -114,7 +115,7 @@ class MiddlewareLine:
         action.on_decision(undecided)
         self.stream.write(action)
 
-    async def decide(self, kind: str, **fields: Any) -> Any:
+    async def decide(self, kind: ActionType, **fields: Any) -> Any:
         """Submit an action made of these fields, and return its data.
 
         Canceling decide() leaves the action undecided.
@@ -127,7 +128,7 @@ class MiddlewareLine:
         self.submit(AGAction(kind, **fields), callback)  # Only the function holds it.
         return await decision
 
-    def decided(self, undecided: _Undecided, outcome: str, value: Any) -> None:
+    def decided(self, undecided: _Undecided, outcome: Outcome, value: Any) -> None:
         """Take the decision of the function, or the one that its end makes."""
         if undecided not in self._undecided:
             return
@@ -149,7 +150,7 @@ class MiddlewareLine:
             del self._undecided[undecided]
             undecided.callback(self._blocked(undecided.kind, "dropped", None), None)
 
-    def _blocked(self, kind: str, outcome: str, error: Any) -> Blocked:
+    def _blocked(self, kind: ActionType, outcome: Outcome, error: Any) -> Blocked:
         silent = self._silent(kind)
         if outcome == "ended":
             return Blocked(silent, None)
@@ -170,7 +171,7 @@ class MiddlewareLine:
             return Blocked(silent, error)
         return Blocked(error, error)
 
-    def _silent(self, kind: str) -> SilentMiddlewareBlockedError:
+    def _silent(self, kind: ActionType) -> SilentMiddlewareBlockedError:
         return SilentMiddlewareBlockedError(
             f"The {kind} AGAction was blocked by {self.type} middleware", self.type
         )
@@ -222,16 +223,16 @@ class _Undecided:
 
     __slots__ = ("_line", "callback", "kind")
 
-    def __init__(self, line: MiddlewareLine, kind: str, callback: OnDecided) -> None:
+    def __init__(self, line: MiddlewareLine, kind: ActionType, callback: OnDecided) -> None:
         self._line = line
-        self.kind: str = kind
+        self.kind: ActionType = kind
         self.callback: OnDecided = callback
 
     def check(self) -> None:
         """See `OnDecision`."""
         self._line.loop_binding.check()
 
-    def __call__(self, outcome: str, value: Any) -> None:
+    def __call__(self, outcome: Outcome, value: Any) -> None:
         self._line.decided(self, outcome, value)
 
 

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from socketcluster.literals import MiddlewareType
 from socketcluster.middleware.action import AGAction
 from socketcluster.runtime.futures import resolve
 
@@ -38,8 +39,8 @@ class MiddlewareStream:
 
     __slots__ = ("_loop", "_queue", "_waiter", "closed", "type")
 
-    def __init__(self, type: str) -> None:
-        self.type: str = type
+    def __init__(self, type: MiddlewareType) -> None:
+        self.type: MiddlewareType = type
         self._queue: deque[AGAction] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiter: asyncio.Future[None] | None = None

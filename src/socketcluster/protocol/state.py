@@ -9,9 +9,10 @@ Source: SocketCluster protocol 2, "Handshake"; `AGServerSocket.state` and `authS
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from socketcluster.errors import SOCKET_PROTOCOL_ERROR_STATUSES, SocketProtocolError
+from socketcluster.literals import AuthenticationState, SocketState, SubscriptionState
 
 CONNECTING: Final = "connecting"
 OPEN: Final = "open"
@@ -24,26 +25,31 @@ PENDING: Final = "pending"
 SUBSCRIBED: Final = "subscribed"
 UNSUBSCRIBED: Final = "unsubscribed"
 
-Transitions = Mapping[str, tuple[str, ...]]
+StateT = TypeVar("StateT", bound=str)
+
+Transitions = Mapping[StateT, tuple[StateT, ...]]
 """State → the states that may follow it."""
 
-CONNECTION_TRANSITIONS: Final[Transitions] = {
+CONNECTION_TRANSITIONS: Final[Transitions[SocketState]] = {
     CONNECTING: (OPEN, CLOSED),
     OPEN: (CLOSED,),
     CLOSED: (),
 }
 """One connection, and the server's socket over it. 'closed' is final."""
 
-CLIENT_TRANSITIONS: Final[Transitions] = {**CONNECTION_TRANSITIONS, CLOSED: (CONNECTING,)}
+CLIENT_TRANSITIONS: Final[Transitions[SocketState]] = {
+    **CONNECTION_TRANSITIONS,
+    CLOSED: (CONNECTING,),
+}
 """A client, which connects again."""
 
-AUTH_TRANSITIONS: Final[Transitions] = {
+AUTH_TRANSITIONS: Final[Transitions[AuthenticationState]] = {
     UNAUTHENTICATED: (AUTHENTICATED,),
     AUTHENTICATED: (UNAUTHENTICATED,),
 }
 """The authentication of a socket, on either side."""
 
-SUBSCRIPTION_TRANSITIONS: Final[Transitions] = {
+SUBSCRIPTION_TRANSITIONS: Final[Transitions[SubscriptionState]] = {
     PENDING: (SUBSCRIBED, UNSUBSCRIBED),
     SUBSCRIBED: (PENDING, UNSUBSCRIBED),
     UNSUBSCRIBED: (),
@@ -68,7 +74,7 @@ class InvalidTransitionError(AssertionError):
     """A state change that the table does not allow: a bug in this package."""
 
 
-def checked_transition(transitions: Transitions, old: str, new: str) -> str:
+def checked_transition(transitions: Transitions[StateT], old: StateT, new: StateT) -> StateT:
     """Return `new`, for an object that keeps its state in an attribute of its own.
 
     Raises:
@@ -79,7 +85,7 @@ def checked_transition(transitions: Transitions, old: str, new: str) -> str:
     return new
 
 
-class StateMachine:
+class StateMachine(Generic[StateT]):
     """A state that changes only as its table of transitions allows.
 
     Attributes:
@@ -88,11 +94,11 @@ class StateMachine:
 
     __slots__ = ("_transitions", "state")
 
-    def __init__(self, transitions: Transitions, initial: str) -> None:
+    def __init__(self, transitions: Transitions[StateT], initial: StateT) -> None:
         self._transitions = transitions
-        self.state: str = initial
+        self.state: StateT = initial
 
-    def to(self, new: str) -> None:
+    def to(self, new: StateT) -> None:
         """Change to another state.
 
         Raises:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import Any, Final, Literal, Protocol, overload
 
+from socketcluster import events
 from socketcluster.codecs.text import whole_text
+from socketcluster.literals import SubscriptionState
 from socketcluster.options import check_text, checked_name
 from socketcluster.protocol.state import PENDING, SUBSCRIBED, UNSUBSCRIBED
 from socketcluster.pubsub.channel_methods import ChannelMixin
@@ -30,7 +32,7 @@ class ChannelClient(Protocol):
     def subscribe(self) -> Callable[..., AGChannel]: ...
     def unsubscribe(self, channel: str) -> Awaitable[None] | None: ...
     def is_subscribed(self, channel: str, include_pending: bool = False) -> bool: ...
-    def get_channel_state(self, channel: str) -> str: ...
+    def get_channel_state(self, channel: str) -> SubscriptionState: ...
     def get_channel_options(self, channel: str) -> dict[str, Any]: ...
     def transmit_publish(self, channel: str, data: Any) -> None: ...
     async def invoke_publish(self, channel: str, data: Any) -> None: ...
@@ -47,9 +49,9 @@ class AGChannel(ConsumableStream[Any]):
 
     __slots__ = ("_listeners", "_methods", "_outputs", "client", "name")
 
-    PENDING = PENDING
-    SUBSCRIBED = SUBSCRIBED
-    UNSUBSCRIBED = UNSUBSCRIBED
+    PENDING: Final = PENDING
+    SUBSCRIBED: Final = SUBSCRIBED
+    UNSUBSCRIBED: Final = UNSUBSCRIBED
 
     def __init__(
         self,
@@ -68,7 +70,7 @@ class AGChannel(ConsumableStream[Any]):
         self._listeners = listeners
 
     @property
-    def state(self) -> str:
+    def state(self) -> SubscriptionState:
         """'pending', 'subscribed' or 'unsubscribed'."""
         return self.client.get_channel_state(self.name)
 
@@ -81,6 +83,24 @@ class AGChannel(ConsumableStream[Any]):
         """Create a consumer of publishes from now on; `timeout` is the ms to wait for each."""
         return self._outputs.stream(self.name).create_consumer(timeout)
 
+    @overload
+    def listener(self, event: Literal["subscribe"]) -> ConsumableStream[events.SubscribeEvent]: ...
+    @overload
+    def listener(
+        self, event: Literal["subscribeFail"]
+    ) -> ConsumableStream[events.SubscribeFailEvent]: ...
+    @overload
+    def listener(
+        self, event: Literal["unsubscribe"]
+    ) -> ConsumableStream[events.UnsubscribeEvent]: ...
+    @overload
+    def listener(
+        self, event: Literal["subscribeStateChange"]
+    ) -> ConsumableStream[events.SubscribeStateChangeEvent]: ...
+    @overload
+    def listener(self, event: Literal["kickOut"]) -> ConsumableStream[events.KickOutEvent]: ...
+    @overload
+    def listener(self, event: str) -> ConsumableStream[Any]: ...
     def listener(self, event: str) -> ConsumableStream[Any]:
         """Return the stream of one of the channel's events.
 

@@ -18,6 +18,7 @@ from socketcluster.events import (
     SubscribeFailEvent,
     UnsubscribeEvent,
 )
+from socketcluster.literals import SubscriptionState
 from socketcluster.options import check_text
 from socketcluster.protocol.payloads import Payloads
 from socketcluster.protocol.state import PENDING, SUBSCRIBED
@@ -26,18 +27,15 @@ from socketcluster.pubsub.channel_methods import ChannelMixin
 from socketcluster.pubsub.delivery import PublishDelivery
 from socketcluster.pubsub.fanout import FanOut, Subscriber
 from socketcluster.pubsub.index import ChannelIndex
+from socketcluster.pubsub.listeners import ExchangeListeners
 from socketcluster.runtime.loop_binding import LoopBinding
 from socketcluster.runtime.reporting import Reporter, clean, one_line
-from socketcluster.streams import AsyncStreamEmitter, Bound, ConsumableStream, StreamDemux
+from socketcluster.streams import Bound, StreamDemux
 
 logger: logging.Logger = logging.getLogger("socketcluster")
 
-EXCHANGE_EVENTS = frozenset(
-    ["subscribe", "unsubscribe", "subscribeFail", "error", "ready", "brokerAway", "brokerGap"]
-)
 
-
-class AGExchange(ChannelMixin, AsyncStreamEmitter):
+class AGExchange(ChannelMixin, ExchangeListeners):
     """The server's own pub/sub client, which also serves its sockets' subscriptions.
 
     Events: 'subscribe', 'unsubscribe', 'subscribeFail', 'error', 'ready', 'brokerAway',
@@ -111,12 +109,6 @@ class AGExchange(ChannelMixin, AsyncStreamEmitter):
         self.is_ready = False
         self._index.close()
         await self.broker.close()
-
-    def listener(self, event: str) -> ConsumableStream[Any]:
-        """Return the stream of an event. A name that resembles a documented event is logged."""
-        stream = super().listener(event)
-        self._reporter.check_event_name(event, EXCHANGE_EVENTS)
-        return stream
 
     # Publishing
 
@@ -220,7 +212,7 @@ class AGExchange(ChannelMixin, AsyncStreamEmitter):
         """Return a view of a channel, without subscribing."""
         return AGChannel(channel, self, self, self._channel_outputs, self._channel_listeners)
 
-    def get_channel_state(self, channel: str) -> str:
+    def get_channel_state(self, channel: str) -> SubscriptionState:
         """Return 'pending', 'subscribed' or 'unsubscribed', for the exchange's own subscription."""
         return self._index.exchange_state(channel)
 

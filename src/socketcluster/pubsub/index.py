@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 
 from socketcluster.brokers.base import Broker
 from socketcluster.errors import BrokerError, SocketClusterError
+from socketcluster.literals import SubscriptionState
 from socketcluster.protocol.state import PENDING, SUBSCRIBED, UNSUBSCRIBED
 from socketcluster.pubsub.fanout import FanOut, Subscriber
 from socketcluster.runtime.cancelling import cancel
@@ -31,7 +32,7 @@ class ChannelEntry:
     def __init__(self) -> None:
         self.subscribers: dict[Subscriber, None] = {}
         self.exchange_subscribed: bool = False
-        self.state: str = UNSUBSCRIBED
+        self.state: SubscriptionState = UNSUBSCRIBED
         self.operation: asyncio.Task[None] | None = None
 
     @property
@@ -142,7 +143,7 @@ class ChannelIndex:
         entry = self.channels.get(channel)
         return entry is not None and entry.exchange_subscribed
 
-    def exchange_state(self, channel: str) -> str:
+    def exchange_state(self, channel: str) -> SubscriptionState:
         """Return the state of the exchange's own subscription."""
         entry = self.channels.get(channel)
         return entry.state if entry is not None and entry.exchange_subscribed else UNSUBSCRIBED

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from socketcluster.literals import MiddlewareType
 from socketcluster.middleware import MiddlewareFunction
 from socketcluster.protocol.packets import AnyPacket, Batch
 from socketcluster.protocol.wire import Wire
@@ -66,7 +67,7 @@ class SocketContext:
     emitter: ServerEmitter
     wire: Wire
     exchange: AGExchange
-    middleware: dict[str, MiddlewareFunction]
+    middleware: dict[MiddlewareType, MiddlewareFunction]
     tokens: Tokens
     ticker: Ticker
     observer: SocketObserver

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from socketcluster.literals import AuthenticationState
 from socketcluster.server.socket import AGServerSocket
 
 
@@ -95,8 +96,8 @@ class AuthenticationStateChangeEvent:
     """'authenticationStateChange' of a server; states are 'authenticated' and 'unauthenticated'."""
 
     socket: AGServerSocket
-    old_auth_state: str
-    new_auth_state: str
+    old_auth_state: AuthenticationState
+    new_auth_state: AuthenticationState
     auth_token: dict[str, Any] | None = None
 
 

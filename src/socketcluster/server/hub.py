@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from socketcluster.literals import AuthenticationState
 from socketcluster.server.events import (
     AuthenticationEvent,
     AuthenticationStateChangeEvent,
@@ -84,8 +85,8 @@ class Hub:
     def auth_state_changed(
         self,
         socket: AGServerSocket,
-        old_state: str,
-        new_state: str,
+        old_state: AuthenticationState,
+        new_state: AuthenticationState,
         token: dict[str, Any] | None,
     ) -> None:
         """Emit 'authenticationStateChange'."""

@@ -2,32 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, overload
+from typing import Any, Literal, get_args, overload
 
 from socketcluster import events
+from socketcluster.literals import ServerEventName
 from socketcluster.options import check_text
 from socketcluster.runtime.reporting import Reporter
 from socketcluster.server import events as sockets
 from socketcluster.streams import AsyncStreamEmitter, ConsumableStream
 
-SERVER_EVENTS = frozenset(
-    [
-        "authentication",
-        "authenticationStateChange",
-        "badSocketAuthToken",
-        "closure",
-        "connection",
-        "connectionAbort",
-        "deauthentication",
-        "disconnection",
-        "error",
-        "handshake",
-        "ready",
-        "subscription",
-        "unsubscription",
-        "warning",
-    ]
-)
+SERVER_EVENTS: frozenset[str] = frozenset(get_args(ServerEventName))
 
 
 class ServerListeners(AsyncStreamEmitter):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from socketcluster.errors import InvalidActionError, InvalidArgumentsError
+from socketcluster.literals import MiddlewareType
 from socketcluster.middleware import (
     MIDDLEWARE_HANDSHAKE,
     MIDDLEWARE_INBOUND,
@@ -20,15 +23,15 @@ class MiddlewareMixin:
 
     __slots__ = ()
 
-    MIDDLEWARE_HANDSHAKE = MIDDLEWARE_HANDSHAKE
-    MIDDLEWARE_INBOUND_RAW = MIDDLEWARE_INBOUND_RAW
-    MIDDLEWARE_INBOUND = MIDDLEWARE_INBOUND
-    MIDDLEWARE_OUTBOUND = MIDDLEWARE_OUTBOUND
+    MIDDLEWARE_HANDSHAKE: Final = MIDDLEWARE_HANDSHAKE
+    MIDDLEWARE_INBOUND_RAW: Final = MIDDLEWARE_INBOUND_RAW
+    MIDDLEWARE_INBOUND: Final = MIDDLEWARE_INBOUND
+    MIDDLEWARE_OUTBOUND: Final = MIDDLEWARE_OUTBOUND
 
-    middleware: dict[str, MiddlewareFunction]
+    middleware: dict[MiddlewareType, MiddlewareFunction]
     loop_binding: LoopBinding
 
-    def set_middleware(self, type: str, middleware: MiddlewareFunction) -> None:
+    def set_middleware(self, type: MiddlewareType, middleware: MiddlewareFunction) -> None:
         """Set the middleware function of a type, for existing and new sockets.
 
         Raises:
@@ -44,12 +47,14 @@ class MiddlewareMixin:
             raise InvalidActionError(f"Middleware {type} type has already been set")
         self.middleware[type] = middleware
 
-    def remove_middleware(self, type: str, middleware: MiddlewareFunction | None = None) -> None:
+    def remove_middleware(
+        self, type: MiddlewareType, middleware: MiddlewareFunction | None = None
+    ) -> None:
         """Remove the middleware function of a type, or only if it is `middleware`."""
         self.loop_binding.check()
         if middleware is None or self.middleware.get(type) == middleware:
             self.middleware.pop(type, None)
 
-    def has_middleware(self, type: str) -> bool:
+    def has_middleware(self, type: MiddlewareType) -> bool:
         """Whether a type has a middleware function."""
         return type in self.middleware

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, get_args
 
 from socketcluster.engines.base import DeflateOptions
 from socketcluster.engines.proxies import TrustedProxies
 from socketcluster.errors import InvalidOptionsError
+from socketcluster.literals import CleanupMode
 from socketcluster.options import (
     Duration,
     check_entries,
@@ -27,7 +28,7 @@ from socketcluster.server.batch_limit import (
 )
 from socketcluster.server.origins import ORIGIN_FORM, AllowedOrigins
 
-CLEANUP_MODES = ("kill", "close", "none")
+CLEANUP_MODES: tuple[str, ...] = get_args(CleanupMode)
 WITHOUT_EFFECT = frozenset({"authSignAsync", "authVerifyAsync", "cloneData"})
 """Options of the JavaScript server that are accepted and ignored."""
 
@@ -150,7 +151,7 @@ class ServerOptions:
     batch_on_handshake: bool = False
     batch_on_handshake_duration: Duration = 400
     batch_interval: Duration = 50
-    socket_stream_cleanup_mode: str = "kill"
+    socket_stream_cleanup_mode: CleanupMode = "kill"
     strict_handshake: bool = True
     broker_engine: Any = None
     auth_engine: Any = None

@@ -13,6 +13,7 @@ from socketcluster.codecs.base import CodecEngine
 from socketcluster.codecs.json import JSONCodec
 from socketcluster.engines.base import ASGIApp, Engine
 from socketcluster.engines.registry import resolve_engine
+from socketcluster.literals import MiddlewareType
 from socketcluster.middleware import MiddlewareFunction
 from socketcluster.options import invalid_option
 from socketcluster.protocol.wire import Wire, largest_uncounted
@@ -106,7 +107,7 @@ class AGServer(ServingMixin, ThreadMixin, MiddlewareMixin, ServerListeners):
             channel_bound(opts, self.reports.report_fault),
         )
         self.engine = resolve_engine(opts.ws_engine, opts.ws_engine_server_options)
-        self.middleware: dict[str, MiddlewareFunction] = {}
+        self.middleware: dict[MiddlewareType, MiddlewareFunction] = {}
         self.hub: Hub = Hub(self.emit)
         watchdog = Watchdog(self.reporter, self.ack_timeout)
         durations = [self.ping_interval, self.ping_timeout, self.handshake_timeout]

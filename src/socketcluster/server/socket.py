@@ -7,9 +7,12 @@ procedures), `middleware`, `batching`, `setup` and `closing`. All share its `lif
 
 from __future__ import annotations
 
+from typing import Final
+
 from socketcluster.engines.base import Connection, UpgradeRequest
 from socketcluster.errors import InvalidArgumentsError
 from socketcluster.events import ErrorEvent
+from socketcluster.literals import SocketState
 from socketcluster.middleware import MiddlewareLine
 from socketcluster.protocol import state as states
 from socketcluster.protocol.frames import may_be_sent
@@ -76,11 +79,11 @@ class AGServerSocket(
     connection: Connection
     request: UpgradeRequest
 
-    CONNECTING = states.CONNECTING
-    OPEN = states.OPEN
-    CLOSED = states.CLOSED
-    AUTHENTICATED = states.AUTHENTICATED
-    UNAUTHENTICATED = states.UNAUTHENTICATED
+    CONNECTING: Final = states.CONNECTING
+    OPEN: Final = states.OPEN
+    CLOSED: Final = states.CLOSED
+    AUTHENTICATED: Final = states.AUTHENTICATED
+    UNAUTHENTICATED: Final = states.UNAUTHENTICATED
 
     def __init__(
         self,
@@ -125,11 +128,11 @@ class AGServerSocket(
         self.setup: SetupBarrier = SetupBarrier(self.streams, context)
 
     @property
-    def state(self) -> str:
+    def state(self) -> SocketState:
         """'connecting', 'open' or 'closed'."""
         return self.life.state
 
-    def get_state(self) -> str:
+    def get_state(self) -> SocketState:
         """`state`."""
         return self.life.state
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Generic, Protocol, TypeVar
 
+from socketcluster.literals import AuthenticationState
+
 
 class AuthState(Protocol):
     """The token of one side of a socket, and whether it counts."""
 
     @property
-    def state(self) -> str:
+    def state(self) -> AuthenticationState:
         """'authenticated' or 'unauthenticated'."""
         ...
 
@@ -39,7 +41,7 @@ class AuthStateMixin(Generic[AuthT, ClaimsT]):
     auth: AuthT
 
     @property
-    def auth_state(self) -> str:
+    def auth_state(self) -> AuthenticationState:
         """'authenticated' or 'unauthenticated'."""
         return self.auth.state
 

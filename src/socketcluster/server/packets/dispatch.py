@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from socketcluster.errors import InvalidMessageError, InvalidRequestError
+from socketcluster.literals import ActionType
 from socketcluster.middleware import MIDDLEWARE_INBOUND
 from socketcluster.middleware.action import AGAction
 from socketcluster.protocol.packets import AnyPacket, Packet, Unparsed
@@ -112,9 +113,11 @@ def _user_event_through_middleware(socket: AGServerSocket, packet: AnyPacket) ->
             reject(socket, packet, error, True)
             return None
     if cid is None:
-        kind, name = AGAction.TRANSMIT, {"receiver": event}
+        kind: ActionType = AGAction.TRANSMIT
+        name = {"receiver": event}
     else:
-        kind, name = AGAction.INVOKE, {"procedure": event}
+        kind = AGAction.INVOKE
+        name = {"procedure": event}
     return through_middleware(
         socket,
         packet,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from socketcluster.literals import ActionType
 from socketcluster.middleware import MIDDLEWARE_INBOUND
 from socketcluster.protocol.packets import AnyPacket
 from socketcluster.server.packets.replies import answer_error
@@ -15,7 +16,7 @@ from socketcluster.server.socket import AGServerSocket
 def through_middleware(
     socket: AGServerSocket,
     packet: AnyPacket,
-    kind: str,
+    kind: ActionType,
     accept: Callable[[Any], Pending | None],
     **fields: Any,
 ) -> Decision:

@@ -28,6 +28,7 @@ from socketcluster.events import (
     BadAuthTokenEvent,
     DeauthenticateEvent,
 )
+from socketcluster.literals import AuthenticationState
 from socketcluster.middleware import MIDDLEWARE_INBOUND, AGAction
 from socketcluster.options import refuse_unknown
 from socketcluster.protocol.state import (
@@ -52,7 +53,11 @@ class AuthObserver(Protocol):
     """Receives the changes of a socket's authentication; `socket` is the `AuthOwner`."""
 
     def auth_state_changed(
-        self, socket: Any, old_state: str, new_state: str, token: dict[str, Any] | None
+        self,
+        socket: Any,
+        old_state: AuthenticationState,
+        new_state: AuthenticationState,
+        token: dict[str, Any] | None,
     ) -> None: ...
     def authenticated(self, socket: Any, token: dict[str, Any]) -> None: ...
     def deauthenticated(self, socket: Any, old_token: dict[str, Any] | None) -> None: ...
@@ -113,7 +118,7 @@ class SocketAuth:
         self._socket = socket
         self._tokens = tokens
         self._observer = observer
-        self.state: str = UNAUTHENTICATED
+        self.state: AuthenticationState = UNAUTHENTICATED
         self.token: dict[str, Any] | None = None
         self.signed_token: str | None = None
         self.expires_at: float | None = None
@@ -266,7 +271,7 @@ class SocketAuth:
         self.losses += 1
         self._socket.subscribed.reauthorize()
 
-    def emit_authenticated(self, old_state: str) -> None:
+    def emit_authenticated(self, old_state: AuthenticationState) -> None:
         """Emit the events of authentication."""
         socket, token = self._socket, self.token
         if token is None:

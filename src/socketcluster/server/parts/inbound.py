@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from socketcluster.engines.base import Connection
 from socketcluster.errors import InvalidMessageError
 from socketcluster.events import MessageEvent, RawEvent
+from socketcluster.literals import MiddlewareType
 from socketcluster.middleware import MIDDLEWARE_INBOUND_RAW
 from socketcluster.protocol.packets import (
     AnyPacket,
@@ -68,7 +69,7 @@ class InboundContext(Protocol):
     @property
     def options(self) -> ServerOptions: ...
     @property
-    def middleware(self) -> Mapping[str, Any]: ...
+    def middleware(self) -> Mapping[MiddlewareType, Any]: ...
     @property
     def dispatch(self) -> Callable[[Any, AnyPacket, bytes], Continuation]:
         """A function that carries out a packet: (socket, packet, message)."""

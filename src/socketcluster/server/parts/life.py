@@ -13,12 +13,13 @@ from __future__ import annotations
 
 from typing import Final
 
+from socketcluster.literals import SocketState
 from socketcluster.protocol.state import CLOSED, CONNECTING, OPEN, Transitions, checked_transition
 
 LEAVING: Final = "leaving"
 LAST_WORDS: Final = "last words"
 
-PHASE_TRANSITIONS: Final[Transitions] = {
+PHASE_TRANSITIONS: Final[Transitions[str]] = {
     CONNECTING: (OPEN, LEAVING, CLOSED),
     LEAVING: (OPEN, CLOSED),
     OPEN: (LAST_WORDS, CLOSED),
@@ -28,7 +29,13 @@ PHASE_TRANSITIONS: Final[Transitions] = {
 """Phase → the phases that may follow it. A handshake that is allowed while the socket leaves opens
 it for the events, and its last words follow at once."""
 
-_STATES: Final = {LEAVING: CONNECTING, LAST_WORDS: CLOSED}
+_STATES: Final[dict[str, SocketState]] = {
+    CONNECTING: CONNECTING,
+    LEAVING: CONNECTING,
+    OPEN: OPEN,
+    LAST_WORDS: CLOSED,
+    CLOSED: CLOSED,
+}
 
 
 class Life:
@@ -46,7 +53,7 @@ class Life:
 
     def __init__(self, opened_at: float, next_ping: float) -> None:
         self.phase: str = CONNECTING
-        self.state: str = CONNECTING
+        self.state: SocketState = CONNECTING
         self.was_opened: bool = False
         self.opened_at: float = opened_at
         self.next_ping: float = next_ping
@@ -58,7 +65,7 @@ class Life:
             InvalidTransitionError: the phase cannot follow the present one, which stays.
         """
         self.phase = checked_transition(PHASE_TRANSITIONS, self.phase, phase)
-        self.state = _STATES.get(phase, phase)
+        self.state = _STATES[phase]
         if phase == OPEN:
             self.was_opened = True
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from socketcluster.literals import ActionType, MiddlewareType
 from socketcluster.middleware import (
     MIDDLEWARE_HANDSHAKE,
     MIDDLEWARE_OUTBOUND,
@@ -37,7 +38,7 @@ class MiddlewareContext(Protocol):
     """The middleware's view of its server."""
 
     @property
-    def middleware(self) -> Mapping[str, MiddlewareFunction]: ...
+    def middleware(self) -> Mapping[MiddlewareType, MiddlewareFunction]: ...
     @property
     def wire(self) -> Wire: ...
     @property
@@ -67,10 +68,10 @@ class SocketMiddleware:
     ) -> None:
         self._socket = socket
         self._context = context
-        self._lines: dict[str, MiddlewareLine] | None = None
+        self._lines: dict[MiddlewareType, MiddlewareLine] | None = None
         self.handshake_line: MiddlewareLine | None = handshake_line
 
-    async def decide(self, type: str, kind: str, **fields: Any) -> Any:
+    async def decide(self, type: MiddlewareType, kind: ActionType, **fields: Any) -> Any:
         """Wait for the decision on an action of this socket; return its data.
 
         The action is made here from `kind` and `fields`, so that only the middleware function holds
@@ -85,7 +86,9 @@ class SocketMiddleware:
             self._report(type, blocked)
             raise blocked.for_client from None
 
-    def put(self, type: str, kind: str, on_verdict: OnVerdict, **fields: Any) -> Decision:
+    def put(
+        self, type: MiddlewareType, kind: ActionType, on_verdict: OnVerdict, **fields: Any
+    ) -> Decision:
         """Submit an action, and return its decision.
 
         `on_verdict(error, data)` is called exactly once: `(None, data)` if the action was allowed,
@@ -116,7 +119,7 @@ class SocketMiddleware:
             AGAction(AGAction.PUBLISH_OUT, socket=self._socket, channel=channel, data=data), verdict
         )
 
-    def has(self, type: str) -> bool:
+    def has(self, type: MiddlewareType) -> bool:
         """Whether a middleware type has a function."""
         return type in self._context.middleware
 
@@ -129,14 +132,14 @@ class SocketMiddleware:
         """Report a blocked publish, if `middleware_emit_failures` is set."""
         self._report(MIDDLEWARE_OUTBOUND, blocked)
 
-    def _report(self, type: str, blocked: Blocked) -> None:
+    def _report(self, type: MiddlewareType, blocked: Blocked) -> None:
         if blocked.for_server is not None and self._context.options.middleware_emit_failures:
             if type == MIDDLEWARE_HANDSHAKE:
                 self._context.emit_warning(blocked.for_server)
             else:
                 self._socket.emit_error(blocked.for_server)
 
-    def _line(self, type: str) -> MiddlewareLine:
+    def _line(self, type: MiddlewareType) -> MiddlewareLine:
         if type == MIDDLEWARE_HANDSHAKE:
             assert self.handshake_line is not None
             return self.handshake_line

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from socketcluster.engines.base import Connection
+from socketcluster.literals import MiddlewareType
 from socketcluster.middleware import MIDDLEWARE_OUTBOUND
 from socketcluster.middleware.action import UNCHANGED
 from socketcluster.protocol.frames import DroppableFrame, frame_of
@@ -74,7 +75,7 @@ class Outbound(FrameWriter):
         on_failure: Callable[[Exception], None],
         flusher: Flusher,
         fan_out: FanOut,
-        middleware: Mapping[str, Any],
+        middleware: Mapping[MiddlewareType, Any],
         decide: Decide,
     ) -> None:
         super().__init__(connection, wire, limit, on_overflow, flusher, on_failure)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, overload
+from typing import Any, Literal, get_args, overload
 
 from socketcluster import events
+from socketcluster.literals import SocketEventName
 from socketcluster.options import check_text
 from socketcluster.runtime.reporting import Reporter
 from socketcluster.server.parts.middleware import SocketMiddleware
@@ -12,25 +13,7 @@ from socketcluster.server.parts.statistics import StatisticsMixin
 from socketcluster.sockets.streams import ProcedureMixin, ReceiverMixin
 from socketcluster.streams import AsyncStreamEmitter, ConsumableStream, StreamDemux
 
-SOCKET_EVENTS = frozenset(
-    [
-        "authStateChange",
-        "authTokenSigned",
-        "authenticate",
-        "badAuthToken",
-        "close",
-        "connect",
-        "connectAbort",
-        "deauthenticate",
-        "disconnect",
-        "end",
-        "error",
-        "message",
-        "raw",
-        "subscribe",
-        "unsubscribe",
-    ]
-)
+SOCKET_EVENTS: frozenset[str] = frozenset(get_args(SocketEventName))
 
 
 class StreamsMixin(ReceiverMixin, ProcedureMixin, StatisticsMixin, AsyncStreamEmitter):

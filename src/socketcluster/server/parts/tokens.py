@@ -15,6 +15,7 @@ from socketcluster.auth import (
     warn_of_short_key,
 )
 from socketcluster.errors import AuthTokenError, AuthTokenInvalidError, InvalidArgumentsError
+from socketcluster.literals import AuthenticationState
 from socketcluster.options import refuse_unknown
 from socketcluster.protocol.state import AUTHENTICATED, UNAUTHENTICATED
 
@@ -26,7 +27,7 @@ class AuthInfo:
     signed_auth_token: Any
     auth_token_error: BaseException | None
     auth_token: dict[str, Any] | None
-    auth_state: str
+    auth_state: AuthenticationState
 
 
 class Tokens:
