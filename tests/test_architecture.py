@@ -24,7 +24,7 @@ MAX_FUNCTION_LINES = 60
 FLOORS = (
     ("close_codes", "error_fields", "error_text", "literals"),
     ("errors", "events"),
-    ("auth", "codecs", "options"),
+    ("auth", "codecs", "options", "patterns"),
     ("protocol", "runtime"),
     ("brokers", "engines", "handlers", "middleware", "streams"),
     ("sockets",),
@@ -40,7 +40,7 @@ FLOORS = (
 SERVER_FLOORS = (
     ("batch_limit", "console", "middleware", "origins", "reporting", "signals", "ticker"),
     ("options",),
-    ("channel_backlog", "option_warnings", "parts", "socket_server"),
+    ("channel_backlog", "channel_policy", "option_warnings", "parts", "socket_server"),
     ("context",),
     ("socket",),
     ("events", "packets", "watchdog"),

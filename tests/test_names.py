@@ -88,6 +88,8 @@ def test_every_option_is_in_the_table() -> None:
         "drain_timeout",
         "health_probes",
         "trusted_proxies",
+        "channels",
+        "channels_default",
     }
     options = {field.name for field in dataclasses.fields(socketcluster.ServerOptions)}
     assert options - set(re.findall(r"\w+", cells)) == own

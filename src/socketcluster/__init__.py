@@ -41,6 +41,7 @@ from socketcluster.literals import (
     ActionType,
     AuthenticationState,
     ChannelEventName,
+    ChannelsDefault,
     CleanupMode,
     ClientEventName,
     ExchangeEventName,
@@ -54,6 +55,7 @@ from socketcluster.middleware.action import AGAction
 from socketcluster.pubsub.channel import AGChannel
 from socketcluster.pubsub.exchange import AGExchange
 from socketcluster.pubsub.publisher import AsyncPublisher, Publisher
+from socketcluster.pubsub.rules import ChannelRule
 from socketcluster.server.events import (
     AuthenticationEvent,
     AuthenticationStateChangeEvent,
@@ -136,6 +138,8 @@ __all__ = [
     "BrokerAwayEvent",
     "BrokerGapEvent",
     "ChannelEventName",
+    "ChannelRule",
+    "ChannelsDefault",
     "CleanupMode",
     "ClientEventName",
     "ClientOptions",

@@ -16,6 +16,9 @@ SubscriptionState = Literal["pending", "subscribed", "unsubscribed"]
 CleanupMode = Literal["kill", "close", "none"]
 """The values of the option `socket_stream_cleanup_mode`."""
 
+ChannelsDefault = Literal["allow", "refuse"]
+"""The values of the option `channels_default`."""
+
 MiddlewareType = Literal["handshake", "inboundRaw", "inbound", "outbound"]
 """The types of middleware functions."""
 

@@ -13,6 +13,7 @@ from socketcluster.protocol.wire import Wire
 from socketcluster.pubsub.exchange import AGExchange
 from socketcluster.runtime.loop_binding import LoopBinding
 from socketcluster.runtime.reporting import Reporter
+from socketcluster.server.channel_policy import ChannelPolicy
 from socketcluster.server.options import ServerOptions
 from socketcluster.server.parts.authentication import AuthObserver
 from socketcluster.server.parts.closing import ClosingObserver
@@ -54,6 +55,7 @@ class SocketContext:
     Attributes:
         emitter: emits the server's events.
         observer: receives the sockets' changes.
+        channel_policy: the channels that clients may use; None if they may use all.
         middleware: from a middleware type to its function.
         make_request: makes an AGRequest of (socket, cid, procedure, data).
         dispatch, dispatch_batch: carry out a packet, or a batch of them.
@@ -67,6 +69,7 @@ class SocketContext:
     emitter: ServerEmitter
     wire: Wire
     exchange: AGExchange
+    channel_policy: ChannelPolicy | None
     middleware: dict[MiddlewareType, MiddlewareFunction]
     tokens: Tokens
     ticker: Ticker

@@ -9,8 +9,8 @@ from typing import Any, TypeVar, cast, get_args
 
 from socketcluster.engines.base import DeflateOptions
 from socketcluster.engines.proxies import TrustedProxies
-from socketcluster.errors import InvalidOptionsError
-from socketcluster.literals import CleanupMode
+from socketcluster.errors import InvalidArgumentsError, InvalidOptionsError
+from socketcluster.literals import ChannelsDefault, CleanupMode
 from socketcluster.options import (
     Duration,
     check_entries,
@@ -21,6 +21,8 @@ from socketcluster.options import (
     milliseconds,
     snake_case,
 )
+from socketcluster.patterns import PatternTable
+from socketcluster.pubsub.rules import ChannelRule
 from socketcluster.server.batch_limit import (
     DEFAULT_CHANNELS,
     batch_problem,
@@ -89,6 +91,10 @@ class ServerOptions:
         trusted_proxies: addresses and networks of proxies ("10.0.0.0/8"), "unix" for the peers of
             a Unix socket, in a list or one string. `client_address` is the address that these
             proxies put into X-Forwarded-For.
+        channels: the rules for channels. Two rules whose patterns match the same channels while
+            neither is more specific are refused.
+        channels_default: whether clients may use the channels that no rule names, "allow" or
+            "refuse". The server's own exchange may use all channels.
         socket_channel_limit: channels that one socket may subscribe to; 0 or None for no limit.
         ping_timeout_disabled: send no pings, and close no socket because of a missing pong.
         strict_handshake: close a socket (4009) whose first packet is not '#handshake'.
@@ -141,6 +147,8 @@ class ServerOptions:
     ack_timeout: Duration = 10000
     origins: str | Sequence[str] = "*:*"
     trusted_proxies: str | Sequence[str] = ()
+    channels: Sequence[ChannelRule] = ()
+    channels_default: ChannelsDefault = "allow"
     socket_channel_limit: int | None = DEFAULT_CHANNELS
     ping_interval: Duration = 8000
     ping_timeout: Duration = 20000
@@ -197,6 +205,7 @@ class ServerOptions:
         _check_batch_limit(self)
         _check_protocol(self)
         _check_objects(self)
+        _check_channels(self)
 
     def allowed_origins(self) -> AllowedOrigins:
         """The parsed `origins`."""
@@ -206,6 +215,16 @@ class ServerOptions:
         """The parsed `trusted_proxies`."""
         expected = "IP addresses, networks such as '10.0.0.0/8', or 'unix'"
         return _parse_entries("trusted_proxies", self.trusted_proxies, expected, TrustedProxies)
+
+    def channel_rules(self) -> PatternTable[ChannelRule]:
+        """The `channels` by their patterns."""
+        table: PatternTable[ChannelRule] = PatternTable()
+        for rule in self.channels:
+            try:
+                table.add(rule.pattern, rule)
+            except InvalidArgumentsError as error:
+                raise InvalidOptionsError(f"The channels option: {error}", "channels") from None
+        return table
 
     def deflate(self) -> DeflateOptions | None:
         """`per_message_deflate` as DeflateOptions; None when it is off."""
@@ -331,6 +350,17 @@ def _check_objects(options: ServerOptions) -> None:
     droppable = options.droppable_channels
     if isinstance(droppable, str) or not (callable(droppable) or isinstance(droppable, Collection)):
         raise invalid_option("droppable_channels", "a collection of names or a callable", droppable)
+
+
+def _check_channels(options: ServerOptions) -> None:
+    rules = cast("object", options.channels)
+    if isinstance(rules, str) or not (
+        isinstance(rules, Sequence) and all(isinstance(rule, ChannelRule) for rule in rules)
+    ):
+        raise invalid_option("channels", "a list of rules, such as ChannelRule('chat/*')", rules)
+    options.channel_rules()
+    if options.channels_default not in get_args(ChannelsDefault):
+        raise invalid_option("channels_default", "'allow' or 'refuse'", options.channels_default)
 
 
 def _parse_entries(name: str, value: Any, expected: str, make: Callable[[list[str]], _T]) -> _T:

@@ -22,6 +22,7 @@ from socketcluster.runtime.loop_binding import ThreadMixin, binding_of
 from socketcluster.runtime.reporting import Reporter
 from socketcluster.server.asgi import ServerApp
 from socketcluster.server.channel_backlog import channel_bound
+from socketcluster.server.channel_policy import ChannelPolicy
 from socketcluster.server.context import SocketContext
 from socketcluster.server.endpoint import ServerEndpoint
 from socketcluster.server.health import Health
@@ -106,6 +107,9 @@ class AGServer(ServingMixin, ThreadMixin, MiddlewareMixin, ServerListeners):
             self.reporter,
             channel_bound(opts, self.reports.report_fault),
         )
+        self.channel_policy: ChannelPolicy = ChannelPolicy()
+        for rule in opts.channels:
+            self.channel_policy.add(rule.pattern)
         self.engine = resolve_engine(opts.ws_engine, opts.ws_engine_server_options)
         self.middleware: dict[MiddlewareType, MiddlewareFunction] = {}
         self.hub: Hub = Hub(self.emit)
@@ -124,6 +128,7 @@ class AGServer(ServingMixin, ThreadMixin, MiddlewareMixin, ServerListeners):
         self.asgi: ServerApp = ServerApp(self.endpoint, self, app, health)
 
     def _make_context(self) -> SocketContext:
+        refuses = self.options.channels_default == "refuse"
         return SocketContext(
             options=self.options,
             loop_binding=self.loop_binding,
@@ -132,6 +137,7 @@ class AGServer(ServingMixin, ThreadMixin, MiddlewareMixin, ServerListeners):
             emitter=self,
             wire=self.wire,
             exchange=self.exchange,
+            channel_policy=self.channel_policy if refuses else None,
             middleware=self.middleware,
             tokens=self.tokens,
             ticker=self.ticker,

@@ -47,6 +47,10 @@ def publish(socket: AGServerSocket, packet: AnyPacket) -> Continuation:
     channel, data = channel_and_data(packet.data)
     if (channel := _check_channel(socket, packet, channel, "Publish")) is None:
         return None
+    policy = socket.context.channel_policy
+    if policy is not None and not policy.names(channel):
+        reject(socket, packet, _unnamed_error("publish to", channel))
+        return None
     if MIDDLEWARE_INBOUND in socket.context.middleware:
         try:
             value = parse_data(socket, data)
@@ -132,6 +136,10 @@ def subscribe(socket: AGServerSocket, packet: AnyPacket) -> Continuation:
     channel, data = channel_and_data(packet.data)
     if (channel := _check_channel(socket, packet, channel, "Subscribe")) is None:
         return None
+    policy = socket.context.channel_policy
+    if policy is not None and not policy.names(channel):
+        reject(socket, packet, _unnamed_error("subscribe to", channel))
+        return None
     try:  # Encoded first, because middleware may change the data.
         encoded = None if data is None else socket.context.wire.payloads.encode_decoded(data)
     except SocketClusterError as error:
@@ -213,6 +221,12 @@ def _check_channel(
     except InvalidRequestError as error:
         reject(socket, packet, error, True)
         return None
+
+
+def _unnamed_error(action: str, channel: str) -> InvalidRequestError:
+    return InvalidRequestError(
+        f"Clients cannot {action} the {channel} channel: no rule or handler of the server names it"
+    )
 
 
 def _publish_error(context: SocketContext, error: BaseException) -> BaseException:
