@@ -38,6 +38,7 @@ SOCKET_OWN = {"client_address", "get_inbound_buffer_size", "get_outbound_buffer_
 
 SERVER_PARTS = {
     "asgi",
+    "channel_policy",
     "endpoint",
     "engine",
     "hub",
