@@ -28,7 +28,7 @@ FLOORS = (
     ("protocol", "runtime"),
     ("brokers", "engines", "handlers", "middleware", "streams"),
     ("sockets",),
-    ("pubsub",),
+    ("describe", "pubsub"),
     ("client", "server"),
     ("__init__", "testing"),
     ("demo",),

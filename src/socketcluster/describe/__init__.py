@@ -1,0 +1,1 @@
+"""Descriptions of a server's handlers: AsyncAPI, OpenRPC and TypeScript."""

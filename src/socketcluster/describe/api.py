@@ -1,0 +1,125 @@
+"""Api: a server's procedures, events and channels with their schemas, the source of all documents.
+
+Everything is sorted by name, so that the documents do not depend on the order of imports.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Self
+
+from socketcluster.describe.schemas import Schema, Schemas
+from socketcluster.describe.tables import DataType, HandlerTables
+
+PARAMETER = re.compile(r"\{(?P<name>\w+)(?P<path>:path)?\}|\*\*?")
+"""A part of a channel pattern that stands for any text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Procedure:
+    """A procedure; a schema is None where there is no data."""
+
+    name: str
+    doc: str
+    data: Schema | None
+    returns: Schema | None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """An event that clients transmit."""
+
+    name: str
+    doc: str
+    data: Schema | None
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """A channel, or all of one pattern.
+
+    Attributes:
+        message: the schema of its messages, None if it is not known.
+        can_publish: whether clients may publish.
+    """
+
+    pattern: str
+    doc: str
+    message: Schema | None
+    can_publish: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """The description of a server's handlers."""
+
+    procedures: list[Procedure] = field(default_factory=list[Procedure])
+    events: list[Event] = field(default_factory=list[Event])
+    channels: list[Channel] = field(default_factory=list[Channel])
+    schemas: dict[str, Schema] = field(default_factory=dict[str, Schema])
+
+    @classmethod
+    def of(cls, tables: HandlerTables) -> Self:
+        """Describe handlers."""
+        procedures = sorted(tables.procedures.items())
+        receivers = sorted(tables.receivers.items())
+        channels = sorted(tables.channels, key=lambda channel: channel.pattern.text)
+        data = [handler.data for _, handler in (*procedures, *receivers)]
+        schemas = Schemas(
+            _types([*data, *(channel.publish for channel in channels)]),
+            _types([handler.returns for _, handler in procedures]),
+        )
+        received, sent = iter(schemas.received), iter(schemas.sent)
+        return cls(
+            [
+                Procedure(
+                    name,
+                    inspect.cleandoc(handler.doc),
+                    _next(received, handler.data),
+                    _next(sent, handler.returns),
+                )
+                for name, handler in procedures
+            ],
+            [
+                Event(name, inspect.cleandoc(handler.doc), _next(received, handler.data))
+                for name, handler in receivers
+            ],
+            [
+                Channel(
+                    channel.pattern.text,
+                    inspect.cleandoc(channel.doc),
+                    _next(received, channel.publish),
+                    channel.publish is not None,
+                )
+                for channel in channels
+            ],
+            schemas.components,
+        )
+
+
+def accepts_null(schema: Schema, schemas: dict[str, Schema]) -> bool:
+    """Whether null is valid, so that a client may leave the data out."""
+    if "$ref" in schema:
+        return accepts_null(schemas[schema["$ref"].rpartition("/")[2]], schemas)
+    if "enum" in schema:
+        return None in schema["enum"]
+    if "const" in schema:
+        return schema["const"] is None
+    if "allOf" in schema:
+        return all(accepts_null(part, schemas) for part in schema["allOf"])
+    parts = schema.get("anyOf", schema.get("oneOf"))
+    if parts is not None:
+        return any(accepts_null(part, schemas) for part in parts)
+    kinds = schema.get("type", "null")  # Without a type, anything is valid.
+    return "null" in ([kinds] if isinstance(kinds, str) else kinds)
+
+
+def _types(types: list[DataType | None]) -> list[DataType]:
+    return [found for found in types if found is not None]
+
+
+def _next(schemas: Iterator[Schema], data: DataType | None) -> Schema | None:
+    return None if data is None else next(schemas)
