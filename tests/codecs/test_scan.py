@@ -145,3 +145,41 @@ def test_numbers_are_what_python_says(seed: int) -> None:
     ]
     text = json.dumps([*numbers, 5, 2**70, "1e999"])
     assert JSONCodec().decode(text) == json.loads(text)
+
+
+def different(count: int, exponent: int) -> list[str]:
+    return [f"{number}e{exponent}" for number in range(1, count)]
+
+
+# Its bytes in a dump are those of an infinite float.
+LOOKS_INFINITE = sum(
+    digit << 15 * place for place, digit in enumerate([0x6700, 0, 0, 0, 0x7FF0, 1])
+)
+
+
+@pytest.mark.parametrize("exponent", [-300, 200, 300])
+@pytest.mark.parametrize("other", ["1e-999", f"{LOOKS_INFINITE}", f'{{"a":[{LOOKS_INFINITE}]}}'])
+def test_numbers_that_differ_are_what_python_says(exponent: int, other: str) -> None:
+    text = f"[{','.join([*different(2000, exponent), other])}]"
+    assert scan.has_different_exponents(text.encode())
+    assert JSONCodec().decode(text) == json.loads(text)
+
+
+@pytest.mark.parametrize("other", ["1e999", "-1e999", '{"a":[1e999]}', f"{LOOKS_INFINITE},2e308"])
+def test_a_number_that_is_too_large_is_refused_among_numbers_that_differ(other: str) -> None:
+    text = f"[{','.join([*different(2000, 300), other])}]"
+    with pytest.raises(InvalidMessageError, match="out of range"):
+        JSONCodec().decode(text)
+
+
+def test_equal_numbers_do_not_count_as_different() -> None:
+    text = f"[{','.join(['1e300', '5e-324'] * 2000)}]".encode()
+    assert scan.has_many_exponents(text)
+    assert not scan.has_different_exponents(text)
+
+
+def test_an_infinite_float_is_found_wherever_it_is() -> None:
+    infinite = float("inf")
+    assert scan.has_infinity(infinite)
+    assert scan.has_infinity({"a": [1.5, {"b": -infinite}]})
+    assert not scan.has_infinity([1.5, LOOKS_INFINITE, "g", {"a": None}])

@@ -16,6 +16,7 @@ from socketcluster.protocol.packets import (
     Batch,
     BinaryMessage,
     Packet,
+    Publication,
     PublishPacket,
     Unparsed,
     answer_of,
@@ -229,3 +230,45 @@ def test_a_short_event_whose_data_has_no_value_is_malformed(event: str) -> None:
     message = f'{{"event":"{event}","data":{{"channel":"c","data":1e999}}}}'
     with pytest.raises(InvalidMessageError, match="out of range"):
         Wire(JSONCodec(), unparsed_above=512).decode(message.encode())
+
+
+LONG_TEXT = f'"{"x" * 600}"'
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        f'"data":{{"channel":"c","data":{LONG_TEXT}}},"cid":5}}',
+        f'"data":{{"data":{LONG_TEXT}}},"cid":5}}',
+        f'"data":{{"channel":5,"data":{LONG_TEXT}}},"cid":5}}',
+        f'"data":{{"channel":"c","data":{LONG_TEXT}}},"cid":"5"}}',
+        f'"data":{{"channel":"c","data":{LONG_TEXT}}},"cid":1e999}}',
+        f'"data":{{"channel":"c","data":[1e999,{LONG_TEXT}]}},"cid":5}}',
+        f'"data":{LONG_TEXT},"cid":5}}',
+        f'"data":{LONG_TEXT},"data":{{"channel":"c"}}}}',
+        f'"data":{{"channel":"c"}},"data":{{"data":{LONG_TEXT}}}}}',
+        f'"data":{{"channel":"c","data":{LONG_TEXT}}},"event":"x"}}',
+        f'"data":{{"channel":"c","data":{LONG_TEXT}}},"event":5,"rid":1}}',
+        f'"data":{{"channel":"\\ud83d","data":{LONG_TEXT}}}}}',
+        f'"other":{LONG_TEXT}}}',
+    ],
+)
+def test_a_long_publish_is_read_in_one_pass_as_in_two(rest: str) -> None:
+    def read(message: str) -> Any:
+        try:
+            packet = Wire(JSONCodec()).decode(message.encode())
+        except InvalidMessageError:
+            return "invalid"
+        assert not isinstance(packet, Batch)
+        kind, data = type(packet), packet.data
+        if isinstance(data, Publication):
+            return kind, packet.event, data.channel, bytes(data.data), packet.cid
+        if isinstance(data, Unparsed):
+            try:
+                data = data.parse()
+            except InvalidMessageError:
+                data = "invalid"
+        return kind, packet.event, data, packet.cid
+
+    start = '{"event":"#publish",'
+    assert read(start + rest) == read(" " + start + rest)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import marshal
 from typing import Any
 
-_VERSION = 2
-"""The last version of marshal's format without references: it writes a repeated value in full."""
+import msgspec
+
+# MessagePack, because JSON text is the same for binary data and its base64 text.
+_encode = msgspec.msgpack.Encoder().encode
 
 
 def fingerprint(value: Any) -> bytes | None:
-    """Return a hash of a value. Any change of the value changes it, even from 1 to 1.0.
+    """Return a hash of a value. Any change of its JSON form changes it, even from 1 to 1.0.
 
-    Return None if the value contains an object that is not of a plain type.
+    Return None if the value has no MessagePack form.
     """
     try:
-        return hashlib.blake2b(marshal.dumps(value, _VERSION)).digest()
-    except ValueError:
+        return hashlib.blake2b(_encode(value)).digest()
+    except (TypeError, ValueError, OverflowError, RecursionError):
         return None

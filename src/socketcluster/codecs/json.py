@@ -29,6 +29,7 @@ SHORT = 512
 _LEAVES = frozenset({str, int, float, bool, type(None), msgspec.Raw})
 _BINARY = (bytes, bytearray, memoryview)
 _ANY = msgspec.json.Decoder()
+_PYTHON_FLOATS = msgspec.json.Decoder(float_hook=float)
 _STRING = 0x22
 _NUMBERS_REMEMBERED = 4096
 _STARTS_LIKE_JSON = re.compile(rb"[ \n\r\t]*[{\[]").match
@@ -142,8 +143,7 @@ class JSONCodec:
             if len(data) <= SHORT:
                 return self._decode(data)
             if scan.has_many_exponents(data):
-                # msgspec converts 1e300 in 10 µs, and Python in 0.5 µs.
-                return msgspec.json.Decoder(float_hook=_Numbers().__getitem__).decode(data)
+                return _decode_exponents(data)
             return _ANY.decode(data)
         finally:
             del pause
@@ -196,6 +196,17 @@ def finite(text: str) -> float:
 
 def _out_of_range(text: str) -> ValueError:
     return ValueError(f"Number out of range: {text[:32]}")
+
+
+def _decode_exponents(data: bytes) -> Any:
+    # msgspec converts 1e300 in 10 µs, and Python in 0.4 µs. A cache would only delay the conversion
+    # of numbers that differ.
+    if not scan.has_different_exponents(data):
+        return msgspec.json.Decoder(float_hook=_Numbers().__getitem__).decode(data)
+    value = _PYTHON_FLOATS.decode(data)
+    if scan.may_overflow(data) and scan.has_infinity(value):
+        raise ValueError("Number out of range")
+    return value
 
 
 class _Numbers(dict[str, float]):

@@ -7,15 +7,25 @@ is valid JSON.
 
 from __future__ import annotations
 
+import marshal
+import random
 import re
 from array import array
 from itertools import accumulate
+from math import isinf
+from typing import Any
 
 _BRACKETS = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b'"[]{}')
-_RUNS = ((b"[" * 16, b"A"), (b"]" * 16, b"a"), (b"[" * 4, b"B"), (b"]" * 4, b"b"))
+_RUN = b"[" * 16
+_RUNS = ((_RUN, b"A"), (b"]" * 16, b"a"), (b"[" * 4, b"B"), (b"]" * 4, b"b"))
 _LEVELS = bytes.maketrans(b"[]AaBb", bytes((1, 255, 16, 240, 4, 252)))
 _DIGITS = bytes.maketrans(b"123456789", b"0" * 9)
+_DIGITS_AND_E = bytes.maketrans(b"123456789E", b"0" * 9 + b"e")
+_SAMPLES = 32
+_SAMPLE_BYTES = 512
+_MOST = 0.7
+_EXPONENT = re.compile(rb"[0-9.]+[eE][-+]?[0-9]+").findall
 _EXPONENTS_OF_3_DIGITS = (b"e000", b"e+000", b"E000", b"E+000")
 _ESCAPED_BACKSLASH = b"\\\\"
 _PLACEHOLDER = b"\0\0"
@@ -36,7 +46,8 @@ def deeper_than(text: bytes, limit: int) -> bool:
     brackets = _brackets_outside_strings(text)
     # Without its innermost pairs a text has exactly one level less. When few pairs are found, the
     # text has long runs of brackets, and each run counts as one step.
-    while len(brackets) > 2 * limit:
+    long_runs = brackets.count(_RUN) * 8 * len(_RUN) > 3 * len(brackets)
+    while len(brackets) > 2 * limit and not long_runs:
         if limit < 0:
             return True
         size = len(brackets)
@@ -66,17 +77,47 @@ def _brackets_outside_strings(text: bytes) -> bytes:
 def has_many_exponents(text: bytes) -> bool:
     """Return whether a text has more than one number such as 1e300 in a thousand bytes."""
     most = len(text) // 1000
-    if text.count(b"e") + text.count(b"E") <= most:
+    if not _has_more(text, b"e", most // 2) and not _has_more(text, b"E", most // 2):
         return False
-    zeros = text.translate(_DIGITS)
-    return zeros.count(b"0e") + zeros.count(b"0E") > most
+    return _has_more(text.translate(_DIGITS_AND_E), b"0e", most)
+
+
+def _has_more(text: bytes, part: bytes, most: int) -> bool:
+    # Unlike a count, a split can end early.
+    return len(text.split(part, most + 1)) > most + 1
+
+
+def has_different_exponents(text: bytes) -> bool:
+    """Return whether most numbers such as 1e300 of a long text differ, by a random sample."""
+    blocks = range(0, len(text), _SAMPLE_BYTES)
+    starts = random.sample(blocks, min(_SAMPLES, len(blocks)))
+    numbers = [
+        number for start in starts for number in _EXPONENT(text, start, start + _SAMPLE_BYTES)
+    ]
+    return len(set(numbers)) > _MOST * len(numbers)
 
 
 def may_overflow(text: bytes) -> bool:
     """Return whether a text may have a number that is too large, such as 1e999."""
-    zeros = text.translate(_DIGITS, b".")
+    zeros = text.translate(_DIGITS, b".[]{}")
     # The largest float is 1.8e308. A larger number has a three-digit exponent, or many digits.
     return b"0" * 200 in zeros or any(exponent in zeros for exponent in _EXPONENTS_OF_3_DIGITS)
+
+
+def has_infinity(value: Any) -> bool:
+    """Return whether a decoded value contains an infinite float."""
+    dump = marshal.dumps(value, 2)
+    if b"g\0\0\0\0\0\0\xf0\x7f" not in dump and b"g\0\0\0\0\0\0\xf0\xff" not in dump:
+        return False
+    return _contains_infinity(value)  # An integer of many digits may have the same bytes.
+
+
+def _contains_infinity(value: Any) -> bool:
+    if type(value) is list:
+        return any(map(_contains_infinity, value))
+    if type(value) is dict:
+        return any(map(_contains_infinity, value.values()))
+    return type(value) is float and isinf(value)
 
 
 def without_lone_surrogates(text: bytes) -> bytes:

@@ -47,10 +47,17 @@ class _PublicationFields(msgspec.Struct, gc=False):
     data: msgspec.Raw = msgspec.Raw(b"null")
 
 
+class _PublishFields(msgspec.Struct, gc=False):
+    event: str
+    data: _PublicationFields
+    cid: msgspec.Raw = _ABSENT
+
+
 decode_packet: Callable[[bytes], Packet] = msgspec.json.Decoder(Packet, float_hook=finite).decode
 _PUBLISH = msgspec.json.Decoder(PublishPacket)
 _FIELDS = msgspec.json.Decoder(_Fields)
 _PUBLICATION = msgspec.json.Decoder(_PublicationFields)
+_PUBLISH_FIELDS = msgspec.json.Decoder(_PublishFields)
 _ITEMS = msgspec.json.Decoder(list[msgspec.Raw])
 _ANY = msgspec.json.Decoder()
 PUBLISH_START = b'{"event":"#publish",'
@@ -132,12 +139,17 @@ def _read_item(codec: JSONCodec, unparsed_above: int, item: msgspec.Raw) -> AnyP
 
 
 def _read_packet(codec: JSONCodec, text: bytes, unparsed_above: int, levels: int) -> AnyPacket:
+    publish = _publish_fields(text)
+    if publish is not None:
+        publication = _checked_publication(codec, publish.data, levels)
+        if publication is not None:
+            return PublishPacket("#publish", publication, _number(publish.cid))
     fields = _FIELDS.decode(text)
     event = _text(fields.event)
     if event is None:
         return _answer(codec, fields, levels)
     cid = _number(fields.cid)
-    if event == "#publish":
+    if event == "#publish" and publish is None:
         publication = _publication(codec, fields.data, levels)
         if publication is not None:
             return PublishPacket(event, publication, cid)
@@ -167,12 +179,29 @@ def _answer(codec: JSONCodec, fields: _Fields, levels: int) -> Packet:
     return Packet(data=data, rid=rid, error=error)
 
 
+def _publish_fields(text: bytes) -> _PublishFields | None:
+    """Find the fields of a publish in one pass, or return None if that needs two."""
+    if not text.startswith(PUBLISH_START):
+        return None
+    try:
+        publish = _PUBLISH_FIELDS.decode(text)
+    except DECODE_ERRORS:
+        return None
+    return publish if publish.event == "#publish" else None
+
+
 def _publication(codec: JSONCodec, data: msgspec.Raw, levels: int) -> Publication | None:
     """Decode the data of a publish except its payload; None if that is invalid."""
     try:
         fields = _PUBLICATION.decode(data)
     except msgspec.DecodeError:
         return None
+    return _checked_publication(codec, fields, levels)
+
+
+def _checked_publication(
+    codec: JSONCodec, fields: _PublicationFields, levels: int
+) -> Publication | None:
     channel = _text(fields.channel)
     if channel is None or not codec.is_valid(bytes(fields.data), levels - 1):
         return None
