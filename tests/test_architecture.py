@@ -38,7 +38,16 @@ FLOORS = (
 """The rooms of the package, from the bottom up. A module imports lower floors, or its own room."""
 
 SERVER_FLOORS = (
-    ("batch_limit", "console", "middleware", "origins", "reporting", "signals", "ticker"),
+    (
+        "batch_limit",
+        "console",
+        "middleware",
+        "option_types",
+        "origins",
+        "reporting",
+        "signals",
+        "ticker",
+    ),
     ("options",),
     ("channel_backlog", "channel_policy", "option_warnings", "parts", "socket_server"),
     ("context",),
@@ -54,7 +63,8 @@ SERVER_FLOORS = (
 
 CLIENT_FLOORS = (
     ("reconnect", "reporting", "token_store"),
-    ("listeners", "options"),
+    ("listeners", "option_types"),
+    ("options",),
     ("flow_control", "settings", "writer"),
     ("keepalive", "outbox"),
     ("connection", "messaging"),

@@ -1,9 +1,14 @@
 """SocketCluster for Python: a real-time server that every SocketCluster client understands."""
 
-from typing import Any
+from typing import Unpack
 
 from socketcluster import errors
 from socketcluster.client.authentication import AuthStatus
+from socketcluster.client.option_types import (
+    ClientOptionsDict,
+    ReconnectOptionsDict,
+    WsOptions,
+)
 from socketcluster.client.options import ClientOptions
 from socketcluster.client.reconnect import ReconnectOptions, reconnect_delay
 from socketcluster.client.socket import AGClientSocket
@@ -52,7 +57,7 @@ from socketcluster.literals import (
     SubscriptionState,
 )
 from socketcluster.middleware.action import AGAction
-from socketcluster.pubsub.channel import AGChannel
+from socketcluster.pubsub.channel import AGChannel, SubscribeOptionsDict
 from socketcluster.pubsub.exchange import AGExchange
 from socketcluster.pubsub.publisher import AsyncPublisher, Publisher
 from socketcluster.pubsub.rules import ChannelRule
@@ -69,6 +74,7 @@ from socketcluster.server.events import (
     SubscriptionEvent,
     UnsubscriptionEvent,
 )
+from socketcluster.server.option_types import DeflateOptionsDict, ServerOptionsDict
 from socketcluster.server.options import ServerOptions
 from socketcluster.server.server import AGServer
 from socketcluster.server.socket import AGServerSocket
@@ -81,7 +87,7 @@ from socketcluster.streams import (
 )
 
 
-def create(**options: Any) -> AGClientSocket:
+def create(**options: Unpack[ClientOptionsDict]) -> AGClientSocket:
     """Create a client: `AGClientSocket(**options)`.
 
     It connects by itself unless `auto_connect` is off. The options are those of `ClientOptions`.
@@ -89,17 +95,23 @@ def create(**options: Any) -> AGClientSocket:
     return AGClientSocket(**options)
 
 
-async def listen(port: int = 8000, host: str = "127.0.0.1", **options: Any) -> AGServer:
-    """Create a server, `AGServer(**options)`, and listen.
+async def listen(
+    port: int = 8000,
+    host: str = "127.0.0.1",
+    *,
+    app: ASGIApp | None = None,
+    **options: Unpack[ServerOptionsDict],
+) -> AGServer:
+    """Create a server, `AGServer(app=app, **options)`, and listen.
 
     Canceling listen() leaves nothing listening. See `AGServer.listen` for its errors.
     """
-    server = AGServer(**options)
+    server = AGServer(app=app, **options)
     await server.listen(port, host)
     return server
 
 
-def attach(app: ASGIApp, **options: Any) -> AGServer:
+def attach(app: ASGIApp, **options: Unpack[ServerOptionsDict]) -> AGServer:
     """Create a server in front of an ASGI application: itself an ASGI application, to serve.
 
     Raises:
@@ -143,6 +155,7 @@ __all__ = [
     "CleanupMode",
     "ClientEventName",
     "ClientOptions",
+    "ClientOptionsDict",
     "CloseEvent",
     "ClosureEvent",
     "ConnectAbortEvent",
@@ -153,6 +166,7 @@ __all__ = [
     "ConsumableStream",
     "DeauthenticateEvent",
     "DeauthenticationEvent",
+    "DeflateOptionsDict",
     "DisconnectEvent",
     "DisconnectionEvent",
     "EndEvent",
@@ -168,14 +182,17 @@ __all__ = [
     "RawEvent",
     "ReadyEvent",
     "ReconnectOptions",
+    "ReconnectOptionsDict",
     "RemoveAuthTokenEvent",
     "ServerEventName",
     "ServerOptions",
+    "ServerOptionsDict",
     "SocketEventName",
     "SocketState",
     "StreamDemux",
     "SubscribeEvent",
     "SubscribeFailEvent",
+    "SubscribeOptionsDict",
     "SubscribeRequestEvent",
     "SubscribeStateChangeEvent",
     "SubscriptionEvent",
@@ -185,6 +202,7 @@ __all__ = [
     "UnsubscriptionEvent",
     "WarningEvent",
     "WritableConsumableStream",
+    "WsOptions",
     "attach",
     "create",
     "errors",

@@ -135,13 +135,14 @@ def test_every_option_was_tested_with_a_wrong_value() -> None:
 
 def test_an_error_for_an_unknown_option_names_it() -> None:
     with pytest.raises(InvalidOptionsError, match="hostnam"):
-        socketcluster.create(hostnam="x", auto_connect=False)
+        socketcluster.create(hostnam="x", auto_connect=False)  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize("name", ["hostname", "port"])
 def test_host_stands_alone(name: str) -> None:
+    given: Any = {"host": "a:80", name: {"hostname": "a", "port": 80}[name]}
     with pytest.raises(InvalidOptionsError, match=name):
-        ClientOptions.of(**{"host": "a:80", name: {"hostname": "a", "port": 80}[name]})
+        ClientOptions.of(**given)
 
 
 def test_durations_may_be_timedeltas() -> None:

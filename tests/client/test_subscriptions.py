@@ -9,11 +9,11 @@ import pytest
 
 from client.fakes import Peer, fake_server
 from client.parts import calls_of
-from socketcluster import AGAction, AGServer, testing
+from socketcluster import AGAction, AGServer, ReconnectOptionsDict, testing
 from socketcluster.errors import InvalidArgumentsError, SocketClusterError
 from support import Running, names, record, soon, until
 
-AGAIN = {"initial_delay": 1, "randomness": 1, "multiplier": 1}
+AGAIN: ReconnectOptionsDict = {"initial_delay": 1, "randomness": 1, "multiplier": 1}
 
 
 def refuse(server: AGServer, channel: str, error: Exception) -> list[Any]:
@@ -163,7 +163,7 @@ async def test_it_can_be_tried_again(make_server: Any, make_client: Any) -> None
 async def test_unsubscribing_stops_the_attempts() -> None:
     server = AGServer(drain_timeout=0)
     asked = refuse(server, "c", ValueError("Not you"))
-    retrying = {**AGAIN, "initial_delay": 1000}
+    retrying: ReconnectOptionsDict = {**AGAIN, "initial_delay": 1000}
     async with (
         testing.clock() as clock,
         testing.connect(server, subscription_retry_options=retrying) as client,

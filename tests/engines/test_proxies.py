@@ -100,7 +100,7 @@ def test_entries_that_are_no_network_are_refused(entry: str) -> None:
 
 
 @pytest.mark.parametrize("value", [5, None, [5], b"10.0.0.1", {"10.0.0.1"}])
-def test_other_values_are_refused(value: object) -> None:
+def test_other_values_are_refused(value: Any) -> None:
     with pytest.raises(InvalidOptionsError, match="The trusted_proxies option must be IP") as wrong:
         AGServer(trusted_proxies=value)
     assert wrong.value.option == "trusted_proxies"

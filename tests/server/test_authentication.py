@@ -261,7 +261,7 @@ async def test_the_algorithm_cannot_be_changed(make_server: Any, running: Runnin
     warnings = running.collect(server.listener("warning"))
     async with connected(server) as client:
         (socket,) = server.clients.values()
-        await socket.set_auth_token({"n": 1}, algorithm="HS512")
+        await socket.set_auth_token({"n": 1}, algorithm="HS512")  # type: ignore[arg-type]
         token = (await client.event())["data"]["token"]
         assert jwt.get_unverified_header(token)["alg"] == "HS256"
         await until(lambda: len(warnings) == 1)
@@ -529,10 +529,11 @@ async def test_an_engine_names_options_of_its_own(make_server: Any) -> None:
     server = await make(make_server, auth_engine=Engine())
     async with connected(server) as client:
         (socket,) = server.clients.values()
-        await socket.set_auth_token({}, device="phone")
+        own: dict[str, Any] = {"device": "phone"}
+        await socket.set_auth_token({}, **own)
         assert (await client.event())["data"]["token"] == "of phone"
         with pytest.raises(InvalidArgumentsError, match="did you mean 'device'"):
-            await socket.set_auth_token({}, devise="phone")
+            await socket.set_auth_token({}, devise="phone")  # type: ignore[arg-type]
 
 
 IMPOSSIBLE = [10**400, -1, 2**53 + 1, 1e300, float("inf"), float("nan"), True, "5", [5]]

@@ -23,6 +23,7 @@ class FailingBroker:
 
     kind = "failing"
     node_id = "node"
+    ready = True
 
     def __init__(self, error: Exception, later: bool) -> None:
         self.failing: set[str] = set()

@@ -117,7 +117,8 @@ def test_a_wrong_option_is_named(option: str, value: Any) -> None:
 def test_deflate_in_three_forms() -> None:
     assert ServerOptions(per_message_deflate=True).deflate() == DeflateOptions()
     assert DeflateOptions().threshold == 1024
-    given = ServerOptions(per_message_deflate={"threshold": 5, "serverMaxWindowBits": 10})
+    documented: Any = {"threshold": 5, "serverMaxWindowBits": 10}
+    given = ServerOptions(per_message_deflate=documented)
     assert given.deflate() == DeflateOptions(threshold=5, server_max_window_bits=10)
     assert ServerOptions(per_message_deflate=DeflateOptions(level=1)).deflate() is not None
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from socketcluster import AGServer
@@ -123,7 +125,7 @@ def test_an_entry_that_can_never_match_is_refused(entry: str, others: list[str])
 
 
 @pytest.mark.parametrize("value", [5, None, b"a:1", [5], [], "", {"a.com:1": 1}])
-def test_other_values_are_refused(value: object) -> None:
+def test_other_values_are_refused(value: Any) -> None:
     with pytest.raises(InvalidOptionsError, match="The origins option must be") as wrong:
         AGServer(origins=value)
     assert wrong.value.option == "origins"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import socketcluster
-from socketcluster import AGServer, testing
+from socketcluster import AGServer, ReconnectOptionsDict, testing
 from socketcluster.codecs.minbin import MinBinCodec
 from socketcluster.errors import (
     BadConnectionError,
@@ -60,7 +60,7 @@ async def test_options_of_the_client_reach_the_server() -> None:
             assert socket.request.headers["x-mine"] == "yes"
             assert socket.remote_address == "127.0.0.1"
         with pytest.raises(InvalidOptionsError, match="nonsense"):
-            testing.create(server, nonsense=1)
+            testing.create(server, nonsense=1)  # type: ignore[call-arg]
 
 
 async def test_a_refusal_is_an_error_with_its_status() -> None:
@@ -106,7 +106,7 @@ async def test_a_fault_of_the_endpoint_is_reported_and_answered_with_500(
 
 async def test_a_lost_client_backs_off_and_comes_back_in_no_time() -> None:
     started = time.perf_counter()
-    options = {"initial_delay": 60_000, "randomness": 0, "max_delay": 600_000}
+    options: ReconnectOptionsDict = {"initial_delay": 60_000, "randomness": 0, "max_delay": 600_000}
     async with (
         testing.clock() as clock,
         AGServer() as server,

@@ -5,9 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Unpack, cast
 
-from socketcluster import AGClientSocket, MemoryTokenStore, create
+from socketcluster import (
+    AGClientSocket,
+    ClientOptionsDict,
+    MemoryTokenStore,
+    ReconnectOptions,
+    create,
+)
 from socketcluster.cli.credentials import from_environment, read_secret
 from socketcluster.cli.exit_status import usage_error
 from socketcluster.client.options import url_options
@@ -17,7 +23,7 @@ from socketcluster.codecs.minbin import MinBinCodec
 DEFAULT_SECONDS = 10.0
 TOKEN_VARIABLE = "SOCKETCLUSTER_TOKEN"
 # Shorter delays than the defaults, which keep thousands of clients from reconnecting at once.
-_RECONNECT_OPTIONS = {"initial_delay": 500, "randomness": 500, "max_delay": 10_000}
+_RECONNECT_OPTIONS = ReconnectOptions(initial_delay=500, randomness=500, max_delay=10_000)
 
 
 class CodecName(StrEnum):
@@ -45,7 +51,7 @@ class ClientSettings:
     protocol_version: int = 2
     seconds: float = DEFAULT_SECONDS
 
-    def create_socket(self, **options: Any) -> AGClientSocket:
+    def create_socket(self, **options: Unpack[ClientOptionsDict]) -> AGClientSocket:
         """Create a client that does not connect yet.
 
         Raises:
@@ -56,18 +62,19 @@ class ClientSettings:
         token = self._token()
         if token is not None:
             store.save_token("token", token, {})
-        return create(
+        chosen: ClientOptionsDict = {
             **url_options(self.url),
-            auto_connect=False,
-            auto_reconnect_options=_RECONNECT_OPTIONS,
-            auth_engine=store,
-            auth_token_name="token",
-            codec_engine=_CODECS[self.codec](),
-            protocol_version=self.protocol_version,
-            connect_timeout=self.seconds * 1000,
-            ack_timeout=self.seconds * 1000,
+            "auto_connect": False,
+            "auto_reconnect_options": _RECONNECT_OPTIONS,
+            "auth_engine": store,
+            "auth_token_name": "token",
+            "codec_engine": _CODECS[self.codec](),
+            "protocol_version": cast("Literal[1, 2]", self.protocol_version),
+            "connect_timeout": self.seconds * 1000,
+            "ack_timeout": self.seconds * 1000,
             **options,
-        )
+        }
+        return create(**chosen)
 
     def _token(self) -> str | None:
         if self.token is not None and self.token_file is not None:

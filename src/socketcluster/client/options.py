@@ -7,11 +7,15 @@ import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, Literal, Unpack
 from urllib.parse import parse_qs, urlencode, urlsplit
 
+from socketcluster.client.option_types import ClientOptionsDict, ReconnectOptionsDict, WsOptions
 from socketcluster.client.reconnect import ReconnectOptions
+from socketcluster.client.token_store import TokenStore
+from socketcluster.codecs.base import CodecEngine
 from socketcluster.engines.connect_errors import redacted
+from socketcluster.engines.connector import Connector
 from socketcluster.errors import InvalidOptionsError
 from socketcluster.options import (
     Duration,
@@ -49,7 +53,7 @@ _LIMITS = (
     "max_inbound_backlog_bytes",
     "max_outbound_buffer",
 )
-_WS_OPTIONS = ("ssl", "headers", "proxy", "per_message_deflate")
+WS_OPTIONS: frozenset[str] = WsOptions.__optional_keys__
 _HOST = re.compile(r"[^\s/?#@]+:\d{1,5}").fullmatch
 _PROXY = re.compile(r"(https?|socks[45])://[^\s/?#]+/?").fullmatch
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
@@ -78,42 +82,7 @@ def _invalid_kind(name: str, expected: str, value: Any) -> InvalidOptionsError:
 class ClientOptions:
     """The options of an AGClientSocket. Durations are milliseconds or a timedelta.
 
-    Attributes:
-        hostname, port: the server; "localhost" and 80, or 443 with `secure`.
-        host: "hostname:port", in place of both.
-        secure: connect with TLS.
-        protocol_scheme: "ws" or "wss", in place of `secure`.
-        socket_path: a Unix socket to connect to.
-        path: the URL path of the server.
-        query: parameters of the URL, as a mapping (a list gives one several values) or a text.
-        auto_connect: connect at construction.
-        auto_reconnect: connect again after the connection is lost.
-        auto_reconnect_options: `ReconnectOptions`, or a mapping of them.
-        auto_subscribe_on_connect: subscribe to pending channels on connect; otherwise call
-            `process_pending_subscriptions` of the 'connect' event.
-        connect_timeout: time allowed for connecting, including the HTTP upgrade.
-        ack_timeout: time allowed for an answer, counted from the call.
-        ping_timeout_disabled: do not close the connection when the server's pings stop.
-        timestamp_requests, timestamp_param: add the time to the URL, under this name.
-        auth_token_name: the name under which the token store keeps the token.
-        auth_engine: a `TokenStore`; None keeps the token in memory.
-        codec_engine: the server's codec; JSON if None.
-        channel_prefix: precedes every channel name on the wire.
-        subscription_retry_options: `ReconnectOptions` for failed subscriptions; None does not
-            retry them.
-        batch_on_handshake, batch_on_handshake_duration, batch_interval: whether to send arrays
-            after the handshake, for how long, and how often.
-        protocol_version: 2, or 1 for servers up to version 14.
-        ws_options: `ssl` (an SSLContext), `headers` (more headers of the upgrade request),
-            `proxy` (the URL of an HTTP or SOCKS proxy), `per_message_deflate` (a bool).
-        client_id: stays the same over connections; a random one if None.
-        version: the application's version, for its own use.
-        clone_data: has no effect; data is encoded at the call.
-        connector: makes connections in place of picows; `socketcluster.testing` has one.
-        max_payload: bytes of one message, also after inflating.
-        max_inbound_backlog: values in a consumer's backlog past which the connection is not read.
-        max_inbound_backlog_bytes: the same limit in bytes, for all consumers together.
-        max_outbound_buffer: bytes that may wait to be sent; more raise ResourceLimitError.
+    `ClientOptionsDict` describes them.
 
     Source: SocketCluster documentation, socketClusterClient.create.
     """
@@ -122,13 +91,13 @@ class ClientOptions:
     port: int | None = None
     host: str | None = None
     secure: bool = False
-    protocol_scheme: str | None = None
+    protocol_scheme: Literal["ws", "wss"] | None = None
     socket_path: str | None = None
     path: str = "/socketcluster/"
     query: Mapping[str, Any] | str = field(default_factory=dict, repr=False)
     auto_connect: bool = True
     auto_reconnect: bool = True
-    auto_reconnect_options: Mapping[str, Any] | ReconnectOptions = field(
+    auto_reconnect_options: ReconnectOptionsDict | ReconnectOptions = field(
         default_factory=ReconnectOptions
     )
     auto_subscribe_on_connect: bool = True
@@ -138,19 +107,19 @@ class ClientOptions:
     timestamp_requests: bool = False
     timestamp_param: str = "t"
     auth_token_name: str | None = None
-    auth_engine: Any = None
-    codec_engine: Any = None
+    auth_engine: TokenStore | None = None
+    codec_engine: CodecEngine | None = None
     channel_prefix: str | None = None
-    subscription_retry_options: Mapping[str, Any] | ReconnectOptions | None = None
+    subscription_retry_options: ReconnectOptionsDict | ReconnectOptions | None = None
     batch_on_handshake: bool = False
     batch_on_handshake_duration: Duration = 100
     batch_interval: Duration = 50
-    protocol_version: int = 2
-    ws_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    protocol_version: Literal[1, 2] = 2
+    ws_options: WsOptions = field(default_factory=WsOptions, repr=False)
     client_id: str | None = None
     version: Any = None
     clone_data: bool = False
-    connector: Any = None
+    connector: Connector | None = None
     max_payload: int = 1024 * 1024
     max_inbound_backlog: int = 1000
     max_inbound_backlog_bytes: int = 4 * 1024 * 1024
@@ -223,7 +192,7 @@ class ClientOptions:
     def _check_ws_options(self) -> None:
         if not isinstance(self.ws_options, Mapping):
             raise _invalid_kind("ws_options", "a mapping", self.ws_options)
-        check_entries("ws_options", self.ws_options, _WS_OPTIONS)
+        check_entries("ws_options", self.ws_options, WS_OPTIONS)
         context = self.ws_options.get("ssl")
         if context is not None and not isinstance(context, ssl.SSLContext):
             raise invalid_option("ws_options", "given an ssl.SSLContext as 'ssl'", context)
@@ -288,7 +257,7 @@ class ClientOptions:
         return f"socketcluster.authToken.{place}"
 
     @classmethod
-    def of(cls, **options: Any) -> ClientOptions:
+    def of(cls, **options: Unpack[ClientOptionsDict]) -> ClientOptions:
         """Like the constructor, but report an unknown name as `InvalidOptionsError` too."""
         check_names(options, {f.name for f in fields(cls)})
         return cls(**options)
@@ -307,7 +276,7 @@ class ClientOptions:
         return cls.of(**values)
 
 
-def url_options(url: str) -> dict[str, Any]:
+def url_options(url: str) -> ClientOptionsDict:
     """Return the options that a URL such as "wss://example.com:8000/socketcluster/?a=b" stands for.
 
     Raises:
@@ -323,7 +292,7 @@ def url_options(url: str) -> dict[str, Any]:
         ) from None
     if parts.scheme not in _SCHEMES or not parts.hostname:
         raise InvalidOptionsError(f"{expected}, not {redacted(url)!r}", "url")
-    options: dict[str, Any] = {"hostname": parts.hostname, "secure": _SCHEMES[parts.scheme]}
+    options: ClientOptionsDict = {"hostname": parts.hostname, "secure": _SCHEMES[parts.scheme]}
     if port is not None:
         options["port"] = port
     if parts.path not in ("", "/"):

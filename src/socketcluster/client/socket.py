@@ -11,7 +11,7 @@ import logging
 import uuid
 from dataclasses import fields
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, Unpack, cast
 
 from socketcluster.client.authentication import ClientAuth, ClientAuthMixin
 from socketcluster.client.dispatch import Dispatcher
@@ -19,6 +19,7 @@ from socketcluster.client.flow_control import FlowControl
 from socketcluster.client.lifecycle import Lifecycle, LifecycleMixin
 from socketcluster.client.listeners import ClientListeners
 from socketcluster.client.messaging import ClientMessaging, MessagingMixin
+from socketcluster.client.option_types import ClientOptionsDict
 from socketcluster.client.options import ClientOptions
 from socketcluster.client.reporting import Events
 from socketcluster.client.settings import Settings
@@ -82,7 +83,7 @@ class AGClientSocket(
     SUBSCRIBED: Final = states.SUBSCRIBED
     UNSUBSCRIBED: Final = states.UNSUBSCRIBED
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, **options: Unpack[ClientOptionsDict]) -> None:
         binding = binding_of("AGClientSocket", "socket")
         super().__init__(binding)
         self._reporter = Reporter(logging.getLogger("socketcluster.client"))
@@ -184,7 +185,7 @@ class AGClientSocket(
 
     # Connecting
 
-    def connect(self, **options: Any) -> None:
+    def connect(self, **options: Unpack[ClientOptionsDict]) -> None:
         """Connect, unless it is connected or connecting. 'connect' or 'connectAbort' follows.
 
         Options replace those that the client was made with; it disconnects first.
@@ -195,7 +196,8 @@ class AGClientSocket(
         """
         if options:
             present = {f.name: getattr(self.options, f.name) for f in fields(self.options)}
-            changed = ClientOptions.of(**{**present, **options})
+            merged: ClientOptionsDict = {**cast("ClientOptionsDict", present), **options}
+            changed = ClientOptions.of(**merged)
             reason = "Socket was disconnected by the client to initiate a new connection"
             self.disconnect(1000, reason)
             self._settings.use(changed)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, cast
+from typing import Any, Unpack, cast
 
-from socketcluster import AGAction, AGServer, AGServerSocket
+from socketcluster import AGAction, AGServer, AGServerSocket, ServerOptionsDict
 from socketcluster.demo.pages import Pages
 from socketcluster.errors import AuthError, InvalidArgumentsError, InvalidRequestError
 from socketcluster.middleware import MiddlewareStream
@@ -14,7 +14,7 @@ ROOM_PREFIX = "room/"
 MAX_TEXT = 500
 
 
-def create_demo_server(**options: Any) -> AGServer:
+def create_demo_server(**options: Unpack[ServerOptionsDict]) -> AGServer:
     """Create an AGServer that serves the demo and its page."""
     server = AGServer(app=Demo.pages, **options)
     demo = Demo(server)

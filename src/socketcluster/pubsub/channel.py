@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import Any, Final, Literal, Protocol, overload
+from typing import Any, Final, Literal, Protocol, TypedDict, Unpack, overload
 
 from socketcluster import events
 from socketcluster.codecs.text import whole_text
@@ -23,6 +23,17 @@ def channel_name(name: str) -> str:
     """
     checked_name("A channel's name", name)
     return whole_text(name)
+
+
+class SubscribeOptionsDict(TypedDict, total=False):
+    """The options of a client's `subscribe`; an exchange has none."""
+
+    wait_for_auth: bool
+    """Wait until the client is authenticated. Default: False."""
+    priority: float | None
+    """The order of subscriptions on connect, highest first. Default: None, for 0."""
+    data: Any
+    """Sent to the server with the subscription. Default: None."""
 
 
 class ChannelClient(Protocol):
@@ -110,7 +121,7 @@ class AGChannel(ConsumableStream[Any]):
         check_text("An event's name", event)
         return self._listeners.stream(f"{self.name}/{event}")
 
-    def subscribe(self, **options: Any) -> None:
+    def subscribe(self, **options: Unpack[SubscribeOptionsDict]) -> None:
         """Subscribe the exchange or client; `options` are those of a client's `subscribe`."""
         self.client.subscribe(self.name, **options)
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, TypeVar, cast, get_args
+from typing import Any, Literal, TypeVar, Unpack, cast, get_args
 
-from socketcluster.engines.base import DeflateOptions
+from socketcluster.auth import AuthEngine
+from socketcluster.brokers.base import Broker
+from socketcluster.codecs.base import CodecEngine
+from socketcluster.engines.base import DeflateOptions, Engine
 from socketcluster.engines.proxies import TrustedProxies
+from socketcluster.engines.upgrade_request import UpgradeRequest
 from socketcluster.errors import InvalidArgumentsError, InvalidOptionsError
 from socketcluster.literals import ChannelsDefault, CleanupMode
 from socketcluster.options import (
@@ -28,6 +32,7 @@ from socketcluster.server.batch_limit import (
     batch_problem,
     default_batch_items,
 )
+from socketcluster.server.option_types import DeflateOptionsDict, ServerOptionsDict
 from socketcluster.server.origins import ORIGIN_FORM, AllowedOrigins
 
 CLEANUP_MODES: tuple[str, ...] = get_args(CleanupMode)
@@ -74,66 +79,12 @@ _FLAGS = (
 class ServerOptions:
     """The options of an AGServer. Durations are milliseconds or a timedelta.
 
-    Attributes:
-        ws_engine: "picows", "asgi", a "module:attribute" path, or an engine object.
-        ws_engine_server_options: keyword arguments of the engine's constructor.
-        auth_key: the secret for HMAC algorithms; None takes the environment variable
-            SOCKETCLUSTER_AUTH_KEY, or else 256 random bits in hex.
-        auth_private_key, auth_public_key: PEM, for RSA and ECDSA algorithms; both or neither.
-        auth_default_expiry: seconds until a token expires.
-        auth_algorithm: the algorithm that signs tokens, and the only one accepted unless
-            `auth_verify_algorithms` is set.
-        per_message_deflate: a bool, `DeflateOptions`, or a mapping of its fields.
-        protocol_version: 2, or 1 for clients up to version 14.
-        origins: allowed origins of the pages that connect, in a list or one string: "host:port"
-            with any scheme, or "scheme://host" with a port unless it is the scheme's default;
-            "*" for any host or port.
-        trusted_proxies: addresses and networks of proxies ("10.0.0.0/8"), "unix" for the peers of
-            a Unix socket, in a list or one string. `client_address` is the address that these
-            proxies put into X-Forwarded-For.
-        channels: the rules for channels. Two rules whose patterns match the same channels while
-            neither is more specific are refused.
-        channels_default: whether clients may use the channels that no rule names, "allow" or
-            "refuse". The server's own exchange may use all channels.
-        socket_channel_limit: channels that one socket may subscribe to; 0 or None for no limit.
-        ping_timeout_disabled: send no pings, and close no socket because of a missing pong.
-        strict_handshake: close a socket (4009) whose first packet is not '#handshake'.
-        socket_stream_cleanup_mode: how a socket's streams end at 'end': "kill" drops their
-            backlogs, "close" leaves the backlogs to their consumers, "none" ends no stream.
-        broker_engine: a URL or a `Broker` object; None takes the environment variable
-            SOCKETCLUSTER_BROKER, or else the broker in the process.
-        auth_engine, codec_engine: objects; None for the defaults.
-        handle_protocols: called with (set of offered sub-protocols, request); returns one or None.
-        request_creator: called with (socket, id, procedure, data); returns an AGRequest.
-        max_payload: bytes of one message, before and after decompression.
-        max_batch_items: packets in one batch; None for `socket_channel_limit` + 1,000, because a
-            client may subscribe to all its channels in one batch, or 10,000 without a limit.
-        max_channel_name_length: characters.
-        max_subscription_data: bytes of the data of one socket's subscriptions, which the server
-            keeps until middleware decides on them again; a subscription that exceeds it is refused.
-        max_pending_clients: sockets in the handshake phase; more are refused with 503.
-        max_inbound_backlog: a socket's messages that wait for middleware, or in one loop over its
-            streams; past it the server pauses reading from the socket.
-        max_inbound_backlog_bytes: the same in bytes, as received.
-        max_outbound_buffer: bytes that wait to be sent to one socket, the transport's included.
-        max_buffered: bytes that all sockets of the server hold together, received and to be sent;
-            past it the server pauses reading from the sockets with the largest backlogs, then
-            closes those with the largest outbound buffers and unfinished messages.
-        droppable_channels: channel names, or a predicate: past `max_outbound_buffer` the server
-            drops their oldest publishes instead of closing the socket.
-        max_channel_backlog: backpressure of one loop over a channel of the exchange; past it the
-            loop raises BackpressureError, or on `droppable_channels` loses the oldest values.
-        max_channel_backlog_bytes: the same in bytes, as published.
-        max_malformed_messages: malformed messages of one socket before it is closed.
-        health_probes: answer GET /health/live and /health/ready over HTTP.
-        drain_timeout: how long `close()` waits for unanswered calls.
-        last_words_timeout: how long the server may carry out a lost client's last messages before
-            it emits 'disconnect'.
+    `ServerOptionsDict` describes them.
 
     Source: AGServer specification, constructor(options).
     """
 
-    ws_engine: Any = "picows"
+    ws_engine: str | Engine | type[Engine] = "picows"
     ws_engine_server_options: Mapping[str, Any] = field(default_factory=dict)
     auth_key: str | bytes | None = None
     auth_private_key: str | bytes | None = None
@@ -141,8 +92,8 @@ class ServerOptions:
     auth_default_expiry: int | float = 86400
     auth_algorithm: str = "HS256"
     auth_verify_algorithms: Sequence[str] | None = None
-    per_message_deflate: bool | Mapping[str, Any] | DeflateOptions = False
-    protocol_version: int = 2
+    per_message_deflate: bool | DeflateOptionsDict | DeflateOptions = False
+    protocol_version: Literal[1, 2] = 2
     handshake_timeout: Duration = 10000
     ack_timeout: Duration = 10000
     origins: str | Sequence[str] = "*:*"
@@ -161,10 +112,10 @@ class ServerOptions:
     batch_interval: Duration = 50
     socket_stream_cleanup_mode: CleanupMode = "kill"
     strict_handshake: bool = True
-    broker_engine: Any = None
-    auth_engine: Any = None
-    codec_engine: Any = None
-    handle_protocols: Callable[..., Any] | None = None
+    broker_engine: str | Broker | None = None
+    auth_engine: AuthEngine | None = None
+    codec_engine: CodecEngine | None = None
+    handle_protocols: Callable[[set[str], UpgradeRequest], str | None] | None = None
     request_creator: Callable[..., Any] | None = None
     max_payload: int = 1024 * 1024
     max_batch_items: int = cast("int", None)
@@ -238,7 +189,7 @@ class ServerOptions:
                 "per_message_deflate", "a bool, a mapping or DeflateOptions", value
             )
         names = {f.name for f in fields(DeflateOptions)}
-        entries = {snake_case(str(name)): v for name, v in value.items()}
+        entries = {snake_case(str(name)): v for name, v in cast("Mapping[str, Any]", value).items()}
         check_entries("per_message_deflate", entries, names)
         try:
             return DeflateOptions(**entries)
@@ -266,7 +217,7 @@ class ServerOptions:
         return cls.of(**from_documented(options, WITHOUT_EFFECT, {f.name for f in fields(cls)}))
 
     @classmethod
-    def of(cls, **options: Any) -> ServerOptions:
+    def of(cls, **options: Unpack[ServerOptionsDict]) -> ServerOptions:
         """Make options like the constructor; an unknown name raises InvalidOptionsError too."""
         check_names(options, {f.name for f in fields(cls)})
         return cls(**options)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-from typing import Any
+from typing import Any, Unpack
 
 from socketcluster.auth import AuthEngine
 from socketcluster.brokers.registry import resolve_broker
@@ -32,6 +32,7 @@ from socketcluster.server.lifecycle import Lifecycle
 from socketcluster.server.listeners import ServerListeners
 from socketcluster.server.memory_limit import MemoryLimit
 from socketcluster.server.middleware import MiddlewareMixin
+from socketcluster.server.option_types import ServerOptionsDict
 from socketcluster.server.option_warnings import log_option_warnings
 from socketcluster.server.options import ServerOptions
 from socketcluster.server.origins import AllowedOrigins
@@ -81,7 +82,7 @@ class AGServer(ServingMixin, ThreadMixin, MiddlewareMixin, ServerListeners):
     engine: Engine
     options: ServerOptions
 
-    def __init__(self, *, app: ASGIApp | None = None, **options: Any) -> None:
+    def __init__(self, *, app: ASGIApp | None = None, **options: Unpack[ServerOptionsDict]) -> None:
         super().__init__(binding_of("AGServer", "server"))
         self.reporter: Reporter = Reporter(logger)
         self.options = opts = ServerOptions.of(**options)

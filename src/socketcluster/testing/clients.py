@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from typing import Any, Unpack
 
+from socketcluster.client.option_types import ClientOptionsDict
 from socketcluster.client.socket import AGClientSocket
 from socketcluster.engines.base import ConnectionHandler, UpgradeRefusedError
 from socketcluster.engines.connect_errors import http_refusal, not_opened
@@ -45,7 +46,7 @@ def _refused(request: ConnectRequest, status: int, message: str) -> SocketProtoc
     return not_opened(request.uri, http_refusal(status, message), http_status=status)
 
 
-def create(server: AGServer, **options: Any) -> AGClientSocket:
+def create(server: AGServer, **options: Unpack[ClientOptionsDict]) -> AGClientSocket:
     """Create an AGClientSocket that connects to `server` in memory, like `socketcluster.create`.
 
     The options are those of `ClientOptions`; path, protocol version and codec default to the
@@ -57,16 +58,20 @@ def create(server: AGServer, **options: Any) -> AGClientSocket:
         InvalidActionError: `auto_connect` without a running event loop.
     """
     server_options = server.options
-    defaults: dict[str, Any] = {
+    chosen: ClientOptionsDict = {
         "path": server_options.path,
         "protocol_version": server_options.protocol_version,
         "codec_engine": server_options.codec_engine,
+        **options,
+        "connector": MemoryConnector(server),
     }
-    return AGClientSocket(**{**defaults, **options, "connector": MemoryConnector(server)})
+    return AGClientSocket(**chosen)
 
 
 @asynccontextmanager
-async def connect(server: AGServer, **options: Any) -> AsyncGenerator[AGClientSocket]:
+async def connect(
+    server: AGServer, **options: Unpack[ClientOptionsDict]
+) -> AsyncGenerator[AGClientSocket]:
     """Connect a client to `server` in memory, until the end of the block.
 
     The options are those of `create`. The server is started if it is not, and stays open.
@@ -77,7 +82,8 @@ async def connect(server: AGServer, **options: Any) -> AsyncGenerator[AGClientSo
         BrokerError: the server's broker cannot start.
     """
     await server.start()
-    async with create(server, **{**options, "auto_connect": False}) as socket:
+    options["auto_connect"] = False
+    async with create(server, **options) as socket:
         yield socket
 
 

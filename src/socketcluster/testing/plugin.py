@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from typing import Any, Protocol
+from typing import Protocol, Unpack
 
 import pytest
 
 from socketcluster import testing
+from socketcluster.client.option_types import ClientOptionsDict
 from socketcluster.client.socket import AGClientSocket
+from socketcluster.server.option_types import ServerOptionsDict
 from socketcluster.server.server import AGServer
 
 DRAIN_TIMEOUT = 100
@@ -19,7 +21,9 @@ DRAIN_TIMEOUT = 100
 class ServerFactory(Protocol):
     """The type of the fixture `ag_server`."""
 
-    async def __call__(self, server: AGServer | None = None, **options: Any) -> AGServer:
+    async def __call__(
+        self, server: AGServer | None = None, **options: Unpack[ServerOptionsDict]
+    ) -> AGServer:
         """Start `server`, or a server made with `options`; it is closed when the test ends."""
         ...
 
@@ -27,7 +31,9 @@ class ServerFactory(Protocol):
 class ClientFactory(Protocol):
     """The type of the fixture `ag_client`."""
 
-    async def __call__(self, server: AGServer, **options: Any) -> AGClientSocket:
+    async def __call__(
+        self, server: AGServer, **options: Unpack[ClientOptionsDict]
+    ) -> AGClientSocket:
         """Connect a client in memory, as `socketcluster.testing.connect` does.
 
         It is disconnected when the test ends.
@@ -39,7 +45,9 @@ class ClientFactory(Protocol):
 def ag_server(_ag_cleanup: AsyncExitStack) -> ServerFactory:
     """A factory of servers: `await ag_server(auth_key="…")`, or `await ag_server(server)`."""
 
-    async def make(server: AGServer | None = None, **options: Any) -> AGServer:
+    async def make(
+        server: AGServer | None = None, **options: Unpack[ServerOptionsDict]
+    ) -> AGServer:
         if server is None:
             options.setdefault("drain_timeout", DRAIN_TIMEOUT)
             server = AGServer(**options)
@@ -54,7 +62,7 @@ def ag_server(_ag_cleanup: AsyncExitStack) -> ServerFactory:
 def ag_client(_ag_cleanup: AsyncExitStack) -> ClientFactory:
     """A factory of clients: `socket = await ag_client(server)`."""
 
-    async def make(server: AGServer, **options: Any) -> AGClientSocket:
+    async def make(server: AGServer, **options: Unpack[ClientOptionsDict]) -> AGClientSocket:
         return await _ag_cleanup.enter_async_context(testing.connect(server, **options))
 
     return make

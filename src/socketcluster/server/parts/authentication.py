@@ -306,14 +306,14 @@ class AuthMixin(AuthStateMixin[SocketAuth, dict[str, Any] | None]):
         jwt_id: str | None = None,
         header: dict[str, Any] | None = None,
         reject_on_failed_delivery: bool = False,
-        **options: Any,
+        **engine_options: Never,
     ) -> None:
         """Sign `data` as the client's token, authenticate the socket with it, and send it.
 
         `expires_in` and `not_before` are seconds from now. `reject_on_failed_delivery` waits for
         the client's acknowledgment. Cancelling before the token is signed changes nothing; later
-        it only stops the waiting. `options` are the auth engine's own, which it names in
-        `sign_options`.
+        it only stops the waiting. Options of an auth engine's own, which it names in
+        `sign_options`, are given as `**options` with a `dict[str, Any]`.
 
         Raises:
             InvalidActionError: the handshake is not complete.
@@ -324,16 +324,17 @@ class AuthMixin(AuthStateMixin[SocketAuth, dict[str, Any] | None]):
                 it, a socket that was closed meanwhile only emits a warning.
         """
         self.loop_binding.check()
-        options.update(
-            expires_in=expires_in,
-            not_before=not_before,
-            audience=audience,
-            issuer=issuer,
-            subject=subject,
-            jwt_id=jwt_id,
-            header=header,
-            reject_on_failed_delivery=reject_on_failed_delivery,
-        )
+        options: dict[str, Any] = {
+            **engine_options,
+            "expires_in": expires_in,
+            "not_before": not_before,
+            "audience": audience,
+            "issuer": issuer,
+            "subject": subject,
+            "jwt_id": jwt_id,
+            "header": header,
+            "reject_on_failed_delivery": reject_on_failed_delivery,
+        }
         await self.auth.set_token(data, options)
 
     def deauthenticate_self(self) -> None:

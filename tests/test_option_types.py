@@ -1,0 +1,80 @@
+"""Each TypedDict of options agrees with what it describes: names, types and defaults."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import re
+import sys
+from typing import Any, get_type_hints
+
+import pytest
+
+from socketcluster import (
+    AGClientSocket,
+    ClientOptions,
+    ClientOptionsDict,
+    DeflateOptionsDict,
+    ReconnectOptions,
+    ReconnectOptionsDict,
+    ServerOptions,
+    ServerOptionsDict,
+    SubscribeOptionsDict,
+    WsOptions,
+)
+from socketcluster.engines.base import DeflateOptions
+
+PAIRS: list[tuple[Any, Any]] = [
+    (ServerOptions, ServerOptionsDict),
+    (ClientOptions, ClientOptionsDict),
+    (ReconnectOptions, ReconnectOptionsDict),
+    (DeflateOptions, DeflateOptionsDict),
+]
+DEFAULT = re.compile(r"Default: (.+?)(?:, .*)?\.$")
+
+
+def documented_defaults(kind: type) -> dict[str, Any]:
+    """Read the defaults from the docstring below each key."""
+    tree = ast.parse(inspect.getsource(sys.modules[kind.__module__]))
+    (body,) = (n.body for n in tree.body if isinstance(n, ast.ClassDef) and n.name == kind.__name__)
+    found = {}
+    for key, text in zip(body[1::2], body[2::2], strict=True):
+        assert isinstance(key, ast.AnnAssign)
+        assert isinstance(key.target, ast.Name)
+        assert isinstance(text, ast.Expr)
+        sentence = DEFAULT.search(" ".join(ast.literal_eval(text.value).split()))
+        assert sentence is not None, key.target.id
+        value = sentence[1].replace(" MiB", " * 1024 * 1024")
+        found[key.target.id] = eval(value, {"ReconnectOptions": ReconnectOptions})
+    return found
+
+
+def default_of(field: dataclasses.Field[Any]) -> Any:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default
+
+
+@pytest.mark.parametrize(("kind", "options"), PAIRS)
+def test_names_and_types_are_the_same(kind: Any, options: Any) -> None:
+    assert get_type_hints(options) == get_type_hints(kind)
+    assert not options.__required_keys__
+
+
+@pytest.mark.parametrize(("kind", "options"), PAIRS)
+def test_the_defaults_are_documented(kind: Any, options: Any) -> None:
+    fields = dataclasses.fields(kind)
+    assert documented_defaults(options) == {field.name: default_of(field) for field in fields}
+
+
+def test_the_options_of_a_subscription() -> None:
+    parameters = inspect.signature(AGClientSocket.subscribe).parameters.values()
+    keywords = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+    assert documented_defaults(SubscribeOptionsDict) == keywords
+    hints = get_type_hints(AGClientSocket.subscribe)
+    assert get_type_hints(SubscribeOptionsDict) == {name: hints[name] for name in keywords}
+
+
+def test_the_options_of_the_connection() -> None:
+    assert set(documented_defaults(WsOptions)) == {"ssl", "headers", "proxy", "per_message_deflate"}
