@@ -165,7 +165,9 @@ def test_numbers_that_differ_are_what_python_says(exponent: int, other: str) -> 
     assert JSONCodec().decode(text) == json.loads(text)
 
 
-@pytest.mark.parametrize("other", ["1e999", "-1e999", '{"a":[1e999]}', f"{LOOKS_INFINITE},2e308"])
+@pytest.mark.parametrize(
+    "other", ["1e999", "-1e999", '{"a":1e999,"a":1}', f"{LOOKS_INFINITE},2e308"]
+)
 def test_a_number_that_is_too_large_is_refused_among_numbers_that_differ(other: str) -> None:
     text = f"[{','.join([*different(2000, 300), other])}]"
     with pytest.raises(InvalidMessageError, match="out of range"):
