@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -10,7 +11,7 @@ import pytest
 
 from socketcluster.codecs.json import MAX_DEPTH, JSONCodec
 from socketcluster.codecs.minbin import MinBinCodec
-from socketcluster.errors import InvalidMessageError
+from socketcluster.errors import EncodeError, InvalidDataError, InvalidMessageError
 from socketcluster.protocol.packets import (
     SYSTEM_EVENTS,
     Batch,
@@ -57,6 +58,122 @@ def test_long_data_is_kept_as_bytes_until_it_is_wanted(codec: Any, cid: int | No
     value = packet.data.parse()
     assert value == data
     assert packet.data.parse() is value, "it is built once"
+
+
+class Numbers:
+    """A type: a list of numbers. It counts how it was decoded."""
+
+    has_floats = True
+
+    def __init__(self) -> None:
+        self.straight = 0
+        self.checked = 0
+        self.json_decoder: Any = partial(self._decode, msgspec.json.Decoder(list[float]).decode)
+        self.msgpack_decoder: Any = partial(
+            self._decode, msgspec.msgpack.Decoder(list[float]).decode
+        )
+
+    def _decode(self, decode: Any, data: bytes) -> Any:
+        value = decode(data)
+        self.straight += 1
+        return tuple(value)
+
+    def from_value(self, value: Any) -> Any:
+        self.checked += 1
+        if not isinstance(value, list) or not all(isinstance(n, float) for n in value):
+            raise InvalidDataError("Expected numbers")
+        return tuple(value)
+
+
+def unparsed(codec: Any, data: Any) -> Unparsed:
+    packet = Wire(codec, unparsed_above=512).decode(received(codec, {"event": "e", "data": data}))
+    assert isinstance(packet, Packet)
+    assert isinstance(packet.data, Unparsed)
+    return packet.data
+
+
+@pytest.mark.parametrize("codec", CODECS, ids=lambda codec: type(codec).__name__)
+def test_long_data_is_decoded_straight_into_a_type(codec: Any) -> None:
+    numbers, kind = [float(number) for number in range(120)], Numbers()
+    data = unparsed(codec, [*numbers, 5.25, 1e-7] if codec is CODECS[2] else numbers)
+    expected = tuple(numbers) if codec is not CODECS[2] else (*numbers, 5.25, 1e-7)
+    assert data.parse_as(kind) == expected
+    assert (kind.straight, kind.checked) == ((0, 1) if codec is CODECS[2] else (1, 0))
+    assert data.parse() == list(expected), "the bytes are still there"
+    assert data.parse_as(kind) == expected
+    assert kind.checked == (2 if codec is CODECS[2] else 1), "the value is not decoded again"
+
+
+@pytest.mark.parametrize("codec", CODECS, ids=lambda codec: type(codec).__name__)
+def test_long_data_of_another_type_is_refused(codec: Any) -> None:
+    data = unparsed(codec, ["x" * 600])
+    with pytest.raises(InvalidDataError, match="Expected numbers"):
+        data.parse_as(Numbers())
+    assert data.parse() == ["x" * 600]
+
+
+@pytest.mark.parametrize(
+    ("data", "straight"),
+    [
+        (",".join(["1.5"] * 300), True),
+        (",".join(["1e300"] * 300), False),
+        (",".join(["1.5"] * 1000 + ["1e300"]), True),
+    ],
+    ids=["ordinary", "costly", "one costly"],
+)
+def test_numbers_that_are_costly_for_msgspec_are_not_decoded_by_it(
+    data: str, straight: bool
+) -> None:
+    packet = Wire(JSONCodec(), unparsed_above=512).decode(
+        f'{{"event":"e","data":[{data}]}}'.encode()
+    )
+    kind = Numbers()
+    assert packet.data.parse_as(kind) == tuple(json.loads(f"[{data}]"))  # type: ignore[union-attr]
+    assert (kind.straight, kind.checked) == ((1, 0) if straight else (0, 1))
+
+
+@pytest.mark.parametrize(
+    "data", ["[" * 127 + "]" * 127, "1e9999", "9" * 5000, '"\\q"'], ids=["deep", "inf", "int", "q"]
+)
+def test_data_beyond_the_limits_is_refused_for_any_type(data: str) -> None:
+    class Anything(Numbers):
+        def __init__(self) -> None:
+            super().__init__()
+            self.json_decoder = msgspec.json.Decoder().decode
+
+        def from_value(self, value: Any) -> Any:
+            return value
+
+    message = f'{{"event":"e","data":[{data},"{"x" * 600}"],"cid":1}}'
+    wire = Wire(JSONCodec(), unparsed_above=512)
+    with pytest.raises(InvalidMessageError):
+        wire.decode(message.encode()).data.parse_as(Anything())  # type: ignore[union-attr]
+
+
+class Answer(msgspec.Struct):
+    text: str
+    number: int = 1
+
+
+@pytest.mark.parametrize("codec", CODECS[:2], ids=lambda codec: type(codec).__name__)
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [(Answer("x"), "x"), (Answer("\ud83d"), "\ufffd"), ([Answer("é")], None)],
+    ids=["plain", "half a character", "list"],
+)
+def test_an_answer_is_the_same_if_it_is_encoded_directly(
+    codec: Any, data: Any, text: str | None
+) -> None:
+    wire = Wire(codec)
+    frame = wire.answer_frame(1, data, directly=True)
+    assert frame == wire.answer_frame(1, data)
+    assert text is None or text.encode() in frame
+
+
+@pytest.mark.parametrize("codec", CODECS[:2], ids=lambda codec: type(codec).__name__)
+def test_an_answer_without_a_form_cannot_be_encoded_directly_either(codec: Any) -> None:
+    with pytest.raises(EncodeError):
+        Wire(codec).answer_frame(1, [object()], directly=True)
 
 
 @pytest.mark.parametrize("codec", CODECS, ids=lambda codec: type(codec).__name__)

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -23,6 +24,8 @@ _ANSWER_KEYS = frozenset({"rid", "error", "data"})
 _PUBLISH_KEYS = frozenset({"channel", "data"})
 # The first bytes of arrays and maps. Source: the MessagePack specification.
 _CONTAINERS = bytes([*range(0x80, 0xA0), 0xDC, 0xDD, 0xDE, 0xDF])
+_PLAIN = (bytes, bytearray, memoryview, datetime)
+"""The types that MessagePack has, and JSON has not."""
 _LONE_SURROGATE = re.compile(rb"\xed[\xa0-\xbf][\x80-\xbf]")
 
 
@@ -49,7 +52,8 @@ class MinBinCodec:
             try:
                 return self._encode(short)
             except UnicodeEncodeError:
-                return self._encode(with_whole_texts(short))
+                plain = msgspec.to_builtins(short, builtin_types=_PLAIN)
+                return self._encode(with_whole_texts(plain))
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise EncodeError(f"The data cannot be encoded as MessagePack: {error}") from error
 
@@ -114,12 +118,15 @@ class MinBinCodec:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
 
-    def decode_data(self, data: msgspec.Raw) -> Any:
-        """Decode the data of an `OpenEvent`.
+    def decode_data(self, data: msgspec.Raw, kind: TypedDecoder | None = None) -> Any:
+        """Decode the data of an `OpenEvent`, or decode it into a type.
 
         Raises:
             InvalidMessageError: as `decode`.
+            InvalidDataError: the value is not of the type.
         """
+        if kind is not None:
+            return self.decode_as(bytes(data), kind, MAX_DEPTH - 2)
         return self.decode_short(bytes(data), MAX_DEPTH - 2)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, Generic, Literal, TypeVar, cast
+from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
 
@@ -42,7 +42,8 @@ class DataType(Generic[T]):
     """
 
     __slots__ = (
-        "_checker",
+        "_from_value",
+        "_to_plain",
         "annotation",
         "encodes_directly",
         "has_floats",
@@ -64,7 +65,8 @@ class DataType(Generic[T]):
             if self.kind == "pydantic"
             else MsgspecChecker(Any if self.is_any else annotation)
         )
-        self._checker = checker
+        self._from_value: Callable[[Any], T] = _unchecked if self.is_any else checker.from_value
+        self._to_plain: Callable[[Any], Any] = checker.to_plain
         self.encodes_directly: bool = checker.encodes_directly
         self.has_floats: bool = checker.has_floats
         self.json_decoder: Callable[[bytes], Any] | None = (
@@ -96,7 +98,7 @@ class DataType(Generic[T]):
         Raises:
             InvalidDataError: it is not of the type; `path` says where.
         """
-        return cast("T", value if self.is_any else self._checker.from_value(value))
+        return self._from_value(value)
 
     def from_json(self, data: bytes | msgspec.Raw) -> T:
         """Decode JSON, checked and within the limits of a message, straight into the type.
@@ -105,7 +107,8 @@ class DataType(Generic[T]):
             InvalidMessageError: it is not JSON, or beyond the limits.
             InvalidDataError: it is not of the type; `path` says where.
         """
-        return cast("T", _JSON.decode_as(bytes(data), self))
+        value: T = _JSON.decode_as(bytes(data), self)
+        return value
 
     def from_msgpack(self, data: bytes | msgspec.Raw) -> T:
         """Decode MessagePack, checked and within the limits of a message, into the type.
@@ -114,7 +117,8 @@ class DataType(Generic[T]):
             InvalidMessageError: it is not MessagePack, or beyond the limits.
             InvalidDataError: it is not of the type; `path` says where.
         """
-        return cast("T", _MIN_BIN.decode_as(bytes(data), self))
+        value: T = _MIN_BIN.decode_as(bytes(data), self)
+        return value
 
     def to_plain(self, value: T) -> Any:
         """Return a value as the codecs encode it. Models of pydantic become plain types.
@@ -122,7 +126,11 @@ class DataType(Generic[T]):
         Raises:
             EncodeError: pydantic cannot serialize the value.
         """
-        return self._checker.to_plain(value)
+        return self._to_plain(value)
+
+
+def _unchecked(value: Any) -> Any:
+    return value
 
 
 @lru_cache(maxsize=1024, typed=True)

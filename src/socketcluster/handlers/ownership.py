@@ -30,9 +30,9 @@ def owner_of(annotation: Any) -> Owner:
     """
     msgspec_part = pydantic_part = None
     for part in parts_of(annotation):
-        if _is_pydantic(part):
+        if pydantic_part is None and _is_pydantic(part):
             pydantic_part = part
-        elif _is_msgspec(part):
+        elif msgspec_part is None and _is_msgspec(part):
             msgspec_part = part
     if pydantic_part is None:
         return "msgspec"
@@ -52,8 +52,7 @@ def parts_of(annotation: Any) -> Iterator[Any]:
     """
     seen: set[int] = set()
     waiting: list[Any] = [annotation]
-    while waiting:
-        part = waiting.pop()
+    for part in waiting:  # It grows meanwhile.
         if id(part) not in seen:
             seen.add(id(part))
             yield part

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from socketcluster.codecs.base import TypedDecoder
 from socketcluster.codecs.collector import MANY_CONTAINERS, pause_collector
 from socketcluster.codecs.json import MAX_DEPTH, SHORT, JSONCodec, finite, starts_like_json
 from socketcluster.codecs.scan import count_containers, without_lone_surrogates
@@ -208,9 +209,13 @@ def _checked_publication(
     return Publication(channel, fields.data)
 
 
-def _value(codec: JSONCodec, levels: int, field: msgspec.Raw) -> Any:
+def _value(
+    codec: JSONCodec, levels: int, field: msgspec.Raw, kind: TypedDecoder | None = None
+) -> Any:
     data = bytes(field)
-    return codec.decode_value(data, levels) if data else None
+    if kind is not None:
+        return codec.decode_as(data, kind, levels)
+    return codec.decode_value(data, levels)
 
 
 def _text(field: msgspec.Raw) -> str | None:

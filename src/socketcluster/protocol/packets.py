@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from socketcluster.codecs.base import TypedDecoder
 from socketcluster.codecs.text import whole_text
 from socketcluster.errors import InvalidMessageError, InvalidRequestError, hydrate_error
 
@@ -55,16 +56,18 @@ class Publication(msgspec.Struct, gc=False):
 class Unparsed:
     """The data of a packet, kept as the received bytes until its value is needed.
 
+    `parse(content)` decodes them, `parse(content, kind)` into a type.
+
     Attributes:
         size: bytes on the wire.
     """
 
     __slots__ = ("_content", "_parse", "size")
 
-    def __init__(self, content: Any, size: int, parse: Callable[[Any], Any]) -> None:
+    def __init__(self, content: Any, size: int, parse: Callable[..., Any]) -> None:
         self.size: int = size
         self._content = content
-        self._parse: Callable[[Any], Any] | None = parse
+        self._parse: Callable[..., Any] | None = parse
 
     def parse(self) -> Any:
         """Return the value. The first call decodes it, and drops the bytes.
@@ -76,6 +79,17 @@ class Unparsed:
             self._content = self._parse(self._content)
             self._parse = None
         return self._content
+
+    def parse_as(self, kind: TypedDecoder) -> Any:
+        """Return the value as a type. The bytes stay, until `parse` is called.
+
+        Raises:
+            InvalidMessageError: the codec cannot decode it.
+            InvalidDataError: it is not of the type.
+        """
+        if self._parse is None:
+            return kind.from_value(self._content)
+        return self._parse(self._content, kind)
 
 
 class Packet(msgspec.Struct, gc=False):

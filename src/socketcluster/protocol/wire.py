@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from socketcluster.codecs.base import CodecEngine
+from socketcluster.codecs.base import CodecEngine, TypedDecoder
 from socketcluster.codecs.json import MAX_DEPTH, SHORT, JSONCodec
 from socketcluster.codecs.minbin import MinBinCodec, lengthen
 from socketcluster.codecs.scan import count_containers
@@ -151,8 +151,9 @@ class Wire:
         except Exception as error:
             raise InvalidMessageError(f"The message could not be decoded: {error}") from error
 
-    def _data_of(self, message: bytes) -> Any:
-        return packet_from(self._value_of(message)).data
+    def _data_of(self, message: bytes, kind: TypedDecoder | None = None) -> Any:
+        data = packet_from(self._value_of(message)).data
+        return data if kind is None else kind.from_value(data)
 
     def cid_of(self, message: bytes) -> int | None:
         """Find a call's number in a message that cannot be decoded; None if that fails."""
@@ -175,19 +176,21 @@ class Wire:
             return text_frame(self._encode_json(packet))
         return frame_of(self.encode(packet))
 
-    def answer_frame(self, rid: int | float, data: Any) -> bytes:
+    def answer_frame(self, rid: int | float, data: Any, *, directly: bool = False) -> bytes:
         """Encode and frame an answer with data.
+
+        `directly` says that the data contains no binary data, by its type.
 
         Raises:
             EncodeError: the codec cannot encode it.
         """
         packet = {"rid": rid, "data": data}
-        if self._encode_json is None or type(data) not in _FLAT:
+        if self._encode_json is None or not (directly or type(data) in _FLAT):
             return self.frame(packet)
         # A scalar contains no binary data. Looking for it would take a fifth of the time.
         try:
             return text_frame(_ENCODE(packet))
-        except (UnicodeEncodeError, OverflowError):
+        except (TypeError, ValueError, OverflowError, RecursionError):
             return self.frame(packet)
 
     def encode(self, packet: Any) -> str | bytes:
