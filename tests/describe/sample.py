@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Generic, Literal, TypedDict, TypeVar
 
@@ -11,6 +12,7 @@ import msgspec
 from pydantic import BaseModel, Field, computed_field
 
 from socketcluster.handlers.data_type import DataType
+from socketcluster.patterns import Pattern
 
 T = TypeVar("T")
 
@@ -20,17 +22,14 @@ class FakeHandler:
     data: DataType[Any] | None = None
     returns: DataType[Any] | None = None
     doc: str = ""
-
-
-@dataclass
-class FakePattern:
-    text: str
+    default: Any = inspect.Parameter.empty
 
 
 @dataclass
 class FakeChannel:
-    pattern: FakePattern
-    publish: DataType[Any] | None = None
+    pattern: Pattern
+    data: DataType[Any] | None = None
+    publishable: bool = True
     doc: str = ""
 
 
@@ -38,7 +37,7 @@ class FakeChannel:
 class FakeTables:
     procedures: Mapping[str, FakeHandler] = field(default_factory=dict)
     receivers: Mapping[str, FakeHandler] = field(default_factory=dict)
-    channels: Sequence[FakeChannel] = ()
+    channels: Mapping[str, FakeChannel] = field(default_factory=dict)
 
 
 def handler(data: Any = ..., returns: Any = ..., doc: str = "") -> FakeHandler:
@@ -49,8 +48,14 @@ def handler(data: Any = ..., returns: Any = ..., doc: str = "") -> FakeHandler:
     return FakeHandler(types[0], types[1], doc)
 
 
+def channels(*made: FakeChannel) -> dict[str, FakeChannel]:
+    return {found.pattern.text: found for found in made}
+
+
 def channel(pattern: str, publish: Any = ..., doc: str = "") -> FakeChannel:
-    return FakeChannel(FakePattern(pattern), None if publish is ... else DataType.of(publish), doc)
+    """A channel to which clients publish a type; `...` stands for no publishes."""
+    data = None if publish is ... else DataType.of(publish)
+    return FakeChannel(Pattern(pattern), data, publish is not ..., doc)
 
 
 class Color(enum.Enum):
@@ -125,12 +130,12 @@ TABLES = FakeTables(
         "add": handler(int),
         "wake-up": handler(),
     },
-    channels=[
+    channels=channels(
         channel("room/{room}", Text | Picture, "A room."),
         channel("room/lobby", str),
         channel("news"),
         channel("files/{path:path}", Color),
         channel("user/*/typing", bool),
         channel("log/**", Row),
-    ],
+    ),
 )

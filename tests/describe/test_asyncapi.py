@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from describe.sample import TABLES, FakeTables, channel, handler
+from describe.sample import TABLES, FakeTables, channel, channels, handler
 from socketcluster.describe.api import Api
 from socketcluster.describe.asyncapi import asyncapi_document
 
@@ -76,12 +76,13 @@ def test_a_channel_is_sent_and_received_if_clients_may_publish() -> None:
         ("room/{room}", "room/{room}", ["room"]),
         ("files/{path:path}", "files/{path}", ["path"]),
         ("user/*/typing", "user/{segment}/typing", ["segment"]),
+        ("größe/{größe}", "größe/{gr__e}", ["gr__e"]),
         ("*/*", "{segment}/{segment2}", ["segment", "segment2"]),
         ("log/**", "log/{rest}", ["rest"]),
     ],
 )
 def test_patterns_are_addresses(pattern: str, address: str, parameters: list[str]) -> None:
-    (made,) = document_of(FakeTables(channels=[channel(pattern, int)]))["channels"].values()
+    (made,) = document_of(FakeTables(channels=channels(channel(pattern, int))))["channels"].values()
     assert (made["address"], list(made.get("parameters", {}))) == (address, parameters)
 
 
@@ -95,6 +96,6 @@ def test_the_order_of_handlers_does_not_matter() -> None:
     turned = FakeTables(
         dict(reversed(list(TABLES.procedures.items()))),
         dict(reversed(list(TABLES.receivers.items()))),
-        TABLES.channels[::-1],
+        dict(reversed(list(TABLES.channels.items()))),
     )
     assert document_of(turned) == document_of(TABLES)

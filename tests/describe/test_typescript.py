@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from describe.sample import Color, FakeTables, channel, handler
+from describe.sample import Color, FakeHandler, FakeTables, channel, channels, handler
 from socketcluster.describe.api import Api
 from socketcluster.describe.declarations import declarations
 from socketcluster.describe.typescript import declaration, type_of
+from socketcluster.handlers.data_type import DataType
 
 
 @pytest.mark.parametrize(
@@ -83,8 +84,12 @@ def test_comments() -> None:
 def test_maps_of_names() -> None:
     tables = FakeTables(
         {"add": handler(int, int, "Add."), "a b": handler(), "any": handler(Any)},
-        {"move": handler(int | None), "wake": handler()},
-        [channel("room/{id}", Color, "A room."), channel("news")],
+        {
+            "move": handler(int | None),
+            "wake": handler(),
+            "zoom": FakeHandler(DataType.of(int), default=1),
+        },
+        channels(channel("room/{id}", Color, "A room."), channel("news")),
     )
     text = declarations(Api.of(tables))
     assert (
@@ -101,6 +106,7 @@ def test_maps_of_names() -> None:
         """export interface Events {
   move: number | null | undefined;
   wake: undefined;
+  zoom: number | undefined;
 }
 """
         in text
@@ -119,12 +125,13 @@ def test_maps_of_names() -> None:
 
 
 def test_the_most_specific_pattern_is_asked_first() -> None:
-    patterns = ["{any:path}", "a/{b}", "a/b", "a/**", "x-{id}/$`{y}"]
-    text = declarations(Api.of(FakeTables(channels=[channel(p, int) for p in patterns])))
+    patterns = ["{any:path}", "a/{b}", "a/b", "a/**", "x-{id}/$`{y}", "b/c-{d:path}"]
+    text = declarations(Api.of(FakeTables(channels=channels(*(channel(p, int) for p in patterns)))))
     found = [line.strip(" :?") for line in text.splitlines() if "Path<Name> extends" in line]
     assert [line.partition("extends ")[2] for line in found] == [
         '["a", "b"]',
         '["a", string]',
+        '["b", `c-${string}`, ...string[]]',
         '["a", string, ...string[]]',
         "[`x-${string}`, `$\\`${string}`]",
         "[string, ...string[]]",

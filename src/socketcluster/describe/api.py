@@ -9,32 +9,39 @@ import inspect
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any, Self
 
 from socketcluster.describe.schemas import Schema, Schemas
-from socketcluster.describe.tables import DataType, HandlerTables
+from socketcluster.describe.tables import DataType, HandlerTables, Receiver
 
 PARAMETER = re.compile(r"\{(?P<name>\w+)(?P<path>:path)?\}|\*\*?")
 """A part of a channel pattern that stands for any text."""
 
 
+def is_rest(parameter: re.Match[str]) -> bool:
+    """Whether a match of PARAMETER stands for the rest of a name, slashes included."""
+    return parameter[0] == "**" or parameter["path"] is not None
+
+
 @dataclass(frozen=True, slots=True)
 class Procedure:
-    """A procedure; a schema is None where there is no data."""
+    """A procedure. Clients may leave its data out if it `is_optional`; None is no data."""
 
     name: str
     doc: str
     data: Schema | None
+    is_optional: bool
     returns: Schema | None
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """An event that clients transmit."""
+    """An event that clients transmit. Clients may leave its data out if it `is_optional`."""
 
     name: str
     doc: str
     data: Schema | None
+    is_optional: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +49,13 @@ class Channel:
     """A channel, or all of one pattern.
 
     Attributes:
+        specificity: compares with those of other patterns; the greater is the more specific.
         message: the schema of its messages, None if it is not known.
         can_publish: whether clients may publish.
     """
 
     pattern: str
+    specificity: Any
     doc: str
     message: Schema | None
     can_publish: bool
@@ -66,53 +75,62 @@ class Api:
         """Describe handlers."""
         procedures = sorted(tables.procedures.items())
         receivers = sorted(tables.receivers.items())
-        channels = sorted(tables.channels, key=lambda channel: channel.pattern.text)
+        channels = sorted(tables.channels.items())
         data = [handler.data for _, handler in (*procedures, *receivers)]
         schemas = Schemas(
-            _types([*data, *(channel.publish for channel in channels)]),
+            _types([*data, *(channel.data for _, channel in channels)]),
             _types([handler.returns for _, handler in procedures]),
         )
         received, sent = iter(schemas.received), iter(schemas.sent)
+
+        def data_of(handler: Receiver) -> tuple[Schema | None, bool]:
+            schema = _next(received, handler.data)
+            has_default = handler.default is not inspect.Parameter.empty
+            return schema, has_default or _accepts_null(schema, schemas.components)
+
         return cls(
             [
                 Procedure(
                     name,
                     inspect.cleandoc(handler.doc),
-                    _next(received, handler.data),
+                    *data_of(handler),
                     _next(sent, handler.returns),
                 )
                 for name, handler in procedures
             ],
             [
-                Event(name, inspect.cleandoc(handler.doc), _next(received, handler.data))
+                Event(name, inspect.cleandoc(handler.doc), *data_of(handler))
                 for name, handler in receivers
             ],
             [
                 Channel(
-                    channel.pattern.text,
+                    pattern,
+                    channel.pattern.specificity,
                     inspect.cleandoc(channel.doc),
-                    _next(received, channel.publish),
-                    channel.publish is not None,
+                    _next(received, channel.data),
+                    channel.publishable,
                 )
-                for channel in channels
+                for pattern, channel in channels
             ],
             schemas.components,
         )
 
 
-def accepts_null(schema: Schema, schemas: dict[str, Schema]) -> bool:
-    """Whether null is valid, so that a client may leave the data out."""
+def _accepts_null(schema: Schema | None, schemas: dict[str, Schema]) -> bool:
+    """Whether null is valid, which data that a client leaves out becomes."""
+    if schema is None:
+        return False
     if "$ref" in schema:
-        return accepts_null(schemas[schema["$ref"].rpartition("/")[2]], schemas)
+        return _accepts_null(schemas[schema["$ref"].rpartition("/")[2]], schemas)
     if "enum" in schema:
         return None in schema["enum"]
     if "const" in schema:
         return schema["const"] is None
     if "allOf" in schema:
-        return all(accepts_null(part, schemas) for part in schema["allOf"])
+        return all(_accepts_null(part, schemas) for part in schema["allOf"])
     parts = schema.get("anyOf", schema.get("oneOf"))
     if parts is not None:
-        return any(accepts_null(part, schemas) for part in parts)
+        return any(_accepts_null(part, schemas) for part in parts)
     kinds = schema.get("type", "null")  # Without a type, anything is valid.
     return "null" in ([kinds] if isinstance(kinds, str) else kinds)
 

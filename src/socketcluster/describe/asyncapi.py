@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
-from socketcluster.describe.api import PARAMETER, Api, Channel, Event, Procedure
+from socketcluster.describe.api import PARAMETER, Api, Channel, Event, Procedure, is_rest
 from socketcluster.describe.schemas import Schema
 
 Document = dict[str, Any]
@@ -134,8 +134,9 @@ def _address(pattern: str) -> tuple[str, Document]:
     parameters: Document = {}
 
     def replace(match: re.Match[str]) -> str:
-        whole = match[0] == "**" or match["path"] is not None
-        name = match["name"] or ("rest" if whole else "segment")
+        whole = is_rest(match)
+        # Other characters may be in a name in Python, but not here.
+        name = re.sub(r"\W", "_", match["name"] or ("rest" if whole else "segment"), flags=re.ASCII)
         free = next(n for n in (name, *(f"{name}{i}" for i in range(2, 99))) if n not in parameters)
         described = "The rest of the name, with every '/'." if whole else "One part, without '/'."
         parameters[free] = {"description": described}

@@ -9,7 +9,7 @@ import json
 import re
 from importlib.resources import files
 
-from socketcluster.describe.api import PARAMETER, Api, Channel, accepts_null
+from socketcluster.describe.api import PARAMETER, Api, Channel, Event, Procedure, is_rest
 from socketcluster.describe.schemas import Schema
 from socketcluster.describe.typescript import declaration, doc_comment, key_of, type_of
 
@@ -79,7 +79,7 @@ def wrapper() -> str:
 def _procedures(api: Api) -> str:
     entries = [
         f"{doc_comment(found.doc.splitlines(), '  ')}  {key_of(found.name)}: "
-        f"{{ data: {_data(found.data, api)}; returns: {_answer(found.returns)} }};\n"
+        f"{{ data: {_data(found)}; returns: {_answer(found.returns)} }};\n"
         for found in api.procedures
     ]
     return f"/** The procedures of the server, by name. */\n{_interface('Procedures', entries)}"
@@ -87,8 +87,7 @@ def _procedures(api: Api) -> str:
 
 def _events(api: Api) -> str:
     entries = [
-        f"{doc_comment(found.doc.splitlines(), '  ')}  {key_of(found.name)}: "
-        f"{_data(found.data, api)};\n"
+        f"{doc_comment(found.doc.splitlines(), '  ')}  {key_of(found.name)}: {_data(found)};\n"
         for found in api.events
     ]
     return f"/** The events that the server receives, by name. */\n{_interface('Events', entries)}"
@@ -105,7 +104,7 @@ def _channels(api: Api) -> str:
     choices = "".join(
         f"    : Path<Name> extends {_path(found.pattern)}\n"
         f"      ? Channels[{json.dumps(found.pattern)}]\n"
-        for found in sorted(api.channels, key=lambda channel: _generality(channel.pattern))
+        for found in sorted(api.channels, key=lambda channel: channel.specificity, reverse=True)
     ).removeprefix("    : ")
     first = f"    {choices}    : never" if choices else "    never"
     return (
@@ -128,13 +127,11 @@ def _interface(name: str, entries: list[str]) -> str:
     return f"export interface {name} {{\n{''.join(entries)}}}\n"
 
 
-def _data(schema: Schema | None, api: Api) -> str:
-    if schema is None:
+def _data(found: Procedure | Event) -> str:
+    if found.data is None:
         return "undefined"
-    found = type_of(schema, "  ")
-    if found == "unknown" or not accepts_null(schema, api.schemas):
-        return found
-    return f"{found} | undefined"
+    text = type_of(found.data, "  ")
+    return f"{text} | undefined" if found.is_optional and text != "unknown" else text
 
 
 def _answer(schema: Schema | None) -> str:
@@ -163,13 +160,7 @@ def _path(pattern: str) -> str:
     """A pattern as a tuple of its parts between the slashes."""
     parts: list[str] = []
     for part in pattern.split("/"):
-        match = PARAMETER.fullmatch(part)
-        whole = match is not None and (part == "**" or match["path"] is not None)
-        parts += ["string", "...string[]"] if whole else [_template(part)]
+        parameters = list(PARAMETER.finditer(part))
+        whole = bool(parameters) and is_rest(parameters[-1])
+        parts += [_template(part), "...string[]"] if whole else [_template(part)]
     return f"[{', '.join(parts)}]"
-
-
-def _generality(pattern: str) -> list[int]:
-    """Sorts the most specific pattern first: a text before a parameter, that before the rest."""
-    kinds = [PARAMETER.search(part) for part in pattern.split("/")]
-    return [0 if k is None else 2 if k[0] == "**" or k["path"] else 1 for k in kinds]

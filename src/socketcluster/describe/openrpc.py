@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from socketcluster.describe.api import Api, Procedure, accepts_null
+from socketcluster.describe.api import Api, Procedure
 from socketcluster.describe.schemas import Schema
 
 _NOTHING: Schema = {"type": "null"}
@@ -27,18 +27,18 @@ def openrpc_document(
         "openrpc": "1.3.2",
         "info": info,
         "servers": [{"name": "main", "url": url}] if url is not None else [],
-        "methods": [_method(procedure, api) for procedure in api.procedures],
+        "methods": [_method(procedure) for procedure in api.procedures],
         "components": {"schemas": api.schemas},
     }
 
 
-def _method(procedure: Procedure, api: Api) -> dict[str, Any]:
+def _method(procedure: Procedure) -> dict[str, Any]:
     method: dict[str, Any] = {"name": procedure.name}
     if procedure.doc:
         method |= {"summary": procedure.doc.splitlines()[0], "description": procedure.doc}
     method["params"] = []
     if procedure.data is not None:
-        required = not accepts_null(procedure.data, api.schemas)
+        required = not procedure.is_optional
         method["params"] = [{"name": "data", "required": required, "schema": procedure.data}]
     schema = procedure.returns if procedure.returns is not None else _NOTHING
     return {**method, "result": {"name": "answer", "schema": schema}}

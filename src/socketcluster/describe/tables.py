@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 
@@ -24,10 +24,18 @@ class DataType(Protocol):
 
 
 class Receiver(Protocol):
-    """A handler of events; `data` is None if it takes none. `doc` is its docstring, or ""."""
+    """A handler of events.
+
+    Attributes:
+        doc: its docstring, or "".
+        data: the type of its data; None if it takes none.
+        default: its data if a client sends none; `inspect.Parameter.empty` without one.
+    """
 
     @property
     def doc(self) -> str: ...
+    @property
+    def default(self) -> Any: ...
     @property
     def data(self) -> DataType | None: ...
 
@@ -40,21 +48,30 @@ class Procedure(Receiver, Protocol):
 
 
 class Pattern(Protocol):
-    """A pattern of channel names, such as "room/{room}"."""
+    """A pattern of channel names, such as "room/{room}"; the most specific one counts."""
 
     @property
     def text(self) -> str: ...
+    @property
+    def specificity(self) -> Any: ...
 
 
 class ChannelHandler(Protocol):
-    """A handler of a channel; `publish` is the type that clients publish, None if they may not."""
+    """A handler of a channel.
+
+    Attributes:
+        data: the type of its messages; None if it is not known.
+        publishable: whether clients may publish.
+    """
 
     @property
     def doc(self) -> str: ...
     @property
     def pattern(self) -> Pattern: ...
     @property
-    def publish(self) -> DataType | None: ...
+    def data(self) -> DataType | None: ...
+    @property
+    def publishable(self) -> bool: ...
 
 
 class HandlerTables(Protocol):
@@ -65,4 +82,4 @@ class HandlerTables(Protocol):
     @property
     def receivers(self) -> Mapping[str, Receiver]: ...
     @property
-    def channels(self) -> Iterable[ChannelHandler]: ...
+    def channels(self) -> Mapping[str, ChannelHandler]: ...
