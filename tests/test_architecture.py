@@ -22,7 +22,7 @@ MAX_CLASS_LINES = 250
 MAX_FUNCTION_LINES = 60
 
 FLOORS = (
-    ("close_codes", "error_fields", "error_text", "literals"),
+    ("close_codes", "error_fields", "error_text", "generics", "literals"),
     ("errors", "events"),
     ("auth", "codecs", "options", "patterns"),
     ("protocol", "runtime"),
@@ -69,7 +69,7 @@ CLIENT_FLOORS = (
     ("keepalive", "outbox"),
     ("connection", "messaging"),
     ("authentication", "responder", "subscriptions"),
-    ("dispatch",),
+    ("channels", "dispatch"),
     ("lifecycle",),
     ("socket",),
 )

@@ -49,13 +49,12 @@ def _plain(name: str) -> Family:
 
 
 def _of_exchange(name: str, exchange: Any) -> Family:
-    if name == "exchange channel":
+    if "channel listener" not in name:
         return Family(
-            exchange.subscribe("c"),
+            exchange.subscribe("c", int if "typed" in name else Any),
             lambda n: exchange.transmit_publish("c", n),
             lambda: len(exchange.channel("c").get_output_consumer_stats_list()),
         )
-    assert name == "exchange channel listener"
     channel = exchange.channel("d")
     return Family(
         channel.listener("x"),
@@ -72,13 +71,14 @@ def _of_peers(kind: str, to: Any, sender: Any) -> Family:
             lambda n: to.emit("x", n),
             lambda: to.get_listener_consumer_count("x"),
         )
-    if kind == "receiver":
+    data_type = int if kind.startswith("typed") else Any
+    if kind.endswith("receiver"):
         return Family(
-            to.receiver("x"),
+            to.receiver("x", data_type),
             lambda n: sender.transmit("x", n),
             lambda: len(to.get_receiver_consumer_stats_list("x")),
         )
-    assert kind == "procedure"
+    assert kind.endswith("procedure")
     calls: set[asyncio.Task[Any]] = set()
 
     def answered(request: Any) -> int:
@@ -86,7 +86,7 @@ def _of_peers(kind: str, to: Any, sender: Any) -> Family:
         return int(request.data)
 
     return Family(
-        to.procedure("x"),
+        to.procedure("x", data_type),
         lambda n: calls.add(asyncio.ensure_future(sender.invoke("x", n))),
         lambda: len(to.get_procedure_consumer_stats_list("x")),
         answered,
@@ -94,10 +94,11 @@ def _of_peers(kind: str, to: Any, sender: Any) -> Family:
 
 
 PLAIN = ["stream", "demux", "emitter"]
-OF_EXCHANGE = ["exchange channel", "exchange channel listener"]
-OF_SOCKETS = [f"{side} {kind}" for side in ("server", "client") for kind in
-              ("listener", "receiver", "procedure")]  # fmt: skip
-FAMILIES = [*PLAIN, *OF_EXCHANGE, *OF_SOCKETS, "client channel"]
+OF_EXCHANGE = ["exchange channel", "exchange typed channel", "exchange channel listener"]
+KINDS = ["listener", "receiver", "procedure", "typed receiver", "typed procedure"]
+OF_SOCKETS = [f"{side} {kind}" for side in ("server", "client") for kind in KINDS]
+CLIENT_CHANNELS = ["client channel", "client typed channel"]
+FAMILIES = [*PLAIN, *OF_EXCHANGE, *OF_SOCKETS, *CLIENT_CHANNELS]
 
 
 @asynccontextmanager
@@ -110,8 +111,8 @@ async def a_family(name: str) -> AsyncIterator[Family]:
         (socket,) = server.clients.values()
         if name in OF_EXCHANGE:
             yield _of_exchange(name, server.exchange)
-        elif name == "client channel":
-            channel = client.subscribe("c")
+        elif name in CLIENT_CHANNELS:
+            channel = client.subscribe("c", int if "typed" in name else Any)
             await until(lambda: bool(channel.state == "subscribed"))
             yield Family(
                 channel,
@@ -119,7 +120,7 @@ async def a_family(name: str) -> AsyncIterator[Family]:
                 lambda: len(channel.get_output_consumer_stats_list()),
             )
         else:
-            side, kind = name.split()
+            side, kind = name.split(maxsplit=1)
             ends = (client, socket) if side == "client" else (socket, client)
             yield _of_peers(kind, *ends)
     await server.close()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar, overload
 
 from socketcluster.client.flow_control import FlowControl
 from socketcluster.client.outbox import Outbox
@@ -15,12 +15,15 @@ from socketcluster.client.reporting import Events
 from socketcluster.client.settings import Settings
 from socketcluster.client.writer import ClientWriter
 from socketcluster.errors import TimeoutError
+from socketcluster.handlers.data_type import DataType
 from socketcluster.literals import SocketState
 from socketcluster.protocol.calls import OnAnswer
 from socketcluster.protocol.state import CLOSED, StateMachine
 from socketcluster.runtime.loop_binding import LoopBinding
 from socketcluster.sockets.calls import PendingCalls
 from socketcluster.sockets.messaging import CodecMixin, event_packet, not_open
+
+T = TypeVar("T")
 
 
 class ClientMessaging:
@@ -187,14 +190,41 @@ class MessagingMixin(CodecMixin):
         """
         self._messaging.transmit(event, data)
 
+    @overload
     async def invoke(
         self, event: str, data: Any = None, *, ack_timeout: float | timedelta | None = None
+    ) -> Any: ...
+    @overload
+    async def invoke(
+        self,
+        event: str,
+        data: Any = None,
+        *,
+        returns: type[T],
+        ack_timeout: float | timedelta | None = None,
+    ) -> T: ...
+    @overload
+    async def invoke(
+        self,
+        event: str,
+        data: Any = None,
+        *,
+        returns: Any,
+        ack_timeout: float | timedelta | None = None,
+    ) -> Any: ...
+    async def invoke(
+        self,
+        event: str,
+        data: Any = None,
+        *,
+        ack_timeout: float | timedelta | None = None,
+        returns: Any = Any,
     ) -> Any:
         """Call a procedure of the server and wait for its answer.
 
         On a closed socket it connects first. `ack_timeout` is in milliseconds or a timedelta,
         defaults to the option of that name, and counts from now on. Cancelling gives up the
-        waiting; a later answer is ignored.
+        waiting; a later answer is ignored. `returns` is the type of the answer, which is checked.
 
         Raises:
             TimeoutError: no answer arrived in time.
@@ -202,9 +232,13 @@ class MessagingMixin(CodecMixin):
                 made and is not tried again.
             InvalidArgumentsError: the codec cannot encode `data`, or `event` is no text.
             ResourceLimitError: more would wait than `max_outbound_buffer` allows.
+            InvalidDataError: the answer is not of the type `returns`.
             SocketClusterError: the error that the server answered with.
         """
-        return await self._messaging.invoke(event, data, ack_timeout)
+        if returns is Any:
+            return await self._messaging.invoke(event, data, ack_timeout)
+        answer_type = DataType.of(returns)
+        return answer_type.from_value(await self._messaging.invoke(event, data, ack_timeout))
 
     def send(self, data: str | bytes) -> None:
         """Send a raw message, text or binary. Without a connection it only emits an 'error'.

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, Final, Self, Unpack, cast
 
 from socketcluster.client.authentication import ClientAuth, ClientAuthMixin
+from socketcluster.client.channels import SubscriptionMixin
 from socketcluster.client.dispatch import Dispatcher
 from socketcluster.client.flow_control import FlowControl
 from socketcluster.client.lifecycle import Lifecycle, LifecycleMixin
@@ -23,7 +24,7 @@ from socketcluster.client.option_types import ClientOptionsDict
 from socketcluster.client.options import ClientOptions
 from socketcluster.client.reporting import Events
 from socketcluster.client.settings import Settings
-from socketcluster.client.subscriptions import SubscriptionMixin, Subscriptions
+from socketcluster.client.subscriptions import Subscriptions
 from socketcluster.engines.connect_errors import redacted
 from socketcluster.literals import AuthenticationState, SocketState
 from socketcluster.protocol import state as states
@@ -91,7 +92,7 @@ class AGClientSocket(
         machine = StateMachine[SocketState](CLIENT_TRANSITIONS, states.CLOSED)
         auth_machine = StateMachine[AuthenticationState](AUTH_TRANSITIONS, states.UNAUTHENTICATED)
         self._channel_listeners = StreamDemux[Any](binding=binding)
-        events = Events(self, self._channel_listeners, self._reporter)
+        events = self._events = Events(self, self._channel_listeners, self._reporter)
         calls = PendingCalls()
         flow_control = self._flow_control = FlowControl(
             settings.options, calls, events.emit_error, self._get_streams_backpressure
@@ -257,6 +258,9 @@ class AGClientSocket(
         finally:
             self.disconnect()
         await self.wait_closed()
+
+    def _invalid_data(self, error: Exception) -> None:
+        self._events.emit_error(error)
 
     def _get_streams_backpressure(self) -> int:
         streams = self.streams

@@ -16,6 +16,7 @@ import msgspec
 from socketcluster.codecs import scan
 from socketcluster.codecs.base import TypedDecoder
 from socketcluster.codecs.collector import MANY_CONTAINERS, pause_collector
+from socketcluster.codecs.objects import plain_object
 from socketcluster.codecs.text import utf8, whole_text
 from socketcluster.errors import EncodeError, InvalidMessageError
 
@@ -257,5 +258,5 @@ def _rewritten(value: Any, mended: Callable[[str], str] = str) -> Any:
         }
     if isinstance(value, list | tuple | set | frozenset):
         return [_rewritten(item, mended) for item in value]
-    plain = msgspec.to_builtins(value, builtin_types=_BINARY, str_keys=True)
+    plain = msgspec.to_builtins(value, builtin_types=_BINARY, str_keys=True, enc_hook=plain_object)
     return _rewritten(plain, mended) if isinstance(plain, dict | list | str) else plain

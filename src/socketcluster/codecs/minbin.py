@@ -15,6 +15,7 @@ import msgspec
 from socketcluster.codecs.base import TypedDecoder
 from socketcluster.codecs.collector import MANY_CONTAINERS, pause_collector
 from socketcluster.codecs.json import MAX_DEPTH
+from socketcluster.codecs.objects import plain_object
 from socketcluster.codecs.scan import deeper_than
 from socketcluster.codecs.text import with_whole_texts
 from socketcluster.errors import EncodeError, InvalidMessageError
@@ -38,7 +39,7 @@ class MinBinCodec:
     __slots__ = ("_decode", "_encode")
 
     def __init__(self) -> None:
-        self._encode = msgspec.msgpack.Encoder().encode
+        self._encode = msgspec.msgpack.Encoder(enc_hook=plain_object).encode
         self._decode = msgspec.msgpack.Decoder().decode
 
     def encode(self, obj: Any) -> bytes:

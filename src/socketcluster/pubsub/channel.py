@@ -8,11 +8,19 @@ from typing import Any, Final, Literal, Protocol, TypedDict, Unpack, overload
 
 from socketcluster import events
 from socketcluster.codecs.text import whole_text
+from socketcluster.generics import DataT
 from socketcluster.literals import SubscriptionState
 from socketcluster.options import check_text, checked_name
 from socketcluster.protocol.state import PENDING, SUBSCRIBED, UNSUBSCRIBED
 from socketcluster.pubsub.channel_methods import ChannelMixin
-from socketcluster.streams import ConsumableStream, Consumer, ConsumerStats, StreamDemux
+from socketcluster.sockets.typed import typed_values
+from socketcluster.streams import (
+    ConsumableStream,
+    Consumer,
+    ConsumerStats,
+    ConvertedStream,
+    StreamDemux,
+)
 
 
 def channel_name(name: str) -> str:
@@ -40,7 +48,7 @@ class ChannelClient(Protocol):
     """The exchange or client of a channel, beside the methods of `ChannelMixin`."""
 
     @property
-    def subscribe(self) -> Callable[..., AGChannel]: ...
+    def subscribe(self) -> Callable[..., AGChannel[Any]]: ...
     def unsubscribe(self, channel: str) -> Awaitable[None] | None: ...
     def is_subscribed(self, channel: str, include_pending: bool = False) -> bool: ...
     def get_channel_state(self, channel: str) -> SubscriptionState: ...
@@ -49,16 +57,18 @@ class ChannelClient(Protocol):
     async def invoke_publish(self, channel: str, data: Any) -> None: ...
 
 
-class AGChannel(ConsumableStream[Any]):
+class AGChannel(ConsumableStream[DataT]):
     """One channel: a stream of its publishes, with its state and its listeners.
 
     It is a view: a channel may have many, and consuming one does not subscribe. Each consumer
     receives every publish since the consumer was created.
 
+    A channel made with a type, `AGChannel[Article]`, yields data of that type only.
+
     Source: SocketCluster documentation, AGChannel.
     """
 
-    __slots__ = ("_listeners", "_methods", "_outputs", "client", "name")
+    __slots__ = ("_convert", "_listeners", "_methods", "_outputs", "client", "name")
 
     PENDING: Final = PENDING
     SUBSCRIBED: Final = SUBSCRIBED
@@ -71,14 +81,23 @@ class AGChannel(ConsumableStream[Any]):
         methods: ChannelMixin,
         outputs: StreamDemux[Any],
         listeners: StreamDemux[Any],
+        data_type: Any = Any,
+        on_invalid: Callable[[Exception], None] = lambda error: None,
     ) -> None:
-        """Make a view; the demuxes are those that `methods` works on."""
+        """Make a view; the demuxes are those that `methods` works on.
+
+        A publish that is not of `data_type` is skipped, and `on_invalid` gets the error.
+        """
         check_text("A channel's name", name)
         self.name: str = whole_text(name)
         self.client: ChannelClient = client
         self._methods = methods
         self._outputs = outputs
         self._listeners = listeners
+        self._convert: Callable[[Any], Any] | None = None
+        if data_type is not Any:
+            what = f"A publish on the channel {self.name!r}"
+            self._convert = typed_values(data_type, what, on_invalid)
 
     @property
     def state(self) -> SubscriptionState:
@@ -90,9 +109,12 @@ class AGChannel(ConsumableStream[Any]):
         """The options of the subscription."""
         return self.client.get_channel_options(self.name)
 
-    def create_consumer(self, timeout: float | timedelta | None = None) -> Consumer[Any]:
+    def create_consumer(self, timeout: float | timedelta | None = None) -> Consumer[DataT]:
         """Create a consumer of publishes from now on; `timeout` is the ms to wait for each."""
-        return self._outputs.stream(self.name).create_consumer(timeout)
+        if self._convert is None:
+            return self._outputs.create_consumer(self.name, timeout)
+        stream = ConvertedStream[DataT](self._outputs, self.name, self._convert)
+        return stream.create_consumer(timeout)
 
     @overload
     def listener(self, event: Literal["subscribe"]) -> ConsumableStream[events.SubscribeEvent]: ...

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TypeVar, overload
 
 from socketcluster.brokers.base import Broker
 from socketcluster.events import (
@@ -31,6 +31,8 @@ from socketcluster.pubsub.listeners import ExchangeListeners
 from socketcluster.runtime.loop_binding import LoopBinding
 from socketcluster.runtime.reporting import Reporter, clean, one_line
 from socketcluster.streams import Bound, StreamDemux
+
+T = TypeVar("T")
 
 logger: logging.Logger = logging.getLogger("socketcluster")
 
@@ -159,23 +161,32 @@ class AGExchange(ChannelMixin, ExchangeListeners):
 
     # The exchange's own subscriptions
 
-    def subscribe(self, channel: str) -> AGChannel:
+    @overload
+    def subscribe(self, channel: str) -> AGChannel[Any]: ...
+    @overload
+    def subscribe(self, channel: str, data_type: type[T]) -> AGChannel[T]: ...
+    @overload
+    def subscribe(self, channel: str, data_type: Any) -> AGChannel[Any]: ...
+    def subscribe(self, channel: str, data_type: Any = Any) -> AGChannel[Any]:
         """Subscribe the exchange; return the channel, whose `async for` yields publishes.
+
+        With a type it yields data of that type; other data is skipped, with an 'error'.
 
         Raises:
             BrokerError: the broker refused at once. If it refuses later, 'subscribeFail' is
                 emitted.
-            InvalidArgumentsError: the channel has no name.
+            InvalidArgumentsError: the channel has no name, or data of the type cannot be checked.
         """
         self.loop_binding.check()
         channel = channel_name(channel)
+        view = self.channel(channel, data_type)
         if not self._index.has_exchange(channel):
             pending = self._index.subscribe_exchange(channel)
             if pending is None:
                 self._emit_subscribed(channel, None)
             else:
                 _when_done(pending, lambda error: self._emit_subscribed(channel, error))
-        return self.channel(channel)
+        return view
 
     def _emit_subscribed(self, channel: str, error: BaseException | None) -> None:
         if error is None:
@@ -208,9 +219,23 @@ class AGExchange(ChannelMixin, ExchangeListeners):
         self._channel_listeners.write(f"{event.channel}/{name}", event)
         self.emit(name, event)
 
-    def channel(self, channel: str) -> AGChannel:
-        """Return a view of a channel, without subscribing."""
-        return AGChannel(channel, self, self, self._channel_outputs, self._channel_listeners)
+    @overload
+    def channel(self, channel: str) -> AGChannel[Any]: ...
+    @overload
+    def channel(self, channel: str, data_type: type[T]) -> AGChannel[T]: ...
+    @overload
+    def channel(self, channel: str, data_type: Any) -> AGChannel[Any]: ...
+    def channel(self, channel: str, data_type: Any = Any) -> AGChannel[Any]:
+        """Return a view of a channel, without subscribing. `data_type` is that of `subscribe`."""
+        return AGChannel(
+            channel,
+            self,
+            self,
+            self._channel_outputs,
+            self._channel_listeners,
+            data_type,
+            self._failed,
+        )
 
     def get_channel_state(self, channel: str) -> SubscriptionState:
         """Return 'pending', 'subscribed' or 'unsubscribed', for the exchange's own subscription."""

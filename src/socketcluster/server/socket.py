@@ -167,6 +167,10 @@ class AGServerSocket(
         self.emit("error", ErrorEvent(error))
         self.context.emit_warning(error)
 
+    def _invalid_data(self, error: Exception) -> None:
+        self.emit_error(error)
+        self.inbound.rejections.count_malformed()
+
     def _end(self) -> None:
         self._end_streams(self.context.options.socket_stream_cleanup_mode)
 

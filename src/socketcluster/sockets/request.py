@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Generic, Protocol, Self
 
 from socketcluster.errors import (
     BrokerError,
@@ -14,6 +14,7 @@ from socketcluster.errors import (
     UsageError,
     internal_error,
 )
+from socketcluster.generics import DataT
 from socketcluster.runtime.reporting import Reporter, clean
 
 
@@ -45,7 +46,7 @@ def report_dropped(reporter: Reporter, procedure: str) -> None:
     )
 
 
-class AGRequest:
+class AGRequest(Generic[DataT]):
     """A remote procedure call to answer, as `socket.procedure(name)` yields it.
 
     Answer it with `end(data)` or `error(exception)`, once. `with request:` answers with the error
@@ -57,7 +58,7 @@ class AGRequest:
         socket: the caller's socket.
         id: the caller's number for the call, `cid` on the wire.
         procedure: the name of the procedure.
-        data: the argument.
+        data: the argument; `AGRequest[Add]` has one of the type `Add`.
         sent: whether the request was answered.
 
     Source: SocketCluster protocol, "RPC"; npm ag-request.
@@ -65,7 +66,7 @@ class AGRequest:
 
     __slots__ = ("_responder", "data", "id", "procedure", "sent", "socket")
 
-    data: Any
+    data: DataT
     socket: Any
 
     def __init__(
@@ -73,7 +74,7 @@ class AGRequest:
         socket: Any,
         id: int | float,
         procedure: str,
-        data: Any = None,
+        data: DataT = None,  # type: ignore[assignment]
         responder: Responder | None = None,
     ) -> None:
         self._responder: Responder = socket.messaging if responder is None else responder

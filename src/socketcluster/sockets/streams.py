@@ -6,13 +6,18 @@ Source: SocketCluster documentation, AGServerSocket and AGClientSocket.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar, overload
 
 from socketcluster.options import check_text
 from socketcluster.runtime.loop_binding import LoopBinding
+from socketcluster.sockets.request import AGRequest
+from socketcluster.sockets.typed import typed_requests, typed_values
+from socketcluster.streams import ConvertedStream
 from socketcluster.streams.consumable import ConsumableStream, ConsumerStats
 from socketcluster.streams.demux import StreamDemux
 from socketcluster.streams.inbox import Gauge
+
+T = TypeVar("T")
 
 
 class GaugeSource(Protocol):
@@ -91,10 +96,31 @@ class ReceiverMixin:
 
     streams: PeerStreams
 
-    def receiver(self, name: str) -> ConsumableStream[Any]:
-        """The stream of the peer's events of this name."""
+    @overload
+    def receiver(self, name: str) -> ConsumableStream[Any]: ...
+    @overload
+    def receiver(self, name: str, data_type: type[T]) -> ConsumableStream[T]: ...
+    @overload
+    def receiver(self, name: str, data_type: Any) -> ConsumableStream[Any]: ...
+    def receiver(self, name: str, data_type: Any = Any) -> ConsumableStream[Any]:
+        """The stream of the peer's events of this name.
+
+        With a type the loop gets data of that type; other data is skipped, with an 'error' of the
+        socket.
+
+        Raises:
+            InvalidArgumentsError: the name is no text, or data of the type cannot be checked.
+        """
         check_text("A receiver's name", name)
-        return self.streams.receiver_demux.stream(name)
+        demux = self.streams.receiver_demux
+        if data_type is Any:
+            return demux.stream(name)
+        what = f"The data of a {name!r} event"
+        return ConvertedStream(demux, name, typed_values(data_type, what, self._invalid_data))
+
+    def _invalid_data(self, error: Exception) -> None:
+        """Report an event of the peer whose data is not of its type."""
+        raise NotImplementedError
 
     def close_receiver(self, name: str) -> None:
         """End the loops over a receiver after their backlogs."""
@@ -156,10 +182,26 @@ class ProcedureMixin:
 
     streams: PeerStreams
 
-    def procedure(self, name: str) -> ConsumableStream[Any]:
-        """The stream of the peer's calls of this name."""
+    @overload
+    def procedure(self, name: str) -> ConsumableStream[AGRequest[Any]]: ...
+    @overload
+    def procedure(self, name: str, data_type: type[T]) -> ConsumableStream[AGRequest[T]]: ...
+    @overload
+    def procedure(self, name: str, data_type: Any) -> ConsumableStream[AGRequest[Any]]: ...
+    def procedure(self, name: str, data_type: Any = Any) -> ConsumableStream[AGRequest[Any]]:
+        """The stream of the peer's calls of this name.
+
+        With a type the loop gets requests whose data is of that type; a call with other data is
+        answered with `InvalidDataError`, and skipped.
+
+        Raises:
+            InvalidArgumentsError: the name is no text, or data of the type cannot be checked.
+        """
         check_text("A procedure's name", name)
-        return self.streams.procedure_demux.stream(name)
+        demux = self.streams.procedure_demux
+        if data_type is Any:
+            return demux.stream(name)
+        return typed_requests(demux, name, data_type)
 
     def close_procedure(self, name: str) -> None:
         """End the loops over a procedure after their backlogs."""

@@ -7,6 +7,7 @@ from socketcluster.streams.consumable import (
     ConsumerStats,
     StreamItem,
 )
+from socketcluster.streams.converted import ConvertedStream
 from socketcluster.streams.demux import StreamDemux
 from socketcluster.streams.emitter import AsyncStreamEmitter
 from socketcluster.streams.inbox import MADE_WEIGHT, NO_VALUE, TEXT_WEIGHT, Gauge
@@ -22,6 +23,7 @@ __all__ = [
     "ConsumableStream",
     "Consumer",
     "ConsumerStats",
+    "ConvertedStream",
     "Gauge",
     "StreamDemux",
     "StreamItem",

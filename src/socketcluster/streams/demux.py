@@ -191,8 +191,16 @@ class StreamDemux(Generic[T]):
         """Return how many consumers all streams have."""
         return sum(s.get_consumer_count() for s in self._streams.values())
 
-    def create_consumer(self, name: str, timeout: Timeout = None) -> Consumer[T]:
-        """Create a consumer, which receives every value written to a stream from now on."""
+    def create_consumer(
+        self,
+        name: str,
+        timeout: Timeout = None,
+        make: Callable[[Inbox, Callable[[Inbox], None]], Consumer[T]] = Consumer,
+    ) -> Consumer[T]:
+        """Create a consumer, which receives every value written to a stream from now on.
+
+        `make` creates one of another class.
+        """
 
         def attach(inbox: Inbox) -> None:
             self._binding.check()
@@ -214,7 +222,7 @@ class StreamDemux(Generic[T]):
             inbox = Inbox(next(self._ids), timeout, lambda _: None, self._binding, self._gauge)
         else:
             inbox = BoundedInbox(next(self._ids), timeout, name, self._binding, self._bound)
-        return Consumer(inbox, attach)
+        return make(inbox, attach)
 
     def finish(self) -> None:
         """End every consumer that is created from now on: nothing more will be written."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from datetime import timedelta
 from threading import get_ident
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar, overload
 
 from socketcluster.errors import BadConnectionError, dehydrate_error, internal_error
+from socketcluster.handlers.data_type import DataType
 from socketcluster.options import check_text
 from socketcluster.protocol.packets import Packet, answer_of
 from socketcluster.protocol.state import CLOSED, OPEN
@@ -18,6 +19,8 @@ from socketcluster.server.parts.outbound import Outbound
 from socketcluster.sockets.calls import PendingCalls
 from socketcluster.sockets.messaging import not_open
 from socketcluster.sockets.request import report_dropped, report_failed
+
+T = TypeVar("T")
 
 
 class MessagingOwner(Protocol):
@@ -196,21 +199,53 @@ class MessagingMixin:
         """
         self.messaging.transmit(event, data)
 
+    @overload
     async def invoke(
         self, event: str, data: Any = None, *, ack_timeout: float | timedelta | None = None
+    ) -> Any: ...
+    @overload
+    async def invoke(
+        self,
+        event: str,
+        data: Any = None,
+        *,
+        returns: type[T],
+        ack_timeout: float | timedelta | None = None,
+    ) -> T: ...
+    @overload
+    async def invoke(
+        self,
+        event: str,
+        data: Any = None,
+        *,
+        returns: Any,
+        ack_timeout: float | timedelta | None = None,
+    ) -> Any: ...
+    async def invoke(
+        self,
+        event: str,
+        data: Any = None,
+        *,
+        ack_timeout: float | timedelta | None = None,
+        returns: Any = Any,
     ) -> Any:
         """Call a procedure of the client and wait for its answer.
 
         `ack_timeout` is in milliseconds or a timedelta; None takes the server's. Cancelling stops
-        the waiting; a later answer is ignored.
+        the waiting; a later answer is ignored. `returns` is the type of the answer, which is
+        checked.
 
         Raises:
             BadConnectionError: the socket is not open, or is lost meanwhile.
             TimeoutError: no answer arrived in time.
             InvalidArgumentsError: the codec cannot encode `data`, or `event` is not a text.
+            InvalidDataError: the answer is not of the type `returns`.
             SocketClusterError: the client answered with this error.
         """
-        return await self.messaging.invoke(event, data, ack_timeout)
+        if returns is Any:
+            return await self.messaging.invoke(event, data, ack_timeout)
+        answer_type = DataType.of(returns)
+        return answer_type.from_value(await self.messaging.invoke(event, data, ack_timeout))
 
     def send(self, data: str | bytes) -> None:
         """Send a raw message, text or binary. A closed socket emits a warning instead."""
