@@ -1,14 +1,17 @@
-"""The type variable of requests and channels: their data is Any where no type is given."""
+"""Typing that Python 3.11 does not have: a type variable with a default, and TypeForm."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from typing_extensions import TypeVar
+    from typing_extensions import TypeForm, TypeVar
 
     DataT = TypeVar("DataT", default=Any)
-else:  # Before Python 3.13, a type variable of `typing` has no default.
+else:
     from typing import TypeVar
 
     DataT = TypeVar("DataT")
+    TypeForm = type
+
+__all__ = ["DataT", "TypeForm"]

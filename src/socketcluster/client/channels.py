@@ -8,9 +8,10 @@ from __future__ import annotations
 from typing import Any, TypeVar, Unpack, overload
 
 from socketcluster.client.subscriptions import Subscriptions
+from socketcluster.generics import TypeForm
 from socketcluster.literals import SubscriptionState
 from socketcluster.protocol.state import PENDING, SUBSCRIBED
-from socketcluster.pubsub.channel import AGChannel, SubscribeOptionsDict
+from socketcluster.pubsub.channel import AGChannel, SubscribeOptionsDict, channel_name
 from socketcluster.pubsub.channel_methods import ChannelMixin
 
 T = TypeVar("T")
@@ -33,8 +34,8 @@ class SubscriptionMixin(ChannelMixin):
     ) -> AGChannel[T]: ...
     @overload
     def subscribe(
-        self, channel: str, data_type: Any, **options: Unpack[SubscribeOptionsDict]
-    ) -> AGChannel[Any]: ...
+        self, channel: str, data_type: TypeForm[T], **options: Unpack[SubscribeOptionsDict]
+    ) -> AGChannel[T]: ...
     def subscribe(
         self,
         channel: str,
@@ -61,7 +62,7 @@ class SubscriptionMixin(ChannelMixin):
             options["priority"] = priority
         if data is not None:
             options["data"] = data
-        view = self.channel(channel, data_type)
+        view = self.channel(channel_name(channel), data_type)
         self._subscriptions.subscribe(channel, options)
         return view
 
@@ -74,7 +75,7 @@ class SubscriptionMixin(ChannelMixin):
     @overload
     def channel(self, channel: str, data_type: type[T]) -> AGChannel[T]: ...
     @overload
-    def channel(self, channel: str, data_type: Any) -> AGChannel[Any]: ...
+    def channel(self, channel: str, data_type: TypeForm[T]) -> AGChannel[T]: ...
     def channel(self, channel: str, data_type: Any = Any) -> AGChannel[Any]:
         """Return a view of a channel; it does not subscribe. `data_type` is that of `subscribe`."""
         return AGChannel(

@@ -15,6 +15,7 @@ from socketcluster.client.reporting import Events
 from socketcluster.client.settings import Settings
 from socketcluster.client.writer import ClientWriter
 from socketcluster.errors import TimeoutError
+from socketcluster.generics import TypeForm
 from socketcluster.handlers.data_type import DataType
 from socketcluster.literals import SocketState
 from socketcluster.protocol.calls import OnAnswer
@@ -209,9 +210,9 @@ class MessagingMixin(CodecMixin):
         event: str,
         data: Any = None,
         *,
-        returns: Any,
+        returns: TypeForm[T],
         ack_timeout: float | timedelta | None = None,
-    ) -> Any: ...
+    ) -> T: ...
     async def invoke(
         self,
         event: str,

@@ -18,6 +18,7 @@ from socketcluster.events import (
     SubscribeFailEvent,
     UnsubscribeEvent,
 )
+from socketcluster.generics import TypeForm
 from socketcluster.literals import SubscriptionState
 from socketcluster.options import check_text
 from socketcluster.protocol.payloads import Payloads
@@ -166,7 +167,7 @@ class AGExchange(ChannelMixin, ExchangeListeners):
     @overload
     def subscribe(self, channel: str, data_type: type[T]) -> AGChannel[T]: ...
     @overload
-    def subscribe(self, channel: str, data_type: Any) -> AGChannel[Any]: ...
+    def subscribe(self, channel: str, data_type: TypeForm[T]) -> AGChannel[T]: ...
     def subscribe(self, channel: str, data_type: Any = Any) -> AGChannel[Any]:
         """Subscribe the exchange; return the channel, whose `async for` yields publishes.
 
@@ -224,7 +225,7 @@ class AGExchange(ChannelMixin, ExchangeListeners):
     @overload
     def channel(self, channel: str, data_type: type[T]) -> AGChannel[T]: ...
     @overload
-    def channel(self, channel: str, data_type: Any) -> AGChannel[Any]: ...
+    def channel(self, channel: str, data_type: TypeForm[T]) -> AGChannel[T]: ...
     def channel(self, channel: str, data_type: Any = Any) -> AGChannel[Any]:
         """Return a view of a channel, without subscribing. `data_type` is that of `subscribe`."""
         return AGChannel(

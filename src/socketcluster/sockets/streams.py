@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar, overload
 
+from socketcluster.generics import TypeForm
 from socketcluster.options import check_text
 from socketcluster.runtime.loop_binding import LoopBinding
 from socketcluster.sockets.request import AGRequest
@@ -101,7 +102,7 @@ class ReceiverMixin:
     @overload
     def receiver(self, name: str, data_type: type[T]) -> ConsumableStream[T]: ...
     @overload
-    def receiver(self, name: str, data_type: Any) -> ConsumableStream[Any]: ...
+    def receiver(self, name: str, data_type: TypeForm[T]) -> ConsumableStream[T]: ...
     def receiver(self, name: str, data_type: Any = Any) -> ConsumableStream[Any]:
         """The stream of the peer's events of this name.
 
@@ -187,7 +188,7 @@ class ProcedureMixin:
     @overload
     def procedure(self, name: str, data_type: type[T]) -> ConsumableStream[AGRequest[T]]: ...
     @overload
-    def procedure(self, name: str, data_type: Any) -> ConsumableStream[AGRequest[Any]]: ...
+    def procedure(self, name: str, data_type: TypeForm[T]) -> ConsumableStream[AGRequest[T]]: ...
     def procedure(self, name: str, data_type: Any = Any) -> ConsumableStream[AGRequest[Any]]:
         """The stream of the peer's calls of this name.
 

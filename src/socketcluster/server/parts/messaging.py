@@ -7,6 +7,7 @@ from threading import get_ident
 from typing import Any, Protocol, TypeVar, overload
 
 from socketcluster.errors import BadConnectionError, dehydrate_error, internal_error
+from socketcluster.generics import TypeForm
 from socketcluster.handlers.data_type import DataType
 from socketcluster.options import check_text
 from socketcluster.protocol.packets import Packet, answer_of
@@ -218,9 +219,9 @@ class MessagingMixin:
         event: str,
         data: Any = None,
         *,
-        returns: Any,
+        returns: TypeForm[T],
         ack_timeout: float | timedelta | None = None,
-    ) -> Any: ...
+    ) -> T: ...
     async def invoke(
         self,
         event: str,
