@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
+import msgspec
+
+from socketcluster.errors import InvalidDataError
+
 
 class CodecEngine(Protocol):
     """Encodes packets (dicts, and lists of them for a batch) to messages, and decodes messages.
@@ -25,14 +29,20 @@ class CodecEngine(Protocol):
 class TypedDecoder(Protocol):
     """Decodes and checks data of one type: an engine's `decode_as` takes it.
 
-    A decoder raises a ValueError or a RecursionError for data that it cannot decode: the data is
-    then decoded to a plain value, within all limits, and `from_value` decides on it.
+    A decoder raises msgspec's ValidationError for data of another type. For any other ValueError or
+    RecursionError the data is decoded to a plain value, within all limits, and `from_value`
+    decides on it; and so for binary data of JSON.
     """
 
+    has_binary: bool
     has_floats: bool
     json_decoder: Callable[[bytes], Any] | None
     msgpack_decoder: Callable[[bytes], Any] | None
 
     def from_value(self, value: Any) -> Any:
         """Check a decoded value, and return it as the type."""
+        ...
+
+    def refusal(self, error: msgspec.ValidationError) -> InvalidDataError:
+        """Return the error for the peer."""
         ...

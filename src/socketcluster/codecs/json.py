@@ -30,6 +30,7 @@ SHORT = 512
 _LEAVES = frozenset({str, int, float, bool, type(None), msgspec.Raw})
 _BINARY = (bytes, bytearray, memoryview)
 _ANY = msgspec.json.Decoder()
+_SKIP = msgspec.json.Decoder(msgspec.Raw).decode
 _PYTHON_FLOATS = msgspec.json.Decoder(float_hook=float)
 _STRING = 0x22
 _NUMBERS_REMEMBERED = 4096
@@ -127,9 +128,19 @@ class JSONCodec:
         if decode is not None and not (kind.has_floats and scan.has_many_exponents(data)):
             try:
                 return self._decode_checked(data, levels, decode)
+            except msgspec.ValidationError as error:
+                if not kind.has_binary and self._is_json(data, levels):
+                    raise kind.refusal(error) from error
             except (ValueError, RecursionError):
-                pass  # A lone surrogate, binary data, or a value of another type.
+                pass  # A lone surrogate, for example.
         return kind.from_value(self.decode_value(data, levels))
+
+    def _is_json(self, data: bytes, levels: int) -> bool:
+        try:
+            _SKIP(data)
+        except msgspec.DecodeError:
+            return False
+        return self.is_valid(data, levels)
 
     def _decode_checked(
         self, data: bytes, levels: int, decode: Callable[[bytes], Any] | None = None

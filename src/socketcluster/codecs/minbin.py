@@ -88,7 +88,7 @@ class MinBinCodec:
         finally:
             del pause
         if containers > levels and _is_deep(value, levels):
-            raise InvalidMessageError(f"The message has more than {MAX_DEPTH} levels")
+            raise _too_deep()
         return value
 
     def decode_as(self, data: bytes, kind: TypedDecoder, levels: int = MAX_DEPTH) -> Any:
@@ -99,12 +99,26 @@ class MinBinCodec:
             InvalidDataError: the value is not of the type.
         """
         decode = kind.msgpack_decoder
-        if decode is not None and _count_containers(data) <= levels:
-            try:
-                return decode(data)
-            except (ValueError, RecursionError):
-                pass  # A lone surrogate, binary data of JSON, or a value of another type.
-        return kind.from_value(self.decode_short(data, levels))
+        if decode is None:
+            return kind.from_value(self.decode_short(data, levels))
+        containers = _count_containers(data)
+        pause = pause_collector() if containers > MANY_CONTAINERS else None
+        try:
+            value = decode(data)
+        except (ValueError, RecursionError) as error:
+            # No client of this codec sends very much binary data in its JSON form.
+            if (
+                isinstance(error, msgspec.ValidationError)
+                and not (kind.has_binary and containers <= MANY_CONTAINERS)
+                and _is_messagepack(data)
+            ):
+                raise kind.refusal(error) from error
+            return kind.from_value(self.decode_short(data, levels))
+        finally:
+            del pause
+        if containers > levels and _is_deep(value, levels):
+            raise _too_deep()
+        return value
 
     def open_event(self, message: bytes) -> OpenEvent | None:
         """Decode an event or a call except its data; None if `decode_short` has to decode it."""
@@ -140,7 +154,20 @@ class OpenEvent(msgspec.Struct, array_like=True, gc=False):
 
 
 _EVENT_START = b"\x81\xa1e"
+_SKIP = msgspec.msgpack.Decoder(msgspec.Raw).decode
 _OPEN = msgspec.msgpack.Decoder(OpenEvent).decode
+
+
+def _too_deep() -> InvalidMessageError:
+    return InvalidMessageError(f"The message has more than {MAX_DEPTH} levels")
+
+
+def _is_messagepack(data: bytes) -> bool:
+    try:
+        _SKIP(data)
+    except msgspec.DecodeError:
+        return False
+    return True
 
 
 def _count_containers(message: bytes) -> int:

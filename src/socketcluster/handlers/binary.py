@@ -29,16 +29,19 @@ _OBJECTS = (inspect.StructType, inspect.DataclassType, inspect.TypedDictType)
 def kinds_in(kind: inspect.Type) -> Iterator[inspect.Type]:
     """Yield a type and all types in it."""
     seen: set[int] = set()
-    waiting: list[Any] = [kind]
-    while waiting:
-        part = waiting.pop()
-        if isinstance(part, tuple):
-            waiting += part
-        elif isinstance(part, inspect.Type | inspect.Field) and id(part) not in seen:
+    waiting = [kind]
+    for part in waiting:  # It grows meanwhile.
+        if id(part) not in seen:
             seen.add(id(part))
-            if isinstance(part, inspect.Type):
-                yield part
-            waiting += [getattr(part, name) for name in part.__struct_fields__]
+            yield part
+            waiting += _inside(part)
+
+
+def _inside(kind: inspect.Type) -> list[inspect.Type]:
+    values = [getattr(kind, name) for name in kind.__struct_fields__]
+    values += [item for value in values if isinstance(value, tuple) for item in value]
+    values = [value.type if isinstance(value, inspect.Field) else value for value in values]
+    return [value for value in values if isinstance(value, inspect.Type)]
 
 
 def is_binary(kind: inspect.Type) -> bool:
@@ -151,7 +154,7 @@ def _unread(value: Any) -> Any:
     return value
 
 
-# Only these are called for each item of a long message, so they call nothing for a scalar.
+# A long message may have very many items: nothing is called for scalars and empty ones.
 
 
 def _list_reader(read_item: Reader) -> Reader:
@@ -159,7 +162,8 @@ def _list_reader(read_item: Reader) -> Reader:
         if type(value) is not list:
             return value
         return [
-            read_item(item) if type(item) is dict or type(item) is list else item for item in value
+            read_item(item) if item and (type(item) is dict or type(item) is list) else item
+            for item in value
         ]
 
     return read
@@ -169,10 +173,12 @@ def _dict_reader(read_item: Reader) -> Reader:
     def read(value: Any) -> Any:
         if type(value) is not dict:
             return value
-        return {
-            key: read_item(item) if type(item) is dict or type(item) is list else item
-            for key, item in value.items()
-        }
+        copy = None
+        for key, item in value.items():
+            if item and (type(item) is dict or type(item) is list):
+                copy = copy or dict(value)
+                copy[key] = read_item(item)
+        return copy or value
 
     return read
 

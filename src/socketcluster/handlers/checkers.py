@@ -14,6 +14,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import inspect
 
+from socketcluster.codecs.json import JSONCodec
 from socketcluster.codecs.scan import may_overflow
 from socketcluster.errors import EncodeError, InvalidArgumentsError, InvalidDataError
 from socketcluster.handlers.binary import Readers, kinds_in, with_binary
@@ -26,6 +27,7 @@ MAX_ERRORS = 1000
 """Errors of pydantic that are read: it collects all, each for a few microseconds."""
 
 _PATH = re.compile(r"- at (?:`key` in )?`(\$.*)`$")
+_JSON = JSONCodec()
 _OPEN = (inspect.AnyType, inspect.CustomType)
 _TEXTS = (inspect.StrType, inspect.AnyType)
 _SUPPORTED = "a struct, a dataclass, a TypedDict, a type of the standard library, or Any"
@@ -36,9 +38,10 @@ class MsgspecChecker:
 
     Attributes:
         encodes_directly: whether `msgspec.json.encode` alone encodes values as the codec does.
+        has_binary: whether a part of the type is binary data.
         has_floats: whether decoding may convert floats, which is slow for some.
-        json_decoder, msgpack_decoder: decode straight from bytes; each raises a ValueError or a
-            RecursionError if `from_value` has to decide. None: it always has to.
+        json_decoder, msgpack_decoder: decode straight from bytes, as `TypedDecoder` says; None if
+            `from_value` always decides.
     """
 
     def __init__(self, annotation: Any) -> None:
@@ -62,7 +65,8 @@ class MsgspecChecker:
         )
         is_open = any(isinstance(kind, _OPEN) for kind in kinds)
         self._with_binary = Readers().reader(whole)
-        self.encodes_directly: bool = not is_open and self._with_binary is None
+        self.has_binary: bool = self._with_binary is not None
+        self.encodes_directly: bool = not is_open and not self.has_binary
         self.has_floats: bool = is_open or any(isinstance(k, inspect.FloatType) for k in kinds)
         self.json_decoder: Callable[[bytes], Any] | None = json_decoder.decode
         self.msgpack_decoder: Callable[[bytes], Any] | None = (
@@ -78,11 +82,15 @@ class MsgspecChecker:
                 return msgspec.convert(value, self._annotation, str_keys=True)
             return msgspec.convert(value, self._annotation)  # The keyword doubles the time.
         except msgspec.ValidationError as error:
-            message = str(error)
-            found = _PATH.search(message)
-            raise _invalid(message, found[1] if found else "$") from error
+            raise self.refusal(error) from error
         except RecursionError as error:
             raise _invalid("The data is nested too deep", "$") from error
+
+    def refusal(self, error: msgspec.ValidationError) -> InvalidDataError:
+        """Return the error for the peer."""
+        message = str(error)
+        found = _PATH.search(message)
+        return _invalid(message, found[1] if found else "$")
 
     def to_plain(self, value: Any) -> Any:
         """Return the value: the codecs encode all types of msgspec."""
@@ -117,17 +125,17 @@ class PydanticChecker:
         self._to_jsonable = pydantic_core.to_jsonable_python
         self._serialization_error = pydantic_core.PydanticSerializationError
         self.json_decoder: Callable[[bytes], Any] | None = self._from_json
-        self._has_binary = any(part in (bytes, bytearray) for part in parts_of(annotation))
+        self.has_binary: bool = any(part in (bytes, bytearray) for part in parts_of(annotation))
 
     def _from_json(self, data: bytes) -> Any:
         if may_overflow(data) or b"NaN" in data or b"Infinity" in data:
-            raise ValueError  # pydantic would take infinite numbers.
+            _JSON.decode_value(data)  # pydantic takes numbers that are not finite.
         try:
             return self._adapter.validate_json(data)
         except self._error as error:
-            if self._has_binary or (error.error_count() == 1 and _is_no_json(error)):
+            if self.has_binary or (error.error_count() == 1 and _is_no_json(error)):
                 raise
-            raise self._invalid(error) from error
+            raise self.refusal(error) from error
 
     def from_value(self, value: Any) -> Any:
         """Check a decoded value, and return it as the type."""
@@ -138,16 +146,17 @@ class PydanticChecker:
                 return self._adapter.validate_python(value)
             return self._adapter.validate_json(text)
         except self._error as error:
-            if self._has_binary:
+            if self.has_binary:
                 binary = with_binary(value)
                 if binary != value:
                     with contextlib.suppress(self._error):
                         return self._adapter.validate_python(binary)
-            raise self._invalid(error) from error
+            raise self.refusal(error) from error
         except RecursionError as error:
             raise _invalid("The data is nested too deep", "$") from error
 
-    def _invalid(self, error: Any) -> InvalidDataError:
+    def refusal(self, error: Any) -> InvalidDataError:
+        """Return the error for the peer: the first of pydantic's errors."""
         count = error.error_count()
         if count > MAX_ERRORS:
             return _invalid(f"The data has {count} errors", "$")
@@ -160,10 +169,10 @@ class PydanticChecker:
 
     def to_plain(self, value: Any) -> Any:
         """Serialize a value by its model: aliases, and its own serializers."""
-        mode: Literal["python", "json"] = "python" if self._has_binary else "json"
+        mode: Literal["python", "json"] = "python" if self.has_binary else "json"
         try:
             plain = self._adapter.dump_python(value, mode=mode, by_alias=True, warnings="error")
-            return self._with_binary(plain) if self._has_binary else plain
+            return self._with_binary(plain) if self.has_binary else plain
         except (self._serialization_error, ValueError, TypeError) as error:
             raise EncodeError(
                 f"The value cannot be encoded as {text_of_type(self._annotation)}: "

@@ -15,6 +15,7 @@ import msgspec
 
 from socketcluster.codecs.json import JSONCodec
 from socketcluster.codecs.minbin import MinBinCodec
+from socketcluster.errors import InvalidDataError
 from socketcluster.handlers.checkers import MsgspecChecker, PydanticChecker
 from socketcluster.handlers.ownership import owner_of, text_of_type
 
@@ -34,18 +35,21 @@ class DataType(Generic[T]):
         is_any: whether nothing is checked.
         encodes_directly: whether `msgspec.json.encode` alone encodes a value as the JSON codec
             does, because no part of the type can be binary data.
+        has_binary: whether a part of the type is binary data.
         has_floats: whether decoding may convert floats; msgspec takes long for some.
-        json_decoder: decodes JSON straight into the type. It raises a ValueError or a
-            RecursionError for data that `from_value` has to decide on, and does not limit the
-            data; None if all data has to.
+        json_decoder: decodes JSON straight into the type, without the limits of a message.
+            `refusal` makes a peer's error of the ValidationError that it raises; after any other
+            ValueError or RecursionError `from_json` has to decide. None: it always has to.
         msgpack_decoder: the same for MessagePack.
     """
 
     __slots__ = (
         "_from_value",
+        "_refusal",
         "_to_plain",
         "annotation",
         "encodes_directly",
+        "has_binary",
         "has_floats",
         "is_any",
         "json_decoder",
@@ -66,8 +70,10 @@ class DataType(Generic[T]):
             else MsgspecChecker(Any if self.is_any else annotation)
         )
         self._from_value: Callable[[Any], T] = _unchecked if self.is_any else checker.from_value
+        self._refusal: Callable[[Any], InvalidDataError] = checker.refusal
         self._to_plain: Callable[[Any], Any] = checker.to_plain
         self.encodes_directly: bool = checker.encodes_directly
+        self.has_binary: bool = checker.has_binary
         self.has_floats: bool = checker.has_floats
         self.json_decoder: Callable[[bytes], Any] | None = (
             None if self.is_any else checker.json_decoder
@@ -119,6 +125,10 @@ class DataType(Generic[T]):
         """
         value: T = _MIN_BIN.decode_as(bytes(data), self)
         return value
+
+    def refusal(self, error: msgspec.ValidationError) -> InvalidDataError:
+        """Return the error for the peer whose data a decoder refused."""
+        return self._refusal(error)
 
     def to_plain(self, value: T) -> Any:
         """Return a value as the codecs encode it. Models of pydantic become plain types.
