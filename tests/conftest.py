@@ -25,6 +25,7 @@ ONE_WORKER = {
     "tests/conformance/test_brokers.py": "brokers",
     "tests/performance/": "performance",
     "tests/server/test_cost.py": "performance",
+    "tests/type_checking/test_editor.py": "editor",
 }
 """Files whose tests share something that takes long to make, or that would disturb each other:
 one worker runs those of a group, one after the other."""
