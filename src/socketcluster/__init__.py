@@ -41,6 +41,7 @@ from socketcluster.events import (
     UnsubscribeEvent,
     WarningEvent,
 )
+from socketcluster.handlers.router import Router
 from socketcluster.literals import (
     ActionOutcome,
     ActionType,
@@ -184,6 +185,7 @@ __all__ = [
     "ReconnectOptions",
     "ReconnectOptionsDict",
     "RemoveAuthTokenEvent",
+    "Router",
     "ServerEventName",
     "ServerOptions",
     "ServerOptionsDict",

@@ -18,6 +18,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 from uvicorn import Config
 from uvicorn.server import ServerState
 
@@ -37,6 +38,12 @@ OPERATIONS = {
     "publish": 15 * SIDE_BY_SIDE,
     "delivery": 10 * SUBSCRIBERS,
     "connect": 4 * SIDE_BY_SIDE,
+    "handler": 20 * SIDE_BY_SIDE,
+    "handler pipelined": SIDE_BY_SIDE * IN_FLIGHT,
+    "plain add": 20 * SIDE_BY_SIDE,
+    "typed add": 20 * SIDE_BY_SIDE,
+    "async handler": 20 * SIDE_BY_SIDE,
+    "async handler pipelined": SIDE_BY_SIDE * IN_FLIGHT,
 }
 """The paths in the order in which they are taken, and how often each is."""
 
@@ -170,9 +177,10 @@ def frame(**packet: Any) -> bytes:
     return head + _MASK + masked
 
 
-def call(cid: int) -> bytes:
-    """A call of "echo"."""
-    return frame(event="echo", data=_DATA, cid=cid)
+def call(procedure: str, cid: int) -> bytes:
+    """A call of a procedure."""
+    data = {"a": 1, "b": cid} if procedure.endswith("add") else _DATA
+    return frame(event=procedure, data=data, cid=cid)
 
 
 def publish(channel: str, cid: int) -> bytes:
@@ -193,7 +201,7 @@ async def turns(count: int = 1) -> None:
 
 
 class Workload:
-    """A server, as a user would write it, and its clients."""
+    """A server with loops, as a user would write it, and its clients."""
 
     def __init__(self) -> None:
         self.engine = MemoryEngine()
@@ -237,8 +245,8 @@ class Workload:
         gc.collect()
         gc.freeze()
         gc.disable()
-        await self.call(1, OPERATIONS["rpc"])
-        await self.call(IN_FLIGHT, OPERATIONS["rpc pipelined"])
+        await self.call("echo", 1, OPERATIONS["rpc"])
+        await self.call("echo", IN_FLIGHT, OPERATIONS["rpc pipelined"])
         await self.publish(OPERATIONS["publish"])
         await self.deliver(OPERATIONS["delivery"])
         mark()
@@ -246,11 +254,11 @@ class Workload:
             await self.connect(SIDE_BY_SIDE)
         mark()
 
-    async def call(self, at_once: int, count: int) -> None:
+    async def call(self, procedure: str, at_once: int, count: int) -> None:
         """Calls, `at_once` of each client in one read."""
         callers = await self.connect(SIDE_BY_SIDE)
         reads = [
-            b"".join(call(cid) for cid in range(start, start + at_once))
+            b"".join(call(procedure, cid) for cid in range(start, start + at_once))
             for start in range(0, count // SIDE_BY_SIDE, at_once)
         ]
         await say(callers, [reads[0]] * SIDE_BY_SIDE)
@@ -291,6 +299,49 @@ class Workload:
         assert sum(len(each.written()) for each in crowd) == count
 
 
+class Add(msgspec.Struct):
+    """The data of a call."""
+
+    a: int
+    b: int
+
+
+class HandlerWorkload(Workload):
+    """A server with handlers, and its clients."""
+
+    def __init__(self) -> None:
+        self.engine = MemoryEngine()
+        self.server = AGServer(ws_engine=self.engine)
+
+        @self.server.procedure("echo")
+        def echo(data: str) -> str:
+            return data
+
+        @self.server.procedure("plain-add")
+        def plain_add(data: Any) -> int:
+            return int(data["a"] + data["b"])
+
+        @self.server.procedure("typed-add")
+        def typed_add(data: Add) -> int:
+            return data.a + data.b
+
+        @self.server.procedure("async-echo")
+        async def async_echo(data: str) -> str:
+            return data
+
+    async def run(self) -> None:
+        """Take every path."""
+        await self.server.listen(0)
+        gc.collect()
+        gc.freeze()
+        await self.call("echo", 1, OPERATIONS["handler"])
+        await self.call("echo", IN_FLIGHT, OPERATIONS["handler pipelined"])
+        await self.call("plain-add", 1, OPERATIONS["plain add"])
+        await self.call("typed-add", 1, OPERATIONS["typed add"])
+        await self.call("async-echo", 1, OPERATIONS["async handler"])
+        await self.call("async-echo", IN_FLIGHT, OPERATIONS["async handler pipelined"])
+
+
 async def say(clients: list[MemoryTransport], frames: list[bytes]) -> None:
     """Have a frame of each client read, and what it asks for done."""
     for client, each in zip(clients, frames, strict=True):
@@ -301,3 +352,4 @@ async def say(clients: list[MemoryTransport], frames: list[bytes]) -> None:
 if __name__ == "__main__":
     with asyncio.Runner(loop_factory=StillLoop) as runner:
         runner.run(Workload().run())
+        runner.run(HandlerWorkload().run())

@@ -98,7 +98,7 @@ class AGClientSocket(
             settings.options, calls, events.emit_error, self._get_streams_backpressure
         )
         self.wire = settings.wire
-        self.streams: PeerStreams = PeerStreams(flow_control, binding)
+        self.streams: PeerStreams = PeerStreams(flow_control, binding, {})
         self._channel_outputs = self.streams.make_demux()
         messaging = self._messaging = ClientMessaging(
             settings, binding, machine, calls, flow_control, events, self.connect

@@ -1,1 +1,1 @@
-"""Handlers: the functions that answer packets, and the types of their data."""
+"""Handlers: functions that carry out a peer's calls and events, and what they declare."""

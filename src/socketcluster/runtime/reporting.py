@@ -114,6 +114,14 @@ def place_of(function: Callable[..., Any]) -> str:
     )
 
 
+def caller_place(depth: int) -> str:
+    """Return the "file:line" of a caller, `depth` frames above the caller of this function."""
+    frame = inspect.currentframe()
+    for _ in range(depth + 1):
+        frame = None if frame is None else frame.f_back
+    return "unknown" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
 class _Kind:
     """A kind that was logged less than `SECONDS` ago."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -25,6 +25,7 @@ from socketcluster.server.parts.tokens import Tokens
 from socketcluster.server.reporting import ServerReports
 from socketcluster.server.ticker import Ticker
 from socketcluster.sockets.flusher import Flusher
+from socketcluster.sockets.handling import Handling
 
 
 class SocketObserver(AuthObserver, SubscriptionObserver, ClosingObserver, Protocol):
@@ -54,10 +55,12 @@ class SocketContext:
 
     Attributes:
         emitter: emits the server's events.
+        handling: the handlers that the application has declared.
         observer: receives the sockets' changes.
         channel_policy: the channels that clients may use; None if they may use all.
         middleware: from a middleware type to its function.
         make_request: makes an AGRequest of (socket, cid, procedure, data).
+        direct: carries out short messages for handlers, by the name in the message.
         dispatch, dispatch_batch: carry out a packet, or a batch of them.
         ack_timeout, handshake_timeout, ping_interval, ping_timeout: milliseconds.
     """
@@ -75,11 +78,13 @@ class SocketContext:
     ticker: Ticker
     observer: SocketObserver
     flusher: Flusher
+    handling: Handling
     reauthorization_pace: ReauthorizationPace
     make_request: Callable[..., Any]
     dispatch: Callable[[Any, AnyPacket, bytes], Continuation]
     dispatch_batch: Callable[[Any, Batch, bytes], Continuation]
 
+    direct: Mapping[bytes, Callable[[Any, bytes], bool]] = field(default_factory=dict)
     ack_timeout: float = field(init=False)
     handshake_timeout: float = field(init=False)
     ping_interval: float = field(init=False)

@@ -62,7 +62,7 @@ class SocketHandler:
         self.text_received = socket.inbound.message
         self.binary_received = socket.inbound.binary
         self._hub.add(socket)
-        if context.emitter.get_listener_consumer_count("handshake"):
+        if context.emitter.has_listener("handshake"):
             socket.setup.start(context.emitter, HandshakeEvent(socket))
 
     def connection_lost(self, code: int, reason: str) -> None:

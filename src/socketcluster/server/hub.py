@@ -49,6 +49,11 @@ class Hub:
         """All sockets, connected ones first."""
         return [*self.clients.values(), *self.pending.values()]
 
+    def token_changed(self, socket: AGServerSocket) -> None:
+        """Have handlers forget what they know of the socket's user."""
+        if socket.handling is not None:
+            socket.context.handling.token_changed(socket)
+
     # The server's events
 
     def opened(self, socket: AGServerSocket) -> None:

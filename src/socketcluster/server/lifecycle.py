@@ -119,6 +119,7 @@ class Lifecycle:
         context = self._context
         try:
             self._closing = False
+            context.handling.resolve()
             context.loop_binding.takes_calls = True
             if self._closed is None or self._closed.is_set():
                 self._closed = asyncio.Event()
@@ -235,6 +236,7 @@ class Lifecycle:
                 cancel(task)
         if tasks:
             await asyncio.wait(tasks)
+        await context.handling.close(spared)
         self._watchdog.look(context.ticker.now, ())
         context.reporter.flush()
         context.loop_binding.takes_calls = False
@@ -244,8 +246,9 @@ class Lifecycle:
         for_each(list(self._hub.clients.values()), lambda socket: socket.close_input(), drop_failed)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + context.options.milliseconds("drain_timeout") / 1000
-        while loop.time() < deadline and any(  # noqa: ASYNC110
-            _is_busy(socket) for socket in self._hub.clients.values()
+        while loop.time() < deadline and (  # noqa: ASYNC110
+            context.handling.busy(spared)
+            or any(_is_busy(socket) for socket in self._hub.clients.values())
         ):
             await asyncio.sleep(DRAIN_POLL_SECONDS)
 

@@ -28,8 +28,11 @@ class MiddlewareMixin:
     MIDDLEWARE_INBOUND: Final = MIDDLEWARE_INBOUND
     MIDDLEWARE_OUTBOUND: Final = MIDDLEWARE_OUTBOUND
 
-    middleware: dict[MiddlewareType, MiddlewareFunction]
+    middleware_functions: dict[MiddlewareType, MiddlewareFunction]
     loop_binding: LoopBinding
+
+    def _paths_changed(self) -> None:
+        """Choose the path of messages anew: a function was set or removed."""
 
     def set_middleware(self, type: MiddlewareType, middleware: MiddlewareFunction) -> None:
         """Set the middleware function of a type, for existing and new sockets.
@@ -43,18 +46,20 @@ class MiddlewareMixin:
         if type not in MIDDLEWARE_TYPES:
             raise InvalidArgumentsError(f"Middleware {type} type is not supported")
         check_async_function("Middleware", middleware, "stream")
-        if type in self.middleware:
+        if type in self.middleware_functions:
             raise InvalidActionError(f"Middleware {type} type has already been set")
-        self.middleware[type] = middleware
+        self.middleware_functions[type] = middleware
+        self._paths_changed()
 
     def remove_middleware(
         self, type: MiddlewareType, middleware: MiddlewareFunction | None = None
     ) -> None:
         """Remove the middleware function of a type, or only if it is `middleware`."""
         self.loop_binding.check()
-        if middleware is None or self.middleware.get(type) == middleware:
-            self.middleware.pop(type, None)
+        if middleware is None or self.middleware_functions.get(type) == middleware:
+            self.middleware_functions.pop(type, None)
+            self._paths_changed()
 
     def has_middleware(self, type: MiddlewareType) -> bool:
         """Whether a type has a middleware function."""
-        return type in self.middleware
+        return type in self.middleware_functions

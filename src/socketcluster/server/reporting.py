@@ -14,7 +14,7 @@ class ReportEmitter(Protocol):
     """A server's emitter, as its reports use it."""
 
     def emit(self, event: str, data: Any = None) -> None: ...
-    def get_listener_consumer_count(self, event: str) -> int: ...
+    def has_listener(self, event: str) -> bool: ...
 
 
 class ServerReports:
@@ -28,7 +28,7 @@ class ServerReports:
 
     def emit_error(self, error: BaseException) -> None:
         """Emit 'error', and without a listener log the error with its traceback."""
-        if self._emitter.get_listener_consumer_count("error") == 0:
+        if not self._emitter.has_listener("error"):
             self._reporter.fault(one_line(error), error)
         self._emitter.emit("error", ErrorEvent(error))
 
@@ -37,7 +37,7 @@ class ServerReports:
 
         Without a listener, log it at DEBUG in one line.
         """
-        if self._emitter.get_listener_consumer_count("warning") == 0:
+        if not self._emitter.has_listener("warning"):
             self._reporter.line(one_line(warning), logging.DEBUG, type(warning).__qualname__)
         self._emitter.emit("warning", WarningEvent(warning))
 

@@ -13,6 +13,7 @@ from socketcluster.codecs.base import CodecEngine
 from socketcluster.codecs.json import JSONCodec
 from socketcluster.engines.base import ASGIApp, Engine
 from socketcluster.engines.registry import resolve_engine
+from socketcluster.handlers.tables import HandlerTables
 from socketcluster.literals import MiddlewareType
 from socketcluster.middleware import MiddlewareFunction
 from socketcluster.options import invalid_option
@@ -25,13 +26,13 @@ from socketcluster.server.channel_backlog import channel_bound
 from socketcluster.server.channel_policy import ChannelPolicy
 from socketcluster.server.context import SocketContext
 from socketcluster.server.endpoint import ServerEndpoint
+from socketcluster.server.handling import HandlersMixin, report_invalid, server_sources
 from socketcluster.server.health import Health
 from socketcluster.server.hub import Hub
 from socketcluster.server.keepalive import Keepalive
 from socketcluster.server.lifecycle import Lifecycle
 from socketcluster.server.listeners import ServerListeners
 from socketcluster.server.memory_limit import MemoryLimit
-from socketcluster.server.middleware import MiddlewareMixin
 from socketcluster.server.option_types import ServerOptionsDict
 from socketcluster.server.option_warnings import log_option_warnings
 from socketcluster.server.options import ServerOptions
@@ -46,6 +47,7 @@ from socketcluster.server.socket import AGServerSocket
 from socketcluster.server.ticker import Ticker
 from socketcluster.server.watchdog import Watchdog
 from socketcluster.sockets.flusher import Flusher
+from socketcluster.sockets.handling import Handling
 from socketcluster.sockets.request import AGRequest
 
 logger: logging.Logger = logging.getLogger("socketcluster")
@@ -55,7 +57,7 @@ AUTH_KEY_VARIABLE = "SOCKETCLUSTER_AUTH_KEY"
 server share a key."""
 
 
-class AGServer(ServingMixin, ThreadMixin, MiddlewareMixin, ServerListeners):
+class AGServer(ServingMixin, ThreadMixin, HandlersMixin, ServerListeners):
     """A SocketCluster server: `AGServer(auth_key="…", ping_interval=8000)`.
 
     Give it the options of `ServerOptions` as keywords, and an ASGI application as `app` to serve
@@ -112,7 +114,8 @@ class AGServer(ServingMixin, ThreadMixin, MiddlewareMixin, ServerListeners):
         for rule in opts.channels:
             self.channel_policy.add(rule.pattern)
         self.engine = resolve_engine(opts.ws_engine, opts.ws_engine_server_options)
-        self.middleware: dict[MiddlewareType, MiddlewareFunction] = {}
+        self.middleware_functions: dict[MiddlewareType, MiddlewareFunction] = {}
+        self.handlers: HandlerTables = HandlerTables()
         self.hub: Hub = Hub(self.emit)
         watchdog = Watchdog(self.reporter, self.ack_timeout)
         durations = [self.ping_interval, self.ping_timeout, self.handshake_timeout]
@@ -127,6 +130,7 @@ class AGServer(ServingMixin, ThreadMixin, MiddlewareMixin, ServerListeners):
         )
         health = Health(self.lifecycle, self.exchange) if opts.health_probes else None
         self.asgi: ServerApp = ServerApp(self.endpoint, self, app, health)
+        self._connect_handlers()
 
     def _make_context(self) -> SocketContext:
         refuses = self.options.channels_default == "refuse"
@@ -139,11 +143,17 @@ class AGServer(ServingMixin, ThreadMixin, MiddlewareMixin, ServerListeners):
             wire=self.wire,
             exchange=self.exchange,
             channel_policy=self.channel_policy if refuses else None,
-            middleware=self.middleware,
+            middleware=self.middleware_functions,
             tokens=self.tokens,
             ticker=self.ticker,
             observer=self.hub,
             flusher=Flusher(),
+            handling=Handling(
+                self.handlers,
+                server_sources(self, self.exchange),
+                self.reporter,
+                report_invalid,
+            ),
             reauthorization_pace=ReauthorizationPace(),
             make_request=self.options.request_creator or AGRequest,
             dispatch=dispatch,
@@ -277,11 +287,6 @@ class AGServer(ServingMixin, ThreadMixin, MiddlewareMixin, ServerListeners):
     def codec(self) -> CodecEngine:
         """The codec, which encodes and decodes messages."""
         return self.wire.codec
-
-    def set_codec_engine(self, codec_engine: CodecEngine) -> None:
-        """Encode and decode messages with another codec from now on."""
-        self.loop_binding.check()
-        self.wire.use(codec_engine)
 
     # Errors
 

@@ -30,6 +30,7 @@ from socketcluster.server.parts.streams import StreamsMixin
 from socketcluster.server.parts.subscriptions import Subscriptions, SubscriptionsMixin
 from socketcluster.server.socket_server import SocketServer
 from socketcluster.sockets.batching import Batching, BatchingMixin
+from socketcluster.sockets.handling import SocketHandling
 from socketcluster.sockets.streams import PeerStreams
 
 
@@ -62,6 +63,7 @@ class AGServerSocket(
         "closing",
         "connection",
         "context",
+        "handling",
         "id",
         "inbound",
         "life",
@@ -99,6 +101,7 @@ class AGServerSocket(
         self.id: str = id
         self.server: SocketServer = server
         self.context: SocketContext = context
+        self.handling: SocketHandling | None = None
         self.connection = connection
         self.request = request
         self.protocol_version: int = options.protocol_version
@@ -124,7 +127,9 @@ class AGServerSocket(
         self.auth: SocketAuth = SocketAuth(self, context.tokens, context.observer)
         self.inbound: Inbound = Inbound(self, connection, context)
         self.subscribed: Subscriptions = Subscriptions(self, context)
-        self.streams: PeerStreams = PeerStreams(self.inbound.flow_control, context.loop_binding)
+        self.streams: PeerStreams = PeerStreams(
+            self.inbound.flow_control, context.loop_binding, context.handling.tables.procedures
+        )
         self.setup: SetupBarrier = SetupBarrier(self.streams, context)
 
     @property
@@ -172,7 +177,10 @@ class AGServerSocket(
         self.inbound.rejections.count_malformed()
 
     def _end(self) -> None:
-        self._end_streams(self.context.options.socket_stream_cleanup_mode)
+        cleanup_mode = self.context.options.socket_stream_cleanup_mode
+        if self.handling is not None:
+            self.context.handling.socket_left(self, cleanup_mode == "kill")
+        self._end_streams(cleanup_mode)
 
     def __repr__(self) -> str:
         return f"<AGServerSocket {self.id} {self.state} from {self.client_address}>"

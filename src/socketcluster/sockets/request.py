@@ -31,6 +31,14 @@ class Responder(Protocol):
         """Log an error whose text the caller does not receive."""
 
 
+class HandlerResponder(Protocol):
+    """The way back to the caller of a handler. A closed socket drops the answer."""
+
+    def answer(self, rid: int | float, data: Any) -> None: ...
+    def answer_error(self, rid: int | float, error: BaseException) -> None: ...
+    def request_failed(self, procedure: str, error: BaseException) -> None: ...
+
+
 def report_failed(reporter: Reporter, procedure: str, error: BaseException) -> None:
     """Log the error that a procedure's handler raised."""
     reporter.fault(f"The handler of {clean(procedure)!r} failed", error, kind=procedure)
@@ -44,6 +52,21 @@ def report_dropped(reporter: Reporter, procedure: str) -> None:
         logging.WARNING,
         ("dropped", procedure),
     )
+
+
+def _is_meant(error: Exception) -> bool:
+    """Return whether a handler raised an error for the caller."""
+    return isinstance(error, SocketClusterError) and not isinstance(error, UsageError)
+
+
+def answer_failure(
+    responder: HandlerResponder, rid: int | float, procedure: str, error: Exception
+) -> None:
+    """Answer a call with the error of its handler; log one that the caller receives less of."""
+    meant = _is_meant(error)
+    if not meant or (isinstance(error, BrokerError) and not error.is_remote):
+        responder.request_failed(procedure, error)
+    responder.answer_error(rid, error if meant else internal_error())
 
 
 class AGRequest(Generic[DataT]):
@@ -129,7 +152,7 @@ class AGRequest(Generic[DataT]):
     ) -> bool:
         if not isinstance(error, Exception):
             return False
-        meant = isinstance(error, SocketClusterError) and not isinstance(error, UsageError)
+        meant = _is_meant(error)
         if self.sent or not meant:
             self._responder.request_failed(self.procedure, error)
         if not self.sent:

@@ -5,12 +5,14 @@ Source: SocketCluster documentation, AGServerSocket and AGClientSocket.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeVar, overload
 
+from socketcluster.errors import UsageError
 from socketcluster.generics import TypeForm
 from socketcluster.options import check_text
 from socketcluster.runtime.loop_binding import LoopBinding
+from socketcluster.runtime.reporting import caller_place
 from socketcluster.sockets.request import AGRequest
 from socketcluster.sockets.typed import typed_requests, typed_values
 from socketcluster.streams import ConvertedStream
@@ -28,6 +30,21 @@ class GaugeSource(Protocol):
     def gauge(self) -> Gauge: ...
 
 
+class Declared(Protocol):
+    """A handler that the application has declared."""
+
+    @property
+    def place(self) -> str: ...
+
+
+def handled_twice(name: str, handler: str, loop: str) -> UsageError:
+    """Make the error for a procedure with a handler and a loop, given the places of both."""
+    return UsageError(
+        f"The procedure {name!r} has a handler, {handler}, and a loop, {loop}: it may have one of "
+        "the two, because a call has one answer"
+    )
+
+
 class PeerStreams:
     """The streams of a peer's events and calls.
 
@@ -39,14 +56,23 @@ class PeerStreams:
         on_use: called when a stream is about to be used, if set.
     """
 
-    __slots__ = ("_binding", "_gauges", "on_use", "procedures", "receivers")
+    __slots__ = ("_binding", "_gauges", "_handlers", "on_use", "procedures", "receivers")
 
-    def __init__(self, gauges: GaugeSource, binding: LoopBinding) -> None:
+    def __init__(
+        self, gauges: GaugeSource, binding: LoopBinding, handlers: Mapping[str, Declared]
+    ) -> None:
+        """Make the streams; `handlers` are those of procedures, by name."""
+        self._handlers = handlers
         self._gauges = gauges
         self._binding = binding
         self.receivers: StreamDemux[Any] | None = None
         self.procedures: StreamDemux[Any] | None = None
         self.on_use: Callable[[], None] | None = None
+
+    @property
+    def gauge(self) -> Gauge:
+        """The gauge of the messages that wait for loops and handlers."""
+        return self._gauges.gauge
 
     @property
     def receiver_demux(self) -> StreamDemux[Any]:
@@ -63,6 +89,15 @@ class PeerStreams:
         if self.procedures is None:
             self.procedures = self.make_demux()
         return self.procedures
+
+    def check_unhandled(self, name: str) -> None:
+        """Check that a loop may answer the calls of a procedure.
+
+        Raises:
+            UsageError: the procedure has a handler.
+        """
+        if name in self._handlers:
+            raise handled_twice(name, self._handlers[name].place, caller_place(2))
 
     def make_demux(self) -> StreamDemux[Any]:
         """Create a demux whose backlogs count for the socket's flow control."""
@@ -197,8 +232,10 @@ class ProcedureMixin:
 
         Raises:
             InvalidArgumentsError: the name is no text, or data of the type cannot be checked.
+            UsageError: the procedure has a handler.
         """
         check_text("A procedure's name", name)
+        self.streams.check_unhandled(name)
         demux = self.streams.procedure_demux
         if data_type is Any:
             return demux.stream(name)

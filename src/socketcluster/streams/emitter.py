@@ -126,6 +126,10 @@ class AsyncStreamEmitter:
         demux = self._listeners_demux
         return 0 if demux is None else demux.get_consumer_count(event)
 
+    def has_listener(self, event: str) -> bool:
+        """Return whether anything receives an event."""
+        return self.get_listener_consumer_count(event) > 0
+
     def get_all_listeners_consumer_count(self) -> int:
         """Return how many consumers all events have."""
         return self._listener_demux().get_consumer_count_all()

@@ -22,15 +22,21 @@ _LIGHT = (str, int, float, bool, type(None))
 def deliver(
     socket: AGServerSocket, event: str, cid: int | float | None, data: Any, size: int = 0
 ) -> None:
-    """Pass an event to its receivers, or a call to its procedure.
+    """Pass an event to its handler and its receivers, or a call to its procedure.
 
     `size` is the size of the encoded data in bytes if the backlog has to count it, else 0.
     """
+    handling = socket.context.handling
     if cid is None:
+        if event in handling.receivers:
+            handling.receivers[event].carry_out(socket, data, size=_weight(data, size))
         if size and socket.streams.receivers is not None:
             socket.streams.receivers.write_deferred(event, _weight(data, size), lambda: data)
         else:
             socket.streams.put_event(event, data)
+        return
+    if event in handling.procedures:
+        handling.procedures[event].carry_out(socket, cid, data, size=_weight(data, size))
         return
     request = socket.context.make_request(socket, cid, event, data)
     socket.messaging.unanswered[cid] = event
@@ -52,9 +58,15 @@ def deliver_unparsed(
     socket: AGServerSocket, event: str, cid: int | float | None, data: Unparsed
 ) -> None:
     """Deliver data like `deliver`; it is parsed when the first consumer takes it."""
+    handling = socket.context.handling
     if cid is None:
+        if event in handling.receivers:
+            handling.receivers[event].carry_out(socket, data)
         if socket.streams.receivers is not None:
             socket.streams.receivers.write_deferred(event, data.size, _event_data(socket, data))
+        return
+    if event in handling.procedures:
+        handling.procedures[event].carry_out(socket, cid, data)
         return
     call = WaitingCall(socket, cid, event, data)
     if socket.streams.procedures is None or not socket.streams.procedures.write_deferred(

@@ -54,7 +54,7 @@ def dispatch(socket: AGServerSocket, packet: AnyPacket, message: bytes) -> Conti
     cid, data, procedures = packet.cid, packet.data, socket.streams.procedures
     if type(data) is Unparsed:
         deliver_unparsed(socket, event, cid, data)
-    elif cid is None or procedures is None:
+    elif cid is None or procedures is None or event in socket.context.handling.procedures:
         deliver(socket, event, cid, data)
     else:
         # Inlined from `deliver`, which would cost 2 % of a call, and 4 % of a pipelined one.

@@ -62,6 +62,7 @@ class AuthObserver(Protocol):
     def authenticated(self, socket: Any, token: dict[str, Any]) -> None: ...
     def deauthenticated(self, socket: Any, old_token: dict[str, Any] | None) -> None: ...
     def bad_token_received(self, socket: Any, error: BaseException, signed_token: Any) -> None: ...
+    def token_changed(self, socket: Any) -> None: ...
 
 
 class Reauthorized(Protocol):
@@ -257,6 +258,7 @@ class SocketAuth:
         self.token = claims
         self.signed_token = signed_token
         self.expires_at = expiry_of(claims)
+        self._observer.token_changed(self._socket)
         if lost:
             self._lost_identity()
 
@@ -265,6 +267,7 @@ class SocketAuth:
         self.state = UNAUTHENTICATED
         self.token = self.signed_token = self.expires_at = None
         if lost:
+            self._observer.token_changed(self._socket)
             self._lost_identity()
 
     def _lost_identity(self) -> None:

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from socketcluster.codecs.json import SHORT
 from socketcluster.engines.base import Connection
 from socketcluster.errors import InvalidMessageError
 from socketcluster.events import MessageEvent, RawEvent
@@ -25,6 +26,7 @@ from socketcluster.protocol.packets import (
     public_message,
 )
 from socketcluster.protocol.state import CONNECTING, OPEN, PINGS
+from socketcluster.protocol.typed_packets import NAME_AT
 from socketcluster.protocol.wire import Wire
 from socketcluster.server.options import ServerOptions
 from socketcluster.server.parts.authentication import SocketAuth
@@ -36,6 +38,8 @@ from socketcluster.server.parts.raw_middleware import RawMiddleware
 from socketcluster.server.parts.rejections import Rejections
 from socketcluster.server.parts.sequencer import Continuation, MessageSequencer
 from socketcluster.streams import TEXT_WEIGHT, StreamDemux
+
+_QUOTE = b'"'
 
 
 class InboundOwner(Protocol):
@@ -70,6 +74,11 @@ class InboundContext(Protocol):
     def options(self) -> ServerOptions: ...
     @property
     def middleware(self) -> Mapping[MiddlewareType, Any]: ...
+    @property
+    def direct(self) -> Mapping[bytes, Callable[[Any, bytes], bool]]:
+        """Functions that carry out short messages: (socket, message)."""
+        ...
+
     @property
     def dispatch(self) -> Callable[[Any, AnyPacket, bytes], Continuation]:
         """A function that carries out a packet: (socket, packet, message)."""
@@ -205,8 +214,6 @@ class Inbound:
             self.flow_control.add(message)
             self._sequencer.put(message)
 
-    # Waiting
-
     def hold(self) -> None:
         """Queue later messages until `release`."""
         if not self.closed:
@@ -254,8 +261,6 @@ class Inbound:
             self._held_by_loops = False
             asyncio.get_running_loop().call_soon(self.release)
 
-    # Carrying out
-
     def _process(self, message: bytes) -> Continuation:
         """Carry out a message, and return its continuation. It never raises."""
         self.processed += 1
@@ -265,6 +270,12 @@ class Inbound:
             if message == self._pong:
                 self._take_pong()
                 return None
+            # The name is searched for here, because a function for it would cost 1 % of a call.
+            direct = self._context.direct
+            if direct and len(message) <= SHORT:
+                name = message[NAME_AT : message.find(_QUOTE, NAME_AT)]
+                if name in direct and direct[name](self._socket, message):
+                    return None
             decoded = self._wire.decode(message)
             if isinstance(decoded, Batch):
                 return self._context.dispatch_batch(self._socket, decoded, message)
@@ -306,8 +317,6 @@ class Inbound:
     def get_held_size(self) -> int:
         """Bytes that wait for middleware, for loops, or for the broker's confirmation."""
         return self.flow_control.total_size + self.unconfirmed_size
-
-    # Ending
 
     def when_idle(self, on_idle: Callable[[], None]) -> None:
         """Call `on_idle` once, when no message is `waiting`; one must be waiting now."""

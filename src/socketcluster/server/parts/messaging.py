@@ -135,6 +135,26 @@ class Messaging:
             self._outbound.answer(rid, data)
         self.unanswered.pop(rid, None)
 
+    def answer(self, rid: int | float, data: Any) -> None:
+        """Answer a call that a handler has carried out; a closed socket drops the answer.
+
+        Raises:
+            EncodeError: the codec cannot encode `data`.
+        """
+        if self._life.phase != OPEN:
+            return
+        if data is None:
+            self.respond_ok(rid)
+        else:
+            self._outbound.answer(rid, data)
+        self.unanswered.pop(rid, None)
+
+    def answer_error(self, rid: int | float, error: BaseException) -> None:
+        """Answer a call with the error of its handler; a closed socket drops the answer."""
+        if self._life.state != CLOSED:
+            self.respond_error(rid, error)
+            self.unanswered.pop(rid, None)
+
     def respond_ok(self, rid: int | float) -> None:
         """Answer one of the protocol's own calls without data."""
         self._outbound.send({"rid": rid})

@@ -20,7 +20,7 @@ that it starts itself, one to spare."""
 class TrackingEmitter(Protocol):
     """A socket's or a server's emitter; the barrier waits until its events are handled."""
 
-    def get_listener_consumer_count(self, event: str) -> int: ...
+    def has_listener(self, event: str) -> bool: ...
     def emit_tracked(self, event: str, data: Any, done: Callable[[], None]) -> None: ...
 
 
@@ -71,7 +71,7 @@ class SetupBarrier:
     async def emit(self, *events: tuple[TrackingEmitter, str, Any]) -> None:
         """Emit (emitter, name, event) triples, and wait until all are handled."""
         for emitter, name, _ in events:
-            if emitter.get_listener_consumer_count(name):
+            if emitter.has_listener(name):
                 break
         else:
             return

@@ -1,0 +1,154 @@
+"""Dependencies: values that functions of the application provide to handlers, by their type.
+
+A provider's value lives for one message, for a socket until its token changes or it leaves, or for
+a server until it closes. A provider that yields cleans up behind its `yield` then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import typing
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterator,
+    Mapping,
+)
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from typing import Any, Literal
+
+from socketcluster.handlers.signature import EMPTY, Signature
+from socketcluster.runtime.cancelling import cancel
+
+Scope = Literal["message", "socket", "server"]
+
+SCOPES: tuple[Scope, ...] = ("message", "socket", "server")
+"""From the shortest life to the longest."""
+
+_GENERATORS = (AsyncGenerator, AsyncIterator, Generator, Iterator)
+
+Arguments = Callable[["Invocation"], tuple[list[Any], dict[str, Any]]]
+"""Returns the positional and the keyword arguments of a call."""
+
+
+class Invocation:
+    """One call of a handler: the values that its parameters, and its providers', ask for.
+
+    Attributes:
+        socket: the socket of the message; None for an event without one.
+        data: the data of the message, or the event.
+        names: the channel's name as `channel`, and the parameters of its pattern.
+        provided: the values of the dependencies.
+    """
+
+    __slots__ = ("data", "names", "provided", "socket")
+
+    def __init__(self, socket: Any, data: Any, names: Mapping[str, Any] | None = None) -> None:
+        self.socket = socket
+        self.data = data
+        self.names: Mapping[str, Any] = {} if names is None else names
+        self.provided: dict[Provider, Any] = {}
+
+
+class Provider:
+    """A function that provides the values of one type.
+
+    Attributes:
+        provides: the type: the function's return annotation.
+        scope: how long a value lives.
+        signature: the function's.
+    """
+
+    __slots__ = ("make", "provides", "scope", "signature")
+
+    def __init__(self, signature: Signature, scope: Scope) -> None:
+        """Make a provider.
+
+        Raises:
+            UsageError: the scope is unknown, or the function's return annotation is missing.
+        """
+        if scope not in SCOPES:
+            raise signature.error(f"a provider's scope is one of {SCOPES}, not {scope!r}")
+        self.signature = signature
+        self.scope: Scope = scope
+        self.provides: Any = _provided_type(signature)
+        self.make: Callable[..., Any] = signature.function
+        if signature.is_generator:
+            manager: Any = asynccontextmanager if signature.is_async else contextmanager
+            self.make = manager(signature.function)
+
+    def __repr__(self) -> str:
+        return f"<Provider of {self.provides!r} by {self.signature.place}>"
+
+
+def _provided_type(signature: Signature) -> Any:
+    returns = signature.returns
+    if returns is EMPTY or returns is None or returns is type(None):
+        raise signature.error("a provider needs its type as return annotation: -> User")
+    if not signature.is_generator:
+        return returns
+    yielded = typing.get_args(returns)
+    if typing.get_origin(returns) not in _GENERATORS or not yielded:
+        form = "AsyncIterator" if signature.is_async else "Iterator"
+        raise signature.error(f"a provider that yields is annotated -> {form}[User]")
+    return yielded[0]
+
+
+class ScopedValues:
+    """The provided values of one socket or one server."""
+
+    __slots__ = ("_stack", "_values")
+
+    def __init__(self) -> None:
+        self._values: dict[Provider, Any] = {}
+        self._stack: AsyncExitStack | None = None  # Made on first use.
+
+    def get(self, provider: Provider, make: Callable[[ExitStack | AsyncExitStack], Any]) -> Any:
+        """Return the value of a provider that is not async, made on first use."""
+        if provider not in self._values:
+            self._values[provider] = make(self._used_stack())
+        return self._values[provider]
+
+    def _used_stack(self) -> AsyncExitStack:
+        if self._stack is None:
+            self._stack = AsyncExitStack()
+        return self._stack
+
+    async def get_async(
+        self, provider: Provider, make: Callable[[AsyncExitStack], Coroutine[Any, Any, Any]]
+    ) -> Any:
+        """Return the value of an async provider; several callers share one call of it.
+
+        A failed call is not remembered. Cancelling leaves it running for the other callers.
+        """
+        making = self._values.get(provider)
+        if making is None:
+            making = self._values[provider] = asyncio.ensure_future(make(self._used_stack()))
+        try:
+            return await asyncio.shield(making)
+        except BaseException:
+            if making.done() and self._values.get(provider) is making:
+                del self._values[provider]
+            raise
+
+    @property
+    def used(self) -> bool:
+        """Whether there is any value."""
+        return bool(self._values)
+
+    async def close(self) -> None:
+        """Clean up, in the reverse order. Values asked for later are made anew.
+
+        Raises:
+            Exception: of a provider's clean-up; the others were cleaned up too.
+        """
+        values, self._values = self._values, {}
+        stack, self._stack = self._stack, None
+        for value in values.values():
+            if isinstance(value, asyncio.Task) and not value.done():
+                cancel(value)
+        if stack is not None:
+            await stack.aclose()

@@ -1,0 +1,132 @@
+"""Lines: the messages of one socket that wait for an async handler, and its tasks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
+
+from socketcluster.runtime.cancelling import cancel
+
+_YIELD_EVERY = 32
+"""How many messages a task carries out before the event loop turns."""
+
+
+class Backpressure(Protocol):
+    """The gauge of waiting messages: `streams.Gauge`."""
+
+    limit: int
+
+    def grow(self, size: int) -> None: ...
+    def shrink(self, size: int) -> None: ...
+    def filled(self) -> None: ...
+    def drained(self) -> None: ...
+
+
+class Line:
+    """The messages of one socket for one handler.
+
+    A task exists while there is a message, and carries out those that wait behind it too: a new one
+    for each would take twice as long.
+
+    Args:
+        carry_out: handles one message; it must not raise.
+        at_once: how many tasks there may be.
+        newest_only: whether a message replaces the one that waits.
+        gauge: receives the number and the size of the waiting messages.
+        tasks: holds the running tasks of all lines.
+
+    Attributes:
+        running: how many tasks there are.
+    """
+
+    __slots__ = (
+        "_at_once",
+        "_carry_out",
+        "_create_task",
+        "_full",
+        "_gauge",
+        "_newest_only",
+        "_tasks",
+        "_waiting",
+        "running",
+    )
+
+    def __init__(
+        self,
+        carry_out: Callable[[Any], Coroutine[Any, Any, None]],
+        at_once: int,
+        newest_only: bool,
+        gauge: Backpressure,
+        tasks: dict[asyncio.Task[None], Line],
+    ) -> None:
+        # In 3.11 a look at the running loop takes a system call.
+        self._create_task = asyncio.get_running_loop().create_task
+        self._carry_out = carry_out
+        self._at_once = at_once
+        self._newest_only = newest_only
+        self._gauge = gauge
+        self._tasks = tasks
+        self._waiting: deque[tuple[Any, int]] | None = None
+        self._full = False
+        self.running: int = 0
+
+    def put(self, message: Any, size: int = 0) -> None:
+        """Handle a message when it is its turn; `size` is in bytes if it has to be counted."""
+        if self.running < self._at_once:
+            own: list[asyncio.Task[None]] = []
+            task = self._create_task(self._work(message, own))
+            own.append(task)
+            self._tasks[task] = self
+            self.running += 1
+            return
+        if self._waiting is None:
+            self._waiting = deque()
+        elif self._newest_only:
+            self.drop_waiting()
+        self._waiting.append((message, size))
+        if size:
+            self._gauge.grow(size)
+        if len(self._waiting) > self._gauge.limit and not self._full:
+            self._full = True
+            self._gauge.filled()
+
+    async def _work(self, message: Any, own: list[asyncio.Task[None]]) -> None:
+        """Carry out messages while there are any; `own` has this task, for the same reason."""
+        count = 0
+        try:
+            while True:
+                await self._carry_out(message)
+                if not self._waiting:
+                    return
+                message = self._take(self._waiting)
+                count += 1
+                if count % _YIELD_EVERY == 0:
+                    await asyncio.sleep(0)
+        finally:
+            if self._tasks.pop(own[0], None) is not None:
+                self.running -= 1
+
+    def _take(self, waiting: deque[tuple[Any, int]]) -> Any:
+        message, size = waiting.popleft()
+        if size:
+            self._gauge.shrink(size)
+        if self._full and len(waiting) <= self._gauge.limit // 2:
+            self._full = False
+            self._gauge.drained()
+        return message
+
+    def drop_waiting(self) -> None:
+        """Drop the messages that wait."""
+        while self._waiting:
+            self._take(self._waiting)
+
+    def cancel(self) -> None:
+        """Cancel the messages that are being carried out, and drop those that wait."""
+        self.drop_waiting()
+        if self.running:
+            for task in [task for task, line in self._tasks.items() if line is self]:
+                cancel(task)
+                del self._tasks[task]  # One that has not begun does not do so itself.
+            self.running = 0

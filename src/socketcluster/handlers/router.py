@@ -1,0 +1,252 @@
+"""Router: the decorators that declare handlers, in a module of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, overload
+
+from socketcluster.errors import UsageError
+from socketcluster.handlers.dependencies import Provider, Scope
+from socketcluster.handlers.handler import (
+    ChannelHandler,
+    EventHandler,
+    HandlerOptions,
+    Order,
+    ProcedureHandler,
+    ReceiverHandler,
+)
+from socketcluster.handlers.signature import EMPTY, Signature, local_names
+from socketcluster.handlers.tables import HandlerTables
+from socketcluster.literals import MiddlewareType
+from socketcluster.middleware import MIDDLEWARE_TYPES, MiddlewareFunction
+from socketcluster.options import Duration, check_async_function, check_text
+from socketcluster.patterns import Pattern
+
+F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
+M = TypeVar("M", bound=MiddlewareFunction)
+
+SOURCES = frozenset({"socket", "server", "exchange"})
+"""The names of parameters that every handler may have."""
+
+
+class Decorators:
+    """The decorators. A handler is a plain or an async function.
+
+    **A plain function runs in the read callback and must not block**: while it computes or waits,
+    every socket does. Make it `async`, or give it `thread=True`.
+
+    Its parameters are filled by name or by type: `data` with the message's data, which is checked
+    by its annotation; `socket`, `server` and `exchange`; any other one by its type, with the value
+    of a provider. What a wrong declaration raises names the function's place.
+    """
+
+    __slots__ = ()
+
+    handlers: HandlerTables
+
+    def procedure(
+        self,
+        name: str | None = None,
+        *,
+        order: Order = "socket",
+        at_once: int | None = None,
+        timeout: Duration | None = None,
+        thread: bool = False,
+        cancel_on_disconnect: bool = False,
+    ) -> Callable[[F], F]:
+        """Answer the calls of a procedure with what the function returns.
+
+        A plain function runs in the read callback and must not block. An error of this package, or
+        derived from one, is sent to the caller; any other exception is logged in full, and the
+        caller receives an `InternalServerError`.
+
+        Args:
+            name: of the procedure; by default the function's.
+            order: of an async function, the calls of one socket: "socket" carries them out one
+                after the other, "free" up to `at_once` at the same time.
+            at_once: 100 by default.
+            timeout: milliseconds or a timedelta that an async function has; then it is cancelled
+                and the call answered with a TimeoutError.
+            thread: run a plain function in a worker thread, where it may block. It reaches the
+                socket with `socket.server.from_thread`.
+            cancel_on_disconnect: cancel an async function when its socket leaves. By default it
+                runs to its end, and its answer is dropped.
+
+        Raises:
+            UsageError: the procedure has a handler, an option does not fit the function, a
+                parameter is unknown, or an annotation cannot be resolved.
+        """
+        options = HandlerOptions(order, at_once, timeout, thread, cancel_on_disconnect)
+        scope = local_names(1)
+
+        def declare(function: F) -> F:
+            signature = Signature(function, scope)
+            signature.check_names(SOURCES | {"data"})
+            called = _name_of(name, function)
+            self.handlers.add_procedure(ProcedureHandler(called, signature, options))
+            return function
+
+        return declare
+
+    def receiver(
+        self,
+        name: str | None = None,
+        *,
+        order: Order = "socket",
+        at_once: int | None = None,
+        timeout: Duration | None = None,
+        thread: bool = False,
+        cancel_on_disconnect: bool = False,
+    ) -> Callable[[F], F]:
+        """Handle the peer's events of one name; loops over the receiver see them afterwards.
+
+        The options are those of `procedure`. With the order "latest" an async function handles one
+        event at a time, and a newer event replaces the one that waits.
+
+        Raises:
+            UsageError: as `procedure`.
+        """
+        options = HandlerOptions(order, at_once, timeout, thread, cancel_on_disconnect)
+        scope = local_names(1)
+
+        def declare(function: F) -> F:
+            signature = Signature(function, scope)
+            signature.check_names(SOURCES | {"data"})
+            called = _name_of(name, function)
+            self.handlers.add_receiver(ReceiverHandler(called, signature, options))
+            return function
+
+        return declare
+
+    def channel(self, pattern: str, *, publish: Any = EMPTY) -> Callable[[T], T]:
+        """Decide who may subscribe to the channels of a pattern, and publish to them.
+
+        Decorate a class with the methods `subscribe` and `publish`, one of them or both, or a
+        function that decides on subscriptions. They may ask for the parameters of the pattern, for
+        `channel`, the whole name, and for the same as other handlers. False, or an exception,
+        refuses. What `publish` returns is published; None leaves the data as it is. Both run after
+        INBOUND middleware, and only for clients: the exchange publishes and subscribes freely.
+
+        Args:
+            pattern: "room/{room}"; see `socketcluster.patterns`.
+            publish: the type of the publishes, which is checked; False refuses those of clients.
+
+        Raises:
+            UsageError: the pattern is wrong or has a handler, or as `procedure`.
+        """
+        parsed = Pattern(pattern)
+        scope = local_names(1)
+
+        def declare(target: T) -> T:
+            handler = ChannelHandler(parsed, target, publish, scope)
+            names = SOURCES | {"channel", *parsed.parameters}
+            if handler.subscribe is not None:
+                handler.subscribe.check_names(names, parsed.text)
+            if handler.publish is not None:
+                handler.publish.check_names(names | {"data"}, parsed.text)
+            self.handlers.add_channel(handler)
+            return target
+
+        return declare
+
+    def on(self, event: str) -> Callable[[F], F]:
+        """Handle an event of the server or the client; loops over it see it afterwards.
+
+        The function may ask for the `event`, for its `socket` if it has one, and for the same as
+        other handlers. An async function's calls for several events run at the same time.
+
+        Raises:
+            UsageError: as `procedure`.
+        """
+        check_text("An event's name", event)
+        options = HandlerOptions()
+        scope = local_names(1)
+
+        def declare(function: F) -> F:
+            signature = Signature(function, scope)
+            signature.check_names(SOURCES | {"event"})
+            self.handlers.add_event(EventHandler(event, signature, options))
+            return function
+
+        return declare
+
+    @overload
+    def provide(self, function: F) -> F: ...
+    @overload
+    def provide(self, *, scope: Scope = "message") -> Callable[[F], F]: ...
+    def provide(
+        self, function: Callable[..., Any] | None = None, *, scope: Scope = "message"
+    ) -> Callable[..., Any]:
+        """Provide the values of a type, the function's return annotation, to handlers.
+
+        `@server.provide` or `@server.provide(scope="socket")`. The function may ask for `socket`,
+        `server` and `exchange`, and for other provided types. It may `yield` its value, and clean
+        up behind that: a handler's error is raised at the `yield`.
+
+        Args:
+            function: a plain or an async function.
+            scope: "message" calls it once for each message; "socket" until the socket's token
+                changes or the socket leaves; "server" until the server closes.
+
+        Raises:
+            UsageError: the type has a provider, or has none as annotation.
+        """
+        names = local_names(1)
+
+        def declare(function: Callable[..., Any]) -> Callable[..., Any]:
+            signature = Signature(function, names)
+            signature.check_names(SOURCES)
+            self.handlers.add_provider(Provider(signature, scope))
+            return function
+
+        return declare if function is None else declare(function)
+
+    def middleware(self, type: MiddlewareType) -> Callable[[M], M]:
+        """Set the middleware function of a type; see `AGServer.set_middleware`.
+
+        Raises:
+            UsageError: the type is unknown or has a function, or the function is not async.
+        """
+        if type not in MIDDLEWARE_TYPES:
+            raise UsageError(f"Middleware {type!r} is not one of {sorted(MIDDLEWARE_TYPES)}")
+
+        def declare(function: M) -> M:
+            check_async_function("Middleware", function, "stream")
+            self.handlers.add_middleware(type, function)
+            return function
+
+        return declare
+
+    def include(self, router: Router, *, prefix: str = "") -> None:
+        """Take over what a router has declared so far.
+
+        The prefix goes before the names of its procedures and receivers and its channel patterns.
+
+        Raises:
+            UsageError: a name has a handler already.
+        """
+        self.handlers.include(router.handlers, prefix)
+
+
+class Router(Decorators):
+    """Collects handlers in a module: `router = Router()`, later `server.include(router)`."""
+
+    __slots__ = ("handlers",)
+
+    def __init__(self) -> None:
+        self.handlers: HandlerTables = HandlerTables()
+
+    def __repr__(self) -> str:
+        tables = self.handlers
+        return (
+            f"<Router procedures={len(tables.procedures)} receivers={len(tables.receivers)} "
+            f"channels={len(tables.channels)}>"
+        )
+
+
+def _name_of(name: str | None, function: Callable[..., Any]) -> str:
+    if name is None:
+        name = function.__name__
+    check_text("The name of a procedure or an event", name)
+    return name

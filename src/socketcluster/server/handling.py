@@ -1,0 +1,112 @@
+"""The handlers of a server: its decorators, and the sources of their parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from socketcluster.codecs.base import CodecEngine
+from socketcluster.codecs.json import JSONCodec
+from socketcluster.errors import InvalidMessageError
+from socketcluster.handlers.handler import ProcedureHandler
+from socketcluster.handlers.plan import Source, get_socket
+from socketcluster.handlers.router import Decorators
+from socketcluster.literals import MiddlewareType
+from socketcluster.middleware import MIDDLEWARE_INBOUND, MiddlewareFunction
+from socketcluster.pubsub.exchange import AGExchange
+from socketcluster.server.context import SocketContext
+from socketcluster.server.hub import Hub
+from socketcluster.server.lifecycle import Lifecycle
+from socketcluster.server.middleware import MiddlewareMixin
+from socketcluster.server.packets.direct import direct_table
+from socketcluster.server.socket import AGServerSocket
+from socketcluster.sockets.streams import handled_twice
+from socketcluster.streams import AsyncStreamEmitter
+
+
+def server_sources(server: Any, exchange: AGExchange) -> dict[str, Source]:
+    """Return the sources of the parameters of a server's handlers, except the data or the event."""
+    return {
+        "socket": Source(AGServerSocket, get_socket, "socket"),
+        "server": Source(type(server), lambda invocation: server, "server"),
+        "exchange": Source(AGExchange, lambda invocation: exchange, "server"),
+    }
+
+
+def report_invalid(socket: AGServerSocket, error: Exception) -> None:
+    """Emit that a client's data is invalid; count data that is no value at all as malformed."""
+    socket.emit_error(error)
+    if isinstance(error, InvalidMessageError):
+        socket.inbound.rejections.count_malformed()
+
+
+class HandlersMixin(Decorators, MiddlewareMixin, AsyncStreamEmitter):
+    """The decorators of a server, and its events for handlers. Source: `Decorators`."""
+
+    __slots__ = ()
+
+    _context: SocketContext
+    hub: Hub
+    lifecycle: Lifecycle
+
+    def _connect_handlers(self) -> None:
+        """React to handlers that are declared from now on; all other parts exist."""
+        self.handlers.on_added = self._handler_added
+        self.handlers.on_middleware = self._middleware_added
+        self._context.handling.on_resolved = self._paths_changed
+
+    def _middleware_added(self, type: MiddlewareType, function: MiddlewareFunction) -> None:
+        self.set_middleware(type, function)
+
+    def _handler_added(self, added: Any) -> None:
+        self.loop_binding.check()
+        if isinstance(added, ProcedureHandler):
+            for socket in self.hub.sockets():
+                if socket.streams.has_procedure(added.name):
+                    raise handled_twice(added.name, added.place, "a loop of a connected socket")
+        if self.lifecycle.is_ready:
+            self._context.handling.resolve()
+
+    def set_codec_engine(self, codec_engine: CodecEngine) -> None:
+        """Encode and decode messages with another codec from now on."""
+        self.loop_binding.check()
+        self._context.wire.use(codec_engine)
+        self._paths_changed()
+
+    def _paths_changed(self) -> None:
+        context = self._context
+        # INBOUND middleware sees plain data, of each message.
+        is_direct = type(context.wire.codec) is JSONCodec and (
+            MIDDLEWARE_INBOUND not in self.middleware_functions
+        )
+        context.direct = direct_table(context.handling) if is_direct else {}
+
+    def emit(self, event: str, data: Any = None) -> None:
+        """Emit an event to its handlers and its listeners."""
+        if self._context.handling.events:
+            self.loop_binding.check()
+            self._context.handling.emit(event, data)
+        super().emit(event, data)
+
+    def emit_tracked(self, event: str, data: Any, done: Callable[[], None]) -> None:
+        """Emit an event, and call `done()` when handlers and consumers have processed it."""
+        if event not in self._context.handling.events:
+            super().emit_tracked(event, data, done)
+            return
+        self.loop_binding.check()
+        tasks = self._context.handling.emit(event, data)
+        unfinished = 1 + len(tasks)
+
+        def one_done(*_: Any) -> None:
+            nonlocal unfinished
+            unfinished -= 1
+            if unfinished == 0:
+                done()
+
+        for task in tasks:
+            task.add_done_callback(one_done)
+        super().emit_tracked(event, data, one_done)
+
+    def has_listener(self, event: str) -> bool:
+        """Return whether an event has a handler or a listener."""
+        return event in self._context.handling.events or super().has_listener(event)

@@ -1,0 +1,241 @@
+"""Handling: carries out a peer's messages by the handlers that an application has declared.
+
+A plain handler runs in the read callback: no task, no future, no wake-up. An async one has a `Line`
+for each socket that uses it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Container, Coroutine, Mapping
+from typing import Any, Protocol
+
+from socketcluster.handlers.dependencies import Invocation, Provider, ScopedValues
+from socketcluster.handlers.handler import Handler
+from socketcluster.handlers.line import Backpressure, Line
+from socketcluster.handlers.plan import Plan, Source, get_data
+from socketcluster.handlers.tables import HandlerTables
+from socketcluster.runtime.cancelling import cancel
+from socketcluster.runtime.reporting import Reporter, clean
+from socketcluster.sockets.runners import (
+    DirectProcedure,
+    DirectReceiver,
+    EventRunner,
+    LinedProcedure,
+    LinedReceiver,
+)
+
+
+class SocketHandling:
+    """The waiting messages and provided values of one socket; made on first use.
+
+    Attributes:
+        lines: from an async handler's runner to the messages that wait for it.
+        values: the values of providers with scope 'socket'.
+    """
+
+    __slots__ = ("lines", "values")
+
+    def __init__(self) -> None:
+        self.lines: dict[Any, Line] = {}
+        self.values: ScopedValues = ScopedValues()
+
+
+class Gauged(Protocol):
+    """The streams of a socket, with the gauge of its waiting messages."""
+
+    @property
+    def gauge(self) -> Backpressure: ...
+
+
+class HandledSocket(Protocol):
+    """A socket, as handling sees it."""
+
+    handling: SocketHandling | None
+
+    @property
+    def streams(self) -> Gauged: ...
+
+
+class Handling:
+    """The handlers of one server or client, ready to run.
+
+    Attributes:
+        tables: all that the application has declared.
+        procedures, receivers: from the name to the runner.
+        events: from the event's name to its handlers.
+        on_resolved: called after the handlers were prepared.
+        latest: the plain handler that ran last; the watchdog resets it.
+        tasks: those of the async handlers of messages.
+    """
+
+    __slots__ = (
+        "_on_invalid",
+        "_other_tasks",
+        "_server_values",
+        "_sources",
+        "events",
+        "latest",
+        "on_resolved",
+        "overrides",
+        "procedures",
+        "receivers",
+        "reporter",
+        "tables",
+        "tasks",
+    )
+
+    def __init__(
+        self,
+        tables: HandlerTables,
+        sources: Mapping[str, Source],
+        reporter: Reporter,
+        on_invalid: Callable[[Any, Exception], None],
+    ) -> None:
+        """Prepare; `on_invalid(socket, error)` receives data of a wrong type."""
+        self.tables: HandlerTables = tables
+        self._sources = sources
+        self._on_invalid = on_invalid
+        self._server_values = ScopedValues()
+        self.reporter: Reporter = reporter
+        self.on_resolved: Callable[[], None] = lambda: None
+        self.overrides: dict[Any, Provider] = {}
+        self.procedures: dict[str, DirectProcedure | LinedProcedure] = {}
+        self.receivers: dict[str, DirectReceiver | LinedReceiver] = {}
+        self.events: dict[str, list[EventRunner]] = {}
+        self.latest: Handler | None = None
+        self.tasks: dict[asyncio.Task[None], Line] = {}
+        self._other_tasks: set[asyncio.Task[None]] = set()
+
+    def resolve(self) -> None:
+        """Prepare all handlers to run, with the providers there are now.
+
+        Raises:
+            UsageError: nothing provides a parameter, or providers need each other in a circle.
+        """
+        tables = self.tables
+        self.procedures, self.receivers, self.events = (
+            {name: self._procedure(each) for name, each in tables.procedures.items()},
+            {name: self._receiver(each) for name, each in tables.receivers.items()},
+            {
+                name: [EventRunner(each, self._event_plan(each), self) for each in handlers]
+                for name, handlers in tables.events.items()
+            },
+        )
+        self.on_resolved()
+
+    def _procedure(self, handler: Handler) -> DirectProcedure | LinedProcedure:
+        plan = self._message_plan(handler)
+        return (LinedProcedure if plan.is_async else DirectProcedure)(handler, plan, self)
+
+    def _receiver(self, handler: Handler) -> DirectReceiver | LinedReceiver:
+        plan = self._message_plan(handler)
+        return (LinedReceiver if plan.is_async else DirectReceiver)(handler, plan, self)
+
+    def _message_plan(self, handler: Handler) -> Plan:
+        sources = {**self._sources, "data": Source(None, get_data)}
+        return Plan(handler.signature, sources, self, handler.options.thread)
+
+    def _event_plan(self, handler: Handler) -> Plan:
+        sources = {**self._sources, "event": Source(None, get_data)}
+        return Plan(handler.signature, sources, self)
+
+    # Surroundings of plans, and the context of runners
+
+    @property
+    def providers(self) -> Mapping[Any, Provider]:
+        """The providers by type, those of tests first."""
+        return {**self.tables.providers, **self.overrides}
+
+    def scoped(self, provider: Provider, invocation: Invocation) -> ScopedValues:
+        """See `Surroundings.scoped`."""
+        if provider.scope == "server":
+            return self._server_values
+        return _handling_of(invocation.socket).values
+
+    def line(self, socket: HandledSocket, runner: Any) -> Line:
+        """See `RunnerContext.line`."""
+        lines = _handling_of(socket).lines
+        line = lines.get(runner)
+        if line is None:
+            options = runner.handler.options
+            line = lines[runner] = Line(
+                runner.work,
+                options.limit,
+                options.order == "latest",
+                socket.streams.gauge,
+                self.tasks,
+            )
+        return line
+
+    def start(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """See `RunnerContext.start`."""
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._other_tasks.add(task)
+        task.add_done_callback(self._other_tasks.discard)
+        return task
+
+    def invalid(self, socket: HandledSocket, handler: Handler, error: Exception) -> None:
+        """See `RunnerContext.invalid`."""
+        self.reporter.line(
+            f"The data for {clean(handler.name)!r} is invalid: {error}",
+            logging.DEBUG,
+            ("invalid", handler.name),
+        )
+        self._on_invalid(socket, error)
+
+    # Events
+
+    def emit(self, name: str, event: Any) -> list[asyncio.Task[None]]:
+        """Have an event handled; return the tasks of async handlers."""
+        tasks = (runner(event) for runner in self.events.get(name, ()))
+        return [task for task in tasks if task is not None]
+
+    # Ending
+
+    def busy(self, spared: Container[asyncio.Task[Any]]) -> bool:
+        """Return whether an async handler of a message runs, except in the tasks `spared`."""
+        return any(task not in spared for task in self.tasks)
+
+    def socket_left(self, socket: HandledSocket, drop_waiting: bool) -> None:
+        """End a socket's waiting messages, and clean up its provided values in a task."""
+        handling, socket.handling = socket.handling, None
+        if handling is None:
+            return
+        for runner, line in handling.lines.items():
+            if runner.handler.options.cancel_on_disconnect:
+                line.cancel()
+            elif drop_waiting:
+                line.drop_waiting()
+        self._clean_up(handling.values)
+
+    def token_changed(self, socket: HandledSocket) -> None:
+        """Forget the provided values of a socket: it may have become another user's."""
+        if socket.handling is not None:
+            self._clean_up(socket.handling.values)
+
+    def _clean_up(self, values: ScopedValues) -> None:
+        if values.used:
+            self.start(self._close(values))
+
+    async def _close(self, values: ScopedValues) -> None:
+        try:
+            await values.close()
+        except Exception as error:
+            self.reporter.fault("The clean-up of a provider failed", error)
+
+    async def close(self, spared: Container[asyncio.Task[Any]]) -> None:
+        """Cancel all handlers except `spared`, wait for them, and clean up after the server."""
+        tasks = [task for task in (*self.tasks, *self._other_tasks) if task not in spared]
+        for task in tasks:
+            cancel(task)
+        if tasks:
+            await asyncio.wait(tasks)
+        await self._close(self._server_values)
+
+
+def _handling_of(socket: HandledSocket) -> SocketHandling:
+    if socket.handling is None:
+        socket.handling = SocketHandling()
+    return socket.handling

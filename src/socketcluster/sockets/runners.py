@@ -1,0 +1,290 @@
+"""Runners: each carries out the messages of one handler, directly or in a line.
+
+`carry_out` takes (socket, cid, data) for a call and (socket, data) for an event; `size` are the
+bytes that a waiting message counts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
+
+from socketcluster.errors import InvalidDataError, InvalidMessageError, TimeoutError
+from socketcluster.handlers.dependencies import Invocation
+from socketcluster.handlers.handler import Handler
+from socketcluster.handlers.line import Line
+from socketcluster.handlers.plan import Plan
+from socketcluster.handlers.signature import EMPTY
+from socketcluster.options import seconds
+from socketcluster.protocol.packets import Unparsed
+from socketcluster.runtime.reporting import Reporter, clean
+from socketcluster.sockets.request import answer_failure
+
+
+class RunnerContext(Protocol):
+    """The surroundings of the runners of one server or client."""
+
+    latest: Any
+
+    @property
+    def reporter(self) -> Reporter: ...
+    def line(self, socket: Any, runner: Any) -> Line:
+        """The line of a handler on a socket, made on first use."""
+        ...
+
+    def start(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run a coroutine in a task that ends with the server or client."""
+        ...
+
+    def invalid(self, socket: Any, handler: Handler, error: Exception) -> None:
+        """Report data that cannot be decoded, or is not of the handler's type."""
+
+
+class Runner:
+    """Carries out the messages of one handler.
+
+    Attributes:
+        handler: the handler.
+        call: the function: of (data) if `takes_data`, else of (socket, data).
+        to_plain: makes an answer's plain value; None if its value is plain.
+        context: the surroundings.
+    """
+
+    __slots__ = ("_data", "_default", "call", "context", "handler", "takes_data", "to_plain")
+
+    def __init__(self, handler: Handler, plan: Plan, context: RunnerContext) -> None:
+        self.handler: Handler = handler
+        self.context: RunnerContext = context
+        self._data = handler.data
+        self._default = handler.default
+        returns = handler.returns
+        is_plain = returns is None or returns.kind == "msgspec"
+        self.to_plain: Callable[[Any], Any] | None = (
+            None if returns is None or is_plain else returns.to_plain
+        )
+        self.takes_data: bool = plan.of_data is not None
+        self.call: Callable[..., Any] = plan.of_data or plan.simple or _through(plan)
+
+    def _result_of(self, socket: Any, data: Any) -> Any:
+        return self.call(data) if self.takes_data else self.call(socket, data)
+
+    def _checked(self, data: Any) -> Any:
+        """Return a message's data as the handler's type.
+
+        Raises:
+            InvalidMessageError: the codec cannot decode it.
+            InvalidDataError: it is not of the type.
+        """
+        wanted = self._data
+        if wanted is None:
+            return None
+        if type(data) is Unparsed:
+            return data.parse() if wanted.is_any else data.parse_as(wanted)
+        if data is None and self._default is not EMPTY:
+            return self._default
+        return wanted.from_value(data)
+
+
+def _through(plan: Plan) -> Callable[[Any, Any], Any]:
+    call = plan.call_async if plan.is_async else plan.call
+    return lambda socket, data: call(Invocation(socket, data))
+
+
+class ProcedureRunner(Runner):
+    """Answers calls."""
+
+    __slots__ = ()
+
+    def fail(self, socket: Any, cid: int | float, error: Exception) -> None:
+        """Answer a call with the error of the handler."""
+        if isinstance(error, InvalidDataError | InvalidMessageError):
+            self.context.invalid(socket, self.handler, error)
+        answer_failure(socket.messaging, cid, self.handler.name, error)
+
+
+class ReceiverRunner(Runner):
+    """Handles events of the peer."""
+
+    __slots__ = ()
+
+    def fail(self, socket: Any, error: Exception) -> None:
+        """Report the error of the handler."""
+        if isinstance(error, InvalidDataError | InvalidMessageError):
+            self.context.invalid(socket, self.handler, error)
+        else:
+            _report(self.context, self.handler, error)
+
+
+class DirectProcedure(ProcedureRunner):
+    """Answers calls with a plain function, at once."""
+
+    __slots__ = ()
+
+    def carry_out(self, socket: Any, cid: int | float, data: Any, *, size: int = 0) -> None:
+        """Carry out a call; it never raises."""
+        self.context.latest = self.handler
+        try:
+            result = self._result_of(socket, self._checked(data))
+            if self.to_plain is not None:
+                result = self.to_plain(result)
+            socket.messaging.answer(cid, result)
+        except Exception as error:
+            self.fail(socket, cid, error)
+
+
+class DirectReceiver(ReceiverRunner):
+    """Handles events with a plain function, at once."""
+
+    __slots__ = ()
+
+    def carry_out(self, socket: Any, data: Any, *, size: int = 0) -> None:
+        """Carry out an event; it never raises."""
+        self.context.latest = self.handler
+        try:
+            self._result_of(socket, self._checked(data))
+        except Exception as error:
+            self.fail(socket, error)
+
+
+def _report(context: RunnerContext, handler: Handler, error: BaseException) -> None:
+    context.reporter.fault(
+        f"The handler of the event {clean(handler.name)!r} failed, {handler.place}",
+        error,
+        kind=handler.name,
+    )
+
+
+class _Lined(Runner):
+    """Carries out messages with an async function, in the line of their socket."""
+
+    __slots__ = ("_seconds",)
+
+    def __init__(self, handler: Handler, plan: Plan, context: RunnerContext) -> None:
+        super().__init__(handler, plan, context)
+        self._seconds = seconds(handler.options.timeout)
+
+    async def _in_time(self, socket: Any, data: Any) -> Any:
+        limit = asyncio.timeout(self._seconds)
+        try:
+            async with limit:
+                return await self._result_of(socket, data)
+        except builtins.TimeoutError:
+            if not limit.expired():
+                raise
+            raise TimeoutError(
+                f"{self.handler.name!r} took longer than its timeout of {self._seconds:g} s"
+            ) from None
+
+
+class LinedProcedure(_Lined, ProcedureRunner):
+    """Answers calls with an async function, in the line of their socket."""
+
+    __slots__ = ()
+
+    def carry_out(
+        self, socket: Any, cid: int | float, data: Any, checked: bool = False, *, size: int = 0
+    ) -> None:
+        """Carry out a call when it is its turn; `checked` data is of the handler's type already."""
+        socket.messaging.unanswered[cid] = self.handler.name
+        if type(data) is Unparsed:
+            size = data.size
+        handling = socket.handling  # `line` is not called each time: that would take 2 % of a call.
+        line = None if handling is None else handling.lines.get(self)
+        if line is None:
+            line = self.context.line(socket, self)
+        line.put((socket, cid, data, checked), size)
+
+    async def work(self, message: tuple[Any, int | float, Any, bool]) -> None:
+        """Carry out a call of the line; only its own cancellation is raised."""
+        socket, cid, data, checked = message
+        try:
+            if not checked:
+                data = self._checked(data)
+            if self._seconds is not None:
+                result = await self._in_time(socket, data)
+            elif self.takes_data:
+                result = await self.call(data)
+            else:
+                result = await self.call(socket, data)
+            if self.to_plain is not None:
+                result = self.to_plain(result)
+            socket.messaging.answer(cid, result)
+        except (Exception, asyncio.CancelledError) as error:
+            if _is_cancelled(error):
+                raise
+            self.fail(socket, cid, _exception(error))
+
+
+class LinedReceiver(_Lined, ReceiverRunner):
+    """Handles events with an async function, in the line of their socket."""
+
+    __slots__ = ()
+
+    def carry_out(self, socket: Any, data: Any, *, size: int = 0) -> None:
+        """Carry out an event when it is its turn."""
+        if type(data) is Unparsed:
+            size = data.size
+        self.context.line(socket, self).put((socket, data), size)
+
+    async def work(self, message: tuple[Any, Any]) -> None:
+        """Carry out an event of the line; only its own cancellation is raised."""
+        socket, data = message
+        try:
+            data = self._checked(data)
+            if self._seconds is not None:
+                await self._in_time(socket, data)
+            else:
+                await self._result_of(socket, data)
+        except (Exception, asyncio.CancelledError) as error:
+            if _is_cancelled(error):
+                raise
+            self.fail(socket, _exception(error))
+
+
+def _is_cancelled(error: BaseException) -> bool:
+    """Return whether an error is the cancellation of the task itself, not of what it awaited."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
+
+
+def _exception(error: BaseException) -> Exception:
+    if isinstance(error, Exception):
+        return error
+    found = RuntimeError("The handler awaited something that was cancelled")
+    found.__cause__ = error
+    return found
+
+
+class EventRunner:
+    """Handles events of the server or the client itself.
+
+    Attributes:
+        handler: the handler.
+    """
+
+    __slots__ = ("_context", "_plan", "handler")
+
+    def __init__(self, handler: Handler, plan: Plan, context: RunnerContext) -> None:
+        self.handler: Handler = handler
+        self._plan = plan
+        self._context = context
+
+    def __call__(self, event: Any) -> asyncio.Task[None] | None:
+        """Handle an event; return the task of an async function. It never raises."""
+        invocation = Invocation(getattr(event, "socket", None), event)
+        if self._plan.is_async:
+            return self._context.start(self._handle(invocation))
+        self._context.latest = self.handler
+        try:
+            self._plan.call(invocation)
+        except Exception as error:
+            _report(self._context, self.handler, error)
+        return None
+
+    async def _handle(self, invocation: Invocation) -> None:
+        try:
+            await self._plan.call_async(invocation)
+        except Exception as error:
+            _report(self._context, self.handler, error)
