@@ -87,6 +87,7 @@ def test_every_option_is_in_the_table() -> None:
         "droppable_channels",
         "drain_timeout",
         "health_probes",
+        "asyncapi",
         "trusted_proxies",
         "channels",
         "channels_default",

@@ -13,6 +13,7 @@ from socketcluster.client.options import ClientOptions
 from socketcluster.client.reconnect import ReconnectOptions, reconnect_delay
 from socketcluster.client.socket import AGClientSocket
 from socketcluster.client.token_store import FileTokenStore, MemoryTokenStore, TokenStore
+from socketcluster.describe.options import AsyncAPI
 from socketcluster.engines.base import ASGIApp
 from socketcluster.events import (
     AuthenticateEvent,
@@ -137,6 +138,7 @@ __all__ = [
     "AGServerSocket",
     "ActionOutcome",
     "ActionType",
+    "AsyncAPI",
     "AsyncPublisher",
     "AsyncStreamEmitter",
     "AuthStateChangeEvent",

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from socketcluster.describe.options import AsyncAPI
+from socketcluster import AGServer, AsyncAPI
 from socketcluster.errors import InvalidOptionsError
 
 
@@ -34,3 +34,9 @@ def test_invalid_values_are_named(name: str, value: Any) -> None:
 
 def test_the_token_is_not_shown() -> None:
     assert "secret" not in repr(AsyncAPI(token="secret"))
+
+
+def test_a_server_takes_no_other_value() -> None:
+    with pytest.raises(InvalidOptionsError, match="asyncapi") as caught:
+        AGServer(asyncapi="/asyncapi")  # type: ignore[arg-type]
+    assert caught.value.option == "asyncapi"

@@ -7,14 +7,16 @@ from typing import Any
 import httpx
 import pytest
 
-from describe.sample import TABLES
+from describe.sample import TABLES, FakeTables, channel, channels, handler
 from socketcluster.describe.api import Api
 from socketcluster.describe.options import AsyncAPI
 from socketcluster.describe.site import DescriptionSite
 
 
-def client_of(options: AsyncAPI, root_path: str = "", **more: Any) -> httpx.AsyncClient:
-    site = DescriptionSite(options, lambda: Api.of(TABLES), "/socketcluster/")
+def client_of(
+    options: AsyncAPI, root_path: str = "", tables: FakeTables = TABLES, **more: Any
+) -> httpx.AsyncClient:
+    site = DescriptionSite(options, tables, "/socketcluster/")
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         if site.serves(scope):
@@ -97,3 +99,17 @@ async def test_a_token_protects_the_document_and_not_the_page() -> None:
         assert (await client.get("/asyncapi.json?token=sésame")).status_code == 401
         headers = [(b"authorization", "Bearer sésame".encode())]
         assert (await client.get("/asyncapi.json", headers=headers)).status_code == 200
+
+
+async def test_handlers_that_are_added_later_are_described_too() -> None:
+    tables = FakeTables()
+    async with client_of(AsyncAPI(), tables=tables) as client:
+        assert (await client.get("/asyncapi.json")).json()["channels"] == {}
+        tables.procedures = {"add": handler(int)}
+        assert list((await client.get("/asyncapi.json")).json()["channels"]) == ["call_add"]
+
+
+async def test_no_publish_is_described_where_the_server_takes_none() -> None:
+    tables = FakeTables(channels=channels(channel("news", str)))
+    api = Api.of(tables, can_publish=False)
+    assert [found.can_publish for found in api.channels] == [False]

@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 
-from describe.sample import TABLES, FakeTables
+from describe.sample import TABLES, FakeTables, Filter, Page, Picture, Text
 from interop.server_app import Application
+from socketcluster import AGServer, AsyncAPI
 from socketcluster.describe.api import Api
 from socketcluster.describe.asyncapi import asyncapi_document
 from socketcluster.describe.declarations import declarations, wrapper
+from socketcluster.describe.openrpc import openrpc_document
 from support import Running, require
 
 JS = Path(__file__).parent / "js"
@@ -71,6 +73,15 @@ async def test_the_official_parser_finds_faults() -> None:
     assert any("nothing" in found["message"] for found in diagnostics)
 
 
+async def test_openrpc_documents_are_valid() -> None:
+    require_package("@open-rpc/meta-schema")
+    document = openrpc_document(Api.of(TABLES), title="Chat", version="1", url="ws://localhost/")
+    assert await run_node("openrpc.js", stdin=json.dumps(document)) == (0, "[]\n")
+    del document["methods"][0]["result"]["name"]
+    status, out = await run_node("openrpc.js", stdin=json.dumps(document))
+    assert (status, "/methods/0/result: must have required property 'name'" in out) == (0, True)
+
+
 async def test_typescript_accepts_right_calls_and_refuses_wrong_ones(tmp_path: Path) -> None:
     require_package("typescript")
     (tmp_path / "node_modules").symlink_to(JS / "node_modules")
@@ -92,6 +103,33 @@ async def test_declarations_without_handlers_are_valid(tmp_path: Path) -> None:
     (tmp_path / "api.d.ts").write_text(declarations(Api.of(FakeTables())))
     tsc = str(JS / "node_modules" / "typescript" / "bin" / "tsc")
     assert await run_node(tsc, *TSC[:-2], "api.d.ts", cwd=tmp_path) == (0, "")
+
+
+async def test_the_page_in_a_browser(make_server: Any) -> None:
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    require_package("playwright-core")
+    require(chromium is not None, "Chromium: apt-get install chromium")
+    server = AGServer(asyncapi=AsyncAPI(title="Chat", token="secret"), drain_timeout=100)
+
+    @server.procedure("history")
+    def history(data: Filter | None = None) -> Page[Text | Picture]:
+        """The last messages, for a pointer."""
+        raise NotImplementedError
+
+    @server.channel("room/{room}", publish=Text)
+    def room(room: str) -> bool:
+        return bool(room)
+
+    await make_server(server)
+    url = f"http://127.0.0.1:{server.source_port}"
+    status, out = await run_node("asyncapi_page.js", f"{url}/asyncapi", str(chromium), "secret")
+    assert status == 0, out
+    seen = json.loads(out)
+    assert (seen["title"], seen["origins"], seen["faults"]) == ("Chat", [url], [])
+    assert seen["all"][:2] == ["historycall", "room/{room}subscribe, publish"]
+    assert seen["found"] == ["historycall"]
+    assert 'Filter {\n  kind?: "picture" | "text"\n  since?: integer\n} | null' in seen["types"]
+    assert seen["target"] == "Filter"
 
 
 @pytest.mark.parametrize("client", ["client14", "client16", "client17", "client19", "client20"])

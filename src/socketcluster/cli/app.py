@@ -10,7 +10,7 @@ import typer
 
 from socketcluster import __version__
 from socketcluster.brokers.registry import BROKER_VARIABLE, REQUIRED_VARIABLE
-from socketcluster.cli import client_commands, tokens
+from socketcluster.cli import client_commands, description, tokens
 from socketcluster.cli.serve import run
 from socketcluster.cli.settings import Settings
 from socketcluster.cli.supervisor import run_workers
@@ -113,4 +113,5 @@ def serve(
 
 
 client_commands.register(app)
+description.register(app)
 app.add_typer(tokens.app, name="token")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Unpack, cast
 
-from socketcluster import AGAction, AGServer, AGServerSocket, ServerOptionsDict
+from socketcluster import AGAction, AGServer, AGServerSocket, AsyncAPI, ServerOptionsDict
 from socketcluster.demo.pages import Pages
 from socketcluster.errors import AuthError, InvalidArgumentsError, InvalidRequestError
 from socketcluster.middleware import MiddlewareStream
@@ -16,6 +16,7 @@ MAX_TEXT = 500
 
 def create_demo_server(**options: Unpack[ServerOptionsDict]) -> AGServer:
     """Create an AGServer that serves the demo and its page."""
+    options.setdefault("asyncapi", AsyncAPI(title="SocketCluster demo"))
     server = AGServer(app=Demo.pages, **options)
     demo = Demo(server)
     server.set_middleware(server.MIDDLEWARE_INBOUND, demo.decide)

@@ -71,8 +71,8 @@ class Api:
     schemas: dict[str, Schema] = field(default_factory=dict[str, Schema])
 
     @classmethod
-    def of(cls, tables: HandlerTables) -> Self:
-        """Describe handlers."""
+    def of(cls, tables: HandlerTables, *, can_publish: bool = True) -> Self:
+        """Describe handlers; `can_publish` is whether the server takes publishes of clients."""
         procedures = sorted(tables.procedures.items())
         receivers = sorted(tables.receivers.items())
         channels = sorted(tables.channels.items())
@@ -108,7 +108,7 @@ class Api:
                     channel.pattern.specificity,
                     inspect.cleandoc(channel.doc),
                     _next(received, channel.data),
-                    channel.publishable,
+                    can_publish and channel.publishable,
                 )
                 for pattern, channel in channels
             ],

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Callable
 from importlib.resources import files
 
 import msgspec
@@ -17,6 +16,7 @@ import msgspec
 from socketcluster.describe.api import Api
 from socketcluster.describe.asyncapi import asyncapi_document
 from socketcluster.describe.options import AsyncAPI
+from socketcluster.describe.tables import HandlerTables
 from socketcluster.engines.base import ASGIScope, ASGISend
 
 _FILES = {
@@ -43,15 +43,19 @@ Response = tuple[int, list[tuple[bytes, bytes]], bytes]
 class DescriptionSite:
     """Answers requests for the description of one server.
 
-    `describe` is called when the document is asked for. `path` is that of WebSocket connections.
+    `path` is that of WebSocket connections; `can_publish` is whether clients may publish.
     """
 
-    __slots__ = ("_describe", "_options", "_path")
+    __slots__ = ("_can_publish", "_described", "_options", "_path", "_tables")
 
-    def __init__(self, options: AsyncAPI, describe: Callable[[], Api], path: str) -> None:
+    def __init__(
+        self, options: AsyncAPI, tables: HandlerTables, path: str, *, can_publish: bool = True
+    ) -> None:
         self._options = options
-        self._describe = describe
+        self._tables = tables
         self._path = path
+        self._can_publish = can_publish
+        self._described: tuple[tuple[int, ...], Api] | None = None
 
     def serves(self, scope: ASGIScope) -> bool:
         """Whether a request is for one of its files."""
@@ -102,6 +106,14 @@ class DescriptionSite:
             url=options.url or self._own_url(scope, headers.get(b"host", b"").decode("latin-1")),
         )
         return 200, [(b"content-type", b"application/json")], msgspec.json.encode(document)
+
+    def _describe(self) -> Api:
+        """The description, made again when handlers were added: none is ever removed."""
+        tables = self._tables
+        sizes = (len(tables.procedures), len(tables.receivers), len(tables.channels))
+        if self._described is None or self._described[0] != sizes:
+            self._described = sizes, Api.of(tables, can_publish=self._can_publish)
+        return self._described[1]
 
     def _own_url(self, scope: ASGIScope, host: str) -> str | None:
         if _HOST.fullmatch(host) is None:

@@ -5,11 +5,11 @@ Source: ASGI specification, HTTP & WebSocket and Lifespan.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from socketcluster.engines.asgi import serve_websocket
 from socketcluster.engines.base import ASGIApp, ASGIReceive, ASGIScope, ASGISend, Endpoint
-from socketcluster.server.health import Health
 
 
 class Startable(Protocol):
@@ -19,6 +19,13 @@ class Startable(Protocol):
     async def close(self) -> None: ...
 
 
+class Site(Protocol):
+    """A part of the server that answers HTTP requests."""
+
+    def serves(self, scope: ASGIScope) -> bool: ...
+    async def answer(self, scope: ASGIScope, send: ASGISend) -> None: ...
+
+
 class ServerApp:
     """Serves WebSocket connections at the endpoint's path; `fallback` serves the rest.
 
@@ -26,19 +33,19 @@ class ServerApp:
         app: the user's application, or None.
     """
 
-    __slots__ = ("_endpoint", "_health", "_server", "app")
+    __slots__ = ("_endpoint", "_server", "_sites", "app")
 
     def __init__(
         self,
         endpoint: Endpoint,
         server: Startable,
         app: ASGIApp | None,
-        health: Health | None,
+        sites: Sequence[Site],
     ) -> None:
         self._endpoint = endpoint
         self._server = server
         self.app: ASGIApp | None = app
-        self._health = health
+        self._sites = sites
 
     async def __call__(self, scope: ASGIScope, receive: ASGIReceive, send: ASGISend) -> None:
         """Serve one connection, or the lifespan of an ASGI server."""
@@ -59,12 +66,13 @@ class ServerApp:
         return path.rstrip("/") == ours
 
     async def fallback(self, scope: ASGIScope, receive: ASGIReceive, send: ASGISend) -> None:
-        """Answer health probes, and pass all else to the application.
+        """Answer requests for the server's own sites, and pass all else to the application.
 
         Without an application, answer 404, or 426 at the path.
         """
-        if self._health is not None and self._health.is_probe(scope):
-            await self._health.answer(scope, send)
+        site = next((site for site in self._sites if site.serves(scope)), None)
+        if site is not None:
+            await site.answer(scope, send)
         elif self.app is not None:
             await self.app(scope, receive, send)
         elif scope["type"] == "http":

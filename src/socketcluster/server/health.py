@@ -27,7 +27,7 @@ class Health:
         self._exchange = exchange
         self._checking: asyncio.Task[bool] | None = None
 
-    def is_probe(self, scope: ASGIScope) -> bool:
+    def serves(self, scope: ASGIScope) -> bool:
         """Whether a request is one of the probes."""
         return (
             scope["type"] == "http"

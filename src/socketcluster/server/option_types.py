@@ -11,6 +11,7 @@ from typing import Any, Literal, TypedDict
 from socketcluster.auth import AuthEngine
 from socketcluster.brokers.base import Broker
 from socketcluster.codecs.base import CodecEngine
+from socketcluster.describe.options import AsyncAPI
 from socketcluster.engines.base import DeflateOptions, Engine
 from socketcluster.engines.upgrade_request import UpgradeRequest
 from socketcluster.literals import ChannelsDefault, CleanupMode
@@ -156,6 +157,8 @@ class ServerOptionsDict(TypedDict, total=False):
     """Malformed messages of one socket before it is closed. Default: 100."""
     health_probes: bool
     """Answer GET /health/live and /health/ready over HTTP. Default: True."""
+    asyncapi: AsyncAPI | None
+    """`AsyncAPI(title=…)` serves the description of the handlers over HTTP. Default: None."""
     drain_timeout: Duration
     """How long `close()` waits for unanswered calls. Default: 10000."""
     last_words_timeout: Duration

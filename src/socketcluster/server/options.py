@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar, Unpack, cast, get_args
 from socketcluster.auth import AuthEngine
 from socketcluster.brokers.base import Broker
 from socketcluster.codecs.base import CodecEngine
+from socketcluster.describe.options import AsyncAPI
 from socketcluster.engines.base import DeflateOptions, Engine
 from socketcluster.engines.proxies import TrustedProxies
 from socketcluster.engines.upgrade_request import UpgradeRequest
@@ -131,6 +132,7 @@ class ServerOptions:
     droppable_channels: Collection[str] | Callable[[str], bool] = ()
     max_malformed_messages: int = 100
     health_probes: bool = True
+    asyncapi: AsyncAPI | None = None
     drain_timeout: Duration = 10000
     last_words_timeout: Duration = 5000
 
@@ -298,6 +300,8 @@ def _check_objects(options: ServerOptions) -> None:
     for name in ("handle_protocols", "request_creator"):
         if getattr(options, name) is not None and not callable(getattr(options, name)):
             raise invalid_option(name, "a callable", getattr(options, name))
+    if options.asyncapi is not None and not isinstance(options.asyncapi, AsyncAPI):
+        raise invalid_option("asyncapi", "AsyncAPI(title=…) or None", options.asyncapi)
     droppable = options.droppable_channels
     if isinstance(droppable, str) or not (callable(droppable) or isinstance(droppable, Collection)):
         raise invalid_option("droppable_channels", "a collection of names or a callable", droppable)

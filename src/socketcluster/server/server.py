@@ -11,6 +11,7 @@ from socketcluster.auth import AuthEngine
 from socketcluster.brokers.registry import resolve_broker
 from socketcluster.codecs.base import CodecEngine
 from socketcluster.codecs.json import JSONCodec
+from socketcluster.describe.site import DescriptionSite
 from socketcluster.engines.base import ASGIApp, Engine
 from socketcluster.engines.registry import resolve_engine
 from socketcluster.handlers.tables import HandlerTables
@@ -21,7 +22,7 @@ from socketcluster.protocol.wire import Wire, largest_uncounted
 from socketcluster.pubsub.exchange import AGExchange
 from socketcluster.runtime.loop_binding import ThreadMixin, binding_of
 from socketcluster.runtime.reporting import Reporter
-from socketcluster.server.asgi import ServerApp
+from socketcluster.server.asgi import ServerApp, Site
 from socketcluster.server.channel_backlog import channel_bound
 from socketcluster.server.channel_policy import ChannelPolicy
 from socketcluster.server.context import SocketContext
@@ -128,8 +129,7 @@ class AGServer(ServingMixin, ThreadMixin, HandlersMixin, ServerListeners):
         self.endpoint: ServerEndpoint = ServerEndpoint(
             self, self._context, self.hub, self.lifecycle
         )
-        health = Health(self.lifecycle, self.exchange) if opts.health_probes else None
-        self.asgi: ServerApp = ServerApp(self.endpoint, self, app, health)
+        self.asgi: ServerApp = ServerApp(self.endpoint, self, app, _sites(self))
         self._connect_handlers()
 
     def _make_context(self) -> SocketContext:
@@ -314,3 +314,19 @@ def _keys(options: ServerOptions) -> tuple[str | bytes, str | bytes]:
         return options.auth_private_key, options.auth_public_key
     key = options.auth_key or os.environ.get(AUTH_KEY_VARIABLE) or secrets.token_hex(32)
     return key, key
+
+
+def _sites(server: AGServer) -> list[Site]:
+    """The parts that answer HTTP requests."""
+    options = server.options
+    sites: list[Site] = []
+    if options.health_probes:
+        sites.append(Health(server.lifecycle, server.exchange))
+    if options.asyncapi is not None:
+        can_publish = options.allow_client_publish
+        sites.append(
+            DescriptionSite(
+                options.asyncapi, server.handlers, options.path, can_publish=can_publish
+            )
+        )
+    return sites
