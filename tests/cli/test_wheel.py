@@ -47,10 +47,15 @@ async def test_the_wheel_serves_outside_the_repository(tmp_path: Path) -> None:
             await ws.send('{"event":"add","data":[1,2],"cid":2}')
             assert await soon(ws.recv()) == '{"rid":2,"data":3}'
         port = address.rsplit(":", 1)[1]
-        reader, writer = await asyncio.open_connection("127.0.0.1", int(port))
-        writer.write(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
-        assert b"<title>SocketCluster for Python</title>" in await soon(reader.read())
-        writer.close()
+        for path, part in (
+            (b"/", b"<title>SocketCluster for Python</title>"),
+            (b"/api.js", b"export function typed(socket)"),
+            (b"/asyncapi", b'src="asyncapi.js"'),
+        ):
+            reader, writer = await asyncio.open_connection("127.0.0.1", int(port))
+            writer.write(b"GET " + path + b" HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            assert part in await soon(reader.read())
+            writer.close()
     finally:
         process.terminate()
         await asyncio.wait_for(process.wait(), 30)

@@ -107,8 +107,8 @@ def _print_document(target: str | None, make: Document, changes: dict[str, str |
     async def text() -> str:
         server = await _load(target)
         options = server.options.asyncapi or AsyncAPI()
-        given = {name: value for name, value in changes.items() if value is not None}
-        options = replace(options, **given)
+        values = {name: value for name, value in changes.items() if value is not None}
+        options = replace(options, **values)
         document = make(
             _describe(server),
             title=options.title,

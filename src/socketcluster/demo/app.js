@@ -1,4 +1,6 @@
-// The demo page. It communicates with the server only through the official client.
+// The demo page. It communicates with the server only through the official client, behind the typed wrapper.
+import { typed } from './api.js';
+
 const $ = (id) => document.getElementById(id);
 
 import('/socketcluster-client.js').then(
@@ -11,6 +13,7 @@ import('/socketcluster-client.js').then(
 );
 
 function start(socket) {
+  const api = typed(socket);
   let channel = null;
   let lastTyped = 0;
   const typists = new Map();
@@ -50,13 +53,13 @@ function start(socket) {
   setInterval(showTypists, 500);
 
   function join(room) {
-    if (channel) { channel.unsubscribe(); channel.kill(); }
+    if (channel) { channel.unsubscribe(); channel.official.kill(); }
     typists.clear();
     $('messages').replaceChildren();
-    channel = socket.subscribe('room/' + room);
+    channel = api.subscribe('room/' + room);
     const joined = channel;
-    forEach(channel.listener('subscribe'), () => addLine('•', 'You are in ' + room));
-    forEach(channel.listener('subscribeFail'), ({ error }) => addLine('•', error.message));
+    forEach(channel.official.listener('subscribe'), () => addLine('•', 'You are in ' + room));
+    forEach(channel.official.listener('subscribeFail'), ({ error }) => addLine('•', error.message));
     forEach(channel, (data) => {
       if (joined !== channel || !data) return;
       if (data.typing) { if (data.name !== me()) typists.set(data.name, Date.now() + 2000); }
@@ -72,31 +75,31 @@ function start(socket) {
     const text = $('text').value.trim();
     if (!text) return;
     $('text').value = '';
-    try { await channel.invokePublish({ name: me(), text }); } catch (error) { addLine('•', error.message); }
+    try { await api.publish(channel.name, { name: me(), text }); } catch (error) { addLine('•', error.message); }
   });
   $('text').addEventListener('input', () => {
     if (Date.now() - lastTyped < 1000) return;
     lastTyped = Date.now();
-    channel.transmitPublish({ name: me(), typing: true });
+    channel.official.transmitPublish({ name: me(), typing: true });
   });
   on('login', async () => {
     $('login-error').textContent = '';
-    try { await socket.invoke('login', { name: $('name').value }); } catch (error) { $('login-error').textContent = error.message; }
+    try { await api.invoke('login', { name: $('name').value }); } catch (error) { $('login-error').textContent = error.message; }
   });
-  $('logout').addEventListener('click', () => socket.invoke('logout').catch(() => {}));
+  $('logout').addEventListener('click', () => api.invoke('logout').catch(() => {}));
   on('add', async () => {
-    try { $('sum').textContent = await socket.invoke('add', [Number($('a').value), Number($('b').value)]); }
+    try { $('sum').textContent = await api.invoke('add', [Number($('a').value), Number($('b').value)]); }
     catch (error) { $('sum').textContent = error.message; }
   });
 
   async function showBackpressure() {
     if (socket.state === 'open') {
       try {
-        const counts = await socket.invoke('backpressure');
+        const counts = await api.invoke('backpressure');
         for (const name of ['clients', 'inbound', 'outbound', 'streams', 'bytes']) $('f-' + name).textContent = counts[name];
       } catch (error) { /* The connection was lost; the badge shows it. */ }
     }
-    $('f-channel').textContent = channel.getBackpressure();
+    $('f-channel').textContent = channel.official.getBackpressure();
     setTimeout(showBackpressure, 1000);
   }
   showBackpressure();

@@ -9,6 +9,7 @@ import os
 from importlib.resources import files
 from pathlib import Path
 
+from socketcluster.describe.declarations import wrapper
 from socketcluster.engines.base import ASGIReceive, ASGIScope, ASGISend
 
 CLIENT_VARIABLE = "SOCKETCLUSTER_DEMO_CLIENT"
@@ -30,7 +31,7 @@ def find_client() -> Path | None:
 
 
 class Pages:
-    """Serves the demo's four files. If the client is not installed, the page explains how to."""
+    """Serves the demo's five files. If the client is not installed, the page explains how to."""
 
     async def __call__(self, scope: ASGIScope, receive: ASGIReceive, send: ASGISend) -> None:
         if scope["type"] != "http":
@@ -53,6 +54,8 @@ class Pages:
             client = find_client()
             if client is not None:
                 return 200, _CONTENT_TYPES["app.js"], client.read_bytes()
+        if path == "/api.js":
+            return 200, _CONTENT_TYPES["app.js"], wrapper().encode()
         name = path.removeprefix("/") or "index.html"
         if name not in _CONTENT_TYPES:
             return 404, "text/plain; charset=utf-8", b"Not Found"
