@@ -75,6 +75,16 @@ def test_depth_is_what_a_slow_count_says(seed: int) -> None:
                 assert scan.deeper_than(text.encode(), limit) == (found > limit), (text, limit)
 
 
+@pytest.mark.parametrize("levels", [*range(1, 40), 63, 64, 65, MAX_DEPTH - 1])
+def test_depth_is_found_at_any_place_of_a_long_text(levels: int) -> None:
+    for flat in ("", "[]", "[],[]", "[],[],[]", "[[[]]],[]"):
+        item = "[" * levels + flat + "]" * levels
+        text = f"[{','.join([item] * 50)}]"
+        found = depth(text)
+        assert not scan.deeper_than(text.encode(), found)
+        assert scan.deeper_than(text.encode(), found - 1)
+
+
 @pytest.mark.parametrize("filler", ["[]", "{}", "[[]]", "[[],[]]", '{"a":[[[[]]]]}', '"[[\\"[["'])
 @pytest.mark.parametrize("where", ["before", "after", "both"])
 def test_one_deep_place_is_found_among_many_flat_ones(filler: str, where: str) -> None:
@@ -151,23 +161,16 @@ def different(count: int, exponent: int) -> list[str]:
     return [f"{number}e{exponent}" for number in range(1, count)]
 
 
-# Its bytes in a dump are those of an infinite float.
-LOOKS_INFINITE = sum(
-    digit << 15 * place for place, digit in enumerate([0x6700, 0, 0, 0, 0x7FF0, 1])
-)
-
-
 @pytest.mark.parametrize("exponent", [-300, 200, 300])
-@pytest.mark.parametrize("other", ["1e-999", f"{LOOKS_INFINITE}", f'{{"a":[{LOOKS_INFINITE}]}}'])
+@pytest.mark.parametrize("other", ["1e-999", f"{2**70}", '{"a":[1.5]}', '"1e999"'])
 def test_numbers_that_differ_are_what_python_says(exponent: int, other: str) -> None:
     text = f"[{','.join([*different(2000, exponent), other])}]"
     assert scan.has_different_exponents(text.encode())
+    assert scan.may_overflow(text.encode()) is (exponent > 0 or '"' in other[:1])
     assert JSONCodec().decode(text) == json.loads(text)
 
 
-@pytest.mark.parametrize(
-    "other", ["1e999", "-1e999", '{"a":1e999,"a":1}', f"{LOOKS_INFINITE},2e308"]
-)
+@pytest.mark.parametrize("other", ["1e999", "-1e999", '{"a":1e999,"a":1}', f"{'9' * 310}.0,5"])
 def test_a_number_that_is_too_large_is_refused_among_numbers_that_differ(other: str) -> None:
     text = f"[{','.join([*different(2000, 300), other])}]"
     with pytest.raises(InvalidMessageError, match="out of range"):
@@ -178,10 +181,3 @@ def test_equal_numbers_do_not_count_as_different() -> None:
     text = f"[{','.join(['1e300', '5e-324'] * 2000)}]".encode()
     assert scan.has_many_exponents(text)
     assert not scan.has_different_exponents(text)
-
-
-def test_an_infinite_float_is_found_wherever_it_is() -> None:
-    infinite = float("inf")
-    assert scan.has_infinity(infinite)
-    assert scan.has_infinity({"a": [1.5, {"b": -infinite}]})
-    assert not scan.has_infinity([1.5, LOOKS_INFINITE, "g", {"a": None}])

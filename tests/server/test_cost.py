@@ -56,11 +56,11 @@ def filled(item: str, room: int = ROOM) -> str:
     return "[" + ",".join([item] * (room // (len(item) + 1))) + "]"
 
 
-def numbered(item: Callable[[int], str]) -> str:
+def numbered(item: Callable[[int], str], room: int = ROOM) -> str:
     """The same with items that differ."""
     items: list[str] = []
     size = 0
-    while size < ROOM:
+    while size < room:
         items.append(item(len(items)))
         size += len(items[-1]) + 1
     return ",".join(items[:-1])
@@ -83,6 +83,9 @@ def nested(levels: int) -> str:
     return "[" * levels + "]" * levels
 
 
+LOOKS_INFINITE = 0x7FF0 << 60 | 0x6700 | 1 << 75
+"""An integer whose digits, in a dump of marshal, are the bytes of an infinite float."""
+
 MESSAGES = {
     "ones": call(filled("1")),
     "empty lists": call(filled("[]")),
@@ -100,6 +103,12 @@ MESSAGES = {
         f"[{numbered(lambda n: long_float(n, (-1) ** n))}]"
     ),
     "short floats that differ": call(f"[{numbered(lambda n: f'{n}e{n % 300}')}]"),
+    "short floats that differ, and a dict": call(
+        f"[{{}},{numbered(lambda n: f'{n}e{n % 200 + 100}', ROOM - 40)}]"
+    ),
+    "short floats that differ, and an integer": call(
+        f"[{LOOKS_INFINITE},{numbered(lambda n: f'{n}e{n % 200 + 100}', ROOM - 40)}]"
+    ),
     "small floats": call(filled("5e-324")),
     "exponents": call(filled("1e23")),
     "large exponents": call(filled("1E+300")),
@@ -144,7 +153,11 @@ NESTED = {
     "deep lists": call(filled(nested(100))),
     "deep dicts": call(filled('{"":' * 100 + "1" + "}" * 100)),
     "lists in lists": call(filled("[[[]],[]]")),
+    "lists of 12 levels": call(filled(nested(12))),
     "publish of deep lists": publish(filled(nested(100))),
+    "publish of deep lists with a long integer": publish(
+        f"[{filled(nested(100), ROOM - 30)},{2**64}]"
+    ),
     "handshake of deep lists": f'{{"event":"#handshake","data":{filled(nested(100))},"cid":5}}',
 }
 

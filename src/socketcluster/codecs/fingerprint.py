@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
+import marshal
 from typing import Any
 
-import msgspec
-
-# MessagePack, because JSON text is the same for binary data and its base64 text.
-_encode = msgspec.msgpack.Encoder().encode
+_VERSION = 2
+"""The last version of marshal's format without references: it writes a repeated value in full."""
 
 
-def fingerprint(value: Any) -> bytes | None:
-    """Return a hash of a value. Any change of its JSON form changes it, even from 1 to 1.0.
+def fingerprint(value: Any) -> int | None:
+    """Return a hash of a value. Any change of the value changes it, even from 1 to 1.0.
 
-    Return None if the value has no MessagePack form.
+    Return None if the value contains an object that is not of a plain type. The hash is for this
+    process only.
     """
     try:
-        return hashlib.blake2b(_encode(value)).digest()
-    except (TypeError, ValueError, OverflowError, RecursionError):
+        # marshal takes integers of any length. A digest would take twice as long as this hash.
+        return hash(marshal.dumps(value, _VERSION))
+    except ValueError:
         return None

@@ -7,19 +7,18 @@ is valid JSON.
 
 from __future__ import annotations
 
-import marshal
 import random
 import re
 from array import array
 from itertools import accumulate
-from math import isinf
-from typing import Any
+from operator import add
 
 _BRACKETS = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b'"[]{}')
-_RUN = b"[" * 16
-_RUNS = ((_RUN, b"A"), (b"]" * 16, b"a"), (b"[" * 4, b"B"), (b"]" * 4, b"b"))
-_LEVELS = bytes.maketrans(b"[]AaBb", bytes((1, 255, 16, 240, 4, 252)))
+_BITS = bytes.maketrans(b"[]", b"10")
+_STEPS = [[1 if bit == "1" else -1 for bit in f"{byte:08b}"] for byte in range(256)]
+_RISES = bytes(sum(steps) & 255 for steps in _STEPS)
+_PEAKS = bytes(max(0, *accumulate(steps)) for steps in _STEPS)
 _DIGITS = bytes.maketrans(b"123456789", b"0" * 9)
 _DIGITS_AND_E = bytes.maketrans(b"123456789E", b"0" * 9 + b"e")
 _SAMPLES = 32
@@ -44,22 +43,16 @@ def count_containers(text: bytes) -> int:
 def deeper_than(text: bytes, limit: int) -> bool:
     """Return whether lists and objects are nested in more than `limit` levels."""
     brackets = _brackets_outside_strings(text)
-    # Without its innermost pairs a text has exactly one level less. When few pairs are found, the
-    # text has long runs of brackets, and each run counts as one step.
-    long_runs = brackets.count(_RUN) * 8 * len(_RUN) > 3 * len(brackets)
-    while len(brackets) > 2 * limit and not long_runs:
-        if limit < 0:
-            return True
-        size = len(brackets)
-        brackets = brackets.replace(b"[]", b"")
-        limit -= 1
-        if 5 * len(brackets) > 4 * size:
-            break
     if len(brackets) <= 2 * limit:
         return False
-    for run, short in _RUNS:
-        brackets = brackets.replace(run, short)
-    return max(accumulate(array("b", brackets.translate(_LEVELS)))) > limit
+    # Eight brackets make one byte, and a table tells how far it rises: Python's functions make an
+    # eighth of the steps, whatever the shape of the value.
+    size = -(-len(brackets) // 8)
+    bits = brackets.translate(_BITS).ljust(8 * size, b"0")
+    eights = int(bits, 2).to_bytes(size, "big")
+    starts = accumulate(array("b", eights.translate(_RISES)), initial=0)
+    deepest: int = max(map(add, starts, eights.translate(_PEAKS)))
+    return deepest > limit
 
 
 def _brackets_outside_strings(text: bytes) -> bytes:
@@ -102,22 +95,6 @@ def may_overflow(text: bytes) -> bool:
     zeros = text.translate(_DIGITS, b".[]{}")
     # The largest float is 1.8e308. A larger number has a three-digit exponent, or many digits.
     return b"0" * 200 in zeros or any(exponent in zeros for exponent in _EXPONENTS_OF_3_DIGITS)
-
-
-def has_infinity(value: Any) -> bool:
-    """Return whether a decoded value contains an infinite float."""
-    dump = marshal.dumps(value, 2)
-    if b"g\0\0\0\0\0\0\xf0\x7f" not in dump and b"g\0\0\0\0\0\0\xf0\xff" not in dump:
-        return False
-    return _contains_infinity(value)  # An integer of many digits may have the same bytes.
-
-
-def _contains_infinity(value: Any) -> bool:
-    if type(value) is list:
-        return any(map(_contains_infinity, value))
-    if type(value) is dict:
-        return any(map(_contains_infinity, value.values()))
-    return type(value) is float and isinf(value)
 
 
 def without_lone_surrogates(text: bytes) -> bytes:
