@@ -47,8 +47,8 @@ class Invocation:
     __slots__ = ("data", "names", "provided", "socket")
 
     def __init__(self, socket: Any, data: Any, names: Mapping[str, Any] | None = None) -> None:
-        self.socket = socket
-        self.data = data
+        self.socket: Any = socket
+        self.data: Any = data
         self.names: Mapping[str, Any] = {} if names is None else names
         self.provided: dict[Provider, Any] = {}
 
@@ -72,7 +72,7 @@ class Provider:
         """
         if scope not in SCOPES:
             raise signature.error(f"a provider's scope is one of {SCOPES}, not {scope!r}")
-        self.signature = signature
+        self.signature: Signature = signature
         self.scope: Scope = scope
         self.provides: Any = _provided_type(signature)
         self.make: Callable[..., Any] = signature.function

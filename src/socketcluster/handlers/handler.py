@@ -129,7 +129,7 @@ class ReceiverHandler(Handler):
 
     __slots__ = ()
 
-    orders = ORDERS
+    orders: tuple[Order, ...] = ORDERS
 
 
 class EventHandler(Handler):
@@ -137,7 +137,7 @@ class EventHandler(Handler):
 
     __slots__ = ()
 
-    payload = None
+    payload: str | None = None
 
 
 class ChannelHandler:
