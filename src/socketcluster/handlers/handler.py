@@ -152,18 +152,23 @@ class ChannelHandler:
 
     __slots__ = ("data", "doc", "pattern", "place", "publish", "publishable", "subscribe")
 
-    def __init__(self, pattern: Pattern, target: Any, publish: Any, scope: Locals) -> None:
+    def __init__(
+        self, pattern: Pattern, target: Any, publish: Any, scope: Locals, line: str
+    ) -> None:
         """Make the handler of a class, or of a function that decides on subscriptions.
 
         `publish` is the type of the publishes, False if there are none, EMPTY for that of the
-        method `publish`.
+        method `publish`. `line` is the place of the declaration.
 
         Raises:
             UsageError: the class has neither method, or cannot be made without arguments; or a
                 signature is wrong.
         """
         self.pattern: Pattern = pattern
-        self.place: str = place_of(target)
+        # A class does not know its line.
+        self.place: str = (
+            place_of(target) if inspect.isroutine(target) else f"{place_of(target)} ({line})"
+        )
         self.doc: str = inspect.getdoc(target) or ""
         self.publish: Signature | None = None
         if inspect.isroutine(target):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar, overload
 
-from socketcluster.errors import UsageError
+from socketcluster.errors import InvalidArgumentsError, UsageError
 from socketcluster.handlers.dependencies import Provider, Scope
 from socketcluster.handlers.handler import (
     ChannelHandler,
@@ -21,6 +21,7 @@ from socketcluster.literals import MiddlewareType
 from socketcluster.middleware import MIDDLEWARE_TYPES, MiddlewareFunction
 from socketcluster.options import Duration, check_async_function, check_text
 from socketcluster.patterns import Pattern
+from socketcluster.runtime.reporting import caller_place, place_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -77,6 +78,7 @@ class Decorators:
             UsageError: the procedure has a handler, an option does not fit the function, a
                 parameter is unknown, or an annotation cannot be resolved.
         """
+        _check_name("procedure", name)
         options = HandlerOptions(order, at_once, timeout, thread, cancel_on_disconnect)
         scope = local_names(1)
 
@@ -107,6 +109,7 @@ class Decorators:
         Raises:
             UsageError: as `procedure`.
         """
+        _check_name("receiver", name)
         options = HandlerOptions(order, at_once, timeout, thread, cancel_on_disconnect)
         scope = local_names(1)
 
@@ -124,9 +127,9 @@ class Decorators:
 
         Decorate a class with the methods `subscribe` and `publish`, one of them or both, or a
         function that decides on subscriptions. They may ask for the parameters of the pattern, for
-        `channel`, the whole name, and for the same as other handlers. False, or an exception,
-        refuses. What `publish` returns is published; None leaves the data as it is. Both run after
-        INBOUND middleware, and only for clients: the exchange publishes and subscribes freely.
+        `channel`, the whole name, for `data`, and for the same as other handlers. False, or an
+        exception, refuses. The result of `publish` is published; None leaves the data as it is.
+        Both run after INBOUND middleware, and only for clients: the exchange is not restricted.
 
         Args:
             pattern: "room/{room}"; see `socketcluster.patterns`.
@@ -135,16 +138,16 @@ class Decorators:
         Raises:
             UsageError: the pattern is wrong or has a handler, or as `procedure`.
         """
-        parsed = Pattern(pattern)
-        scope = local_names(1)
+        parsed = _pattern(pattern)
+        scope, line = local_names(1), caller_place(1)
 
         def declare(target: T) -> T:
-            handler = ChannelHandler(parsed, target, publish, scope)
-            names = SOURCES | {"channel", *parsed.parameters}
+            handler = ChannelHandler(parsed, target, publish, scope, line)
+            names = SOURCES | {"data", "channel", *parsed.parameters}
             if handler.subscribe is not None:
                 handler.subscribe.check_names(names, parsed.text)
             if handler.publish is not None:
-                handler.publish.check_names(names | {"data"}, parsed.text)
+                handler.publish.check_names(names, parsed.text)
             self.handlers.add_channel(handler)
             return target
 
@@ -159,6 +162,7 @@ class Decorators:
         Raises:
             UsageError: as `procedure`.
         """
+        _check_name("on", event)
         check_text("An event's name", event)
         options = HandlerOptions()
         scope = local_names(1)
@@ -245,8 +249,19 @@ class Router(Decorators):
         )
 
 
+def _pattern(text: str) -> Pattern:
+    try:
+        return Pattern(text)
+    except InvalidArgumentsError as error:
+        raise UsageError(f"{caller_place(2)}: {error}") from error
+
+
 def _name_of(name: str | None, function: Callable[..., Any]) -> str:
-    if name is None:
-        name = function.__name__
-    check_text("The name of a procedure or an event", name)
-    return name
+    return function.__name__ if name is None else name
+
+
+def _check_name(decorator: str, name: Any) -> None:
+    if callable(name):
+        raise UsageError(f"{place_of(name)}: write @{decorator}() with parentheses")
+    if name is not None:
+        check_text("The name of a procedure or an event", name)

@@ -22,6 +22,10 @@ def _ignore(type: MiddlewareType, function: MiddlewareFunction) -> None:
     """Ignore a middleware function."""
 
 
+def _is_ambiguous(one: ChannelHandler, other: ChannelHandler) -> bool:
+    return one.name != other.name and one.pattern.conflicts_with(other.pattern)
+
+
 class HandlerTables:
     """The handlers and providers of a server, a client or a router.
 
@@ -65,8 +69,14 @@ class HandlerTables:
         """Add the handler of a channel pattern.
 
         Raises:
-            UsageError: the pattern has a handler.
+            UsageError: the pattern has a handler, or is ambiguous beside that of another.
         """
+        conflict = next((e for e in self.channels.values() if _is_ambiguous(e, handler)), None)
+        if conflict is not None:
+            raise UsageError(
+                f"{handler.place}: its pattern {handler.name!r} and {conflict.name!r} of "
+                f"{conflict.place} match the same channels, and neither is more specific"
+            )
         self._add(f"The channel {handler.name!r}", self.channels, handler.name, handler)
 
     def add_event(self, handler: EventHandler) -> None:

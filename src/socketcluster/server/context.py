@@ -17,6 +17,7 @@ from socketcluster.server.channel_policy import ChannelPolicy
 from socketcluster.server.options import ServerOptions
 from socketcluster.server.parts.authentication import AuthObserver
 from socketcluster.server.parts.closing import ClosingObserver
+from socketcluster.server.parts.deciders import Deciders
 from socketcluster.server.parts.reauthorization import ReauthorizationPace
 from socketcluster.server.parts.sequencer import Continuation
 from socketcluster.server.parts.setup import TrackingEmitter
@@ -60,6 +61,7 @@ class SocketContext:
         channel_policy: the channels that clients may use; None if they may use all.
         middleware: from a middleware type to its function.
         make_request: makes an AGRequest of (socket, cid, procedure, data).
+        deciders: decide on subscriptions and publishes of clients.
         direct: carries out short messages for handlers, by the name in the message.
         dispatch, dispatch_batch: carry out a packet, or a batch of them.
         ack_timeout, handshake_timeout, ping_interval, ping_timeout: milliseconds.
@@ -84,6 +86,7 @@ class SocketContext:
     dispatch: Callable[[Any, AnyPacket, bytes], Continuation]
     dispatch_batch: Callable[[Any, Batch, bytes], Continuation]
 
+    deciders: Deciders = field(init=False)
     direct: Mapping[bytes, Callable[[Any, bytes], bool]] = field(default_factory=dict)
     ack_timeout: float = field(init=False)
     handshake_timeout: float = field(init=False)
@@ -91,6 +94,7 @@ class SocketContext:
     ping_timeout: float = field(init=False)
 
     def __post_init__(self) -> None:
+        self.deciders = Deciders(self.handling.start)
         milliseconds = self.options.milliseconds
         self.ack_timeout = milliseconds("ack_timeout")
         self.handshake_timeout = milliseconds("handshake_timeout")

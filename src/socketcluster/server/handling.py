@@ -8,17 +8,19 @@ from typing import Any
 from socketcluster.codecs.base import CodecEngine
 from socketcluster.codecs.json import JSONCodec
 from socketcluster.errors import InvalidMessageError
-from socketcluster.handlers.handler import ProcedureHandler
+from socketcluster.handlers.handler import ChannelHandler, ProcedureHandler
 from socketcluster.handlers.plan import Source, get_socket
 from socketcluster.handlers.router import Decorators
 from socketcluster.literals import MiddlewareType
 from socketcluster.middleware import MIDDLEWARE_INBOUND, MiddlewareFunction
 from socketcluster.pubsub.exchange import AGExchange
+from socketcluster.server.channel_policy import ChannelPolicy
 from socketcluster.server.context import SocketContext
 from socketcluster.server.hub import Hub
 from socketcluster.server.lifecycle import Lifecycle
 from socketcluster.server.middleware import MiddlewareMixin
 from socketcluster.server.packets.direct import direct_table
+from socketcluster.server.parts.deciders import Decider, Deciders
 from socketcluster.server.socket import AGServerSocket
 from socketcluster.sockets.streams import handled_twice
 from socketcluster.streams import AsyncStreamEmitter
@@ -46,6 +48,7 @@ class HandlersMixin(Decorators, MiddlewareMixin, AsyncStreamEmitter):
     __slots__ = ()
 
     _context: SocketContext
+    channel_policy: ChannelPolicy
     hub: Hub
     lifecycle: Lifecycle
 
@@ -53,13 +56,26 @@ class HandlersMixin(Decorators, MiddlewareMixin, AsyncStreamEmitter):
         """React to handlers that are declared from now on; all other parts exist."""
         self.handlers.on_added = self._handler_added
         self.handlers.on_middleware = self._middleware_added
-        self._context.handling.on_resolved = self._paths_changed
+        self._context.handling.on_resolved = self._handlers_resolved
 
     def _middleware_added(self, type: MiddlewareType, function: MiddlewareFunction) -> None:
         self.set_middleware(type, function)
 
+    def _handlers_resolved(self) -> None:
+        context, handling = self._context, self._context.handling
+        context.deciders = Deciders(
+            handling.start,
+            [
+                (each, Decider(each, handling.sources, handling, handling.reporter))
+                for each in self.handlers.channels.values()
+            ],
+        )
+        self._paths_changed()
+
     def _handler_added(self, added: Any) -> None:
         self.loop_binding.check()
+        if isinstance(added, ChannelHandler):
+            self.channel_policy.add(added.pattern)
         if isinstance(added, ProcedureHandler):
             for socket in self.hub.sockets():
                 if socket.streams.has_procedure(added.name):

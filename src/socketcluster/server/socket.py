@@ -27,7 +27,8 @@ from socketcluster.server.parts.middleware import SocketMiddleware
 from socketcluster.server.parts.outbound import Outbound
 from socketcluster.server.parts.setup import SetupBarrier
 from socketcluster.server.parts.streams import StreamsMixin
-from socketcluster.server.parts.subscriptions import Subscriptions, SubscriptionsMixin
+from socketcluster.server.parts.subscription_methods import SubscriptionsMixin
+from socketcluster.server.parts.subscriptions import Subscriptions
 from socketcluster.server.socket_server import SocketServer
 from socketcluster.sockets.batching import Batching, BatchingMixin
 from socketcluster.sockets.handling import SocketHandling

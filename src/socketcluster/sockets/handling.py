@@ -74,7 +74,6 @@ class Handling:
         "_on_invalid",
         "_other_tasks",
         "_server_values",
-        "_sources",
         "events",
         "latest",
         "on_resolved",
@@ -82,6 +81,7 @@ class Handling:
         "procedures",
         "receivers",
         "reporter",
+        "sources",
         "tables",
         "tasks",
     )
@@ -95,7 +95,7 @@ class Handling:
     ) -> None:
         """Prepare; `on_invalid(socket, error)` receives data of a wrong type."""
         self.tables: HandlerTables = tables
-        self._sources = sources
+        self.sources: Mapping[str, Source] = sources
         self._on_invalid = on_invalid
         self._server_values = ScopedValues()
         self.reporter: Reporter = reporter
@@ -134,11 +134,11 @@ class Handling:
         return (LinedReceiver if plan.is_async else DirectReceiver)(handler, plan, self)
 
     def _message_plan(self, handler: Handler) -> Plan:
-        sources = {**self._sources, "data": Source(None, get_data)}
+        sources = {**self.sources, "data": Source(None, get_data)}
         return Plan(handler.signature, sources, self, handler.options.thread)
 
     def _event_plan(self, handler: Handler) -> Plan:
-        sources = {**self._sources, "event": Source(None, get_data)}
+        sources = {**self.sources, "event": Source(None, get_data)}
         return Plan(handler.signature, sources, self)
 
     # Surroundings of plans, and the context of runners

@@ -26,6 +26,7 @@ from socketcluster.middleware.action import AGAction
 from socketcluster.protocol.packets import AnyPacket, channel_and_data, checked_channel
 from socketcluster.protocol.state import CLOSED
 from socketcluster.server.context import SocketContext
+from socketcluster.server.packets.decisions import decide_on_publish, decide_on_subscribe
 from socketcluster.server.packets.middleware import through_middleware
 from socketcluster.server.packets.replies import answer_ok, answer_publish, parse_data, reject
 from socketcluster.server.parts.decision import Pending
@@ -62,12 +63,21 @@ def publish(socket: AGServerSocket, packet: AnyPacket) -> Continuation:
             socket,
             packet,
             AGAction.PUBLISH_IN,
-            lambda new: _accept_publish(socket, packet, channel, data if unchanged(new) else new),
+            lambda new: _decide_publish(socket, packet, channel, data if unchanged(new) else new),
             channel=channel,
             data=value,
         )
     socket.auth.check_expiry()
+    if socket.context.deciders:
+        return _decide_publish(socket, packet, channel, data)
     return _accept_publish(socket, packet, channel, data)
+
+
+def _decide_publish(
+    socket: AGServerSocket, packet: AnyPacket, channel: str, data: Any
+) -> Pending | None:
+    accept = partial(_accept_publish, socket, packet, channel)
+    return decide_on_publish(socket, packet, channel, data, accept)
 
 
 def _change_detector(data: Any, value: Any) -> Callable[[Any], bool]:
@@ -149,7 +159,7 @@ def subscribe(socket: AGServerSocket, packet: AnyPacket) -> Continuation:
         losses = socket.auth.losses
 
         def accept(data: Any) -> Pending | None:
-            pending = _accept_subscribe(socket, packet, channel, data, encoded)
+            pending = _decide_subscribe(socket, packet, channel, data, encoded)
             socket.subscribed.reauthorize_since(losses, channel)
             return pending
 
@@ -157,7 +167,19 @@ def subscribe(socket: AGServerSocket, packet: AnyPacket) -> Continuation:
             socket, packet, AGAction.SUBSCRIBE, accept, channel=channel, data=data
         )
     socket.auth.check_expiry()
-    return _accept_subscribe(socket, packet, channel, data, encoded)
+    return _decide_subscribe(socket, packet, channel, data, encoded)
+
+
+def _decide_subscribe(
+    socket: AGServerSocket, packet: AnyPacket, channel: str, data: Any, encoded: bytes | None
+) -> Pending | None:
+    return decide_on_subscribe(
+        socket,
+        packet,
+        channel,
+        data,
+        lambda data: _accept_subscribe(socket, packet, channel, data, encoded),
+    )
 
 
 def _accept_subscribe(

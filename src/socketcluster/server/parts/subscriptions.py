@@ -17,14 +17,13 @@ from socketcluster.errors import (
 )
 from socketcluster.events import SubscribeEvent, UnsubscribeEvent
 from socketcluster.middleware import MIDDLEWARE_INBOUND, AGAction
-from socketcluster.options import check_text
 from socketcluster.protocol.state import CLOSED, PENDING, SUBSCRIBED
 from socketcluster.protocol.wire import Wire
 from socketcluster.pubsub.exchange import AGExchange
-from socketcluster.runtime.loop_binding import LoopBinding
 from socketcluster.runtime.reporting import Reporter
 from socketcluster.server.options import ServerOptions
 from socketcluster.server.parts.authentication import SocketAuth
+from socketcluster.server.parts.deciders import Deciders
 from socketcluster.server.parts.inbound import Inbound
 from socketcluster.server.parts.life import Life
 from socketcluster.server.parts.messaging import Messaging
@@ -80,6 +79,8 @@ class SubscriptionsContext(Protocol):
     def reporter(self) -> Reporter: ...
     @property
     def ack_timeout(self) -> float: ...
+    @property
+    def deciders(self) -> Deciders: ...
     @property
     def reauthorization_pace(self) -> ReauthorizationPace: ...
     @property
@@ -223,13 +224,15 @@ class Subscriptions:
     # Reauthorization
 
     def reauthorize(self, channels: Iterable[str] | None = None) -> None:
-        """Ask SUBSCRIBE middleware again about channels, or all, after a loss of identity.
+        """Have middleware and handlers decide again on channels, or all, after a loss of identity.
 
-        The socket's later messages wait for the decisions. Without middleware it stays subscribed.
+        The socket's later messages wait for the decisions. A channel that neither decides on stays.
         """
         socket = self._socket
         channels = list(self.channels if channels is None else channels)
-        if not channels or socket.life.state == CLOSED or not self._has_middleware:
+        if not self._has_middleware:
+            channels = [each for each in channels if self._context.deciders.find(each)]
+        if not channels or socket.life.state == CLOSED:
             return
         if self.reauthorization is None:
             socket.inbound.hold()
@@ -249,7 +252,7 @@ class Subscriptions:
 
     def submit_subscribe(self, channel: str, on_decided: OnDecided) -> None:
         """See `ReauthorizedSocket`."""
-        if channel not in self.channels or not self._has_middleware:
+        if channel not in self.channels:
             on_decided(None)
             return
         socket = self._socket
@@ -259,10 +262,20 @@ class Subscriptions:
         except SocketClusterError as error:  # The codec was replaced.
             on_decided(error)
             return
+        if not self._has_middleware:
+            self._context.deciders.decide_again(socket, channel, data, on_decided)
+            return
+
+        def on_verdict(error: BaseException | None, _: Any) -> None:
+            if error is None:
+                self._context.deciders.decide_again(socket, channel, data, on_decided)
+            else:
+                on_decided(error)
+
         socket.middleware.put(
             MIDDLEWARE_INBOUND,
             AGAction.SUBSCRIBE,
-            lambda error, _: on_decided(error),
+            on_verdict,
             channel=channel,
             data=data,
             again=True,
@@ -324,53 +337,6 @@ class Subscriptions:
     def names(self) -> list[str]:
         """The names of the channels subscribed to, without pending ones."""
         return [name for name, state in self.channels.items() if state == SUBSCRIBED]
-
-
-class SubscriptionsMixin:
-    """The subscriptions of a socket. Source: SocketCluster documentation, AGServerSocket."""
-
-    __slots__ = ()
-
-    subscribed: Subscriptions
-    loop_binding: LoopBinding
-
-    async def kick_out(
-        self, channel: str | Iterable[str] | None = None, message: str | None = None
-    ) -> None:
-        """Unsubscribe the client from one, several or all channels, and send it the message.
-
-        Raises:
-            InvalidActionError: the socket is not subscribed to one of them; it has left the others.
-            InvalidArgumentsError: a name is not a text; nothing has changed.
-        """
-        self.loop_binding.check()
-        if channel is None:
-            channels = self.subscriptions()
-        else:
-            if not isinstance(channel, Iterable):
-                check_text("A channel's name", channel)
-            channels = [channel] if isinstance(channel, str) else list(channel)
-        for name in channels:
-            check_text("A channel's name", name)
-        self.subscribed.kick_out(channels, message)
-
-    @property
-    def channel_subscriptions(self) -> dict[str, bool]:
-        """The channels subscribed to, as keys."""
-        return dict.fromkeys(self.subscribed.names(), True)
-
-    @property
-    def channel_subscriptions_count(self) -> int:
-        """How many channels the socket is subscribed to, pending ones included."""
-        return len(self.subscribed.channels)
-
-    def subscriptions(self) -> list[str]:
-        """The names of the channels subscribed to."""
-        return self.subscribed.names()
-
-    def is_subscribed(self, channel: str) -> bool:
-        """Whether the socket is subscribed to a channel."""
-        return self.subscribed.channels.get(channel) == SUBSCRIBED
 
 
 def subscription_error(text: str) -> BrokerError:

@@ -1,0 +1,115 @@
+"""Decisions of channel handlers on the subscriptions and publishes of clients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from socketcluster.errors import SocketClusterError
+from socketcluster.handlers.dependencies import Invocation
+from socketcluster.protocol.packets import AnyPacket
+from socketcluster.server.packets.replies import parse_data, reject
+from socketcluster.server.parts.deciders import Decider, DecidingFunction
+from socketcluster.server.parts.decision import Pending
+from socketcluster.server.socket import AGServerSocket
+
+Accept = Callable[[Any], Pending | None]
+"""Carries out the subscription or the publish, given its data."""
+
+
+def decide_on_subscribe(
+    socket: AGServerSocket, packet: AnyPacket, channel: str, data: Any, accept: Accept
+) -> Pending | None:
+    """Ask the channel's handler, if it has one; call `accept(data)` if it allows."""
+    found = socket.context.deciders.find(channel)
+    if found is None or found[0].subscribing is None or packet.cid is None:
+        return accept(data)
+    decider, names = found
+    function = found[0].subscribing
+    losses = socket.auth.losses
+
+    def accept_for_now(_: Any) -> Pending | None:
+        pending = accept(data)
+        socket.subscribed.reauthorize_since(losses, channel)
+        return pending
+
+    invocation = Invocation(socket, data, names)
+    return _decide(socket, packet, decider, function, invocation, accept_for_now)
+
+
+def decide_on_publish(
+    socket: AGServerSocket, packet: AnyPacket, channel: str, data: Any, accept: Accept
+) -> Pending | None:
+    """Check the type of a publish, and ask the channel's handler, if there are any.
+
+    Call `accept(data)`, with the data to publish, if it allows.
+    """
+    found = socket.context.deciders.find(channel)
+    if found is None or not found[0].decides_on_publishes:
+        return accept(data)
+    decider, names = found
+    try:
+        decider.check_publishable(channel)
+        value = _typed(socket, decider, data)
+    except SocketClusterError as error:
+        reject(socket, packet, error)
+        return None
+    function = decider.publishing
+    if function is None:
+        return accept(data)
+
+    def accept_replaced(result: Any) -> Pending | None:
+        return accept(function.replacement(result, data))
+
+    invocation = Invocation(socket, value, names)
+    return _decide(socket, packet, decider, function, invocation, accept_replaced)
+
+
+def _typed(socket: AGServerSocket, decider: Decider, data: Any) -> Any:
+    kind = decider.data
+    if kind is None:
+        return parse_data(socket, data)
+    return kind.from_json(data) if type(data) is msgspec.Raw else kind.from_value(data)
+
+
+def _decide(
+    socket: AGServerSocket,
+    packet: AnyPacket,
+    decider: Decider,
+    function: DecidingFunction,
+    invocation: Invocation,
+    accept: Accept,
+) -> Pending | None:
+    if function.is_async:
+        return _decide_later(socket, packet, decider, function, invocation, accept)
+    try:
+        result = function.call(invocation)
+    except Exception as error:
+        _refuse(socket, packet, decider, error)
+        return None
+    return None if socket.life.ended else accept(result)
+
+
+async def _decide_later(
+    socket: AGServerSocket,
+    packet: AnyPacket,
+    decider: Decider,
+    function: DecidingFunction,
+    invocation: Invocation,
+    accept: Accept,
+) -> None:
+    try:
+        result = await function.call_async(invocation)
+    except Exception as error:
+        _refuse(socket, packet, decider, error)
+        return
+    if not socket.life.ended:
+        pending = accept(result)
+        if pending is not None:
+            await pending
+
+
+def _refuse(socket: AGServerSocket, packet: AnyPacket, decider: Decider, error: Exception) -> None:
+    reject(socket, packet, decider.error_for_client(error))
