@@ -70,8 +70,8 @@ CLIENT_FLOORS = (
     ("flow_control", "settings", "writer"),
     ("keepalive", "outbox"),
     ("connection", "messaging"),
-    ("authentication", "responder", "subscriptions"),
-    ("channels", "dispatch"),
+    ("authentication", "handling", "responder", "subscriptions"),
+    ("channels", "decorators", "dispatch"),
     ("lifecycle",),
     ("socket",),
 )

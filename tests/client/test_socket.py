@@ -18,8 +18,14 @@ OWN = {
     "create_listener_consumer",
     "emit_tracked",
     "from_thread",
+    "has_listener",
     "get_outbound_buffer_size",
+    "handlers",
+    "handling",
+    "include",
     "loop_binding",
+    "on",
+    "provide",
     "wait_closed",
 }
 """Names that the original does not have: documented in docs/client.md, docs/threads.md and

@@ -57,6 +57,7 @@ class ClientAuth:
         "_machine",
         "_messaging",
         "_on_authenticated",
+        "_on_token_changed",
         "_settings",
         "_socket_machine",
         "removed_since_load",
@@ -74,11 +75,13 @@ class ClientAuth:
         messaging: ClientMessaging,
         events: Events,
         on_authenticated: Callable[[], None],
+        on_token_changed: Callable[[], None],
     ) -> None:
         """Create the authentication.
 
         `machine` holds the authentication's state, and `socket_machine` the client's.
         `on_authenticated` is called when the client becomes authenticated, before the events.
+        `on_token_changed` is called before the events too.
         """
         self._settings = settings
         self._binding = binding
@@ -87,6 +90,7 @@ class ClientAuth:
         self._messaging = messaging
         self._events = events
         self._on_authenticated = on_authenticated
+        self._on_token_changed = on_token_changed
         self.store: TokenStore = settings.options.auth_engine or MemoryTokenStore()
         self.token: Any = None
         self.signed_token: str | None = None
@@ -154,6 +158,8 @@ class ClientAuth:
 
     def authenticated(self, signed_token: str | None) -> None:
         """Become authenticated: the server has accepted a token, or issued one."""
+        if signed_token != self.signed_token:
+            self._on_token_changed()
         self.signed_token = signed_token
         self.token = token_data(signed_token)
         if self.state != AUTHENTICATED:
@@ -172,6 +178,7 @@ class ClientAuth:
         self._machine.to(UNAUTHENTICATED)
         token, signed_token = self.token, self.signed_token
         self.token = self.signed_token = None
+        self._on_token_changed()
         self._events.emit("authStateChange", AuthStateChangeEvent(AUTHENTICATED, UNAUTHENTICATED))
         self._events.emit("deauthenticate", DeauthenticateEvent(token, signed_token))
 

@@ -14,6 +14,7 @@ import msgspec
 from socketcluster.client.authentication import ClientAuth
 from socketcluster.client.connection import ClientConnection
 from socketcluster.client.flow_control import FlowControl
+from socketcluster.client.handling import ClientHandling, HandledConnection
 from socketcluster.client.messaging import ClientMessaging
 from socketcluster.client.reporting import Events
 from socketcluster.client.responder import ConnectionResponder
@@ -49,6 +50,8 @@ class Dispatcher:
         "_event_handlers",
         "_events",
         "_flow_control",
+        "_handled",
+        "_handlers",
         "_messaging",
         "_procedure_handlers",
         "_responder",
@@ -68,6 +71,7 @@ class Dispatcher:
         subscriptions: Subscriptions,
         streams: PeerStreams,
         channel_outputs: StreamDemux[Any],
+        handlers: ClientHandling,
         flow_control: FlowControl,
         events: Events,
     ) -> None:
@@ -80,10 +84,12 @@ class Dispatcher:
         self._subscriptions = subscriptions
         self._streams = streams
         self._channel_outputs = channel_outputs
+        self._handlers = handlers
         self._flow_control = flow_control
         self._events = events
         self._connection: ClientConnection
         self._responder: ConnectionResponder
+        self._handled: HandledConnection
         self._event_handlers: dict[str, Callable[[Any], object]]
         self._procedure_handlers: dict[str, Callable[[AGRequest], None]] = {
             "#setAuthToken": self._call_set_token,
@@ -94,6 +100,7 @@ class Dispatcher:
         """Answer calls over this connection from now on."""
         self._connection = connection
         self._responder = ConnectionResponder(connection, self._events, self._binding)
+        self._handled = self._handlers.connection(self._responder)
         self._event_handlers = {
             "#publish": self._published,
             "#kickOut": self._kicked_out,
@@ -105,7 +112,7 @@ class Dispatcher:
 
     def receive(self, message: bytes, is_ping: bool) -> None:
         """Emit 'message' if it has listeners, and carry the message out unless it is a ping."""
-        if self._events.count_listeners("message"):
+        if self._events.has_listener("message"):
             self._events.emit("message", MessageEvent(public_message(message)))
         if is_ping:
             return
@@ -148,11 +155,13 @@ class Dispatcher:
             messaging = self._messaging
             if packet.rid in messaging.calls and packet.rid not in messaging.outbox:
                 messaging.calls.answer(packet.rid, *answer_of(packet))
-        elif self._events.count_listeners("raw"):
+        elif self._events.has_listener("raw"):
             self._events.emit("raw", RawEvent(public_message(message)))
 
     def _dispatch_event(self, event: str, data: Any) -> None:
         handler = self._event_handlers.get(event)
+        if handler is None:
+            self._handlers.receive_event(self._handled, event, data)
         if type(data) is Unparsed:
             if handler is None:
                 self._deliver_unparsed(self._streams.receiver_demux, event, data.size, data.parse)
@@ -168,6 +177,10 @@ class Dispatcher:
             self._streams.put_event(event, data)
 
     def _dispatch_call(self, cid: int | float, event: str, data: Any) -> None:
+        if event not in self._procedure_handlers and self._handlers.receive_call(
+            self._handled, cid, event, data
+        ):
+            return
         size = 0
         if type(data) is Unparsed:
             size = data.size

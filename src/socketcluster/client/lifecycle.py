@@ -11,6 +11,7 @@ from socketcluster.client.authentication import ClientAuth
 from socketcluster.client.connection import ClientConnection, HandshakeStatus
 from socketcluster.client.dispatch import Dispatcher
 from socketcluster.client.flow_control import FlowControl
+from socketcluster.client.handling import ClientHandling
 from socketcluster.client.messaging import ClientMessaging
 from socketcluster.client.reconnect import ReconnectOptions, Reconnector
 from socketcluster.client.reporting import Events
@@ -64,6 +65,7 @@ class Lifecycle:
         "_dispatcher",
         "_events",
         "_flow_control",
+        "_handlers",
         "_machine",
         "_messaging",
         "_settings",
@@ -86,6 +88,7 @@ class Lifecycle:
         batching: Batching,
         auth: ClientAuth,
         subscriptions: Subscriptions,
+        handlers: ClientHandling,
         flow_control: FlowControl,
         dispatcher: Dispatcher,
         events: Events,
@@ -97,6 +100,7 @@ class Lifecycle:
         self._batching = batching
         self._auth = auth
         self._subscriptions = subscriptions
+        self._handlers = handlers
         self._flow_control = flow_control
         self._dispatcher = dispatcher
         self._events = events
@@ -118,6 +122,11 @@ class Lifecycle:
     def state(self) -> SocketState:
         """The client's state."""
         return self._machine.state
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the client is closed and will not connect by itself."""
+        return self._machine.state == CLOSED and self.reconnector.delay is None
 
     def connect(self) -> None:
         """See `AGClientSocket.connect`."""
@@ -153,13 +162,16 @@ class Lifecycle:
             self.connection.close(code, reason)
         else:
             self._messaging.abort("connectAbort", code, reason, keep_waiting=False)
+            self._handlers.closed()
 
     async def connect_once(self) -> None:
         """Connect, and wait for the first attempt.
 
         Raises:
             BadConnectionError: the attempt failed; the cause is the error.
+            UsageError: a handler cannot run; it names the place.
         """
+        self._handlers.resolve()
         errors = self._events.listener("error").create_consumer()
         closed = self._events.listener("close").create_consumer()
         self.connect()
@@ -211,6 +223,7 @@ class Lifecycle:
         assert self.connection is not None
         assert self.connection.writer is not None
         self._machine.to(OPEN)
+        self._handlers.token_changed()  # Values may have been made without a connection.
         self._messaging.connected(self.connection.writer)
         self._flow_control.connected(self.connection)
         self._start_batching(self.connection.writer)
@@ -256,6 +269,7 @@ class Lifecycle:
         self._machine.to(CLOSED)
         self._messaging.disconnected()
         self._flow_control.disconnected()
+        self._handlers.connection_lost()
         self.id = None
         failure = "disconnect" if opened else "connectAbort"
         is_scheduled = self.reconnector.connection_closed(code)
@@ -272,6 +286,8 @@ class Lifecycle:
         is_reported = isinstance(cause, SocketProtocolError)
         if code not in SOCKET_PROTOCOL_IGNORE_STATUSES and not is_reported:
             self._events.emit_error(close_error(code, reason))
+        if self.is_over:
+            self._handlers.closed()
 
 
 class LifecycleMixin:

@@ -15,7 +15,7 @@ class Emitter(Protocol):
 
     def emit(self, event: str, data: Any = None) -> None: ...
     def listener(self, event: str) -> ConsumableStream[Any]: ...
-    def get_listener_consumer_count(self, event: str) -> int: ...
+    def has_listener(self, event: str) -> bool: ...
 
 
 class Events:
@@ -42,13 +42,13 @@ class Events:
         """Return the stream of an event of the client."""
         return self._emitter.listener(name)
 
-    def count_listeners(self, name: str) -> int:
-        """Return how many consumers an event of the client has."""
-        return self._emitter.get_listener_consumer_count(name)
+    def has_listener(self, name: str) -> bool:
+        """Return whether an event of the client has a handler or a consumer."""
+        return self._emitter.has_listener(name)
 
     def emit_error(self, error: BaseException) -> None:
         """Emit 'error'. Without a listener the error is logged, in one line."""
-        if self.count_listeners("error") == 0:
+        if not self.has_listener("error"):
             self.reporter.line(one_line(error), logging.WARNING, type(error).__qualname__)
         self.emit("error", ErrorEvent(error))
 
@@ -60,4 +60,4 @@ class Events:
     def is_listened_to(self, channel: str, name: str) -> bool:
         """Whether an event of a channel has listeners, there or on the client."""
         listeners = self._channel_listeners.get_consumer_count(f"{channel}/{name}")
-        return listeners > 0 or self.count_listeners(name) > 0
+        return listeners > 0 or self.has_listener(name)

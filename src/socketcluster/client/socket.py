@@ -15,10 +15,11 @@ from typing import Any, Final, Self, Unpack, cast
 
 from socketcluster.client.authentication import ClientAuth, ClientAuthMixin
 from socketcluster.client.channels import SubscriptionMixin
+from socketcluster.client.decorators import HandlersMixin
 from socketcluster.client.dispatch import Dispatcher
 from socketcluster.client.flow_control import FlowControl
+from socketcluster.client.handling import ClientHandling, ClientTables, client_sources
 from socketcluster.client.lifecycle import Lifecycle, LifecycleMixin
-from socketcluster.client.listeners import ClientListeners
 from socketcluster.client.messaging import ClientMessaging, MessagingMixin
 from socketcluster.client.option_types import ClientOptionsDict
 from socketcluster.client.options import ClientOptions
@@ -26,6 +27,7 @@ from socketcluster.client.reporting import Events
 from socketcluster.client.settings import Settings
 from socketcluster.client.subscriptions import Subscriptions
 from socketcluster.engines.connect_errors import redacted
+from socketcluster.handlers.tables import HandlerTables
 from socketcluster.literals import AuthenticationState, SocketState
 from socketcluster.protocol import state as states
 from socketcluster.protocol.state import AUTH_TRANSITIONS, CLIENT_TRANSITIONS, StateMachine
@@ -34,7 +36,7 @@ from socketcluster.runtime.loop_binding import ThreadMixin, binding_of
 from socketcluster.runtime.reporting import Reporter
 from socketcluster.sockets.batching import Batching, BatchingMixin
 from socketcluster.sockets.calls import PendingCalls
-from socketcluster.sockets.streams import PeerStreams, ProcedureMixin, ReceiverMixin
+from socketcluster.sockets.streams import PeerStreams
 from socketcluster.streams import StreamDemux
 
 
@@ -44,10 +46,8 @@ class AGClientSocket(
     BatchingMixin,
     ClientAuthMixin,
     SubscriptionMixin,
-    ReceiverMixin,
-    ProcedureMixin,
+    HandlersMixin,
     ThreadMixin,
-    ClientListeners,
 ):
     """A client of a SocketCluster server: `AGClientSocket(hostname="localhost", port=8000)`.
 
@@ -60,6 +60,7 @@ class AGClientSocket(
         client_id: stays the same over connections.
         version: the application's version, from the options.
         auth: the token and its store.
+        handlers: all that was declared with its decorators.
 
     Events: 'error', 'connecting', 'connect', 'connectAbort', 'disconnect', 'close', 'message',
     'raw', 'kickOut', 'subscribe', 'subscribeFail', 'subscribeRequest', 'subscribeStateChange',
@@ -92,13 +93,18 @@ class AGClientSocket(
         machine = StateMachine[SocketState](CLIENT_TRANSITIONS, states.CLOSED)
         auth_machine = StateMachine[AuthenticationState](AUTH_TRANSITIONS, states.UNAUTHENTICATED)
         self._channel_listeners = StreamDemux[Any](binding=binding)
+        self.handlers: HandlerTables = ClientTables()
         events = self._events = Events(self, self._channel_listeners, self._reporter)
         calls = PendingCalls()
         flow_control = self._flow_control = FlowControl(
             settings.options, calls, events.emit_error, self._get_streams_backpressure
         )
         self.wire = settings.wire
-        self.streams: PeerStreams = PeerStreams(flow_control, binding, {})
+        self.streams: PeerStreams = PeerStreams(flow_control, binding, self.handlers.procedures)
+        sources = client_sources(self, AGClientSocket)
+        handlers = self._handlers = ClientHandling(
+            self.handlers, sources, self.streams, binding, machine, events
+        )
         self._channel_outputs = self.streams.make_demux()
         messaging = self._messaging = ClientMessaging(
             settings, binding, machine, calls, flow_control, events, self.connect
@@ -115,35 +121,41 @@ class AGClientSocket(
             messaging,
             events,
             self._subscriptions.authenticated,
+            handlers.token_changed,
         )
-        dispatcher = Dispatcher(
-            self,
-            settings,
-            binding,
-            messaging,
-            self.auth,
-            self._subscriptions,
-            self.streams,
-            self._channel_outputs,
-            flow_control,
-            events,
-        )
-        self._lifecycle = Lifecycle(
-            settings,
-            binding,
-            machine,
-            messaging,
-            self.batching,
-            self.auth,
-            self._subscriptions,
-            flow_control,
-            dispatcher,
-            events,
-        )
+        self._lifecycle = self._make_lifecycle(machine)
         self.client_id: str = self.options.client_id or str(uuid.uuid4())
         self.version = self.options.version
         if self.options.auto_connect:
             self.connect()
+
+    def _make_lifecycle(self, machine: StateMachine[SocketState]) -> Lifecycle:
+        dispatcher = Dispatcher(
+            self,
+            self._settings,
+            self.loop_binding,
+            self._messaging,
+            self.auth,
+            self._subscriptions,
+            self.streams,
+            self._channel_outputs,
+            self._handlers,
+            self._flow_control,
+            self._events,
+        )
+        return Lifecycle(
+            self._settings,
+            self.loop_binding,
+            machine,
+            self._messaging,
+            self.batching,
+            self.auth,
+            self._subscriptions,
+            self._handlers,
+            self._flow_control,
+            dispatcher,
+            self._events,
+        )
 
     def __repr__(self) -> str:
         id = "" if self.id is None else f" id={self.id!r}"
@@ -166,12 +178,13 @@ class AGClientSocket(
         return self.options.uri()
 
     def get_backpressure(self) -> int:
-        """Return the highest backpressure of its listeners, receivers, procedures and channels."""
+        """Return the highest backpressure of its streams and handlers."""
         return max(
             self.get_all_listeners_backpressure(),
             self.get_all_receivers_backpressure(),
             self.get_all_procedures_backpressure(),
             self.get_all_channels_backpressure(),
+            self._handlers.backpressure,
         )
 
     @staticmethod
@@ -194,6 +207,7 @@ class AGClientSocket(
         Raises:
             InvalidOptionsError: an unknown option or a wrong value.
             InvalidActionError: no event loop is running.
+            UsageError: a handler cannot run; it names the place.
         """
         if options:
             present = {f.name: getattr(self.options, f.name) for f in fields(self.options)}
@@ -208,6 +222,7 @@ class AGClientSocket(
             self.batching.interval = changed.milliseconds("batch_interval")
             if "auth_engine" in options:
                 self.auth.configure()
+        self._handlers.resolve()
         self._lifecycle.connect()
 
     def reconnect(self, code: int = 1000, reason: str | None = None) -> None:
@@ -219,11 +234,13 @@ class AGClientSocket(
         """Wait until the closed connections have ended, and the token store is written.
 
         The server has then received all that was sent, or did not read it within 30 seconds. The
-        token store is waited for at most `ack_timeout`. A program that ends after `disconnect`
-        should await this. Canceling is safe: it stops the waiting only.
+        token store is waited for at most `ack_timeout`. Async handlers that still run have three
+        seconds, then they are cancelled; after them providers clean up. A program that ends after
+        `disconnect` should await this. Canceling is safe: it stops the waiting only.
         """
         await self._lifecycle.wait_closed()
         await self.auth.wait_stored(self.options.milliseconds("ack_timeout") / 1000)
+        await self._handlers.wait_ended()
 
     async def __aenter__(self) -> Self:
         """Connect, and wait for the first attempt.
@@ -265,4 +282,5 @@ class AGClientSocket(
     def _get_streams_backpressure(self) -> int:
         streams = self.streams
         demuxes = (streams.receiver_demux, streams.procedure_demux, self._channel_outputs)
-        return max(demux.get_backpressure_all() for demux in demuxes)
+        waiting = self._handlers.backpressure
+        return max(waiting, *(demux.get_backpressure_all() for demux in demuxes))

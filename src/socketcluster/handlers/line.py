@@ -117,6 +117,11 @@ class Line:
             self._gauge.drained()
         return message
 
+    @property
+    def backpressure(self) -> int:
+        """How many messages wait."""
+        return len(self._waiting) if self._waiting else 0
+
     def drop_waiting(self) -> None:
         """Drop the messages that wait."""
         while self._waiting:

@@ -278,7 +278,7 @@ class _Planner:
             )
         return (
             f"nothing provides its parameter '{parameter.name}: {_name_of(parameter.annotation)}'. "
-            f"Give the provider of the type with @server.provide, or use one of the names "
+            f"Give the provider of the type with `provide`, or use one of the names "
             f"{', '.join(self._sources)}"
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar, overload
+from typing import Any, ClassVar, TypeVar, overload
 
 from socketcluster.errors import InvalidArgumentsError, UsageError
 from socketcluster.handlers.dependencies import Provider, Scope
@@ -21,17 +21,97 @@ from socketcluster.literals import MiddlewareType
 from socketcluster.middleware import MIDDLEWARE_TYPES, MiddlewareFunction
 from socketcluster.options import Duration, check_async_function, check_text
 from socketcluster.patterns import Pattern
-from socketcluster.runtime.reporting import caller_place, place_of
+from socketcluster.runtime.reporting import application_place, place_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 M = TypeVar("M", bound=MiddlewareFunction)
 
-SOURCES = frozenset({"socket", "server", "exchange"})
-"""The names of parameters that every handler may have."""
+SERVER_SOURCES = frozenset({"socket", "server", "exchange"})
+"""The names of parameters that every handler of a server may have."""
+
+CLIENT_SOURCES = frozenset({"socket", "client"})
+"""The names of parameters that every handler of a client may have."""
 
 
-class Decorators:
+class CommonDecorators:
+    """The decorators that a server, a client and a router have in common.
+
+    Attributes:
+        handlers: all that was declared.
+    """
+
+    __slots__ = ()
+
+    handlers: HandlerTables
+    _source_names: ClassVar[frozenset[str]]
+    """The names of parameters that every handler may have."""
+
+    def on(self, event: str) -> Callable[[F], F]:
+        """Handle an event of the server or the client; loops over it see it afterwards.
+
+        The function may ask for the `event`, for its `socket` if it has one, and for the same as
+        other handlers. An async function's calls for several events run at the same time.
+
+        Raises:
+            UsageError: as `procedure`.
+        """
+        check_name("on", event)
+        check_text("An event's name", event)
+        options = HandlerOptions()
+        scope = local_names(1)
+
+        def declare(function: F) -> F:
+            signature = Signature(function, scope)
+            signature.check_names(self._source_names | {"event"})
+            self.handlers.add_event(EventHandler(event, signature, options))
+            return function
+
+        return declare
+
+    @overload
+    def provide(self, function: F) -> F: ...
+    @overload
+    def provide(self, *, scope: Scope = "message") -> Callable[[F], F]: ...
+    def provide(
+        self, function: Callable[..., Any] | None = None, *, scope: Scope = "message"
+    ) -> Callable[..., Any]:
+        """Provide the values of a type, the function's return annotation, to handlers.
+
+        `@server.provide` or `@server.provide(scope="socket")`. The function may ask for `socket`,
+        `server` and `exchange`, and for other provided types. It may `yield` its value, and clean
+        up behind that: a handler's error is raised at the `yield`.
+
+        Args:
+            function: a plain or an async function.
+            scope: "message" calls it once for each message; "socket" until the socket's token
+                changes or the socket leaves; "server" until the server closes.
+
+        Raises:
+            UsageError: the type has a provider, or has none as annotation.
+        """
+        names = local_names(1)
+
+        def declare(function: Callable[..., Any]) -> Callable[..., Any]:
+            signature = Signature(function, names)
+            signature.check_names(self._source_names)
+            self.handlers.add_provider(Provider(signature, scope))
+            return function
+
+        return declare if function is None else declare(function)
+
+    def include(self, router: Router, *, prefix: str = "") -> None:
+        """Take over what a router has declared so far.
+
+        The prefix goes before the names of its procedures and receivers and its channel patterns.
+
+        Raises:
+            UsageError: a name has a handler already.
+        """
+        self.handlers.include(router.handlers, prefix)
+
+
+class Decorators(CommonDecorators):
     """The decorators. A handler is a plain or an async function.
 
     **A plain function runs in the read callback and must not block**: while it computes or waits,
@@ -44,7 +124,7 @@ class Decorators:
 
     __slots__ = ()
 
-    handlers: HandlerTables
+    _source_names = SERVER_SOURCES
 
     def procedure(
         self,
@@ -78,18 +158,11 @@ class Decorators:
             UsageError: the procedure has a handler, an option does not fit the function, a
                 parameter is unknown, or an annotation cannot be resolved.
         """
-        _check_name("procedure", name)
+        check_name("procedure", name)
         options = HandlerOptions(order, at_once, timeout, thread, cancel_on_disconnect)
-        scope = local_names(1)
-
-        def declare(function: F) -> F:
-            signature = Signature(function, scope)
-            signature.check_names(SOURCES | {"data"})
-            called = _name_of(name, function)
-            self.handlers.add_procedure(ProcedureHandler(called, signature, options))
-            return function
-
-        return declare
+        return lambda function: declare(
+            self.handlers, self._source_names, ProcedureHandler, name, options, function
+        )
 
     def receiver(
         self,
@@ -109,18 +182,11 @@ class Decorators:
         Raises:
             UsageError: as `procedure`.
         """
-        _check_name("receiver", name)
+        check_name("receiver", name)
         options = HandlerOptions(order, at_once, timeout, thread, cancel_on_disconnect)
-        scope = local_names(1)
-
-        def declare(function: F) -> F:
-            signature = Signature(function, scope)
-            signature.check_names(SOURCES | {"data"})
-            called = _name_of(name, function)
-            self.handlers.add_receiver(ReceiverHandler(called, signature, options))
-            return function
-
-        return declare
+        return lambda function: declare(
+            self.handlers, self._source_names, ReceiverHandler, name, options, function
+        )
 
     def channel(self, pattern: str, *, publish: Any = EMPTY) -> Callable[[T], T]:
         """Decide who may subscribe to the channels of a pattern, and publish to them.
@@ -139,11 +205,11 @@ class Decorators:
             UsageError: the pattern is wrong or has a handler, or as `procedure`.
         """
         parsed = _pattern(pattern)
-        scope, line = local_names(1), caller_place(1)
+        scope, line = local_names(1), application_place()
 
         def declare(target: T) -> T:
             handler = ChannelHandler(parsed, target, publish, scope, line)
-            names = SOURCES | {"data", "channel", *parsed.parameters}
+            names = SERVER_SOURCES | {"data", "channel", *parsed.parameters}
             if handler.subscribe is not None:
                 handler.subscribe.check_names(names, parsed.text)
             if handler.publish is not None:
@@ -152,59 +218,6 @@ class Decorators:
             return target
 
         return declare
-
-    def on(self, event: str) -> Callable[[F], F]:
-        """Handle an event of the server or the client; loops over it see it afterwards.
-
-        The function may ask for the `event`, for its `socket` if it has one, and for the same as
-        other handlers. An async function's calls for several events run at the same time.
-
-        Raises:
-            UsageError: as `procedure`.
-        """
-        _check_name("on", event)
-        check_text("An event's name", event)
-        options = HandlerOptions()
-        scope = local_names(1)
-
-        def declare(function: F) -> F:
-            signature = Signature(function, scope)
-            signature.check_names(SOURCES | {"event"})
-            self.handlers.add_event(EventHandler(event, signature, options))
-            return function
-
-        return declare
-
-    @overload
-    def provide(self, function: F) -> F: ...
-    @overload
-    def provide(self, *, scope: Scope = "message") -> Callable[[F], F]: ...
-    def provide(
-        self, function: Callable[..., Any] | None = None, *, scope: Scope = "message"
-    ) -> Callable[..., Any]:
-        """Provide the values of a type, the function's return annotation, to handlers.
-
-        `@server.provide` or `@server.provide(scope="socket")`. The function may ask for `socket`,
-        `server` and `exchange`, and for other provided types. It may `yield` its value, and clean
-        up behind that: a handler's error is raised at the `yield`.
-
-        Args:
-            function: a plain or an async function.
-            scope: "message" calls it once for each message; "socket" until the socket's token
-                changes or the socket leaves; "server" until the server closes.
-
-        Raises:
-            UsageError: the type has a provider, or has none as annotation.
-        """
-        names = local_names(1)
-
-        def declare(function: Callable[..., Any]) -> Callable[..., Any]:
-            signature = Signature(function, names)
-            signature.check_names(SOURCES)
-            self.handlers.add_provider(Provider(signature, scope))
-            return function
-
-        return declare if function is None else declare(function)
 
     def middleware(self, type: MiddlewareType) -> Callable[[M], M]:
         """Set the middleware function of a type; see `AGServer.set_middleware`.
@@ -222,21 +235,16 @@ class Decorators:
 
         return declare
 
-    def include(self, router: Router, *, prefix: str = "") -> None:
-        """Take over what a router has declared so far.
-
-        The prefix goes before the names of its procedures and receivers and its channel patterns.
-
-        Raises:
-            UsageError: a name has a handler already.
-        """
-        self.handlers.include(router.handlers, prefix)
-
 
 class Router(Decorators):
-    """Collects handlers in a module: `router = Router()`, later `server.include(router)`."""
+    """Collects handlers in a module: `router = Router()`, later `server.include(router)`.
+
+    A client includes one too, if it has no channels and no middleware.
+    """
 
     __slots__ = ("handlers",)
+
+    _source_names = SERVER_SOURCES | CLIENT_SOURCES  # Its owner decides later.
 
     def __init__(self) -> None:
         self.handlers: HandlerTables = HandlerTables()
@@ -249,19 +257,47 @@ class Router(Decorators):
         )
 
 
-def _pattern(text: str) -> Pattern:
-    try:
-        return Pattern(text)
-    except InvalidArgumentsError as error:
-        raise UsageError(f"{caller_place(2)}: {error}") from error
+def declare(
+    tables: HandlerTables,
+    sources: frozenset[str],
+    kind: type[ProcedureHandler] | type[ReceiverHandler],
+    name: str | None,
+    options: HandlerOptions,
+    function: F,
+) -> F:
+    """Declare the handler of a procedure or of an event of the peer.
+
+    `sources` are the names of the parameters that it may have beside `data`. Annotations may use
+    the local names of the caller's caller.
+
+    Raises:
+        UsageError: see `Decorators.procedure`.
+    """
+    signature = Signature(function, local_names(2))
+    signature.check_names(sources | {"data"})
+    handler = kind(function.__name__ if name is None else name, signature, options)
+    if isinstance(handler, ProcedureHandler):
+        tables.add_procedure(handler)
+    else:
+        tables.add_receiver(handler)
+    return function
 
 
-def _name_of(name: str | None, function: Callable[..., Any]) -> str:
-    return function.__name__ if name is None else name
+def check_name(decorator: str, name: Any) -> None:
+    """Check what a decorator was given as a name.
 
-
-def _check_name(decorator: str, name: Any) -> None:
+    Raises:
+        UsageError: it is the function to decorate.
+        InvalidArgumentsError: it is no text.
+    """
     if callable(name):
         raise UsageError(f"{place_of(name)}: write @{decorator}() with parentheses")
     if name is not None:
         check_text("The name of a procedure or an event", name)
+
+
+def _pattern(text: str) -> Pattern:
+    try:
+        return Pattern(text)
+    except InvalidArgumentsError as error:
+        raise UsageError(f"{application_place()}: {error}") from error

@@ -81,8 +81,15 @@ class HandlerTables:
 
     def add_event(self, handler: EventHandler) -> None:
         """Add a handler of an event, which may have several."""
-        self.events.setdefault(handler.name, []).append(handler)
-        self.on_added(handler)
+        handlers = self.events.setdefault(handler.name, [])
+        handlers.append(handler)
+        try:
+            self.on_added(handler)
+        except BaseException:
+            handlers.remove(handler)
+            if not handlers:
+                del self.events[handler.name]
+            raise
 
     def add_provider(self, provider: Provider) -> None:
         """Add the provider of a type, which may have one.
@@ -93,8 +100,7 @@ class HandlerTables:
         if provider.provides in self.providers:
             other = self.providers[provider.provides].signature.place
             raise provider.signature.error(f"{provider.provides!r} has a provider already: {other}")
-        self.providers[provider.provides] = provider
-        self.on_added(provider)
+        self._put(self.providers, provider.provides, provider)
 
     def add_middleware(self, type: MiddlewareType, function: MiddlewareFunction) -> None:
         """Add the middleware function of a type, which may have one.
@@ -116,6 +122,9 @@ class HandlerTables:
         Raises:
             UsageError: a name has a handler already.
         """
+        for provider in other.providers.values():
+            if self.providers.get(provider.provides) is not provider:
+                self.add_provider(provider)
         for procedure in other.procedures.values():
             self.add_procedure(procedure.prefixed(prefix))
         for receiver in other.receivers.values():
@@ -124,9 +133,6 @@ class HandlerTables:
             self.add_channel(channel.prefixed(prefix))
         for event in other.all_events():
             self.add_event(event)
-        for provider in other.providers.values():
-            if self.providers.get(provider.provides) is not provider:
-                self.add_provider(provider)
         for type, function in other.middleware.items():
             self.add_middleware(type, function)
 
@@ -138,5 +144,12 @@ class HandlerTables:
     def _add(self, what: str, table: dict[str, Any], name: str, handler: Any) -> None:
         if name in table:
             raise UsageError(f"{handler.place}: {what} has a handler already: {table[name].place}")
-        table[name] = handler
-        self.on_added(handler)
+        self._put(table, name, handler)
+
+    def _put(self, table: dict[Any, Any], key: Any, added: Any) -> None:
+        table[key] = added
+        try:
+            self.on_added(added)
+        except BaseException:
+            del table[key]
+            raise

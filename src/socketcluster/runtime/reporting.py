@@ -114,11 +114,12 @@ def place_of(function: Callable[..., Any]) -> str:
     )
 
 
-def caller_place(depth: int) -> str:
-    """Return the "file:line" of a caller, `depth` frames above the caller of this function."""
+def application_place() -> str:
+    """Return the "file:line" of the innermost caller outside this package."""
+    package = __name__.partition(".")[0]
     frame = inspect.currentframe()
-    for _ in range(depth + 1):
-        frame = None if frame is None else frame.f_back
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
+        frame = frame.f_back
     return "unknown" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 

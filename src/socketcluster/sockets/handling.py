@@ -171,7 +171,11 @@ class Handling:
 
     def start(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """See `RunnerContext.start`."""
-        task = asyncio.get_running_loop().create_task(coroutine)
+        try:
+            task = asyncio.get_running_loop().create_task(coroutine)
+        except RuntimeError:  # No loop is running.
+            coroutine.close()
+            raise
         self._other_tasks.add(task)
         task.add_done_callback(self._other_tasks.discard)
         return task
@@ -187,9 +191,12 @@ class Handling:
 
     # Events
 
-    def emit(self, name: str, event: Any) -> list[asyncio.Task[None]]:
-        """Have an event handled; return the tasks of async handlers."""
-        tasks = (runner(event) for runner in self.events.get(name, ()))
+    def emit(self, name: str, event: Any, socket: Any = None) -> list[asyncio.Task[None]]:
+        """Have an event handled; return the tasks of async handlers.
+
+        `socket` is for an event that has none of its own.
+        """
+        tasks = (runner(event, socket) for runner in self.events.get(name, ()))
         return [task for task in tasks if task is not None]
 
     # Ending
@@ -210,6 +217,14 @@ class Handling:
                 line.drop_waiting()
         self._clean_up(handling.values)
 
+    def connection_lost(self, socket: HandledSocket) -> None:
+        """Cancel and clean up after a connection of a socket that may connect again."""
+        if socket.handling is not None:
+            for runner, line in socket.handling.lines.items():
+                if runner.handler.options.cancel_on_disconnect:
+                    line.cancel()
+            self._clean_up(socket.handling.values)
+
     def token_changed(self, socket: HandledSocket) -> None:
         """Forget the provided values of a socket: it may have become another user's."""
         if socket.handling is not None:
@@ -225,13 +240,26 @@ class Handling:
         except Exception as error:
             self.reporter.fault("The clean-up of a provider failed", error)
 
+    @property
+    def used(self) -> bool:
+        """Whether a task runs, or there is a provided value of scope 'server'."""
+        return bool(self.tasks or self._other_tasks or self._server_values.used)
+
+    def running(self, spared: Container[asyncio.Task[Any]]) -> list[asyncio.Task[None]]:
+        """All tasks of handlers and of clean-ups, except `spared`."""
+        return [task for task in (*self.tasks, *self._other_tasks) if task not in spared]
+
     async def close(self, spared: Container[asyncio.Task[Any]]) -> None:
         """Cancel all handlers except `spared`, wait for them, and clean up after the server."""
-        tasks = [task for task in (*self.tasks, *self._other_tasks) if task not in spared]
+        tasks = self.running(spared)
         for task in tasks:
             cancel(task)
         if tasks:
             await asyncio.wait(tasks)
+        await self.close_values()
+
+    async def close_values(self) -> None:
+        """Clean up the provided values of scope 'server'."""
         await self._close(self._server_values)
 
 

@@ -271,13 +271,16 @@ class EventRunner:
         self._plan = plan
         self._context = context
 
-    def __call__(self, event: Any) -> asyncio.Task[None] | None:
-        """Handle an event; return the task of an async function. It never raises."""
-        invocation = Invocation(getattr(event, "socket", None), event)
-        if self._plan.is_async:
-            return self._context.start(self._handle(invocation))
-        self._context.latest = self.handler
+    def __call__(self, event: Any, socket: Any = None) -> asyncio.Task[None] | None:
+        """Handle an event; return the task of an async function. It never raises.
+
+        `socket` is for an event that has none of its own.
+        """
+        invocation = Invocation(getattr(event, "socket", socket), event)
         try:
+            if self._plan.is_async:
+                return self._context.start(self._handle(invocation))
+            self._context.latest = self.handler
             self._plan.call(invocation)
         except Exception as error:
             _report(self._context, self.handler, error)

@@ -12,7 +12,7 @@ from socketcluster.errors import UsageError
 from socketcluster.generics import TypeForm
 from socketcluster.options import check_text
 from socketcluster.runtime.loop_binding import LoopBinding
-from socketcluster.runtime.reporting import caller_place
+from socketcluster.runtime.reporting import application_place
 from socketcluster.sockets.request import AGRequest
 from socketcluster.sockets.typed import typed_requests, typed_values
 from socketcluster.streams import ConvertedStream
@@ -97,7 +97,7 @@ class PeerStreams:
             UsageError: the procedure has a handler.
         """
         if name in self._handlers:
-            raise handled_twice(name, self._handlers[name].place, caller_place(2))
+            raise handled_twice(name, self._handlers[name].place, application_place())
 
     def make_demux(self) -> StreamDemux[Any]:
         """Create a demux whose backlogs count for the socket's flow control."""
