@@ -29,6 +29,7 @@ class FakeHandler:
 class FakeChannel:
     pattern: Pattern
     data: DataType[Any] | None = None
+    message: DataType[Any] | None = None
     publishable: bool = True
     doc: str = ""
 
@@ -52,10 +53,14 @@ def channels(*made: FakeChannel) -> dict[str, FakeChannel]:
     return {found.pattern.text: found for found in made}
 
 
-def channel(pattern: str, publish: Any = ..., doc: str = "") -> FakeChannel:
-    """A channel to which clients publish a type; `...` stands for no publishes."""
+def channel(pattern: str, publish: Any = ..., doc: str = "", message: Any = ...) -> FakeChannel:
+    """A channel to which clients publish a type; `...` stands for no publishes.
+
+    Its messages are the publishes, or of the type `message`.
+    """
     data = None if publish is ... else DataType.of(publish)
-    return FakeChannel(Pattern(pattern), data, publish is not ..., doc)
+    messages = data if message is ... else DataType.of(message)
+    return FakeChannel(Pattern(pattern), data, messages, publish is not ..., doc)
 
 
 class Color(enum.Enum):
@@ -137,5 +142,6 @@ TABLES = FakeTables(
         channel("files/{path:path}", Color),
         channel("user/*/typing", bool),
         channel("log/**", Row),
+        channel("seats/{row}", int, message=Row),
     ),
 )

@@ -86,6 +86,12 @@ def test_patterns_are_addresses(pattern: str, address: str, parameters: list[str
     assert (made["address"], list(made.get("parameters", {}))) == (address, parameters)
 
 
+def test_messages_may_differ_from_publishes() -> None:
+    messages = document_of(TABLES)["channels"]["channel_seats_row"]["messages"]
+    assert messages["publish"]["payload"] == {"type": "integer"}
+    assert messages["message"]["payload"] == {"$ref": "#/components/schemas/Row"}
+
+
 def test_names_that_look_alike_get_a_number() -> None:
     tables = FakeTables(procedures={"a/b": handler(), "a.b": handler(), "ä": handler()})
     found = {n: c["address"] for n, c in document_of(tables)["channels"].items()}

@@ -1,4 +1,4 @@
-"""The demo page in a real browser: two windows exchange a message."""
+"""The demo page: in a real browser two windows exchange a message; TypeScript checks its script."""
 
 from __future__ import annotations
 
@@ -8,11 +8,19 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from interop.test_describe import TSC, require_package, run_node
+from socketcluster import demo
 from socketcluster.demo import create_demo_server
 from socketcluster.demo.pages import CLIENT_VARIABLE
+from socketcluster.describe.api import Api
+from socketcluster.describe.declarations import declarations
 from support import require
 
 JS = Path(__file__).parent / "js"
+TYPESCRIPT = str(JS / "node_modules" / "typescript" / "bin" / "tsc")
+PAGE = Path(demo.__file__).parent
 BUNDLE = JS / "node_modules" / "client20" / "socketcluster-client.min.js"
 
 
@@ -41,3 +49,27 @@ async def test_two_windows_exchange_a_message(make_server: Any, monkeypatch: Any
             await process.wait()
     assert process.returncode == 0, err.decode()
     assert json.loads(out) == {"line": "AliceHello, window two", "faults": []}
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "error"),
+    [
+        ("", "", ""),
+        ("type: 'typing'", "type: 'shout'", """Type '"shout"' is not assignable"""),
+        ("{ name: input", "{ nick: input", "'nick' does not exist in type 'Login'"),
+        ("message.text", "message.txt", "Property 'txt' does not exist on type 'Message'"),
+    ],
+)
+async def test_its_script_fits_the_server(
+    right: str, wrong: str, error: str, tmp_path: Path
+) -> None:
+    require_package("typescript")
+    (tmp_path / "node_modules").symlink_to(JS / "node_modules")
+    script = (PAGE / "app.js").read_text()
+    assert right in script
+    (tmp_path / "app.js").write_text(script.replace(right, wrong, 1))
+    (tmp_path / "api.d.ts").write_text(declarations(Api.of(create_demo_server().handlers)))
+    client = 'export * from "socketcluster-client";\n'
+    (tmp_path / "socketcluster-client.d.ts").write_text(client)
+    status, out = await run_node(TYPESCRIPT, *TSC, "--checkJs", "app.js", cwd=tmp_path)
+    assert (status == 0, error in out) == (not error, True), out

@@ -1,26 +1,40 @@
+// @ts-check
 // The demo page. It communicates with the server only through the official client, behind the typed wrapper.
 import { typed } from './api.js';
 
-const $ = (id) => document.getElementById(id);
+/** @param {string} id */
+const $ = (id) => /** @type {HTMLElement} */ (document.getElementById(id));
+/** @param {string} id */
+const input = (id) => /** @type {HTMLInputElement} */ ($(id));
+/** @param {unknown} error */
+const messageOf = (error) => (error instanceof Error ? error.message : String(error));
 
-import('/socketcluster-client.js').then(
+import('./socketcluster-client.js').then(
   ({ create }) => start(create({
     hostname: location.hostname,
-    port: location.port || undefined,
+    port: Number(location.port) || undefined,
     secure: location.protocol === 'https:'
   })),
   () => { $('no-client').hidden = false; $('state').textContent = 'no client'; }
 );
 
+/** @param {ReturnType<typeof import('./socketcluster-client.js').create>} socket */
 function start(socket) {
   const api = typed(socket);
-  let channel = null;
-  let lastTyped = 0;
+  /** @type {Map<string, number>} */
   const typists = new Map();
-  const me = () => (socket.authToken && socket.authToken.name) || 'guest';
+  let lastTyped = 0;
+  /** @param {string} name */
+  const subscribe = (name) => api.subscribe(`room/${name}`);
+  let room = subscribe(input('room').value);
 
-  const forEach = async (stream, handle) => { for await (const value of stream) handle(value); };
+  /** @returns {string} */
+  const me = () => socket.authToken?.['name'] ?? 'guest';
 
+  /** @template T @param {AsyncIterable<T>} stream @param {(value: T) => void} handle */
+  async function forEach(stream, handle) { for await (const value of stream) handle(value); }
+
+  /** @param {string} text @param {boolean} on */
   const showState = (text, on) => { $('state').textContent = text; $('state').className = 'badge ' + (on ? 'on' : 'off'); };
   forEach(socket.listener('connect'), () => showState('connected', true));
   forEach(socket.listener('disconnect'), () => showState('disconnected', false));
@@ -29,13 +43,14 @@ function start(socket) {
 
   const showAuth = () => {
     $('auth-state').textContent = socket.authState;
-    $('who').textContent = socket.authToken ? 'as ' + socket.authToken.name : '';
-    $('logout').disabled = !socket.authToken;
+    $('who').textContent = socket.authToken ? 'as ' + me() : '';
+    /** @type {HTMLButtonElement} */ ($('logout')).disabled = !socket.authToken;
   };
   forEach(socket.listener('authStateChange'), showAuth);
   forEach(socket.listener('connect'), showAuth);
   showAuth();
 
+  /** @param {string} name @param {string} text */
   function addLine(name, text) {
     const line = document.createElement('li');
     const author = document.createElement('b');
@@ -52,54 +67,58 @@ function start(socket) {
   }
   setInterval(showTypists, 500);
 
-  function join(room) {
-    if (channel) { channel.unsubscribe(); channel.official.kill(); }
-    typists.clear();
-    $('messages').replaceChildren();
-    channel = api.subscribe('room/' + room);
-    const joined = channel;
-    forEach(channel.official.listener('subscribe'), () => addLine('•', 'You are in ' + room));
-    forEach(channel.official.listener('subscribeFail'), ({ error }) => addLine('•', error.message));
-    forEach(channel, (data) => {
-      if (joined !== channel || !data) return;
-      if (data.typing) { if (data.name !== me()) typists.set(data.name, Date.now() + 2000); }
-      else { typists.delete(data.name); addLine(data.name, data.text); }
+  function enter() {
+    const joined = room;
+    forEach(joined.official.listener('subscribe'), () => addLine('•', 'You are in ' + joined.name.slice('room/'.length)));
+    forEach(joined.official.listener('subscribeFail'), ({ error }) => addLine('•', error.message));
+    forEach(joined, (message) => {
+      if (joined !== room) return;
+      if (message.type === 'message') { typists.delete(message.name); addLine(message.name, message.text); }
+      else if (message.name !== me()) typists.set(message.name, Date.now() + 2000);
       showTypists();
     });
   }
-  join($('room').value);
+  enter();
 
+  /** @param {string} id @param {() => unknown} handle */
   const on = (id, handle) => $(id).addEventListener('submit', (event) => { event.preventDefault(); handle(); });
-  on('join', () => join($('room').value.trim() || 'lobby'));
+  on('join', () => {
+    room.unsubscribe();
+    room.official.kill();
+    typists.clear();
+    $('messages').replaceChildren();
+    room = subscribe(input('room').value.trim() || 'lobby');
+    enter();
+  });
   on('say', async () => {
-    const text = $('text').value.trim();
+    const text = input('text').value.trim();
     if (!text) return;
-    $('text').value = '';
-    try { await api.publish(channel.name, { name: me(), text }); } catch (error) { addLine('•', error.message); }
+    input('text').value = '';
+    try { await api.publish(room.name, { type: 'line', text }); } catch (error) { addLine('•', messageOf(error)); }
   });
   $('text').addEventListener('input', () => {
     if (Date.now() - lastTyped < 1000) return;
     lastTyped = Date.now();
-    channel.official.transmitPublish({ name: me(), typing: true });
+    api.publish(room.name, { type: 'typing' }).catch(() => {});
   });
   on('login', async () => {
     $('login-error').textContent = '';
-    try { await api.invoke('login', { name: $('name').value }); } catch (error) { $('login-error').textContent = error.message; }
+    try { await api.invoke('login', { name: input('name').value }); } catch (error) { $('login-error').textContent = messageOf(error); }
   });
   $('logout').addEventListener('click', () => api.invoke('logout').catch(() => {}));
   on('add', async () => {
-    try { $('sum').textContent = await api.invoke('add', [Number($('a').value), Number($('b').value)]); }
-    catch (error) { $('sum').textContent = error.message; }
+    try { $('sum').textContent = String(await api.invoke('add', [Number(input('a').value), Number(input('b').value)])); }
+    catch (error) { $('sum').textContent = messageOf(error); }
   });
 
   async function showBackpressure() {
     if (socket.state === 'open') {
       try {
         const counts = await api.invoke('backpressure');
-        for (const name of ['clients', 'inbound', 'outbound', 'streams', 'bytes']) $('f-' + name).textContent = counts[name];
+        for (const [name, count] of Object.entries(counts)) $('f-' + name).textContent = String(count);
       } catch (error) { /* The connection was lost; the badge shows it. */ }
     }
-    $('f-channel').textContent = channel.official.getBackpressure();
+    $('f-channel').textContent = String(room.official.getBackpressure());
     setTimeout(showBackpressure, 1000);
   }
   showBackpressure();

@@ -51,6 +51,7 @@ class Channel:
     Attributes:
         specificity: compares with those of other patterns; the greater is the more specific.
         message: the schema of its messages, None if it is not known.
+        publish: the schema of the publishes of clients, None if it is not known.
         can_publish: whether clients may publish.
     """
 
@@ -58,6 +59,7 @@ class Channel:
     specificity: Any
     doc: str
     message: Schema | None
+    publish: Schema | None
     can_publish: bool
 
 
@@ -79,7 +81,12 @@ class Api:
         data = [handler.data for _, handler in (*procedures, *receivers)]
         schemas = Schemas(
             _types([*data, *(channel.data for _, channel in channels)]),
-            _types([handler.returns for _, handler in procedures]),
+            _types(
+                [
+                    *(handler.returns for _, handler in procedures),
+                    *(channel.message for _, channel in channels),
+                ]
+            ),
         )
         received, sent = iter(schemas.received), iter(schemas.sent)
 
@@ -107,6 +114,7 @@ class Api:
                     pattern,
                     channel.pattern.specificity,
                     inspect.cleandoc(channel.doc),
+                    _next(sent, channel.message),
                     _next(received, channel.data),
                     can_publish and channel.publishable,
                 )

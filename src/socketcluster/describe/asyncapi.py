@@ -117,7 +117,7 @@ def _add_channel(document: Document, channel: Channel) -> None:
     address, parameters = _address(channel.pattern)
     messages = {"message": _message(f"Message of {channel.pattern}", channel.message, "message")}
     if channel.can_publish:
-        messages["publish"] = _message(f"Publish to {channel.pattern}", channel.message, "publish")
+        messages["publish"] = _message(f"Publish to {channel.pattern}", channel.publish, "publish")
     made: Document = {"address": address, "messages": messages, "tags": [{"name": "channel"}]}
     if parameters:
         made["parameters"] = parameters

@@ -31,8 +31,9 @@ export interface ClientSocket {
 }
 
 /** A subscribed channel. A loop over it receives the messages from then on. */
-export interface ApiChannel<Message, Official = unknown> extends AsyncIterable<Message> {
-  readonly name: string;
+export interface ApiChannel<Message, Official = unknown, Name extends string = string>
+  extends AsyncIterable<Message> {
+  readonly name: Name;
   /** The channel of the official client, for its states and events. */
   readonly official: Official;
   unsubscribe(): void;
@@ -51,7 +52,7 @@ export interface Api<Socket extends ClientSocket = ClientSocket> {
   /** Subscribe to a channel, and loop over its messages. */
   subscribe<const Name extends ChannelName>(
     name: Name & Matching<Name>,
-  ): ApiChannel<ChannelOf<Name>["message"], ReturnType<Socket["subscribe"]>>;
+  ): ApiChannel<ChannelOf<Name>["message"], ReturnType<Socket["subscribe"]>, Name>;
   /** Publish to a channel. The promise resolves when the server has accepted the message. */
   publish<const Name extends PublishName>(
     name: Name & Matching<Name>,
@@ -96,7 +97,7 @@ def _events(api: Api) -> str:
 def _channels(api: Api) -> str:
     entries = [
         f"{doc_comment(found.doc.splitlines(), '  ')}  {key_of(found.pattern)}: "
-        f"{{ message: {_message(found)}; publish: {_message(found, publish=True)} }};\n"
+        f"{{ message: {_message(found.message)}; publish: {_publish(found)} }};\n"
         for found in api.channels
     ]
     names = [_template(found.pattern) for found in api.channels]
@@ -138,10 +139,12 @@ def _answer(schema: Schema | None) -> str:
     return "void" if schema is None else type_of(schema, "  ")
 
 
-def _message(channel: Channel, *, publish: bool = False) -> str:
-    if publish and not channel.can_publish:
-        return "never"
-    return "unknown" if channel.message is None else type_of(channel.message, "  ")
+def _message(schema: Schema | None) -> str:
+    return "unknown" if schema is None else type_of(schema, "  ")
+
+
+def _publish(channel: Channel) -> str:
+    return _message(channel.publish) if channel.can_publish else "never"
 
 
 def _alternatives(names: list[str]) -> str:

@@ -60,7 +60,8 @@ class ChannelHandler(Protocol):
     """A handler of a channel.
 
     Attributes:
-        data: the type of its messages; None if it is not known.
+        data: the type of the publishes; None if it is not known.
+        message: the type of its messages; None if it is not known.
         publishable: whether clients may publish.
     """
 
@@ -70,6 +71,8 @@ class ChannelHandler(Protocol):
     def pattern(self) -> Pattern: ...
     @property
     def data(self) -> DataType | None: ...
+    @property
+    def message(self) -> DataType | None: ...
     @property
     def publishable(self) -> bool: ...
 

@@ -6,7 +6,8 @@ import copy
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from types import NoneType, UnionType
+from typing import Any, Literal, Self, Union, get_args, get_origin
 
 from socketcluster.errors import UsageError
 from socketcluster.handlers.data_type import DataType
@@ -23,6 +24,8 @@ Order = Literal["socket", "free", "latest"]
 one after the other while a newer message replaces the one that waits."""
 
 ORDERS: tuple[Order, ...] = ("socket", "free", "latest")
+
+_UNIONS = (Union, UnionType)
 
 AT_ONCE = 100
 """How many messages of one socket a handler with the order "free" carries out at once."""
@@ -146,11 +149,21 @@ class ChannelHandler:
     Attributes:
         subscribe, publish: the functions that decide; None without one.
         data: the type of the publishes; None if any data is possible.
+        message: the type of the messages that subscribers receive; None if it is not known.
         publishable: whether clients may publish at all.
         place, doc: of the class or the function.
     """
 
-    __slots__ = ("data", "doc", "pattern", "place", "publish", "publishable", "subscribe")
+    __slots__ = (
+        "data",
+        "doc",
+        "message",
+        "pattern",
+        "place",
+        "publish",
+        "publishable",
+        "subscribe",
+    )
 
     def __init__(
         self, pattern: Pattern, target: Any, publish: Any, scope: Locals, line: str
@@ -191,6 +204,7 @@ class ChannelHandler:
         self.data: DataType[Any] | None = None
         if publish is not False and publish is not EMPTY:
             self.data = DataType.of(publish)
+        self.message: DataType[Any] | None = _message_type(self.publish, self.data)
 
     def prefixed(self, prefix: str) -> ChannelHandler:
         """Return the handler of the pattern with a prefix."""
@@ -228,6 +242,21 @@ def _data_type(parameter: Parameter | None) -> DataType[Any] | None:
     if parameter is None:
         return None
     return DataType.of(Any if parameter.annotation is EMPTY else parameter.annotation)
+
+
+def _message_type(publish: Signature | None, data: DataType[Any] | None) -> DataType[Any] | None:
+    """Return the type of the messages, given the function that may replace the publishes."""
+    returns = EMPTY if publish is None else publish.returns
+    if returns is EMPTY or returns is Any:
+        return data
+    kinds = set(get_args(returns) if get_origin(returns) in _UNIONS else (returns,))
+    replaced = kinds - {None, NoneType, bool}
+    if not replaced:
+        return data
+    if kinds == replaced:
+        return DataType.of(returns)
+    # It may also leave the data as it is.
+    return data if data is not None and replaced == {data.annotation} else None
 
 
 def _result_type(returns: Any) -> DataType[Any] | None:

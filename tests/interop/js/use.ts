@@ -59,6 +59,10 @@ export async function use(id: number, anyName: string): Promise<void> {
   console.log(file, text);
   await api.publish("room/1", { type: "text", text: "Hello" });
   await api.publish("user/7/typing", true);
+  await api.publish("seats/b", 7);
+  // @ts-expect-error: a seat's number is published
+  await api.publish("seats/b", ["Ada"]);
+  for await (const [name] of api.subscribe("seats/b")) console.log(name.length);
   await api.publish(`room/${id}`, { type: "text", text: "Hello" });
   // @ts-expect-error: a text has no size
   await api.publish("room/1", { type: "text", size: [1, 1] });

@@ -107,9 +107,11 @@ function handler(kind, channel) {
   if (kind === 'event') return card(kind, 'event', channel.address, ...text, data('Data', payload('event')));
   const parameters = Object.entries(channel.parameters || {}).map(([name, { description }]) => [make('dt', {}, make('code', {}, name)), make('dd', {}, description || '')]);
   const badge = channel.messages.publish ? 'subscribe, publish' : 'subscribe';
-  const message = payload('message');
+  const messages = [payload('message'), channel.messages.publish && payload('publish')].map((found) => (found === undefined ? true : found));
+  const [received, published] = messages;
+  const isOne = !channel.messages.publish || JSON.stringify(received) === JSON.stringify(published);
   return card(kind, badge, channel.address, ...text, ...(parameters.length ? [make('dl', {}, ...parameters.flat())] : []),
-    data('Messages', message === undefined ? true : message));
+    isOne ? data('Messages', received) : make('div', { class: 'pair' }, data('Clients publish', published), data('Subscribers receive', received)));
 }
 
 function about() {
