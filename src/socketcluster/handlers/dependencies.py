@@ -20,8 +20,9 @@ from collections.abc import (
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from typing import Any, Literal
 
+from socketcluster.errors import AuthError
 from socketcluster.handlers.signature import EMPTY, Signature
-from socketcluster.runtime.cancelling import cancel
+from socketcluster.runtime.cancelling import cancel, is_cancelled
 
 Scope = Literal["message", "socket", "server"]
 
@@ -123,21 +124,35 @@ class ScopedValues:
         """Return the value of an async provider; several callers share one call of it.
 
         A failed call is not remembered. Cancelling leaves it running for the other callers.
+
+        Raises:
+            AuthError: the values were emptied meanwhile.
         """
         making = self._values.get(provider)
         if making is None:
             making = self._values[provider] = asyncio.ensure_future(make(self._used_stack()))
         try:
             return await asyncio.shield(making)
-        except BaseException:
+        except BaseException as error:
             if making.done() and self._values.get(provider) is making:
                 del self._values[provider]
+            elif making.cancelled() and not is_cancelled(error):
+                raise AuthError(
+                    "The token of the socket changed while the message was handled"
+                ) from error
             raise
 
     @property
     def used(self) -> bool:
         """Whether there is any value."""
         return bool(self._values)
+
+    def emptied(self) -> ScopedValues:
+        """Move the values to a new object, to close it. Values asked for later are made anew."""
+        old = ScopedValues()
+        old._values, self._values = self._values, {}
+        old._stack, self._stack = self._stack, None
+        return old
 
     async def close(self) -> None:
         """Clean up, in the reverse order. Values asked for later are made anew.

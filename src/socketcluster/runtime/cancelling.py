@@ -1,4 +1,4 @@
-"""Cancellation of tasks that have not started.
+"""Cancellation: of tasks that have not started, and of the current task.
 
 Python warns of a coroutine that is dropped before its first step. A task that is cancelled before
 its first step closes its own coroutine, but not the coroutines among its arguments.
@@ -23,6 +23,14 @@ def close(awaitable: object) -> None:
     _close_arguments(awaitable)
     if isinstance(awaitable, Awaitable) and callable(end := getattr(awaitable, "close", None)):
         end()
+
+
+def is_cancelled(error: BaseException) -> bool:
+    """Return whether an error is the cancellation of the current task, not of what it awaited."""
+    if not isinstance(error, asyncio.CancelledError):
+        return False
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _close_arguments(awaitable: object) -> None:

@@ -74,14 +74,14 @@ class HandlersMixin(Decorators, MiddlewareMixin, AsyncStreamEmitter):
 
     def _handler_added(self, added: Any) -> None:
         self.loop_binding.check()
-        if isinstance(added, ChannelHandler):
-            self.channel_policy.add(added.pattern)
         if isinstance(added, ProcedureHandler):
             for socket in self.hub.sockets():
                 if socket.streams.has_procedure(added.name):
                     raise handled_twice(added.name, added.place, "a loop of a connected socket")
         if self.lifecycle.is_ready:
             self._context.handling.resolve()
+        if isinstance(added, ChannelHandler):  # Last, so that a wrong handler opens nothing.
+            self.channel_policy.add(added.pattern)
 
     def set_codec_engine(self, codec_engine: CodecEngine) -> None:
         """Encode and decode messages with another codec from now on."""

@@ -231,8 +231,8 @@ class Handling:
             self._clean_up(socket.handling.values)
 
     def _clean_up(self, values: ScopedValues) -> None:
-        if values.used:
-            self.start(self._close(values))
+        if values.used:  # Emptied at once: the next message may be another user's.
+            self.start(self._close(values.emptied()))
 
     async def _close(self, values: ScopedValues) -> None:
         try:

@@ -19,8 +19,12 @@ from socketcluster.handlers.plan import Plan
 from socketcluster.handlers.signature import EMPTY
 from socketcluster.options import seconds
 from socketcluster.protocol.packets import Unparsed
+from socketcluster.runtime.cancelling import is_cancelled
 from socketcluster.runtime.reporting import Reporter, clean
 from socketcluster.sockets.request import answer_failure
+
+FAILURES = (Exception, asyncio.CancelledError)
+"""The errors of a handler: it raises a CancelledError if it asks cancelled work for its result."""
 
 
 class RunnerContext(Protocol):
@@ -97,8 +101,9 @@ class ProcedureRunner(Runner):
 
     __slots__ = ()
 
-    def fail(self, socket: Any, cid: int | float, error: Exception) -> None:
+    def fail(self, socket: Any, cid: int | float, failure: BaseException) -> None:
         """Answer a call with the error of the handler."""
+        error = _exception(failure)
         if isinstance(error, InvalidDataError | InvalidMessageError):
             self.context.invalid(socket, self.handler, error)
         answer_failure(socket.messaging, cid, self.handler.name, error)
@@ -109,8 +114,9 @@ class ReceiverRunner(Runner):
 
     __slots__ = ()
 
-    def fail(self, socket: Any, error: Exception) -> None:
+    def fail(self, socket: Any, failure: BaseException) -> None:
         """Report the error of the handler."""
+        error = _exception(failure)
         if isinstance(error, InvalidDataError | InvalidMessageError):
             self.context.invalid(socket, self.handler, error)
         else:
@@ -130,7 +136,7 @@ class DirectProcedure(ProcedureRunner):
             if self.to_plain is not None:
                 result = self.to_plain(result)
             socket.messaging.answer(cid, result)
-        except Exception as error:
+        except FAILURES as error:
             self.fail(socket, cid, error)
 
 
@@ -144,7 +150,7 @@ class DirectReceiver(ReceiverRunner):
         self.context.latest = self.handler
         try:
             self._result_of(socket, self._checked(data))
-        except Exception as error:
+        except FAILURES as error:
             self.fail(socket, error)
 
 
@@ -211,10 +217,10 @@ class LinedProcedure(_Lined, ProcedureRunner):
             if self.to_plain is not None:
                 result = self.to_plain(result)
             socket.messaging.answer(cid, result)
-        except (Exception, asyncio.CancelledError) as error:
-            if _is_cancelled(error):
+        except FAILURES as error:
+            if is_cancelled(error):
                 raise
-            self.fail(socket, cid, _exception(error))
+            self.fail(socket, cid, error)
 
 
 class LinedReceiver(_Lined, ReceiverRunner):
@@ -237,22 +243,16 @@ class LinedReceiver(_Lined, ReceiverRunner):
                 await self._in_time(socket, data)
             else:
                 await self._result_of(socket, data)
-        except (Exception, asyncio.CancelledError) as error:
-            if _is_cancelled(error):
+        except FAILURES as error:
+            if is_cancelled(error):
                 raise
-            self.fail(socket, _exception(error))
-
-
-def _is_cancelled(error: BaseException) -> bool:
-    """Return whether an error is the cancellation of the task itself, not of what it awaited."""
-    task = asyncio.current_task()
-    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
+            self.fail(socket, error)
 
 
 def _exception(error: BaseException) -> Exception:
     if isinstance(error, Exception):
         return error
-    found = RuntimeError("The handler awaited something that was cancelled")
+    found = RuntimeError("The handler needs something that was cancelled")
     found.__cause__ = error
     return found
 
@@ -282,12 +282,14 @@ class EventRunner:
                 return self._context.start(self._handle(invocation))
             self._context.latest = self.handler
             self._plan.call(invocation)
-        except Exception as error:
+        except FAILURES as error:
             _report(self._context, self.handler, error)
         return None
 
     async def _handle(self, invocation: Invocation) -> None:
         try:
             await self._plan.call_async(invocation)
-        except Exception as error:
+        except FAILURES as error:
+            if is_cancelled(error):
+                raise
             _report(self._context, self.handler, error)

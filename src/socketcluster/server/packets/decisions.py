@@ -9,6 +9,7 @@ import msgspec
 
 from socketcluster.errors import SocketClusterError
 from socketcluster.handlers.dependencies import Invocation
+from socketcluster.middleware.action import UNCHANGED
 from socketcluster.protocol.packets import AnyPacket
 from socketcluster.server.packets.replies import parse_data, reject
 from socketcluster.server.parts.deciders import Decider, DecidingFunction
@@ -26,8 +27,6 @@ def decide_on_subscribe(
     found = socket.context.deciders.find(channel)
     if found is None or found[0].subscribing is None or packet.cid is None:
         return accept(data)
-    decider, names = found
-    function = found[0].subscribing
     losses = socket.auth.losses
 
     def accept_for_now(_: Any) -> Pending | None:
@@ -35,8 +34,8 @@ def decide_on_subscribe(
         socket.subscribed.reauthorize_since(losses, channel)
         return pending
 
-    invocation = Invocation(socket, data, names)
-    return _decide(socket, packet, decider, function, invocation, accept_for_now)
+    invocation = Invocation(socket, data, found[1])
+    return _decide(socket, packet, found[0].subscribing, invocation, accept_for_now)
 
 
 def decide_on_publish(
@@ -53,18 +52,18 @@ def decide_on_publish(
     try:
         decider.check_publishable(channel)
         value = _typed(socket, decider, data)
-    except SocketClusterError as error:
-        reject(socket, packet, error)
+    except Exception as error:
+        reject(socket, packet, decider.error_for_client(error))
         return None
     function = decider.publishing
     if function is None:
         return accept(data)
 
     def accept_replaced(result: Any) -> Pending | None:
-        return accept(function.replacement(result, data))
+        return accept(data if result is UNCHANGED else result)
 
     invocation = Invocation(socket, value, names)
-    return _decide(socket, packet, decider, function, invocation, accept_replaced)
+    return _decide(socket, packet, function, invocation, accept_replaced)
 
 
 def _typed(socket: AGServerSocket, decider: Decider, data: Any) -> Any:
@@ -77,17 +76,16 @@ def _typed(socket: AGServerSocket, decider: Decider, data: Any) -> Any:
 def _decide(
     socket: AGServerSocket,
     packet: AnyPacket,
-    decider: Decider,
     function: DecidingFunction,
     invocation: Invocation,
     accept: Accept,
 ) -> Pending | None:
     if function.is_async:
-        return _decide_later(socket, packet, decider, function, invocation, accept)
+        return _decide_later(socket, packet, function, invocation, accept)
     try:
         result = function.call(invocation)
-    except Exception as error:
-        _refuse(socket, packet, decider, error)
+    except SocketClusterError as error:
+        reject(socket, packet, error)
         return None
     return None if socket.life.ended else accept(result)
 
@@ -95,21 +93,16 @@ def _decide(
 async def _decide_later(
     socket: AGServerSocket,
     packet: AnyPacket,
-    decider: Decider,
     function: DecidingFunction,
     invocation: Invocation,
     accept: Accept,
 ) -> None:
     try:
         result = await function.call_async(invocation)
-    except Exception as error:
-        _refuse(socket, packet, decider, error)
+    except SocketClusterError as error:
+        reject(socket, packet, error)
         return
     if not socket.life.ended:
         pending = accept(result)
         if pending is not None:
             await pending
-
-
-def _refuse(socket: AGServerSocket, packet: AnyPacket, decider: Decider, error: Exception) -> None:
-    reject(socket, packet, decider.error_for_client(error))

@@ -11,13 +11,13 @@ from typing import Any
 
 from socketcluster.handlers.data_type import DataType
 from socketcluster.handlers.handler import Handler
-from socketcluster.protocol.json_packets import DECODE_ERRORS
+from socketcluster.handlers.signature import EMPTY
 from socketcluster.protocol.packets import Packet
 from socketcluster.protocol.state import OPEN
 from socketcluster.protocol.typed_packets import encoded_name, typed_decoder
 from socketcluster.server.socket import AGServerSocket
 from socketcluster.sockets.handling import Handling
-from socketcluster.sockets.runners import DirectProcedure, LinedProcedure
+from socketcluster.sockets.runners import FAILURES, DirectProcedure, LinedProcedure
 
 Direct = Callable[[AGServerSocket, bytes], bool]
 """Carries out a message; returns False, and has done nothing, if the ordinary path has to."""
@@ -34,6 +34,8 @@ def direct_table(handling: Handling) -> dict[bytes, Direct]:
 
 def _decodes_directly(handler: Handler) -> bool:
     data: DataType[Any] | None = handler.data
+    if handler.default is not EMPTY and handler.default is not None:
+        return False  # It replaces a null, too.
     return data is None or data.is_any or (data.kind == "msgspec" and data.encodes_directly)
 
 
@@ -57,7 +59,7 @@ def _at_once(runner: DirectProcedure, decode: Callable[[bytes], Packet]) -> Dire
             return False
         try:
             packet = decode(message)
-        except DECODE_ERRORS:
+        except Exception:  # Of the type's own code, too.
             return False
         cid = packet.cid
         if cid is None:
@@ -73,7 +75,7 @@ def _at_once(runner: DirectProcedure, decode: Callable[[bytes], Packet]) -> Dire
                 socket.messaging.respond_ok(cid)
             else:
                 socket.outbound.answer(cid, result)
-        except Exception as error:
+        except FAILURES as error:
             fail(socket, cid, error)
         return True
 
@@ -88,7 +90,7 @@ def _through_line(runner: LinedProcedure, decode: Callable[[bytes], Packet]) -> 
             return False
         try:
             packet = decode(message)
-        except DECODE_ERRORS:
+        except Exception:  # Of the type's own code, too.
             return False
         if packet.cid is None:
             return False

@@ -1,11 +1,13 @@
 """Deciders: the handlers of channels, which decide who may subscribe and publish.
 
 A decider runs after INBOUND middleware. It refuses by an error; its functions refuse with False or
-with an exception.
+with an exception. A function that returns anything unexpected has failed, which refuses too.
 """
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from functools import lru_cache
 from typing import Any
@@ -13,6 +15,8 @@ from typing import Any
 import msgspec
 
 from socketcluster.errors import (
+    EncodeError,
+    InvalidArgumentsError,
     InvalidDataError,
     InvalidRequestError,
     SocketClusterError,
@@ -24,7 +28,9 @@ from socketcluster.handlers.dependencies import Invocation
 from socketcluster.handlers.handler import ChannelHandler
 from socketcluster.handlers.plan import Getter, Plan, Source, Surroundings, get_data
 from socketcluster.handlers.signature import EMPTY, Parameter, Signature
+from socketcluster.middleware.action import UNCHANGED
 from socketcluster.patterns import PatternTable
+from socketcluster.runtime.cancelling import close, is_cancelled
 from socketcluster.runtime.reporting import Reporter
 
 REMEMBERED_CHANNELS = 10_000
@@ -54,7 +60,9 @@ class Decider:
             return (
                 None
                 if signature is None
-                else DecidingFunction(handler, signature, sources, surroundings)
+                else DecidingFunction(
+                    handler, signature, sources, surroundings, self.error_for_client
+                )
             )
 
         self._handler = handler
@@ -74,7 +82,7 @@ class Decider:
         if not self._handler.publishable:
             raise refused("publish to", channel)
 
-    def error_for_client(self, error: Exception) -> SocketClusterError:
+    def error_for_client(self, error: BaseException) -> SocketClusterError:
         """Return the error for the client; report one that the client receives less of."""
         if isinstance(error, SocketClusterError) and not isinstance(error, UsageError):
             return error
@@ -87,9 +95,20 @@ class Decider:
 
 
 class DecidingFunction:
-    """A function of a channel's handler."""
+    """A function of a channel's handler.
 
-    __slots__ = ("_action", "_false_refuses", "_plan", "_returns", "is_async")
+    It returns the data to publish, or UNCHANGED.
+    """
+
+    __slots__ = (
+        "_action",
+        "_can_be_none",
+        "_error_for_client",
+        "_is_truth_value",
+        "_plan",
+        "_to_plain",
+        "is_async",
+    )
 
     def __init__(
         self,
@@ -97,45 +116,81 @@ class DecidingFunction:
         signature: Signature,
         sources: Mapping[str, Source],
         surroundings: Surroundings,
+        error_for_client: Callable[[BaseException], SocketClusterError],
     ) -> None:
+        if signature.is_generator:
+            raise signature.error("it decides, and therefore cannot yield: return instead")
         all_sources = {**sources, "data": Source(None, get_data)}
         all_sources["channel"] = Source(None, _get_channel)
         for name in handler.pattern.parameters:
             all_sources[name] = Source(None, _parameter_getter(signature, name))
+        self._error_for_client = error_for_client
         self._plan = Plan(signature, all_sources, surroundings)
         self.is_async: bool = self._plan.is_async
+        publishes = signature is handler.publish
+        self._action = "publish to" if publishes else "subscribe to"
         # A channel of truth values publishes False.
-        is_bool = handler.data is not None and handler.data.annotation is bool
-        self._action = "publish to" if signature is handler.publish else "subscribe to"
-        self._false_refuses = not (signature is handler.publish and is_bool)
+        self._is_truth_value = (
+            publishes and handler.data is not None and handler.data.annotation is bool
+        )
         returns = signature.returns
-        self._returns: DataType[Any] | None = handler.data
-        if returns not in (EMPTY, None, bool, type(None)):
-            self._returns = DataType.of(returns)
+        self._can_be_none = returns is not bool
+        self._to_plain: Callable[[Any], Any] | None = None
+        if publishes:
+            typed = handler.data
+            if returns not in (EMPTY, None, bool, type(None)):
+                typed = DataType.of(returns)
+            self._to_plain = _unchanged if typed is None else typed.to_plain
 
     def call(self, invocation: Invocation) -> Any:
-        """Call a plain function, and return its result.
+        """Call a plain function.
 
         Raises:
-            InvalidRequestError: it refused with False.
-            Exception: it refused, or failed.
+            SocketClusterError: the error for the client: it refused, or failed.
         """
-        return self._judged(self._plan.call(invocation), invocation)
+        try:
+            return self._judged(self._plan.call(invocation), invocation)
+        except (Exception, asyncio.CancelledError) as error:
+            raise self._error_for_client(error) from error
 
     async def call_async(self, invocation: Invocation) -> Any:
         """Call an async function as `call` does a plain one."""
-        return self._judged(await self._plan.call_async(invocation), invocation)
+        try:
+            return self._judged(await self._plan.call_async(invocation), invocation)
+        except (Exception, asyncio.CancelledError) as error:
+            if is_cancelled(error):
+                raise
+            raise self._error_for_client(error) from error
 
     def _judged(self, result: Any, invocation: Invocation) -> Any:
-        if result is False and self._false_refuses:
+        if result is None and self._can_be_none:
+            return UNCHANGED
+        if isinstance(result, bool) and not self._is_truth_value:
+            if result:
+                return UNCHANGED
             raise refused(self._action, invocation.names["channel"])
-        return result
+        if result is None or self._to_plain is None or inspect.isawaitable(result):
+            close(result)
+            raise UsageError(_wrong_result(result))
+        try:
+            return self._to_plain(result)
+        except EncodeError as error:
+            raise UsageError(f"Its result cannot be published: {error}") from error
 
-    def replacement(self, result: Any, data: Any) -> Any:
-        """Return the data to publish: that of the function, or the data as received."""
-        if result is None or (result is True and self._false_refuses):
-            return data
-        return result if self._returns is None else self._returns.to_plain(result)
+
+def _unchanged(value: Any) -> Any:
+    return value
+
+
+def _wrong_result(result: Any) -> str:
+    if inspect.isawaitable(result):
+        return f"It returned a {type(result).__name__}: make the function async, and await it there"
+    if result is None:
+        return "It is annotated with bool, and returned None"
+    return (
+        "It decides on subscriptions, and may return True, False or None, but not "
+        f"{type(result).__name__}"
+    )
 
 
 def refused(action: str, channel: str) -> InvalidRequestError:
@@ -157,6 +212,15 @@ def _parameter_getter(signature: Signature, name: str) -> Getter:
 
         return get_text
     annotation = parameter.annotation
+    try:
+        kind = DataType.of(annotation)
+    except InvalidArgumentsError as error:
+        raise signature.error(f"its parameter '{name}' has a wrong type. {error}") from error
+    if kind.kind == "pydantic":
+        raise signature.error(
+            f"its parameter '{name}' has a type of pydantic, which would not be checked: use a "
+            "type of the standard library or of msgspec"
+        )
 
     def get(invocation: Invocation) -> Any:
         try:
@@ -170,15 +234,14 @@ def _parameter_getter(signature: Signature, name: str) -> Getter:
 
 
 async def _decide_later(
-    decider: Decider,
     function: DecidingFunction,
     invocation: Invocation,
     on_decided: Callable[[BaseException | None], None],
 ) -> None:
     try:
         await function.call_async(invocation)
-    except Exception as error:
-        on_decided(decider.error_for_client(error))
+    except SocketClusterError as error:
+        on_decided(error)
     else:
         on_decided(None)
 
@@ -222,15 +285,14 @@ class Deciders:
         if found is None or found[0].subscribing is None:
             on_decided(None)
             return
-        decider, names = found
-        function, invocation = found[0].subscribing, Invocation(socket, data, names)
+        function, invocation = found[0].subscribing, Invocation(socket, data, found[1])
         if function.is_async:
-            self._start(_decide_later(decider, function, invocation, on_decided))
+            self._start(_decide_later(function, invocation, on_decided))
             return
         try:
             function.call(invocation)
-        except Exception as error:
-            on_decided(decider.error_for_client(error))
+        except SocketClusterError as error:
+            on_decided(error)
         else:
             on_decided(None)
 

@@ -282,7 +282,7 @@ class Inbound:
             return self._context.dispatch(self._socket, decoded, message)
         except InvalidMessageError as error:
             self.rejections.reject(error, message)
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
             self._socket.middleware.fail(error)
         return None
 

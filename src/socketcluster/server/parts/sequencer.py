@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
-from socketcluster.runtime.cancelling import cancel
+from socketcluster.runtime.cancelling import cancel, is_cancelled
 from socketcluster.server.parts.decision import Decision, Pending
 
 T = TypeVar("T")
@@ -121,9 +121,9 @@ class MessageSequencer(Sequencer[bytes]):
     async def _run(self, pending: Pending) -> None:
         try:
             await pending
-        except asyncio.CancelledError:
-            raise
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
+            if is_cancelled(error):
+                raise
             self._on_fault(error)
         self._task = None
         self.done()
