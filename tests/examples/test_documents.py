@@ -15,10 +15,12 @@ import httpx
 import pytest
 
 from socketcluster import AGServerSocket
-from support import AnswerError, Running, connected, until
+from support import AnswerError, Client, Running, connected, until
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+STRICT = ["readme_page.py", "getting_started_page.py", "handlers_page.py"]
+"""The pages that newcomers copy from."""
 
 
 def python_code(page: Path) -> str:
@@ -28,7 +30,8 @@ def python_code(page: Path) -> str:
 
 def load_page(name: str) -> ModuleType:
     module = ModuleType("page")
-    exec(compile(python_code(ROOT / "docs" / name), name, "exec"), module.__dict__)
+    code = compile(python_code(ROOT / "docs" / name), name, "exec", dont_inherit=True)
+    exec(code, module.__dict__)
     return module
 
 
@@ -40,6 +43,9 @@ def test_every_page_type_checks(tmp_path: Path) -> None:
             (tmp_path / names[-1]).write_text(code)
     assert len(names) >= 9
     command = [sys.executable, "-m", "mypy", "--check-untyped-defs", "--cache-dir", "cache", *names]
+    checked = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", "strict", *STRICT]
     checked = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
@@ -68,13 +74,77 @@ def test_every_link_leads_to_a_file_and_a_heading(page: Path) -> None:
 async def test_getting_started(make_server: Any) -> None:
     server = await make_server(load_page("getting-started.md").server)
     async with connected(server) as client:
+        assert await client.event() == {"event": "welcome", "data": {"clients": 1}}
         assert await client.call("add", [1, 2]) == 3
-        with pytest.raises(AnswerError, match="Internal server error"):
-            await client.call("add", 5)
-        await client.call("#subscribe", {"channel": "notes"})
-        await client.transmit("note", "hello")
-        events = [(await client.event())["event"] for _ in range(2)]
-        assert sorted(events) == ["#publish", "noted"]
+        with pytest.raises(AnswerError, match="Expected `array`, got `str`"):
+            await client.call("add", "x")
+        with pytest.raises(AnswerError, match="Log in first"):
+            await client.call("#subscribe", {"channel": "room/1"})
+        login = {"name": "alice", "password": "guess"}
+        with pytest.raises(AnswerError, match="Wrong name or password"):
+            await client.call("login", login)
+        await client.call("login", {**login, "password": "wonderland"})
+        assert (await client.event())["event"] == "#setAuthToken"
+        await client.call("#subscribe", {"channel": "room/1"})
+        with pytest.raises(AnswerError, match="not allowed to subscribe"):
+            await client.call("#subscribe", {"channel": "room/not-alice"})
+        await client.call("#publish", {"channel": "room/1", "data": {"text": "hello"}})
+        assert (await client.event())["data"] == {
+            "channel": "room/1",
+            "data": {"text": "hello", "name": "alice"},
+        }
+        await client.call("#subscribe", {"channel": "positions"})
+        await client.transmit("position", {"x": 1, "y": 2})
+        (socket,) = server.clients
+        assert (await client.event())["data"]["data"] == {"id": socket, "x": 1, "y": 2}
+
+
+async def refusal(client: Client, event: str, data: Any) -> str:
+    """The message of the error that answers a call."""
+    with pytest.raises(AnswerError) as refused:
+        await client.call(event, data)
+    return str(refused.value.wire["message"])
+
+
+async def test_handlers(make_server: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    page = load_page("handlers.md")
+    server = await make_server(page.server)
+    async with connected(server) as client:
+        assert (await client.event())["event"] == "welcome"
+        assert await client.call("add", {"a": 1}) == 2
+        assert page.add(page.Add(1, 2)) == 3
+        assert len(await client.call("hash", "secret")) == 128
+        await client.transmit("position", {"x": 1, "y": 2})
+        assert await refusal(client, "#subscribe", {"channel": "room/1"}) == "Log in first"
+        (socket,) = server.clients.values()
+        await socket.set_auth_token({"name": "admin"})
+        assert (await client.event())["event"] == "#setAuthToken"
+        await client.call("#subscribe", {"channel": "room/1"})
+        await client.call("#publish", {"channel": "room/1", "data": {"text": "hi"}})
+        assert (await client.event())["data"]["data"] == {"text": "hi", "name": "admin"}
+        assert "Expected `int`" in await refusal(client, "#subscribe", {"channel": "room/x"})
+        assert await refusal(client, "#subscribe", {"channel": "room/1000"}) == (
+            "It is not allowed to subscribe to the room/1000 channel"
+        )
+        await client.call("#subscribe", {"channel": "prices"})
+        publish = {"channel": "prices", "data": 1}
+        assert "not allowed to publish" in await refusal(client, "#publish", publish)
+        assert await client.call("rename", "bob") == "bob"
+        assert await refusal(client, "rename", "admin") == "Internal server error"
+        assert capsys.readouterr().out.splitlines() == ["commit", "roll back"]
+        order = {"items": [{"name": "pen", "count": 0}]}
+        assert (
+            await refusal(client, "order", order) == "Expected `int` >= 1 - at `$.items[0].count`"
+        )
+        assert await client.call("search") == await client.call("search", None) == []
+        assert await client.call("area", {"type": "Square", "side": 3}) == 9
+        assert await client.call("area", {"type": "Circle", "radius": 1, "color": "red"}) == 3.14
+        assert "`color`" in await refusal(
+            client, "area", {"type": "Square", "side": 3, "color": "red"}
+        )
+        assert await client.call("report", "us") == "the report about us"
+        assert await client.call("admin/clients") == 1
+        await client.call("#subscribe", {"channel": "admin/log/1"})
 
 
 async def test_streams(capsys: pytest.CaptureFixture[str]) -> None:
