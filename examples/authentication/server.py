@@ -1,4 +1,4 @@
-"""A login: a procedure checks the password and gives the client a token, middleware uses it.
+"""A login: a procedure checks the password and gives the client a token, handlers use it.
 
 Run it with `socketcluster serve server:server` in this directory. In production, read `auth_key`
 from the environment and check passwords against a store of salted hashes.
@@ -8,42 +8,47 @@ from __future__ import annotations
 
 import hmac
 
-from socketcluster import AGAction, AGServer, AGServerSocket
+from msgspec import Struct
+
+from socketcluster import AGServer, AGServerSocket
 from socketcluster.errors import AuthError
-from socketcluster.middleware import MiddlewareStream
 
 PASSWORDS = {"alice": "wonderland", "bob": "builder"}
 
 server = AGServer(auth_key="an example secret of at least 32 bytes")
 
 
-@server.background
-async def handle_connections() -> None:
-    async for event in server.listener("connection"):
-        server.spawn(log_in(event.socket))
+class Credentials(Struct):
+    name: str
+    password: str
 
 
-async def log_in(socket: AGServerSocket) -> None:
-    async for request in socket.procedure("login"):
-        with request:
-            name, password = str(request.data.get("name")), str(request.data.get("password"))
-            if not hmac.compare_digest(PASSWORDS.get(name, "\0").encode(), password.encode()):
-                raise AuthError("Wrong name or password")
-            await socket.set_auth_token({"name": name}, expires_in=3600)
-            request.end()
+class User(Struct):
+    name: str
 
 
-async def authorize(stream: MiddlewareStream) -> None:
-    """Reserve each private channel for one user."""
-    async for action in stream:
-        private = action.channel.startswith("private/")
-        token = action.socket.auth_token or {}
-        if private and action.channel != f"private/{token.get('name')}":
-            action.block(AuthError("This channel is not yours"))
-        elif action.type == AGAction.INVOKE and not isinstance(action.data, dict):
-            action.block(AuthError("The call needs an object"))
-        else:
-            action.allow()
+@server.procedure()
+async def login(data: Credentials, socket: AGServerSocket) -> None:
+    password = PASSWORDS.get(data.name, "\0")
+    if not hmac.compare_digest(password.encode(), data.password.encode()):
+        raise AuthError("Wrong name or password")
+    await socket.set_auth_token({"name": data.name}, expires_in=3600)
 
 
-server.set_middleware(server.MIDDLEWARE_INBOUND, authorize)
+@server.provide
+def user(socket: AGServerSocket) -> User:
+    """Return the user of a socket, for every handler that asks for one."""
+    if socket.auth_token is None:
+        raise AuthError("Log in first")
+    return User(socket.auth_token["name"])
+
+
+@server.channel("private/{owner}")
+class Private:
+    """A channel of one user. When that user logs out, the socket is removed from it."""
+
+    def subscribe(self, owner: str, me: User) -> None:
+        if owner != me.name:
+            raise AuthError("This channel is not yours")
+
+    publish = subscribe

@@ -1,53 +1,60 @@
-"""A chat: clients join rooms and publish; the server greets them, counts them and moderates.
-
-Run it with `socketcluster serve server:server` in this directory.
-"""
+"""A chat: rooms, a login, who is typing, and a history. README.md says how to run it."""
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict, deque
+from time import time
+from typing import Annotated, Literal
 
-from socketcluster import AGAction, AGServer, AGServerSocket
-from socketcluster.middleware import MiddlewareStream
+from msgspec import Meta, Struct
+from starlette.staticfiles import StaticFiles
 
-server = AGServer()
-room_sizes: Counter[str] = Counter()
+from socketcluster import AGServer, AGServerSocket, AsyncAPI
+from socketcluster.errors import AuthError
 
-
-@server.background
-async def handle_connections() -> None:
-    async for event in server.listener("connection"):
-        server.spawn(handle(event.socket))
-
-
-async def handle(socket: AGServerSocket) -> None:
-    socket.transmit("welcome", {"id": socket.id})
-    async for request in socket.procedure("roomSize"):
-        with request:
-            request.end(room_sizes[str(request.data)])
+RoomName = Literal["lobby", "music", "travel"]
+Name = Annotated[str, Meta(min_length=1, max_length=20)]
+Text = Annotated[str, Meta(min_length=1, max_length=500)]
 
 
-@server.background
-async def count_subscriptions() -> None:
-    async for event in server.listener("subscription"):
-        room_sizes[event.channel] += 1
+class User(Struct):
+    name: str
 
 
-@server.background
-async def count_unsubscriptions() -> None:
-    async for event in server.listener("unsubscription"):
-        room_sizes[event.channel] -= 1
-        if not room_sizes[event.channel]:
-            del room_sizes[event.channel]
+class Message(Struct):
+    name: str
+    text: str | None  # None while the user is typing.
+    time: float
 
 
-async def moderate(stream: MiddlewareStream) -> None:
-    """Convert messages in capital letters to lower case."""
-    async for action in stream:
-        if action.type == AGAction.PUBLISH_IN and str(action.data).isupper():
-            action.allow(data=str(action.data).lower())
-        else:
-            action.allow()
+server = AGServer(app=StaticFiles(directory="page", html=True), asyncapi=AsyncAPI(title="Chat"))
+messages: dict[RoomName, deque[Message]] = defaultdict(lambda: deque(maxlen=100))
 
 
-server.set_middleware(server.MIDDLEWARE_INBOUND, moderate)
+@server.provide
+def user(socket: AGServerSocket) -> User:
+    if socket.auth_token is None:
+        raise AuthError("Log in first")
+    return User(socket.auth_token["name"])
+
+
+@server.procedure()
+async def login(data: Name, socket: AGServerSocket) -> None:
+    await socket.set_auth_token({"name": data}, expires_in=3600)
+
+
+@server.procedure()
+def history(data: RoomName, me: User) -> list[Message]:
+    """The last hundred messages of a room."""
+    return list(messages[data])
+
+
+@server.channel("room/{room}")
+class Room:
+    def subscribe(self, room: RoomName, me: User) -> None: ...
+
+    def publish(self, room: RoomName, data: Text | None, me: User) -> Message:
+        message = Message(me.name, data, time())
+        if data is not None:
+            messages[room].append(message)
+        return message

@@ -1,13 +1,13 @@
 """FastAPI and SocketCluster on one port: an HTTP request publishes to WebSocket clients.
 
-Run it with `socketcluster serve server:server` or `uvicorn server:server` in this directory.
+Run it with `socketcluster serve server:server` or `uvicorn server:server` in this directory. One
+model checks what both receive.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastapi import FastAPI
+from pydantic import BaseModel, Field
 
 import socketcluster
 
@@ -15,12 +15,22 @@ app = FastAPI()
 server = socketcluster.attach(app)
 
 
+class Article(BaseModel):
+    title: str = Field(min_length=1, max_length=100)
+    text: str = ""
+
+
+@app.post("/news/{topic}")
+async def publish(topic: str, article: Article) -> None:
+    await server.exchange.invoke_publish(f"news/{topic}", article.model_dump())
+
+
+@server.channel("news/{topic}", publish=Article)
+class News:
+    """The news of a topic."""
+
+
 @app.get("/clients")
-async def clients() -> dict[str, int]:
-    return {"clients": server.clients_count}
-
-
-@app.post("/publish/{channel}")
-async def publish(channel: str, data: dict[str, Any]) -> dict[str, str]:
-    await server.exchange.invoke_publish(channel, data)
-    return {"published": channel}
+@server.procedure()
+def clients() -> int:
+    return server.clients_count

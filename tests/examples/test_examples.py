@@ -16,7 +16,7 @@ import pytest
 import websockets
 
 from socketcluster import AGServer
-from support import AnswerError, connected, soon, until
+from support import AnswerError, connected, soon
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -36,16 +36,51 @@ def example(name: str) -> AGServer:
     return server
 
 
-async def test_chat(make_server: Any) -> None:
+async def test_chat(make_server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT / "examples" / "chat")
     server = await make_server(example("chat"))
     async with connected(server) as client:
-        assert (await client.event())["event"] == "welcome"
-        await client.call("#subscribe", {"channel": "room"})
-        await until(lambda: client.events.empty())
-        assert await client.call("roomSize", "room") == 1
-        assert await client.call("roomSize", ["no room"]) == 0
-        await client.call("#publish", {"channel": "room", "data": "HELLO"})
-        assert (await client.event())["data"]["data"] == "hello"
+        for event, data in (("history", "lobby"), ("#subscribe", {"channel": "room/lobby"})):
+            with pytest.raises(AnswerError, match="Log in first"):
+                await client.call(event, data)
+        await client.call("login", "Ada")
+        assert (await client.event())["event"] == "#setAuthToken"
+        with pytest.raises(AnswerError, match="Invalid enum value 'cellar'"):
+            await client.call("#subscribe", {"channel": "room/cellar"})
+        await client.call("#subscribe", {"channel": "room/lobby"})
+        for text in ("Hello", None):
+            await client.call("#publish", {"channel": "room/lobby", "data": text})
+            message = (await client.event())["data"]["data"]
+            assert (message["name"], message["text"]) == ("Ada", text)
+        assert [found["text"] for found in await client.call("history", "lobby")] == ["Hello"]
+        assert await client.call("history", "music") == []
+
+
+def test_the_chat_is_short() -> None:
+    assert (ROOT / "examples" / "chat" / "server.py").read_text().count("\n") <= 60
+
+
+async def test_a_message_of_the_chat_comes_before_a_history_that_has_it(
+    make_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The page shows the history in place of what it has received."""
+    monkeypatch.chdir(ROOT / "examples" / "chat")
+    server = await make_server(example("chat"))
+    async with connected(server) as client:
+        await client.call("login", "Ada")
+        assert (await client.event())["event"] == "#setAuthToken"
+        await client.call("#subscribe", {"channel": "room/lobby"})
+        await client.send(
+            [
+                {"event": "#publish", "data": {"channel": "room/lobby", "data": "Hi"}, "cid": 90},
+                {"event": "history", "data": "lobby", "cid": 91},
+            ]
+        )
+        received = [await client.event()]
+        while received[-1].get("rid") != 91:
+            received.append(await client.event())
+        assert received[-1]["data"][0]["text"] == "Hi"
+        assert any(packet.get("event") == "#publish" for packet in received)
 
 
 async def test_authentication(make_server: Any) -> None:
@@ -53,13 +88,17 @@ async def test_authentication(make_server: Any) -> None:
     async with connected(server) as client:
         with pytest.raises(AnswerError, match="Wrong name or password"):
             await client.call("login", {"name": "alice", "password": "ä"})
-        with pytest.raises(AnswerError, match="not yours"):
+        with pytest.raises(AnswerError, match="Expected `str`, got `null`"):
+            await client.call("login", {"name": "alice", "password": None})
+        with pytest.raises(AnswerError, match="Log in first"):
             await client.call("#subscribe", {"channel": "private/alice"})
         await client.call("login", {"name": "alice", "password": "wonderland"})
         assert (await client.event())["event"] == "#setAuthToken"
         await client.call("#subscribe", {"channel": "private/alice"})
-        with pytest.raises(AnswerError, match="not yours"):
-            await client.call("#subscribe", {"channel": "private/bob"})
+        await client.call("#publish", {"channel": "private/alice", "data": "A note"})
+        for event in ("#subscribe", "#publish"):
+            with pytest.raises(AnswerError, match="not yours"):
+                await client.call(event, {"channel": "private/bob"})
 
 
 async def test_fastapi_same_port(make_server: Any) -> None:
@@ -68,11 +107,17 @@ async def test_fastapi_same_port(make_server: Any) -> None:
         connected(server) as client,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.source_port}") as http,
     ):
-        await client.call("#subscribe", {"channel": "news"})
-        assert (await http.get("/clients")).json() == {"clients": 1}
-        answer = await http.post("/publish/news", json={"n": 1})
-        assert answer.json() == {"published": "news"}
-        assert (await client.event())["data"] == {"channel": "news", "data": {"n": 1}}
+        await client.call("#subscribe", {"channel": "news/python"})
+        assert (await http.get("/clients")).json() == await client.call("clients") == 1
+        assert (await http.post("/news/python", json={"title": ""})).status_code == 422
+        assert (await http.post("/news/python", json={"title": "3.11"})).is_success
+        article = {"title": "3.11", "text": ""}
+        published = {"channel": "news/python", "data": article}
+        assert (await client.event())["data"] == published
+        with pytest.raises(AnswerError, match="String should have at least 1 character"):
+            await client.call("#publish", {"channel": "news/python", "data": {"title": ""}})
+        await client.call("#publish", published)
+        assert (await client.event())["data"] == published
 
 
 async def test_the_readme_s_server(make_server: Any, tmp_path: Path) -> None:

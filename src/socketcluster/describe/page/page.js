@@ -41,7 +41,7 @@ function type(schema, indent = '', expand = false) {
   if ('const' in schema) return [literal(schema.const)];
   if (schema.enum) return joined(schema.enum.map((value) => [literal(value)]), ' | ');
   const parts = schema.anyOf || schema.oneOf;
-  if (parts) return joined(parts.map((part) => type(part, indent, expand)), ' | ');
+  if (parts) return joined(parts.map((part) => type(part, indent, expand)), expand && parts.filter(isNamedObject).length > 1 ? '\n| ' : ' | ');
   if (schema.allOf) return joined(schema.allOf.map((part) => type(part, indent, expand)), ' & ');
   if (Array.isArray(schema.type)) return joined(schema.type.map((kind) => type({ ...schema, type: kind }, indent)), ' | ');
   if (schema.type === 'array') return list(schema, indent, expand);
@@ -49,6 +49,7 @@ function type(schema, indent = '', expand = false) {
   return [word(schema.type || 'any'), ...limits(schema)];
 }
 
+const isNamedObject = (schema) => Boolean(schema.$ref && resolve(schema).properties);
 const isUnion = (schema) => Boolean(schema && (schema.anyOf || schema.oneOf || (schema.enum && schema.enum.length > 1)));
 const grouped = (schema, parts) => (isUnion(schema) ? [mark('('), ...parts, mark(')')] : parts);
 
@@ -61,7 +62,7 @@ function list(schema, indent, expand) {
 
 function object(schema, indent) {
   const properties = Object.entries(schema.properties || {});
-  if (!properties.length) return [mark('{ name: '), ...type(schema.additionalProperties, indent), mark(' }')];
+  if (!properties.length) return [mark('{ [name]: '), ...type(schema.additionalProperties, indent), mark(' }')];
   const inner = `${indent}  `;
   const required = schema.required || [];
   const lines = properties.flatMap(([name, entry]) => [
@@ -70,12 +71,21 @@ function object(schema, indent) {
   return [mark('{'), '\n', ...lines, indent, mark('}')];
 }
 
+const short = (number) => (Math.abs(number) >= 1e9 && number % 1e6 === 0 ? number.toExponential().replace('+', '') : String(number));
+
+function range(least, most, unit = '') {
+  if (least === undefined && most === undefined) return null;
+  if (least === undefined) return `≤ ${short(most)}${unit}`;
+  if (most === undefined) return `≥ ${short(least)}${unit}`;
+  return `${least === most ? '' : `${short(least)} … `}${short(most)}${unit}`;
+}
+
 function limits(schema) {
   const texts = [
-    schema.format, 'minimum' in schema && `≥ ${schema.minimum}`, 'maximum' in schema && `≤ ${schema.maximum}`,
-    'exclusiveMinimum' in schema && `> ${schema.exclusiveMinimum}`, 'exclusiveMaximum' in schema && `< ${schema.exclusiveMaximum}`,
+    schema.format, range(schema.minimum, schema.maximum),
+    'exclusiveMinimum' in schema && `> ${short(schema.exclusiveMinimum)}`, 'exclusiveMaximum' in schema && `< ${short(schema.exclusiveMaximum)}`,
     'multipleOf' in schema && `multiple of ${schema.multipleOf}`,
-    'minLength' in schema && `≥ ${schema.minLength} characters`, 'maxLength' in schema && `≤ ${schema.maxLength} characters`,
+    range(schema.minLength, schema.maxLength, (schema.maxLength ?? schema.minLength) === 1 ? ' character' : ' characters'),
     schema.pattern && `like ${schema.pattern}`,
   ].filter(Boolean);
   return texts.length ? [mark(` (${texts.join(', ')})`)] : [];
@@ -88,10 +98,12 @@ const data = (title, schema) => make('div', {}, make('h4', {}, title),
 function properties(schema) {
   if (schema.type !== 'object' || !schema.properties) return [block(type(schema))];
   const required = schema.required || [];
-  const rows = Object.entries(schema.properties).map(([name, entry]) => make('tr', {},
+  const entries = Object.entries(schema.properties);
+  const hasNotes = entries.some(([, entry]) => entry.description || 'default' in entry);
+  const rows = entries.map(([name, entry]) => make('tr', {},
     make('td', {}, make('code', {}, name), ...(required.includes(name) ? [] : [mark('?')])),
     make('td', {}, make('code', {}, ...type(entry))),
-    make('td', {}, ...prose(entry.description), ...('default' in entry ? [make('p', {}, 'Default: ', literal(entry.default))] : []))));
+    hasNotes ? make('td', {}, ...prose(entry.description), ...('default' in entry ? [make('p', {}, 'Default: ', literal(entry.default))] : [])) : null));
   return [make('div', { class: 'table' }, make('table', {}, make('tbody', {}, ...rows)))];
 }
 
@@ -103,7 +115,12 @@ function handler(kind, channel) {
   const operations = Object.values(api.operations).filter((found) => resolve(found.channel) === channel);
   const payload = (name) => (channel.messages[name] ? resolve(channel.messages[name]).payload : undefined);
   const text = prose(operations.length ? operations[0].description : '');
-  if (kind === 'call') return card(kind, 'call', channel.address, ...text, make('div', { class: 'pair' }, data('Takes', payload('call')), data('Answers', payload('answer'))));
+  if (kind === 'call') {
+    const [taken, answered] = [payload('call'), payload('answer')];
+    return card(kind, 'call', channel.address, ...text, taken === undefined && answered === undefined
+      ? make('p', { class: 'quiet' }, 'No data, and an answer without data.')
+      : make('div', { class: 'pair' }, data('Takes', taken), data('Answers', answered)));
+  }
   if (kind === 'event') return card(kind, 'event', channel.address, ...text, data('Data', payload('event')));
   const parameters = Object.entries(channel.parameters || {}).map(([name, { description }]) => [make('dt', {}, make('code', {}, name)), make('dd', {}, description || '')]);
   const badge = channel.messages.publish ? 'subscribe, publish' : 'subscribe';
