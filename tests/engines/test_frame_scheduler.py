@@ -32,7 +32,7 @@ class Connection:
         self.log: list[Any] = []
         self.early = 0
         self.scheduler = FrameScheduler(
-            self.transport, FrameReceiver(100_000, None), self, self, self.text, self.binary
+            self.transport, FrameReceiver(100_000, None), self, self, self.text
         )
 
     @property
@@ -47,7 +47,7 @@ class Connection:
     def text(self, data: bytes) -> None:
         self.log.append(data)
 
-    def binary(self, data: bytes) -> None:
+    def binary_received(self, data: bytes) -> None:
         self.log.append(data)
 
     def control_frame(self, opcode: int, payload: bytes) -> None:

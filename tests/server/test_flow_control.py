@@ -32,9 +32,14 @@ class PausableConnection:
         self.paused = False
 
 
+class Owner:
+    def loops_changed(self, behind: bool) -> None:
+        raise AssertionError("No loop falls behind")
+
+
 def test_either_limit_pauses_and_half_of_both_resumes() -> None:
     connection: Any = PausableConnection()
-    flow = FlowControl(connection, 4, 100, lambda behind: None)
+    flow = FlowControl(connection, 4, 100, Owner())
     for _ in range(4):
         flow.add(b"")
     assert not connection.paused

@@ -37,14 +37,12 @@ class Connection:
 def made(connection: Connection, limit: int = 110) -> tuple[FrameWriter, list[int]]:
     """A writer, and a list with its buffer size at each overflow."""
     overflows: list[int] = []
-    writer = FrameWriter(
-        connection,  # type: ignore[arg-type]
-        Wire(JSONCodec()),
-        limit,
-        lambda: overflows.append(writer.get_buffer_size()),
-        Flusher(),
-    )
-    return writer, overflows
+
+    class Writer(FrameWriter):
+        def overflow(self) -> None:
+            overflows.append(self.get_buffer_size())
+
+    return Writer(connection, Wire(JSONCodec()), limit, Flusher()), overflows  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("batch", [False, True])

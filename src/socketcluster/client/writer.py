@@ -25,7 +25,7 @@ class ClientWriter(FrameWriter):
     __slots__ = ("_accepting",)
 
     def __init__(self, connection: Connection, wire: Wire, limit: int) -> None:
-        super().__init__(connection, wire, limit, lambda: None, Flusher())
+        super().__init__(connection, wire, limit, Flusher())
         self._accepting = False
 
     def send_accepted(self, packet: Any) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from picows import WSListener, WSMsgType
 
@@ -45,6 +45,9 @@ _TEXT = WSMsgType.TEXT
 _DISCARDED = memoryview(bytearray(READ_SIZE))
 """Where bytes are read to once there is no parser."""
 
+_NO_BYTES: Final = memoryview(b"")
+"""One for all connections, for each would take 312 bytes."""
+
 
 class ReaderOwner(SchedulerOwner, Protocol):
     """The connection, as its reader sees it."""
@@ -74,7 +77,6 @@ class FrameReader(WSListener, asyncio.BufferedProtocol):
         "_other_frames",
         "_owner",
         "_parser",
-        "_room",
         "_text_bytes",
         "_transport",
         "buffer_updated",
@@ -97,13 +99,12 @@ class FrameReader(WSListener, asyncio.BufferedProtocol):
         self._owner: ReaderOwner | None = owner
         self._frames = FrameReceiver(endpoint.max_first_message, deflate)
         self.scheduler: FrameScheduler = FrameScheduler(
-            transport, self._frames, self, owner, self._first_text, self._first_binary
+            transport, self._frames, self, owner, self._first_text
         )
         self._first_left: int | None = endpoint.max_first_message + _FRAME_HEADER
         self._parser: Any = None
-        self._room: Callable[[int], memoryview]
         self.buffer_updated: Callable[[int], None]  # type: ignore[assignment]
-        self._early = memoryview(b"")
+        self._early = _NO_BYTES
         self._grown = False  # The parser's buffer has grown, and still has bytes in it.
         self._other_frames = 0  # All but whole text messages.
         self._incomplete = 0  # Bytes of a large frame so far, once it is seen to be large.
@@ -114,7 +115,6 @@ class FrameReader(WSListener, asyncio.BufferedProtocol):
     def begin(self) -> None:
         """Read from the transport, with a new parser."""
         self._parser = new_parser(self, self._transport, self._endpoint.max_payload)
-        self._room = self._parser.get_buffer
         self._incomplete = 0
         is_first = self._first_left is not None
         self._read_with(self._first_read if is_first else self._parser.buffer_updated)
@@ -125,7 +125,8 @@ class FrameReader(WSListener, asyncio.BufferedProtocol):
             self._transport.set_protocol(self)
 
     def get_buffer(self, sizehint: int) -> Any:
-        room = self._room(-1)
+        parser = self._parser
+        room = _DISCARDED if parser is None else parser.get_buffer(-1)
         size = len(room)
         if size <= READ_SIZE:
             return room
@@ -193,9 +194,11 @@ class FrameReader(WSListener, asyncio.BufferedProtocol):
             self._end_of_first()
             self.scheduler.text_received(data)
 
-    def _first_binary(self, data: bytes) -> None:
-        self._end_of_first()
-        self.scheduler.binary_received(data)
+    def binary_received(self, data: bytes) -> None:
+        """See `FrameSource.binary_received`."""
+        if self._first_left is not None:
+            self._end_of_first()
+        self._handler.binary_received(data)
 
     def _first_too_long(self) -> None:
         limit = self._endpoint.max_first_message
@@ -206,14 +209,15 @@ class FrameReader(WSListener, asyncio.BufferedProtocol):
         self._first_left = None
         self._frames.limit = self._endpoint.max_payload
         self.scheduler.text_received = self._handler.text_received
-        self.scheduler.binary_received = self._handler.binary_received
         if self._parser is not None:
             self._read_with(self._parser.buffer_updated)
 
     # From the parser
 
     def on_ws_connected(self, transport: Any) -> None:
-        transport.request.headers.clear()  # The made-up request's, which are never read.
+        # The made-up request's, which are never read; all parsers' would take 180 bytes each.
+        request = transport.request
+        del request.method, request.path, request.version, request.headers
 
     def on_ws_frame(self, transport: Any, frame: Any) -> None:
         payload = frame.get_payload_as_bytes()
@@ -270,7 +274,6 @@ class FrameReader(WSListener, asyncio.BufferedProtocol):
         """
         if self._parser is not None:  # It would keep all bytes that follow.
             self._parser = None
-            self._room = _discarded
             self._read_with(_ignore)
         asyncio.get_running_loop().call_soon(self._add_fault, code or 1002)
 
@@ -299,13 +302,8 @@ class FrameReader(WSListener, asyncio.BufferedProtocol):
         """Drop received bytes and every reference back to the connection."""
         self.scheduler.free()
         self._parser = self._handler = self._owner = None
-        self._early = memoryview(b"")
-        self._room = _discarded
+        self._early = _NO_BYTES
         self.buffer_updated = _ignore
-
-
-def _discarded(_: int) -> memoryview:
-    return _DISCARDED
 
 
 def _ignore(_: Any) -> None:

@@ -33,6 +33,9 @@ class FrameSource(Protocol):
     def parse_more(self) -> None:
         """Parse these bytes, as far as this turn's budget goes."""
 
+    def binary_received(self, data: bytes) -> None:
+        """Deliver a whole binary message."""
+
 
 class SchedulerOwner(Protocol):
     """The connection, as its scheduler sees it."""
@@ -51,7 +54,6 @@ class FrameScheduler:
     """Processes frames, and pauses and resumes the transport.
 
     Attributes:
-        binary_received: called with each whole binary message.
         budget: units of work left in this turn; valid once work was counted in it.
         direct: whether the source may pass a whole text message to `text_received` itself: nothing
             is queued, incomplete or closing.
@@ -69,7 +71,6 @@ class FrameScheduler:
         "_receiver",
         "_source",
         "_transport",
-        "binary_received",
         "budget",
         "direct",
         "held",
@@ -86,14 +87,12 @@ class FrameScheduler:
         source: FrameSource,
         owner: SchedulerOwner,
         text_received: Callable[[bytes], None],
-        binary_received: Callable[[bytes], None],
     ) -> None:
         self._transport = transport
         self._receiver = receiver
         self._source: FrameSource | None = source
         self._owner: SchedulerOwner | None = owner
         self.text_received: Callable[[bytes], None] = text_received
-        self.binary_received: Callable[[bytes], None] = binary_received
         self._queue: deque[QueuedFrame] | None = None
         self._next_turn: asyncio.Handle | None = None
         self.budget: int = 0
@@ -177,8 +176,8 @@ class FrameScheduler:
             self._process(*frame)
 
     def _process(self, opcode: int, fin: bool, rsv1: bool, reserved: bool, payload: bytes) -> None:
-        owner = self._owner
-        if owner is None:
+        owner, source = self._owner, self._source
+        if owner is None or source is None:
             return
         if self.shut:
             if opcode == CLOSE:
@@ -192,16 +191,18 @@ class FrameScheduler:
                 owner.fail(violation.code, violation.reason)
                 return
             if message is not None:
-                self._deliver(owner, *message)
+                self._deliver(owner, source, *message)
                 if len(message[1]) > len(payload):  # It was inflated, or had other fragments.
                     self.count(len(message[1]))
             self.update_direct()
 
-    def _deliver(self, owner: SchedulerOwner, opcode: int, data: bytes) -> None:
+    def _deliver(
+        self, owner: SchedulerOwner, source: FrameSource, opcode: int, data: bytes
+    ) -> None:
         if opcode == TEXT:
             self.text_received(data)
         elif opcode == BINARY:
-            self.binary_received(data)
+            source.binary_received(data)
         else:
             owner.control_frame(opcode, data)
 
@@ -259,7 +260,7 @@ class FrameScheduler:
         self.direct = False
         self._receiver.close()
         self._queue = self._source = self._owner = None
-        self.text_received = self.binary_received = _ignore
+        self.text_received = _ignore
         if self._next_turn is not None:
             self._next_turn.cancel()
 

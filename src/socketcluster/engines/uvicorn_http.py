@@ -8,6 +8,7 @@ cost up to there. All other connections go to uvicorn's protocol.
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -88,7 +89,7 @@ class OpeningProtocol(asyncio.Protocol):
         url, headers, end = upgrade
         source = _ScopeSource(
             data[:end],
-            get_local_addr(transport),
+            _shared(get_local_addr(transport)),
             get_remote_addr(transport),
             is_ssl(transport),
             self._config,
@@ -126,6 +127,12 @@ class _ScopeSource:
         upgrade = _upgrade_in(self.head)
         assert upgrade is not None
         return self.scope(*upgrade[:2])
+
+
+@functools.lru_cache(maxsize=64)
+def _shared(address: tuple[str, int | None] | None) -> tuple[str, int | None] | None:
+    """Return one tuple for equal addresses: all connections of a listener have the same."""
+    return address
 
 
 class UpgradingProtocol(GuardedHttp):

@@ -94,10 +94,9 @@ class FanOut:
         """Deliver the run now."""
         self._deliver(False)
 
-    @property
-    def failed(self) -> Callable[[Exception], None]:
+    def failed(self, error: Exception) -> None:
         """See `Flushable.failed`."""
-        return report_unwritable
+        report_unwritable(error)
 
     def flush(self) -> None:
         """Deliver the run at the end of the turn."""

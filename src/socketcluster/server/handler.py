@@ -23,12 +23,7 @@ class SocketHandler:
         "_request",
         "_server",
         "_socket",
-        "binary_received",
-        "text_received",
     )
-
-    text_received: Callable[[bytes], None]
-    binary_received: Callable[[bytes], None]
 
     def __init__(
         self,
@@ -58,12 +53,21 @@ class SocketHandler:
             self._line,
         )
         self._socket = socket
-        # The engine calls the inbound part itself: methods here would cost 0.7 % of a call.
-        self.text_received = socket.inbound.message
-        self.binary_received = socket.inbound.binary
         self._hub.add(socket)
         if context.emitter.has_listener("handshake"):
             socket.setup.start(context.emitter, HandshakeEvent(socket))
+
+    @property
+    def text_received(self) -> Callable[[bytes], None]:
+        """See `ConnectionHandler`."""
+        # The engine calls the inbound part itself: a method here would cost 0.7 % of a call.
+        assert self._socket is not None
+        return self._socket.inbound.message
+
+    def binary_received(self, data: bytes) -> None:
+        """See `ConnectionHandler`."""
+        assert self._socket is not None
+        self._socket.inbound.binary(data)
 
     def connection_lost(self, code: int, reason: str) -> None:
         """See `ConnectionHandler`."""

@@ -110,17 +110,7 @@ class AGServerSocket(
         self.life: Life = Life(ticker.now, ticker.time + context.ping_interval / 1000)
         self.closing: Closing = Closing(self, context, self._end)
         self.middleware: SocketMiddleware = SocketMiddleware(self, context, handshake_line)
-        self.outbound: Outbound = Outbound(
-            connection,
-            context.wire,
-            options.max_outbound_buffer,
-            self.closing.overflow,
-            self.closing.fail,
-            context.flusher,
-            context.exchange.fan_out,
-            context.middleware,
-            self.middleware.put_publish,
-        )
+        self.outbound: Outbound = Outbound(self, connection, context)
         self.batching: Batching = Batching(
             context.loop_binding, options.milliseconds("batch_interval"), self.outbound
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from typing import Protocol
 
 from socketcluster.runtime.reporting import Reporter
@@ -19,10 +18,8 @@ class Flushable(Protocol):
     def flush(self) -> None:
         """Write the frames."""
 
-    @property
-    def failed(self) -> Callable[[Exception], None]:
+    def failed(self, error: Exception) -> None:
         """Called with the error that `flush` raised."""
-        ...
 
 
 class Flusher:

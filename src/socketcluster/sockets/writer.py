@@ -6,8 +6,6 @@ at once, for all connections together.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from socketcluster.engines.base import Connection
@@ -16,19 +14,14 @@ from socketcluster.protocol.wire import Wire
 from socketcluster.sockets.flusher import Flusher, report_unwritable
 
 
-def _give_up(connection: Connection, error: Exception) -> None:
-    report_unwritable(error)
-    connection.abort()
-
-
 class FrameWriter:
     """The frames that one connection has still to write.
+
+    A subclass decides what happens at the limit, in `overflow`.
 
     Attributes:
         batch: the collected packets, with their sizes; None while none are collected.
         closed: whether sending is over: frames are dropped.
-        failed: called with the error of a write. Frames may be lost then, so that the connection
-            has to close.
     """
 
     __slots__ = (
@@ -38,32 +31,18 @@ class FrameWriter:
         "_frames",
         "_held_bytes",
         "_limit",
-        "_on_overflow",
         "_room",
         "_scheduled",
         "_wire",
         "batch",
         "closed",
-        "failed",
     )
 
-    def __init__(
-        self,
-        connection: Connection,
-        wire: Wire,
-        limit: int,
-        on_overflow: Callable[[], None],
-        flusher: Flusher,
-        on_failure: Callable[[Exception], None] | None = None,
-    ) -> None:
+    def __init__(self, connection: Connection, wire: Wire, limit: int, flusher: Flusher) -> None:
         self._connection = connection
         self._wire = wire
         self._limit = limit
-        self._on_overflow = on_overflow
         self._flusher = flusher
-        self.failed: Callable[[Exception], None] | partial[None] = on_failure or partial(
-            _give_up, connection
-        )
         self._backed_up = False
         self._frames: list[bytes] = []
         self._room = limit
@@ -71,6 +50,14 @@ class FrameWriter:
         self.batch: list[tuple[Any, int]] | None = None
         self._held_bytes = 0
         self.closed: bool = False
+
+    def overflow(self) -> None:
+        """Called when more bytes wait than the limit allows."""
+
+    def failed(self, error: Exception) -> None:
+        """Called with the error of a write: frames may be lost, so that the connection closes."""
+        report_unwritable(error)
+        self._connection.abort()
 
     def send(self, packet: Any) -> None:
         """Send a packet, now or as part of the batch.
@@ -111,14 +98,14 @@ class FrameWriter:
         self._count_held(size)
         queue.append((item, size))
         if self.get_buffer_size() > self._limit:
-            self._on_overflow()
+            self.overflow()
 
     def _count_held(self, size: int) -> None:
         self._held_bytes += size
         self._room -= size
 
     def _make_room(self) -> None:
-        self._on_overflow()
+        self.overflow()
 
     def flush(self) -> None:
         """Hand all frames to the engine now."""

@@ -23,9 +23,17 @@ class Reading:
         self.paused = False
 
 
+class Owner:
+    def __init__(self) -> None:
+        self.behind: list[bool] = []
+
+    def loops_changed(self, behind: bool) -> None:
+        self.behind.append(behind)
+
+
 def control(limit: int = 4, size_limit: int = 100) -> tuple[FlowControl, Reading, list[bool]]:
-    connection, behind = Reading(), list[bool]()
-    return FlowControl(connection, limit, size_limit, behind.append), connection, behind  # type: ignore[arg-type]
+    connection, owner = Reading(), Owner()
+    return FlowControl(connection, limit, size_limit, owner), connection, owner.behind  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

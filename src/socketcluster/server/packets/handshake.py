@@ -95,6 +95,7 @@ def _open(
     socket.context.observer.opened(socket)
     socket.closing.handshake_completed()
     _answer(socket, request, status)
+    socket.messaging.unanswered.clear()  # It is empty, but still takes 160 bytes for that call.
     if auth_error is not None and getattr(auth_error, "is_bad_token", False):
         socket.auth.drop_everywhere()
     if options.batch_on_handshake:

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Protocol
 
 from socketcluster.engines.base import Connection
 from socketcluster.streams import Gauge
+
+
+class FlowControlOwner(Protocol):
+    """The owner of a flow control."""
+
+    def loops_changed(self, behind: bool) -> None:
+        """Called when loops fall behind, and with False when they have caught up."""
 
 
 class FlowControl:
@@ -13,8 +20,7 @@ class FlowControl:
 
     Three things pause it: too large a backlog of waiting messages, in number or in bytes; a loop
     over the socket's streams with a backlog past the same limits; and the server, when all sockets
-    together hold too much. `on_behind(True)` is called when loops fall behind, `on_behind(False)`
-    when they have caught up.
+    together hold too much.
 
     Attributes:
         size: bytes of the messages in the backlog.
@@ -28,7 +34,7 @@ class FlowControl:
         "_gauge",
         "_limit",
         "_messages",
-        "_on_behind",
+        "_owner",
         "_size_limit",
         "_was_paused",
         "held",
@@ -40,10 +46,10 @@ class FlowControl:
         connection: Connection,
         limit: int,
         size_limit: int,
-        on_behind: Callable[[bool], None],
+        owner: FlowControlOwner,
     ) -> None:
         self._connection = connection
-        self._on_behind = on_behind
+        self._owner = owner
         self._limit = limit
         self._size_limit = size_limit
         self._messages = 0
@@ -110,7 +116,7 @@ class FlowControl:
     def _loops_changed(self, behind: bool) -> None:
         self._behind = behind
         self._changed()
-        self._on_behind(behind)
+        self._owner.loops_changed(behind)
 
     def _changed(self) -> None:
         if self.paused:

@@ -145,10 +145,7 @@ class Inbound:
         self.closed: bool = False
         self.listeners: StreamDemux[Any] | None = None
         self.flow_control: FlowControl = FlowControl(
-            connection,
-            options.max_inbound_backlog,
-            options.max_inbound_backlog_bytes,
-            self._loops_changed,
+            connection, options.max_inbound_backlog, options.max_inbound_backlog_bytes, self
         )
         self._rejections: Rejections | None = None
         self._on_idle: Callable[[], None] | None = None
@@ -248,7 +245,8 @@ class Inbound:
         self.flow_control.remove(message)
         return None if self.closed else self._process(message)
 
-    def _loops_changed(self, behind: bool) -> None:
+    def loops_changed(self, behind: bool) -> None:
+        """See `FlowControlOwner.loops_changed`."""
         # Messages received already wait as bytes, and do not become larger values in middleware.
         if behind and self._on_idle is None:
             self._held_by_loops = True

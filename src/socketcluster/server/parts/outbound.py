@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from socketcluster.engines.base import Connection
 from socketcluster.literals import MiddlewareType
@@ -17,6 +17,7 @@ from socketcluster.middleware.action import UNCHANGED
 from socketcluster.protocol.frames import DroppableFrame, frame_of
 from socketcluster.protocol.wire import Wire
 from socketcluster.pubsub.fanout import FanOut, Run
+from socketcluster.server.options import ServerOptions
 from socketcluster.server.parts.sequencer import Sequencer
 from socketcluster.sockets.flusher import Flusher
 from socketcluster.sockets.writer import FrameWriter
@@ -26,9 +27,57 @@ _HIGH_WATER = 64 * 1024
 
 _RETRY_SECONDS = 0.02
 
-Decide = Callable[[str, bytes, Callable[[Any], None]], None]
-"""(channel, payload, callback): `callback` is called with the '#publish' packet that outbound
-middleware allowed, with UNCHANGED if it is the publish as it was, or with None if it is blocked."""
+
+class OutboundClosing(Protocol):
+    """The closing of the socket, as its outbound part sees it."""
+
+    def overflow(self) -> None:
+        """Drop the connection of a client that reads too slowly."""
+
+    def fail(self, error: Exception) -> None:
+        """Drop the connection after the error of a write."""
+
+
+class OutboundMiddleware(Protocol):
+    """The middleware of the socket, as its outbound part sees it."""
+
+    def put_publish(self, channel: str, payload: bytes, callback: Callable[[Any], None]) -> None:
+        """Submit a publish to outbound middleware.
+
+        `callback` is called with the '#publish' packet that it allowed, with UNCHANGED if that is
+        the publish as it was, or with None if it is blocked.
+        """
+
+
+class OutboundOwner(Protocol):
+    """The outbound messages' view of their socket."""
+
+    @property
+    def closing(self) -> OutboundClosing: ...
+    @property
+    def middleware(self) -> OutboundMiddleware: ...
+
+
+class OutboundExchange(Protocol):
+    """The exchange, as the outbound messages see it."""
+
+    @property
+    def fan_out(self) -> FanOut: ...
+
+
+class OutboundContext(Protocol):
+    """The outbound messages' view of their server."""
+
+    @property
+    def options(self) -> ServerOptions: ...
+    @property
+    def wire(self) -> Wire: ...
+    @property
+    def flusher(self) -> Flusher: ...
+    @property
+    def exchange(self) -> OutboundExchange: ...
+    @property
+    def middleware(self) -> Mapping[MiddlewareType, Any]: ...
 
 
 class _WaitingPublish:
@@ -51,7 +100,6 @@ class Outbound(FrameWriter):
 
     Attributes:
         prepared, sent: transmits, invokes and publishes; sent ones left this part or are batched.
-        decide: submits a publish to outbound middleware.
     """
 
     __slots__ = (
@@ -61,33 +109,33 @@ class Outbound(FrameWriter):
         "_held_count",
         "_middleware",
         "_sequencer",
-        "decide",
+        "_socket",
         "prepared",
         "sent",
     )
 
     def __init__(
-        self,
-        connection: Connection,
-        wire: Wire,
-        limit: int,
-        on_overflow: Callable[[], None],
-        on_failure: Callable[[Exception], None],
-        flusher: Flusher,
-        fan_out: FanOut,
-        middleware: Mapping[MiddlewareType, Any],
-        decide: Decide,
+        self, socket: OutboundOwner, connection: Connection, context: OutboundContext
     ) -> None:
-        super().__init__(connection, wire, limit, on_overflow, flusher, on_failure)
-        self._fan_out = fan_out
+        options = context.options
+        super().__init__(connection, context.wire, options.max_outbound_buffer, context.flusher)
+        self._socket = socket
+        self._fan_out = context.exchange.fan_out
         self._droppable = False
-        self._middleware = middleware
-        self.decide: Decide = decide
+        self._middleware = context.middleware
         self._active: Sequencer[HeldItem] | None = None  # While it holds anything.
         self._sequencer: Sequencer[HeldItem] | None = None  # Made once, and reused.
         self._held_count = 0
         self.prepared: int = 0
         self.sent: int = 0
+
+    def overflow(self) -> None:
+        """See `FrameWriter.overflow`."""
+        self._socket.closing.overflow()
+
+    def failed(self, error: Exception) -> None:
+        """See `FrameWriter.failed`."""
+        self._socket.closing.fail(error)
 
     def send(self, packet: Any) -> None:
         """See `FrameWriter.send`."""
@@ -141,7 +189,7 @@ class Outbound(FrameWriter):
             if unwritten:
                 self._backed_up = True
                 if unwritten > self._limit:
-                    self._on_overflow()
+                    self.overflow()
         else:
             if not self._scheduled:
                 self._schedule()
@@ -197,7 +245,7 @@ class Outbound(FrameWriter):
         self._count_held(size)
         sequencer.put((item, size, counted))
         if self._room < 0 and self.get_buffer_size() > self._limit:
-            self._on_overflow()
+            self.overflow()
 
     def _hold(self, queue: Any, item: Any, size: int) -> None:
         super()._hold(queue, item, size)
@@ -213,7 +261,7 @@ class Outbound(FrameWriter):
                 kept.append(frame)
         self._frames = kept
         if self._room < 0:
-            self._on_overflow()
+            self.overflow()
 
     def flush(self) -> None:
         """See `FrameWriter.flush`."""
@@ -241,6 +289,7 @@ class Outbound(FrameWriter):
         frames = self._frames
         if frames:
             self._frames = []
+            self._room = self._limit  # Until the next turn's first frame; not an int of its own.
             self._backed_up = self._connection.write(frames) > 0
 
     def close(self) -> None:
@@ -259,14 +308,14 @@ class Outbound(FrameWriter):
         if type(item) is not _WaitingPublish or MIDDLEWARE_OUTBOUND not in self._middleware:
             self._release(held, item)
             return
-        self.decide(item.channel, item.payload, partial(self._decided, held))
+        middleware = self._socket.middleware
+        middleware.put_publish(item.channel, item.payload, partial(self._decided, held))
 
     def _decided(self, held: HeldItem, packet: Any) -> None:
         self._release(held, held[0] if packet is UNCHANGED else packet)
 
     def _release(self, held: HeldItem, item: Any) -> None:
-        _, size, counted = held
-        sequencer = self._active
+        (_, size, counted), sequencer = held, self._active
         if self.closed or sequencer is None:
             return
         self._held_count -= counted
