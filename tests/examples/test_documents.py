@@ -99,7 +99,7 @@ async def test_getting_started(make_server: Any) -> None:
         assert (await client.event())["data"]["data"] == {"id": socket, "x": 1, "y": 2}
 
 
-async def refusal(client: Client, event: str, data: Any) -> str:
+async def refusal(client: Client, event: str, data: Any = None) -> str:
     """The message of the error that answers a call."""
     with pytest.raises(AnswerError) as refused:
         await client.call(event, data)
@@ -147,8 +147,15 @@ async def test_handlers(make_server: Any, capsys: pytest.CaptureFixture[str]) ->
         await client.call("#subscribe", {"channel": "admin/log/1"})
 
 
-async def test_streams(capsys: pytest.CaptureFixture[str]) -> None:
-    await load_page("streams.md").main()
+async def test_streams(make_server: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    page = load_page("streams.md")
+    async with connected(await make_server(page.game)) as client:
+        assert "Expected `int`" in await refusal(client, "guess", "seven")
+        guesses = [await client.call("guess", number) for number in (1, 7, 2)]
+        assert guesses == ["wrong", "right", "wrong"]
+        assert await client.event() == {"event": "over", "data": 3}
+        assert await refusal(client, "guess", 3) == "There is no procedure 'guess'"
+    await page.main()
     assert capsys.readouterr().out.splitlines() == [
         "4",
         "6",
@@ -172,10 +179,86 @@ async def test_middleware(make_server: Any) -> None:
         assert (await client.closed())[0] == 4500
 
 
+async def test_authentication(make_server: Any) -> None:
+    page = load_page("authentication.md")
+    server = await make_server(page.server)
+    private = {"channel": "private/alice"}
+    async with connected(server) as client:
+        assert await refusal(client, "whoami") == "Log in first"
+        assert await refusal(client, "#subscribe", private) == "Log in first"
+        login = {"name": "alice", "password": "guess"}
+        assert await refusal(client, "login", login) == "Wrong name or password"
+        await client.call("login", {**login, "password": "wonderland"})
+        assert (await client.event())["event"] == "#setAuthToken"
+        assert await client.call("whoami") == "alice"
+        await client.call("#subscribe", private)
+        await client.call("#publish", {**private, "data": 1})
+        assert (await client.event())["data"] == {**private, "data": 1}
+        for call in ("#subscribe", "#publish"):
+            assert "not allowed" in await refusal(client, call, {"channel": "private/bob"})
+        (socket,) = server.clients.values()
+        await socket.deauthenticate()
+        assert {(await client.event())["event"] for _ in range(2)} == {
+            "#removeAuthToken",
+            "#kickOut",
+        }
+    banned = server.auth.sign_token({"banned": True}, server.signature_key, {"algorithm": "HS256"})
+    async with connected(server) as client:
+        assert await refusal(client, "#authenticate", banned) == "Banned"
+
+
+async def test_channels(make_server: Any, running: Running) -> None:
+    page = load_page("channels.md")
+    server = await make_server(page.server)
+    async with connected(server) as client:
+        room, hello = {"channel": "room/1"}, {"text": "hello"}
+        for call in ("#subscribe", "#publish"):
+            assert "not allowed" in await refusal(client, call, {**room, "data": hello})
+        (socket,) = server.clients.values()
+        await socket.set_auth_token({"name": "ann"})
+        assert (await client.event())["event"] == "#setAuthToken"
+        await client.call("#subscribe", room)
+        await client.call("#publish", {**room, "data": hello})
+        assert (await client.event())["data"]["data"] == {"text": "hello", "name": "ann"}
+        assert "not allowed" in await refusal(client, "#publish", {"channel": "news", "data": 1})
+        await client.call("#subscribe", {"channel": "news"})
+        await page.announce()
+        assert [(await client.event())["data"]["data"]["n"] for _ in range(2)] == [1, 2]
+    async with connected(await make_server(page.strict)) as client:
+        await client.call("#subscribe", {"channel": "files/a/b"})
+        assert "no rule or handler" in await refusal(client, "#subscribe", {"channel": "other"})
+
+
+async def test_errors(make_server: Any) -> None:
+    async with connected(await make_server(load_page("errors.md").server)) as client:
+        assert await client.call("order", 1) == "ordered"
+        with pytest.raises(AnswerError) as refused:
+            await client.call("order", 4)
+        assert refused.value.wire == {
+            "name": "OutOfStockError",
+            "message": "There are not enough left",
+            "left": 3,
+        }
+
+
+async def test_sockets(make_server: Any) -> None:
+    page = load_page("sockets.md")
+    async with connected(await make_server(page.server)) as client:
+        assert await refusal(client, "divide", {"a": 1, "b": 2}) == "Log in first"
+        (socket,) = page.server.clients.values()
+        await socket.set_auth_token({})
+        assert await client.call("divide", {"a": 1, "b": 2}) == 0.5
+        assert await refusal(client, "divide", {"a": 1, "b": 0}) == "Internal server error"
+
+
 async def test_threads(make_server: Any) -> None:
     server = await make_server(load_page("threads.md").server)
     async with connected(server) as client, httpx.AsyncClient() as http:
-        assert await client.call("hash", "x") == hashlib.sha256(b"x").hexdigest()
+        hashed = hashlib.sha256(b"x").hexdigest()
+        assert await client.call("hash", "x") == hashed
+        assert await client.event() == {"event": "progress", "data": 100}
+        assert await client.call("hashAll", ["x", "x"]) == [hashed, hashed]
+        assert [(await client.event())["event"] for _ in range(2)] == ["progress", "progress"]
         await client.call("#subscribe", {"channel": "news"})
         for kind in ("blocking", "async"):
             url = f"http://127.0.0.1:{server.source_port}/{kind}/news"

@@ -224,6 +224,29 @@ async def test_a_call_that_is_held(make_server: Any, running: Running, caplog: A
 
 
 @IN_MEMORY
+async def test_a_call_that_an_async_handler_holds(make_server: Any, caplog: Any) -> None:
+    server = AGServer(ack_timeout=3000)
+    released = asyncio.Event()
+
+    @server.procedure("hold")
+    async def hold() -> int:
+        await released.wait()
+        return 1
+
+    await make_server(server)
+    async with connected(server) as client:
+        packet = client.packet("hold")
+        answer = client.answer(packet)
+        await client.send(packet)
+        await asyncio.sleep(10)
+        (told,) = loud(caplog)
+        assert "A call of 'hold' by socket" in told
+        assert "its handler must return, or in a loop call request.end()" in told
+        released.set()
+        assert await soon(answer) == 1
+
+
+@IN_MEMORY
 async def test_calls_that_are_answered_in_time_are_no_bug(
     make_server: Any, running: Running, caplog: Any
 ) -> None:

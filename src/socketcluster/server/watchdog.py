@@ -54,7 +54,8 @@ class Watchdog:
     def _report_call(self, socket: AGServerSocket, procedure: str) -> None:
         self._reporter.line_once(
             f"A call of {clean(procedure)!r} by socket {socket.id} has no answer after "
-            "ack_timeout: its handler must call request.end() or request.error()",
+            "ack_timeout: its handler must return, or in a loop call request.end() or "
+            "request.error()",
             ("unanswered", procedure),
         )
 
