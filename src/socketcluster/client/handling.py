@@ -12,6 +12,7 @@ from typing import Any
 from socketcluster.client.listeners import CLIENT_EVENTS
 from socketcluster.client.reporting import Events
 from socketcluster.errors import UsageError
+from socketcluster.handlers.dependencies import ScopedValues
 from socketcluster.handlers.handler import EventHandler, ProcedureHandler
 from socketcluster.handlers.plan import Source
 from socketcluster.handlers.tables import HandlerTables
@@ -129,7 +130,7 @@ class ClientHandling:
         self._events = events
         self._is_current = True
         self._failed = False
-        self._state = SocketHandling()
+        self._state = SocketHandling(ScopedValues())
         self._here = HandledConnection(streams, self._state, None)
         self._end: asyncio.Task[None] | None = None
         self.loops: dict[str, str] = {}

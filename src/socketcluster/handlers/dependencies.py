@@ -76,10 +76,10 @@ class Provider:
         self.signature: Signature = signature
         self.scope: Scope = scope
         self.provides: Any = _provided_type(signature)
-        self.make: Callable[..., Any] = signature.function
+        self.make: Callable[..., Any] = signature.call
         if signature.is_generator:
             manager: Any = asynccontextmanager if signature.is_async else contextmanager
-            self.make = manager(signature.function)
+            self.make = manager(signature.call)
 
     def __repr__(self) -> str:
         return f"<Provider of {self.provides!r} by {self.signature.place}>"
@@ -101,17 +101,20 @@ def _provided_type(signature: Signature) -> Any:
 class ScopedValues:
     """The provided values of one socket or one server."""
 
-    __slots__ = ("_stack", "_values")
+    __slots__ = ("_calls", "_stack", "_values")
 
     def __init__(self) -> None:
         self._values: dict[Provider, Any] = {}
+        self._calls: dict[Provider, asyncio.Task[Any]] = {}
         self._stack: AsyncExitStack | None = None  # Made on first use.
 
     def get(self, provider: Provider, make: Callable[[ExitStack | AsyncExitStack], Any]) -> Any:
         """Return the value of a provider that is not async, made on first use."""
-        if provider not in self._values:
-            self._values[provider] = make(self._used_stack())
-        return self._values[provider]
+        values = self._values
+        if provider not in values:
+            # `values` are others meanwhile if the provider itself has them forgotten.
+            values[provider] = make(self._used_stack())
+        return values[provider]
 
     def _used_stack(self) -> AsyncExitStack:
         if self._stack is None:
@@ -128,15 +131,21 @@ class ScopedValues:
         Raises:
             AuthError: the values were emptied meanwhile.
         """
-        making = self._values.get(provider)
-        if making is None:
-            making = self._values[provider] = asyncio.ensure_future(make(self._used_stack()))
+        calls = self._calls
+        call = calls.get(provider)
+        if call is None:
+            call = asyncio.get_running_loop().create_task(make(self._used_stack()))
+            calls[provider] = call
+
+            def called(task: asyncio.Task[Any]) -> None:
+                if (task.cancelled() or task.exception()) and calls.get(provider) is task:
+                    del calls[provider]
+
+            call.add_done_callback(called)
         try:
-            return await asyncio.shield(making)
-        except BaseException as error:
-            if making.done() and self._values.get(provider) is making:
-                del self._values[provider]
-            elif making.cancelled() and not is_cancelled(error):
+            return call.result() if call.done() else await asyncio.shield(call)
+        except asyncio.CancelledError as error:
+            if call.cancelled() and not is_cancelled(error):
                 raise AuthError(
                     "The token of the socket changed while the message was handled"
                 ) from error
@@ -145,25 +154,29 @@ class ScopedValues:
     @property
     def used(self) -> bool:
         """Whether there is any value."""
-        return bool(self._values)
+        return self._stack is not None
+
+    def cancel(self) -> None:
+        """Cancel the providers that are being called."""
+        for call in self._calls.values():
+            if not call.done():
+                cancel(call)
 
     def emptied(self) -> ScopedValues:
         """Move the values to a new object, to close it. Values asked for later are made anew."""
         old = ScopedValues()
         old._values, self._values = self._values, {}
+        old._calls, self._calls = self._calls, {}
         old._stack, self._stack = self._stack, None
         return old
 
     async def close(self) -> None:
-        """Clean up, in the reverse order. Values asked for later are made anew.
+        """Clean up in the reverse order, once the providers that are being called have returned.
 
         Raises:
             Exception: of a provider's clean-up; the others were cleaned up too.
         """
-        values, self._values = self._values, {}
-        stack, self._stack = self._stack, None
-        for value in values.values():
-            if isinstance(value, asyncio.Task) and not value.done():
-                cancel(value)
-        if stack is not None:
-            await stack.aclose()
+        if self._calls:
+            await asyncio.wait(self._calls.values())
+        if self._stack is not None:
+            await self._stack.aclose()

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from types import NoneType, UnionType
 from typing import Any, Literal, Self, Union, get_args, get_origin
 
-from socketcluster.errors import UsageError
+from socketcluster.errors import InvalidArgumentsError, InvalidOptionsError, UsageError
 from socketcluster.handlers.data_type import DataType
 from socketcluster.handlers.signature import EMPTY, Parameter, Signature
-from socketcluster.options import Duration
+from socketcluster.options import Duration, milliseconds
 from socketcluster.patterns import Pattern
 from socketcluster.runtime.reporting import place_of
 
@@ -55,6 +55,7 @@ class HandlerOptions:
             raise signature.error(f"at_once is a number from 1 on, not {self.at_once!r}")
         if self.thread and signature.is_async:
             raise signature.error("thread=True is for a plain function: remove it, or the async")
+        self._check_timeout(signature)
         if not (signature.is_async or self.thread):
             for name in ("timeout", "cancel_on_disconnect"):
                 if getattr(self, name):
@@ -66,6 +67,13 @@ class HandlerOptions:
                     f"order={self.order!r} is for an async function: a plain one is done before "
                     "the next message is read"
                 )
+
+    def _check_timeout(self, signature: Signature) -> None:
+        try:
+            if self.timeout is not None and milliseconds("timeout", self.timeout) == 0:
+                raise signature.error("timeout is more than 0, or None for none")
+        except InvalidOptionsError as error:
+            raise signature.error(str(error)) from error
 
     @property
     def limit(self) -> int:
@@ -81,22 +89,40 @@ class Handler:
         data: the type of its parameter `data`; None if it has none.
         default: the default of that parameter; EMPTY without one.
         returns: the type of its result; None if it returns nothing.
+        invalid: how many messages were refused, because their data was of another type.
     """
 
-    __slots__ = ("data", "default", "name", "options", "returns", "signature")
+    __slots__ = ("data", "default", "invalid", "name", "options", "returns", "signature")
 
     orders: tuple[Order, ...] = ("socket", "free")
     payload: str | None = "data"
+    answers = False
 
     def __init__(self, name: str, signature: Signature, options: HandlerOptions) -> None:
+        """Make the handler of a name.
+
+        Raises:
+            UsageError: the name is the protocol's own, the function yields, data of a type cannot
+                be checked, or an option does not fit; the message names the function's place.
+        """
         options.check(signature, self.orders)
+        if signature.is_generator:
+            raise signature.error("a handler returns its result: only a provider may yield")
+        if self.payload is not None and name.startswith("#"):
+            raise signature.error(f"{name!r} is not possible: such names are the protocol's own")
         self.name: str = name
         self.signature: Signature = signature
         self.options: HandlerOptions = options
         parameter = signature.parameter(self.payload)
-        self.data: DataType[Any] | None = _data_type(parameter)
         self.default: Any = EMPTY if parameter is None else parameter.default
-        self.returns: DataType[Any] | None = _result_type(signature.returns)
+        self.invalid: int = 0
+        try:
+            self.data: DataType[Any] | None = _data_type(parameter)
+            self.returns: DataType[Any] | None = (
+                _result_type(signature.returns) if self.answers else None
+            )
+        except InvalidArgumentsError as error:
+            raise signature.error(str(error)) from error
 
     def prefixed(self, prefix: str) -> Self:
         """Return the handler under a name with a prefix."""
@@ -125,6 +151,8 @@ class ProcedureHandler(Handler):
     """The handler of a procedure: it answers the calls."""
 
     __slots__ = ()
+
+    answers = True
 
 
 class ReceiverHandler(Handler):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Container, Coroutine
 from typing import Any, Protocol
 
 from socketcluster.runtime.cancelling import cancel
@@ -38,7 +38,7 @@ class Line:
         tasks: holds the running tasks of all lines.
 
     Attributes:
-        running: how many tasks there are.
+        on_idle: called when the last task ends, if set.
     """
 
     __slots__ = (
@@ -48,9 +48,10 @@ class Line:
         "_full",
         "_gauge",
         "_newest_only",
+        "_own",
         "_tasks",
         "_waiting",
-        "running",
+        "on_idle",
     )
 
     def __init__(
@@ -70,16 +71,22 @@ class Line:
         self._tasks = tasks
         self._waiting: deque[tuple[Any, int]] | None = None
         self._full = False
-        self.running: int = 0
+        self._own: list[asyncio.Task[None]] = []
+        self.on_idle: Callable[[], None] | None = None
+
+    @property
+    def running(self) -> int:
+        """How many tasks there are."""
+        return len(self._own)
+
+    def use(self, carry_out: Callable[[Any], Coroutine[Any, Any, None]]) -> None:
+        """Handle the messages that wait, and later ones, with another function."""
+        self._carry_out = carry_out
 
     def put(self, message: Any, size: int = 0) -> None:
         """Handle a message when it is its turn; `size` is in bytes if it has to be counted."""
-        if self.running < self._at_once:
-            own: list[asyncio.Task[None]] = []
-            task = self._create_task(self._work(message, own))
-            own.append(task)
-            self._tasks[task] = self
-            self.running += 1
+        if len(self._own) < self._at_once:
+            self._start(message)
             return
         if self._waiting is None:
             self._waiting = deque()
@@ -92,9 +99,17 @@ class Line:
             self._full = True
             self._gauge.filled()
 
+    def _start(self, message: Any) -> None:
+        own: list[asyncio.Task[None]] = []
+        task = self._create_task(self._work(message, own))
+        own.append(task)
+        self._own.append(task)
+        self._tasks[task] = self
+
     async def _work(self, message: Any, own: list[asyncio.Task[None]]) -> None:
         """Carry out messages while there are any; `own` has this task, for the same reason."""
         count = 0
+        cancelled = False
         try:
             while True:
                 await self._carry_out(message)
@@ -104,9 +119,19 @@ class Line:
                 count += 1
                 if count % _YIELD_EVERY == 0:
                     await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            cancelled = True
+            raise
         finally:
-            if self._tasks.pop(own[0], None) is not None:
-                self.running -= 1
+            if cancelled and self._waiting:  # A handler has cancelled its own task.
+                self._start(self._take(self._waiting))
+            self._ended(own[0])
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if self._tasks.pop(task, None) is not None:
+            self._own.remove(task)
+            if self.on_idle is not None and not self._own:
+                self.on_idle()
 
     def _take(self, waiting: deque[tuple[Any, int]]) -> Any:
         message, size = waiting.popleft()
@@ -127,11 +152,10 @@ class Line:
         while self._waiting:
             self._take(self._waiting)
 
-    def cancel(self) -> None:
-        """Cancel the messages that are being carried out, and drop those that wait."""
+    def cancel(self, spared: Container[asyncio.Task[Any]] = ()) -> None:
+        """Cancel the tasks except `spared`, and drop the messages that wait."""
         self.drop_waiting()
-        if self.running:
-            for task in [task for task, line in self._tasks.items() if line is self]:
+        for task in self._own:
+            if task not in spared:
                 cancel(task)
-                del self._tasks[task]  # One that has not begun does not do so itself.
-            self.running = 0
+                task.add_done_callback(self._ended)  # One that has not begun does not see it.

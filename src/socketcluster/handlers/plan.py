@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack, ExitStack
 from typing import Any, Protocol, TypeVar
@@ -47,8 +48,8 @@ class Surroundings(Protocol):
 
     @property
     def providers(self) -> Mapping[Any, Provider]: ...
-    def scoped(self, provider: Provider, invocation: Invocation) -> ScopedValues:
-        """The values of a provider whose scope is not 'message'."""
+    def scoped(self, provider: Provider, invocation: Invocation) -> ScopedValues | None:
+        """The values among which a provider's is kept; None if it lives for the message."""
         ...
 
 
@@ -75,7 +76,7 @@ class Plan:
                 circle; the message names the place.
         """
         planner = _Planner(sources, surroundings)
-        self._function = _in_thread(signature.function) if in_thread else signature.function
+        self._function = _in_thread(signature.call) if in_thread else signature.call
         self._waits = signature.is_async or in_thread
         self._getters, self._keywords = planner.arguments(signature)
         self._steps = planner.steps
@@ -116,16 +117,20 @@ class Plan:
         """Call the function; clean up after its dependencies before the result is returned."""
         if not self._steps:
             return self._apply(invocation)
-        failure: BaseException
-        with ExitStack() as stack:
-            try:
-                for step in self._steps:
-                    step.provide(invocation, stack)
-                return self._apply(invocation)
-            except BaseException as error:
-                failure = error
-                raise
-        raise failure  # A provider has suppressed it: there is no result all the same.
+        failure: BaseException | None = None
+        try:
+            with ExitStack() as stack:
+                try:
+                    for step in self._steps:
+                        step.provide(invocation, stack)
+                    return self._apply(invocation)
+                except BaseException as error:
+                    failure = error
+                    raise
+            assert failure is not None
+            raise failure  # A provider has suppressed it: there is no result all the same.
+        finally:
+            del failure  # A frame must not keep its own error alive.
 
     async def call_async(self, invocation: Invocation) -> Any:
         """Call the function as `call` does, and wait for it and for its dependencies.
@@ -135,25 +140,35 @@ class Plan:
         if not self._steps:
             result = self._apply(invocation)
             return await result if self._waits else result
-        failure: BaseException
-        async with AsyncExitStack() as stack:
-            try:
-                for step in self._steps:
-                    if step.waits:
-                        await step.provide_async(invocation, stack)
-                    else:
-                        step.provide(invocation, stack)
-                result = self._apply(invocation)
-                return await result if self._waits else result
-            except BaseException as error:
-                failure = error
-                raise
-        raise failure  # As in `call`.
+        failure: BaseException | None = None
+        try:
+            async with AsyncExitStack() as stack:
+                try:
+                    for step in self._steps:
+                        if step.waits:
+                            await step.provide_async(invocation, stack)
+                        else:
+                            step.provide(invocation, stack)
+                    result = self._apply(invocation)
+                    return await result if self._waits else result
+                except BaseException as error:
+                    failure = error
+                    raise
+            assert failure is not None
+            raise failure  # As in `call`.
+        finally:
+            del failure
 
 
 def _in_thread(function: Callable[..., Any]) -> Callable[..., Any]:
+    def called(*arguments: Any, **keywords: Any) -> Any:
+        try:
+            return function(*arguments, **keywords)
+        except StopIteration as error:  # No future takes it: its caller would wait forever.
+            raise RuntimeError("The function raised StopIteration") from error
+
     async def call(*arguments: Any, **keywords: Any) -> Any:
-        return await asyncio.to_thread(function, *arguments, **keywords)
+        return await asyncio.to_thread(called, *arguments, **keywords)
 
     return call
 
@@ -189,10 +204,8 @@ class _Step:
             made = self._make(invocation)
             return stack.enter_context(made) if provider.signature.is_generator else made
 
-        if provider.scope == "message":
-            value = make(stack)
-        else:
-            value = self._surroundings.scoped(provider, invocation).get(provider, make)
+        values = self._surroundings.scoped(provider, invocation)
+        value = make(stack) if values is None else values.get(provider, make)
         invocation.provided[provider] = value
 
     async def provide_async(self, invocation: Invocation, stack: AsyncExitStack) -> None:
@@ -205,11 +218,8 @@ class _Step:
                 return await stack.enter_async_context(made)
             return await made
 
-        if provider.scope == "message":
-            value = await make(stack)
-        else:
-            scoped = self._surroundings.scoped(provider, invocation)
-            value = await scoped.get_async(provider, make)
+        values = self._surroundings.scoped(provider, invocation)
+        value = await make(stack) if values is None else await values.get_async(provider, make)
         invocation.provided[provider] = value
 
 
@@ -223,7 +233,12 @@ class _Planner:
     def __init__(self, sources: Mapping[str, Source], surroundings: Surroundings) -> None:
         self._sources = sources
         self._surroundings = surroundings
-        self._types = {each.type: each for each in sources.values() if each.type is not None}
+        typed = [each for each in sources.values() if each.type is not None]
+        self._types = {each.type: each for each in typed}
+        bases = Counter(base for each in typed for base in each.type.__mro__)
+        self._bases = {
+            base: each for each in typed for base in each.type.__mro__ if bases[base] == 1
+        }
         self._done: set[Provider] = set()
         self._path: list[Provider] = []
         self.steps: list[_Step] = []
@@ -234,15 +249,17 @@ class _Planner:
         """Return the positional and the keyword arguments of a function, a provider's or not."""
         getters: list[Getter] = []
         keywords: dict[str, Getter] = {}
-        by_name = False  # Behind a parameter that keeps its default.
+        defaults: list[Getter] = []  # Needed only before a parameter that has a value.
         for parameter in signature.parameters:
             getter = self._getter(signature, parameter, provider)
             if getter is None:
-                by_name = True
-            elif by_name or parameter.keyword_only:
+                if not parameter.keyword_only:
+                    defaults.append(_constant(parameter.default))
+            elif parameter.keyword_only:
                 keywords[parameter.name] = getter
             else:
-                getters.append(getter)
+                getters += [*defaults, getter]
+                defaults.clear()
         return getters, keywords
 
     def _getter(
@@ -250,6 +267,8 @@ class _Planner:
     ) -> Getter | None:
         needed = _look_up(self._surroundings.providers, parameter.annotation)
         source = _look_up(self._types, parameter.annotation)
+        if source is None and needed is None:  # An instance of a subclass of AGServer, for example.
+            source = _look_up(self._bases, parameter.annotation)
         if parameter.name in self._sources and (
             self._sources[parameter.name].type is None or needed is None
         ):
@@ -301,6 +320,10 @@ class _Planner:
         self._path.pop()
         self._done.add(provider)
         self.steps.append(_Step(provider, getters, keywords, self._surroundings))
+
+
+def _constant(value: Any) -> Getter:
+    return lambda invocation: value
 
 
 def _lives_long_enough(scope: Scope | None, asking: Scope) -> bool:

@@ -275,7 +275,11 @@ def declare(
     """
     signature = Signature(function, local_names(2))
     signature.check_names(sources | {"data"})
-    handler = kind(function.__name__ if name is None else name, signature, options)
+    if name is None:
+        name = getattr(function, "__name__", None)
+        if name is None:
+            raise signature.error("it has no name of its own: give one")
+    handler = kind(name, signature, options)
     if isinstance(handler, ProcedureHandler):
         tables.add_procedure(handler)
     else:

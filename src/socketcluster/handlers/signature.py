@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -42,6 +42,8 @@ class Signature:
     """A function as its handler sees it.
 
     Attributes:
+        function: as given.
+        call: what to call: the function, or one that returns an awaitable each time.
         place: the function's name, file and line, for errors.
         parameters: those that a call has to fill.
         returns: the resolved annotation; EMPTY without one.
@@ -50,6 +52,7 @@ class Signature:
     """
 
     __slots__ = (
+        "call",
         "doc",
         "function",
         "is_async",
@@ -70,14 +73,16 @@ class Signature:
             raise UsageError(f"A handler must be a function, not {function!r}")
         self.function: Callable[..., Any] = function
         self.place: str = place_of(function)
-        inner = _inner(function)
+        layers = list(_layers(function))
+        inner = layers[-1]
         self.doc: str = inspect.getdoc(function) or ""
-        self.is_async: bool = inspect.iscoroutinefunction(inner) or inspect.isasyncgenfunction(
-            inner
+        is_async_generator = inspect.isasyncgenfunction(inner)
+        self.is_async: bool = is_async_generator or any(map(inspect.iscoroutinefunction, layers))
+        self.is_generator: bool = is_async_generator or inspect.isgeneratorfunction(inner)
+        is_hidden = self.is_async and not (
+            self.is_generator or inspect.iscoroutinefunction(layers[0])
         )
-        self.is_generator: bool = inspect.isgeneratorfunction(inner) or inspect.isasyncgenfunction(
-            inner
-        )
+        self.call: Callable[..., Any] = _awaiting(function) if is_hidden else function
         hints = self._hints(inner, scope)
         self.returns: Any = hints.pop("return", EMPTY)
         self.parameters: tuple[Parameter, ...] = self._parameters(function, hints)
@@ -133,16 +138,28 @@ class Signature:
         return UsageError(f"{self.place}: {problem}")
 
 
-def _inner(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the function inside partials and decorators, or the `__call__` of an object."""
-    inner: Any = function
-    while isinstance(inner, functools.partial):
-        inner = inner.func
-    inner = inspect.unwrap(inner)
-    if not inspect.isroutine(inner):
-        inner = type(inner).__call__
-    found: Callable[..., Any] = inner
-    return found
+def _layers(function: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
+    """Yield a function and those that it wraps, from outside to inside, without partials.
+
+    In place of an object with `__call__` it yields that method.
+    """
+    layer: Any = function
+    while layer is not None:
+        while isinstance(layer, functools.partial):
+            layer = layer.func
+        wrapped = getattr(layer, "__wrapped__", None)
+        yield layer if inspect.isroutine(layer) or wrapped is not None else type(layer).__call__
+        layer = wrapped
+
+
+def _awaiting(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a coroutine function of a plain wrapper around one: not each result is awaitable."""
+
+    async def call(*arguments: Any, **keywords: Any) -> Any:
+        result = function(*arguments, **keywords)
+        return await result if inspect.isawaitable(result) else result
+
+    return call
 
 
 def local_names(depth: int) -> Mapping[str, Any]:

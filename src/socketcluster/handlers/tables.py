@@ -119,6 +119,8 @@ class HandlerTables:
     def include(self, other: HandlerTables, prefix: str) -> None:
         """Add all that another table has, its procedures, events and channels under a prefix.
 
+        A handler of an event, a provider or a middleware function is added once, however often.
+
         Raises:
             UsageError: a name has a handler already.
         """
@@ -132,9 +134,11 @@ class HandlerTables:
         for channel in other.channels.values():
             self.add_channel(channel.prefixed(prefix))
         for event in other.all_events():
-            self.add_event(event)
+            if event not in self.events.get(event.name, ()):
+                self.add_event(event)
         for type, function in other.middleware.items():
-            self.add_middleware(type, function)
+            if self.middleware.get(type) is not function:
+                self.add_middleware(type, function)
 
     def all_events(self) -> Iterator[EventHandler]:
         """All handlers of events."""

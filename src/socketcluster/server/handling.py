@@ -78,7 +78,7 @@ class HandlersMixin(Decorators, MiddlewareMixin, AsyncStreamEmitter):
             for socket in self.hub.sockets():
                 if socket.streams.has_procedure(added.name):
                     raise handled_twice(added.name, added.place, "a loop of a connected socket")
-        if self.lifecycle.is_ready:
+        if self._context.handling.is_open:
             self._context.handling.resolve()
         if isinstance(added, ChannelHandler):  # Last, so that a wrong handler opens nothing.
             self.channel_policy.add(added.pattern)
@@ -91,6 +91,8 @@ class HandlersMixin(Decorators, MiddlewareMixin, AsyncStreamEmitter):
 
     def _paths_changed(self) -> None:
         context = self._context
+        for removed in self.handlers.middleware.keys() - self.middleware_functions:
+            del self.handlers.middleware[removed]
         # INBOUND middleware sees plain data, of each message.
         is_direct = type(context.wire.codec) is JSONCodec and (
             MIDDLEWARE_INBOUND not in self.middleware_functions

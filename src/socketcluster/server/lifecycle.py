@@ -119,7 +119,7 @@ class Lifecycle:
         context = self._context
         try:
             self._closing = False
-            context.handling.resolve()
+            context.handling.open()
             context.loop_binding.takes_calls = True
             if self._closed is None or self._closed.is_set():
                 self._closed = asyncio.Event()
@@ -209,6 +209,7 @@ class Lifecycle:
 
     async def _close_all(self) -> None:
         context = self._context
+        context.handling.tasks.begin_closing()
         sockets = [*self._hub.pending.values(), *self._hub.clients.values()]
         for start in range(0, len(sockets), CLOSE_BATCH):
             for_each(sockets[start : start + CLOSE_BATCH], _close, drop_failed)
@@ -236,16 +237,20 @@ class Lifecycle:
                 cancel(task)
         if tasks:
             await asyncio.wait(tasks)
-        await context.handling.close(spared)
+        await context.handling.close(spared, self._drain_seconds)
         self._watchdog.look(context.ticker.now, ())
         context.reporter.flush()
         context.loop_binding.takes_calls = False
+
+    @property
+    def _drain_seconds(self) -> float:
+        return self._context.options.milliseconds("drain_timeout") / 1000
 
     async def _drain(self) -> None:
         context = self._context
         for_each(list(self._hub.clients.values()), lambda socket: socket.close_input(), drop_failed)
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + context.options.milliseconds("drain_timeout") / 1000
+        deadline = loop.time() + self._drain_seconds
         while loop.time() < deadline and (  # noqa: ASYNC110
             context.handling.busy(spared)
             or any(_is_busy(socket) for socket in self._hub.clients.values())

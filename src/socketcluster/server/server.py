@@ -118,10 +118,13 @@ class AGServer(ServingMixin, ThreadMixin, HandlersMixin, ServerListeners):
         self.middleware_functions: dict[MiddlewareType, MiddlewareFunction] = {}
         self.handlers: HandlerTables = HandlerTables()
         self.hub: Hub = Hub(self.emit)
-        watchdog = Watchdog(self.reporter, self.ack_timeout)
+        handling = Handling(
+            self.handlers, server_sources(self, self.exchange), self.reporter, report_invalid
+        )
+        watchdog = Watchdog(self.reporter, self.ack_timeout, handling)
         durations = [self.ping_interval, self.ping_timeout, self.handshake_timeout]
         self.ticker: Ticker = Ticker(durations, watchdog.ticked)
-        self._context = self._make_context()
+        self._context = self._make_context(handling)
         memory_limit = MemoryLimit(opts.max_buffered, self.reporter)
         self.keepalive: Keepalive = Keepalive(self._context, self.hub, memory_limit, watchdog)
         self.ticker.on_tick = self.keepalive.tick
@@ -132,7 +135,7 @@ class AGServer(ServingMixin, ThreadMixin, HandlersMixin, ServerListeners):
         self.asgi: ServerApp = ServerApp(self.endpoint, self, app, _sites(self))
         self._connect_handlers()
 
-    def _make_context(self) -> SocketContext:
+    def _make_context(self, handling: Handling) -> SocketContext:
         refuses = self.options.channels_default == "refuse"
         return SocketContext(
             options=self.options,
@@ -148,12 +151,7 @@ class AGServer(ServingMixin, ThreadMixin, HandlersMixin, ServerListeners):
             ticker=self.ticker,
             observer=self.hub,
             flusher=Flusher(),
-            handling=Handling(
-                self.handlers,
-                server_sources(self, self.exchange),
-                self.reporter,
-                report_invalid,
-            ),
+            handling=handling,
             reauthorization_pace=ReauthorizationPace(),
             make_request=self.options.request_creator or AGRequest,
             dispatch=dispatch,

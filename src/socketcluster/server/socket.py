@@ -169,8 +169,7 @@ class AGServerSocket(
 
     def _end(self) -> None:
         cleanup_mode = self.context.options.socket_stream_cleanup_mode
-        if self.handling is not None:
-            self.context.handling.socket_left(self, cleanup_mode == "kill")
+        self.context.handling.socket_left(self, cleanup_mode == "kill")
         self._end_streams(cleanup_mode)
 
     def __repr__(self) -> str:

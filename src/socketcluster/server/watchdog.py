@@ -7,13 +7,24 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Hashable, Iterable
-from typing import Any
+from typing import Any, Protocol
 
+from socketcluster.handlers.handler import Handler
 from socketcluster.runtime.reporting import Reporter, clean
 from socketcluster.server.socket import AGServerSocket
 
 LATE_SECONDS = 0.5
 """How late the ticker may be before the event loop counts as blocked."""
+
+
+class WatchedHandling(Protocol):
+    """The handlers of a server.
+
+    Attributes:
+        latest: the plain handler that ran last; the watchdog forgets it at each tick.
+    """
+
+    latest: Handler | None
 
 
 class Watchdog:
@@ -25,10 +36,11 @@ class Watchdog:
     call.
     """
 
-    __slots__ = ("_limit", "_reporter", "_seen")
+    __slots__ = ("_handling", "_limit", "_reporter", "_seen")
 
-    def __init__(self, reporter: Reporter, ack_timeout: float) -> None:
+    def __init__(self, reporter: Reporter, ack_timeout: float, handling: WatchedHandling) -> None:
         self._reporter = reporter
+        self._handling = handling
         self._limit = ack_timeout / 1000
         self._seen: dict[Hashable, float] = {}
 
@@ -74,10 +86,12 @@ class Watchdog:
 
     def ticked(self, late: float) -> None:
         """Log a tick that was `late` seconds late: the event loop was blocked."""
+        handler, self._handling.latest = self._handling.latest, None
         if late > LATE_SECONDS:
+            last = "" if handler is None else f". The last plain handler was {handler.place}"
             self._reporter.line(
                 f"The event loop was blocked for {late:.1f} s, and every socket with it: a handler "
-                "that computes or makes a blocking call, or a suspended machine",
+                f"that computes or makes a blocking call, or a suspended machine{last}",
                 logging.WARNING,
                 "blocked",
             )

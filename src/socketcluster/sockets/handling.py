@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Container, Coroutine, Mapping
+from functools import partial
 from typing import Any, Protocol
 
 from socketcluster.handlers.dependencies import Invocation, Provider, ScopedValues
@@ -16,8 +17,8 @@ from socketcluster.handlers.handler import Handler
 from socketcluster.handlers.line import Backpressure, Line
 from socketcluster.handlers.plan import Plan, Source, get_data
 from socketcluster.handlers.tables import HandlerTables
-from socketcluster.runtime.cancelling import cancel
 from socketcluster.runtime.reporting import Reporter, clean
+from socketcluster.sockets.handler_tasks import HandlerTasks
 from socketcluster.sockets.runners import (
     DirectProcedure,
     DirectReceiver,
@@ -32,14 +33,18 @@ class SocketHandling:
 
     Attributes:
         lines: from an async handler's runner to the messages that wait for it.
-        values: the values of providers with scope 'socket'.
+        values: the values of providers with scope 'socket'; None once the socket has left.
     """
 
     __slots__ = ("lines", "values")
 
-    def __init__(self) -> None:
+    def __init__(self, values: ScopedValues | None) -> None:
         self.lines: dict[Any, Line] = {}
-        self.values: ScopedValues = ScopedValues()
+        self.values: ScopedValues | None = values
+
+
+_LEFT = SocketHandling(None)
+"""The handling of a socket that has left: a value lives for a message, as nothing ends later."""
 
 
 class Gauged(Protocol):
@@ -67,14 +72,15 @@ class Handling:
         events: from the event's name to its handlers.
         on_resolved: called after the handlers were prepared.
         latest: the plain handler that ran last; the watchdog resets it.
-        tasks: those of the async handlers of messages.
+        tasks: those of the async handlers.
+        is_open: whether messages may come; then a new handler is prepared at once.
     """
 
     __slots__ = (
         "_on_invalid",
-        "_other_tasks",
         "_server_values",
         "events",
+        "is_open",
         "latest",
         "on_resolved",
         "overrides",
@@ -105,8 +111,18 @@ class Handling:
         self.receivers: dict[str, DirectReceiver | LinedReceiver] = {}
         self.events: dict[str, list[EventRunner]] = {}
         self.latest: Handler | None = None
-        self.tasks: dict[asyncio.Task[None], Line] = {}
-        self._other_tasks: set[asyncio.Task[None]] = set()
+        self.tasks: HandlerTasks = HandlerTasks()
+        self.is_open: bool = False
+
+    def open(self) -> None:
+        """Prepare all handlers for a server or client that starts, maybe in another loop.
+
+        Raises:
+            UsageError: as `resolve`.
+        """
+        self.resolve()
+        self.tasks.open()
+        self.is_open = True
 
     def resolve(self) -> None:
         """Prepare all handlers to run, with the providers there are now.
@@ -148,11 +164,16 @@ class Handling:
         """The providers by type, those of tests first."""
         return {**self.tables.providers, **self.overrides}
 
-    def scoped(self, provider: Provider, invocation: Invocation) -> ScopedValues:
+    def scoped(self, provider: Provider, invocation: Invocation) -> ScopedValues | None:
         """See `Surroundings.scoped`."""
+        if provider.scope == "message":
+            return None
         if provider.scope == "server":
             return self._server_values
-        return _handling_of(invocation.socket).values
+        socket = invocation.socket
+        if socket is None:
+            raise provider.signature.error("it has scope 'socket', and this event has no socket")
+        return _handling_of(socket).values
 
     def line(self, socket: HandledSocket, runner: Any) -> Line:
         """See `RunnerContext.line`."""
@@ -160,28 +181,23 @@ class Handling:
         line = lines.get(runner)
         if line is None:
             options = runner.handler.options
-            line = lines[runner] = Line(
+            line = _taken_over(lines, runner) or Line(
                 runner.work,
                 options.limit,
                 options.order == "latest",
                 socket.streams.gauge,
-                self.tasks,
+                self.tasks.messages,
             )
+            lines[runner] = line
         return line
 
     def start(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """See `RunnerContext.start`."""
-        try:
-            task = asyncio.get_running_loop().create_task(coroutine)
-        except RuntimeError:  # No loop is running.
-            coroutine.close()
-            raise
-        self._other_tasks.add(task)
-        task.add_done_callback(self._other_tasks.discard)
-        return task
+        return self.tasks.start(coroutine)
 
     def invalid(self, socket: HandledSocket, handler: Handler, error: Exception) -> None:
         """See `RunnerContext.invalid`."""
+        handler.invalid += 1
         self.reporter.line(
             f"The data for {clean(handler.name)!r} is invalid: {error}",
             logging.DEBUG,
@@ -203,19 +219,25 @@ class Handling:
 
     def busy(self, spared: Container[asyncio.Task[Any]]) -> bool:
         """Return whether an async handler of a message runs, except in the tasks `spared`."""
-        return any(task not in spared for task in self.tasks)
+        return any(task not in spared for task in self.tasks.messages)
 
     def socket_left(self, socket: HandledSocket, drop_waiting: bool) -> None:
-        """End a socket's waiting messages, and clean up its provided values in a task."""
-        handling, socket.handling = socket.handling, None
-        if handling is None:
-            return
+        """End a socket's waiting messages; clean up its provided values when no handler runs."""
+        handling = socket.handling or _LEFT
         for runner, line in handling.lines.items():
             if runner.handler.options.cancel_on_disconnect:
                 line.cancel()
             elif drop_waiting:
                 line.drop_waiting()
-        self._clean_up(handling.values)
+        for line in handling.lines.values():
+            line.on_idle = partial(self._line_idle, socket)
+        self._line_idle(socket)
+
+    def _line_idle(self, socket: HandledSocket) -> None:
+        handling = socket.handling or _LEFT
+        if not any(line.running for line in handling.lines.values()):
+            socket.handling = _LEFT
+            self._clean_up(handling.values)
 
     def connection_lost(self, socket: HandledSocket) -> None:
         """Cancel and clean up after a connection of a socket that may connect again."""
@@ -230,9 +252,11 @@ class Handling:
         if socket.handling is not None:
             self._clean_up(socket.handling.values)
 
-    def _clean_up(self, values: ScopedValues) -> None:
-        if values.used:  # Emptied at once: the next message may be another user's.
-            self.start(self._close(values.emptied()))
+    def _clean_up(self, values: ScopedValues | None) -> None:
+        if values is not None and values.used:
+            old = values.emptied()  # At once: the next message may be another user's.
+            old.cancel()
+            self.tasks.start_clean_up(self._close(old))
 
     async def _close(self, values: ScopedValues) -> None:
         try:
@@ -243,27 +267,36 @@ class Handling:
     @property
     def used(self) -> bool:
         """Whether a task runs, or there is a provided value of scope 'server'."""
-        return bool(self.tasks or self._other_tasks or self._server_values.used)
+        return bool(self.running(()) or self._server_values.used)
 
     def running(self, spared: Container[asyncio.Task[Any]]) -> list[asyncio.Task[None]]:
         """All tasks of handlers and of clean-ups, except `spared`."""
-        return [task for task in (*self.tasks, *self._other_tasks) if task not in spared]
+        return self.tasks.running(spared)
 
-    async def close(self, spared: Container[asyncio.Task[Any]]) -> None:
-        """Cancel all handlers except `spared`, wait for them, and clean up after the server."""
-        tasks = self.running(spared)
-        for task in tasks:
-            cancel(task)
-        if tasks:
-            await asyncio.wait(tasks)
+    async def close(self, spared: Container[asyncio.Task[Any]], seconds: float) -> None:
+        """End all handlers as `HandlerTasks.close` does, and clean up after the server."""
+        self.is_open = False
+        await self.tasks.close(spared, seconds)
         await self.close_values()
 
     async def close_values(self) -> None:
         """Clean up the provided values of scope 'server'."""
-        await self._close(self._server_values)
+        values = self._server_values.emptied()
+        values.cancel()
+        await self._close(values)
+
+
+def _taken_over(lines: dict[Any, Line], runner: Any) -> Line | None:
+    """Have a handler's new runner take over the line of the earlier one: the order is kept."""
+    for earlier in lines:
+        if earlier.handler is runner.handler:
+            line = lines.pop(earlier)
+            line.use(runner.work)
+            return line
+    return None
 
 
 def _handling_of(socket: HandledSocket) -> SocketHandling:
     if socket.handling is None:
-        socket.handling = SocketHandling()
+        socket.handling = SocketHandling(ScopedValues())
     return socket.handling

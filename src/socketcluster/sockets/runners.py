@@ -8,10 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import inspect
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
-from socketcluster.errors import InvalidDataError, InvalidMessageError, TimeoutError
+from socketcluster.errors import (
+    EncodeError,
+    InvalidDataError,
+    InvalidMessageError,
+    TimeoutError,
+)
 from socketcluster.handlers.dependencies import Invocation
 from socketcluster.handlers.handler import Handler
 from socketcluster.handlers.line import Line
@@ -23,6 +29,7 @@ from socketcluster.runtime.cancelling import is_cancelled
 from socketcluster.runtime.reporting import Reporter, clean
 from socketcluster.sockets.request import answer_failure
 
+INVALID = (InvalidDataError, InvalidMessageError)
 FAILURES = (Exception, asyncio.CancelledError)
 """The errors of a handler: it raises a CancelledError if it asks cancelled work for its result."""
 
@@ -85,7 +92,9 @@ class Runner:
         if wanted is None:
             return None
         if type(data) is Unparsed:
-            return data.parse() if wanted.is_any else data.parse_as(wanted)
+            if self._default is EMPTY:
+                return data.parse() if wanted.is_any else data.parse_as(wanted)
+            data = data.parse()  # It may be null.
         if data is None and self._default is not EMPTY:
             return self._default
         return wanted.from_value(data)
@@ -101,12 +110,16 @@ class ProcedureRunner(Runner):
 
     __slots__ = ()
 
-    def fail(self, socket: Any, cid: int | float, failure: BaseException) -> None:
-        """Answer a call with the error of the handler."""
-        error = _exception(failure)
-        if isinstance(error, InvalidDataError | InvalidMessageError):
-            self.context.invalid(socket, self.handler, error)
+    def refuse(self, socket: Any, cid: int | float, error: Exception) -> None:
+        """Answer a call whose data is invalid."""
+        self.context.invalid(socket, self.handler, error)
         answer_failure(socket.messaging, cid, self.handler.name, error)
+
+    def fail(self, socket: Any, cid: int | float, error: BaseException, result: Any = None) -> None:
+        """Answer a call with the error of the handler, or of its result, which is no answer."""
+        if isinstance(error, EncodeError):
+            error = _dropped(result, self.handler) or error
+        answer_failure(socket.messaging, cid, self.handler.name, _exception(error))
 
 
 class ReceiverRunner(Runner):
@@ -114,13 +127,9 @@ class ReceiverRunner(Runner):
 
     __slots__ = ()
 
-    def fail(self, socket: Any, failure: BaseException) -> None:
+    def fail(self, error: BaseException) -> None:
         """Report the error of the handler."""
-        error = _exception(failure)
-        if isinstance(error, InvalidDataError | InvalidMessageError):
-            self.context.invalid(socket, self.handler, error)
-        else:
-            _report(self.context, self.handler, error)
+        _report(self.context, self.handler, error)
 
 
 class DirectProcedure(ProcedureRunner):
@@ -131,13 +140,19 @@ class DirectProcedure(ProcedureRunner):
     def carry_out(self, socket: Any, cid: int | float, data: Any, *, size: int = 0) -> None:
         """Carry out a call; it never raises."""
         self.context.latest = self.handler
+        result = None
         try:
-            result = self._result_of(socket, self._checked(data))
+            try:
+                data = self._checked(data)
+            except INVALID as error:
+                self.refuse(socket, cid, error)
+                return
+            result = self._result_of(socket, data)
             if self.to_plain is not None:
                 result = self.to_plain(result)
             socket.messaging.answer(cid, result)
         except FAILURES as error:
-            self.fail(socket, cid, error)
+            self.fail(socket, cid, error, result)
 
 
 class DirectReceiver(ReceiverRunner):
@@ -149,15 +164,39 @@ class DirectReceiver(ReceiverRunner):
         """Carry out an event; it never raises."""
         self.context.latest = self.handler
         try:
-            self._result_of(socket, self._checked(data))
+            try:
+                data = self._checked(data)
+            except INVALID as error:
+                self.context.invalid(socket, self.handler, error)
+                return
+            result = self._result_of(socket, data)
+            if result is not None:
+                _check_dropped(result, self.handler)
         except FAILURES as error:
-            self.fail(socket, error)
+            self.fail(error)
+
+
+def _dropped(result: Any, handler: Handler) -> TypeError | None:
+    """Return the error for a coroutine that nothing awaits, and close it; None for others."""
+    if not inspect.iscoroutine(result):
+        return None
+    result.close()
+    return TypeError(
+        f"{handler.place} returned a coroutine, and nothing awaits it: make the function async, "
+        "and await the coroutine in it"
+    )
+
+
+def _check_dropped(result: Any, handler: Handler) -> None:
+    error = _dropped(result, handler)
+    if error is not None:
+        raise error
 
 
 def _report(context: RunnerContext, handler: Handler, error: BaseException) -> None:
     context.reporter.fault(
         f"The handler of the event {clean(handler.name)!r} failed, {handler.place}",
-        error,
+        _exception(error),
         kind=handler.name,
     )
 
@@ -205,9 +244,14 @@ class LinedProcedure(_Lined, ProcedureRunner):
     async def work(self, message: tuple[Any, int | float, Any, bool]) -> None:
         """Carry out a call of the line; only its own cancellation is raised."""
         socket, cid, data, checked = message
+        result = None
         try:
             if not checked:
-                data = self._checked(data)
+                try:
+                    data = self._checked(data)
+                except INVALID as error:
+                    self.refuse(socket, cid, error)
+                    return
             if self._seconds is not None:
                 result = await self._in_time(socket, data)
             elif self.takes_data:
@@ -219,8 +263,12 @@ class LinedProcedure(_Lined, ProcedureRunner):
             socket.messaging.answer(cid, result)
         except FAILURES as error:
             if is_cancelled(error):
+                socket.messaging.request_dropped(cid, self.handler.name)
                 raise
-            self.fail(socket, cid, error)
+            self.fail(socket, cid, error, result)
+        except BaseException:
+            socket.messaging.request_dropped(cid, self.handler.name)
+            raise
 
 
 class LinedReceiver(_Lined, ReceiverRunner):
@@ -238,15 +286,21 @@ class LinedReceiver(_Lined, ReceiverRunner):
         """Carry out an event of the line; only its own cancellation is raised."""
         socket, data = message
         try:
-            data = self._checked(data)
+            try:
+                data = self._checked(data)
+            except INVALID as error:
+                self.context.invalid(socket, self.handler, error)
+                return
             if self._seconds is not None:
-                await self._in_time(socket, data)
+                result = await self._in_time(socket, data)
             else:
-                await self._result_of(socket, data)
+                result = await self._result_of(socket, data)
+            if result is not None:
+                _check_dropped(result, self.handler)
         except FAILURES as error:
             if is_cancelled(error):
                 raise
-            self.fail(socket, error)
+            self.fail(error)
 
 
 def _exception(error: BaseException) -> Exception:
@@ -281,14 +335,14 @@ class EventRunner:
             if self._plan.is_async:
                 return self._context.start(self._handle(invocation))
             self._context.latest = self.handler
-            self._plan.call(invocation)
+            _check_dropped(self._plan.call(invocation), self.handler)
         except FAILURES as error:
             _report(self._context, self.handler, error)
         return None
 
     async def _handle(self, invocation: Invocation) -> None:
         try:
-            await self._plan.call_async(invocation)
+            _check_dropped(await self._plan.call_async(invocation), self.handler)
         except FAILURES as error:
             if is_cancelled(error):
                 raise

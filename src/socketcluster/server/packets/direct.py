@@ -34,9 +34,19 @@ def direct_table(handling: Handling) -> dict[bytes, Direct]:
 
 def _decodes_directly(handler: Handler) -> bool:
     data: DataType[Any] | None = handler.data
-    if handler.default is not EMPTY and handler.default is not None:
-        return False  # It replaces a null, too.
-    return data is None or data.is_any or (data.kind == "msgspec" and data.encodes_directly)
+    if data is None:
+        return True
+    if handler.default not in (EMPTY, None) and _takes_null(data):
+        return False  # In place of null it gets the default.
+    return data.is_any or (data.kind == "msgspec" and data.encodes_directly)
+
+
+def _takes_null(data: DataType[Any]) -> bool:
+    try:
+        data.from_value(None)
+    except Exception:  # Of the type's own code, too.
+        return False
+    return True
 
 
 def _direct(runner: DirectProcedure | LinedProcedure) -> Direct:
@@ -67,6 +77,7 @@ def _at_once(runner: DirectProcedure, decode: Callable[[bytes], Packet]) -> Dire
         if socket.auth.expires_at is not None:
             socket.auth.check_expiry()
         context.latest = handler
+        result = None
         try:
             result = call(packet.data) if takes_data else call(socket, packet.data)
             if to_plain is not None:
@@ -76,7 +87,7 @@ def _at_once(runner: DirectProcedure, decode: Callable[[bytes], Packet]) -> Dire
             else:
                 socket.outbound.answer(cid, result)
         except FAILURES as error:
-            fail(socket, cid, error)
+            fail(socket, cid, error, result)
         return True
 
     return carry_out

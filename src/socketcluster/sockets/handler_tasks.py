@@ -1,0 +1,97 @@
+"""The tasks of handlers: of messages, of events, and of clean-ups."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Container, Coroutine
+from typing import Any
+
+from socketcluster.handlers.line import Line
+from socketcluster.runtime.cancelling import cancel
+
+
+class HandlerTasks:
+    """The tasks of the handlers of one server or client.
+
+    Attributes:
+        messages: those that carry out messages, with the line of each.
+    """
+
+    __slots__ = ("_clean_ups", "_earlier_events", "_events", "messages")
+
+    def __init__(self) -> None:
+        self.messages: dict[asyncio.Task[None], Line] = {}
+        self._events: set[asyncio.Task[None]] = set()
+        self._earlier_events: set[asyncio.Task[None]] = set()
+        self._clean_ups: set[asyncio.Task[None]] = set()
+
+    def open(self) -> None:
+        """Begin, maybe in another loop than before."""
+        loop = asyncio.get_running_loop()
+        for task in [task for task in self.running(()) if task.get_loop() is not loop]:
+            self.messages.pop(task, None)
+            self._ended(task)
+
+    def start(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Handle an event in a task.
+
+        Raises:
+            RuntimeError: no loop is running.
+        """
+        return self._start(coroutine, self._events)
+
+    def start_clean_up(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Clean up in a task, which is never cancelled."""
+        self._start(coroutine, self._clean_ups)
+
+    def _start(
+        self, coroutine: Coroutine[Any, Any, None], tasks: set[asyncio.Task[None]]
+    ) -> asyncio.Task[None]:
+        try:
+            task = asyncio.get_running_loop().create_task(coroutine)
+        except RuntimeError:
+            coroutine.close()
+            raise
+        tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        for tasks in (self._events, self._earlier_events, self._clean_ups):
+            tasks.discard(task)
+
+    def running(self, spared: Container[asyncio.Task[Any]]) -> list[asyncio.Task[None]]:
+        """All tasks except `spared`."""
+        tasks = (*self.messages, *self._events, *self._earlier_events, *self._clean_ups)
+        return [task for task in tasks if task not in spared]
+
+    def begin_closing(self) -> None:
+        """Let the handlers of events that come from now on end in their own time."""
+        self._earlier_events |= self._events
+        self._events.clear()
+
+    async def close(self, spared: Container[asyncio.Task[Any]], seconds: float) -> None:
+        """Cancel all except `spared`, and wait for them.
+
+        The handlers of events since `begin_closing` have `seconds` before; clean-ups have all the
+        time they need.
+        """
+        for line in set(self.messages.values()):
+            line.cancel(spared)
+        await _end((*self.messages, *self._earlier_events), spared)
+        last = [task for task in self._events if task not in spared]
+        if last:
+            await asyncio.wait(last, timeout=seconds)
+            await _end(last, spared)
+        clean_ups = [task for task in self._clean_ups if task not in spared]
+        if clean_ups:
+            await asyncio.wait(clean_ups)
+
+
+async def _end(tasks: Collection[asyncio.Task[Any]], spared: Container[asyncio.Task[Any]]) -> None:
+    tasks = [task for task in tasks if task not in spared]
+    for task in tasks:
+        if not task.cancelling():
+            cancel(task)
+    if tasks:
+        await asyncio.wait(tasks)
