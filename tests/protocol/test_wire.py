@@ -65,6 +65,7 @@ class Numbers:
 
     has_binary = False
     has_floats = True
+    may_collide = False
 
     def refusal(self, error: msgspec.ValidationError) -> InvalidDataError:
         return InvalidDataError("Expected numbers")

@@ -26,16 +26,21 @@ class CodecEngine(Protocol):
         ...
 
 
+COLLISIONS_FROM = 16 * 1024
+"""Bytes of data from which values with one hash could take long."""
+
+
 class TypedDecoder(Protocol):
     """Decodes and checks data of one type: an engine's `decode_as` takes it.
 
     A decoder raises msgspec's ValidationError for data of another type. For any other ValueError or
     RecursionError the data is decoded to a plain value, within all limits, and `from_value`
-    decides on it; and so for binary data of JSON.
+    decides on it; and so for binary data of JSON, and for long data that `may_collide`.
     """
 
     has_binary: bool
     has_floats: bool
+    may_collide: bool
     json_decoder: Callable[[bytes], Any] | None
     msgpack_decoder: Callable[[bytes], Any] | None
 

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from socketcluster.codecs import scan
-from socketcluster.codecs.base import TypedDecoder
+from socketcluster.codecs.base import COLLISIONS_FROM, TypedDecoder
 from socketcluster.codecs.collector import MANY_CONTAINERS, pause_collector
 from socketcluster.codecs.objects import plain_object
 from socketcluster.codecs.text import utf8, whole_text
@@ -125,7 +125,11 @@ class JSONCodec:
             InvalidDataError: the value is not of the type.
         """
         decode = kind.json_decoder
-        if decode is not None and not (kind.has_floats and scan.has_many_exponents(data)):
+        if (
+            decode is not None
+            and not (kind.has_floats and scan.has_many_exponents(data))
+            and not (kind.may_collide and len(data) > COLLISIONS_FROM)
+        ):
             try:
                 return self._decode_checked(data, levels, decode)
             except msgspec.ValidationError as error:

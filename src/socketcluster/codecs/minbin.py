@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from socketcluster.codecs.base import TypedDecoder
+from socketcluster.codecs.base import COLLISIONS_FROM, TypedDecoder
 from socketcluster.codecs.collector import MANY_CONTAINERS, pause_collector
 from socketcluster.codecs.json import MAX_DEPTH
 from socketcluster.codecs.objects import plain_object
@@ -99,7 +99,7 @@ class MinBinCodec:
             InvalidDataError: the value is not of the type.
         """
         decode = kind.msgpack_decoder
-        if decode is None:
+        if decode is None or (kind.may_collide and len(data) > COLLISIONS_FROM):
             return kind.from_value(self.decode_short(data, levels))
         containers = _count_containers(data)
         pause = pause_collector() if containers > MANY_CONTAINERS else None

@@ -1,7 +1,7 @@
 """Binary data in JSON, which travels as `{"base64": true, "data": "…"}`, where a type has it.
 
 msgspec reads binary data from a base64 text. A reader replaces that form with its text, in the
-places that are binary by the type, and nowhere else.
+places that are binary by the type, and nowhere else. It checks the sets and dicts of numbers, too.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from functools import partial
 from typing import Any
 
 from msgspec import inspect
+
+from socketcluster.handlers.collisions import check_collisions, hashed_in
 
 Reader = Callable[[Any], Any]
 
@@ -79,8 +81,8 @@ class Readers:
         self._made: dict[int, Reader] = {}
 
     def reader(self, kind: inspect.Type) -> Reader | None:
-        """Return a function that copies a decoded value, read; None if nothing is binary in it."""
-        if not any(is_binary(part) for part in kinds_in(kind)):
+        """Return a function that copies a decoded value, read; None if nothing in it is read."""
+        if not any(is_binary(part) or hashed_in(part) for part in kinds_in(kind)):
             return None
         key = id(kind)
         if key not in self._made:
@@ -96,9 +98,9 @@ class Readers:
         if isinstance(kind, inspect.UnionType):
             return self._union(kind.types)
         if isinstance(kind, _LISTS):
-            return _list_reader(self._made_of(kind.item_type))
+            return _checked(kind, list, _list_reader(self._made_of(kind.item_type)))
         if isinstance(kind, inspect.DictType):
-            return _dict_reader(self._made_of(kind.value_type))
+            return _checked(kind, dict, _dict_reader(self._made_of(kind.value_type)))
         if isinstance(kind, inspect.TupleType):
             return _array_reader(self._found(enumerate(kind.item_types)))
         if isinstance(kind, inspect.NamedTupleType) or _is_array(kind):
@@ -152,6 +154,21 @@ def _is_array(kind: Any) -> bool:
 
 def _unread(value: Any) -> Any:
     return value
+
+
+def _checked(
+    kind: inspect.Type, container: type[list[Any]] | type[dict[Any, Any]], read: Reader
+) -> Reader:
+    hashed = hashed_in(kind)
+    if hashed is None:
+        return read
+
+    def check_and_read(value: Any) -> Any:
+        if isinstance(value, container):
+            check_collisions(value, hashed)
+        return read(value)
+
+    return check_and_read
 
 
 # A long message may have very many items: nothing is called for scalars and empty ones.

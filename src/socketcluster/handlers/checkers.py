@@ -5,9 +5,11 @@ Both have the same attributes; `DataType` chooses.
 
 from __future__ import annotations
 
+import collections.abc
 import contextlib
 import json
 import re
+import typing
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -17,7 +19,8 @@ from msgspec import inspect
 from socketcluster.codecs.json import JSONCodec
 from socketcluster.codecs.scan import may_overflow
 from socketcluster.errors import EncodeError, InvalidArgumentsError, InvalidDataError
-from socketcluster.handlers.binary import Readers, kinds_in, with_binary
+from socketcluster.handlers.binary import Readers, is_binary, kinds_in, with_binary
+from socketcluster.handlers.collisions import hashed_in
 from socketcluster.handlers.ownership import parts_of, text_of_type
 
 MAX_MESSAGE = 1000
@@ -25,6 +28,12 @@ MAX_MESSAGE = 1000
 
 MAX_ERRORS = 1000
 """Errors of pydantic that are read: it collects all, each for a few microseconds."""
+
+MAX_COLLIDING = 64 * 1024
+"""Bytes of data for a type of pydantic that hashes numbers; see `collisions`."""
+
+_HASHING = (dict, set, frozenset, collections.abc.Mapping, collections.abc.Set)
+_SEEDED = (str, bytes, bool, float)
 
 _PATH = re.compile(r"- at (?:`key` in )?`(\$.*)`$")
 _JSON = JSONCodec()
@@ -40,6 +49,7 @@ class MsgspecChecker:
         encodes_directly: whether `msgspec.json.encode` alone encodes values as the codec does.
         has_binary: whether a part of the type is binary data.
         has_floats: whether decoding may convert floats, which is slow for some.
+        may_collide: whether it hashes values whose hashes a peer can make equal.
         json_decoder, msgpack_decoder: decode straight from bytes, as `TypedDecoder` says; None if
             `from_value` always decides.
     """
@@ -64,8 +74,9 @@ class MsgspecChecker:
             for kind in kinds
         )
         is_open = any(isinstance(kind, _OPEN) for kind in kinds)
-        self._with_binary = Readers().reader(whole)
-        self.has_binary: bool = self._with_binary is not None
+        self._read = Readers().reader(whole)
+        self.has_binary: bool = any(map(is_binary, kinds))
+        self.may_collide: bool = any(map(hashed_in, kinds))
         self.encodes_directly: bool = not is_open and not self.has_binary
         self.has_floats: bool = is_open or any(isinstance(k, inspect.FloatType) for k in kinds)
         self.json_decoder: Callable[[bytes], Any] | None = json_decoder.decode
@@ -76,8 +87,8 @@ class MsgspecChecker:
     def from_value(self, value: Any) -> Any:
         """Check a decoded value, and return it as the type."""
         try:
-            if self._with_binary is not None:
-                value = self._with_binary(value)
+            if self._read is not None:
+                value = self._read(value)
             if self._has_other_keys:
                 return msgspec.convert(value, self._annotation, str_keys=True)
             return msgspec.convert(value, self._annotation)  # The keyword doubles the time.
@@ -102,6 +113,7 @@ class PydanticChecker:
 
     encodes_directly = False
     has_floats = False
+    may_collide = False  # It refuses long data instead.
     msgpack_decoder = None
 
     def __init__(self, annotation: Any) -> None:
@@ -125,9 +137,20 @@ class PydanticChecker:
         self._to_jsonable = pydantic_core.to_jsonable_python
         self._serialization_error = pydantic_core.PydanticSerializationError
         self.json_decoder: Callable[[bytes], Any] | None = self._from_json
-        self.has_binary: bool = any(part in (bytes, bytearray) for part in parts_of(annotation))
+        parts = list(parts_of(annotation))
+        self.has_binary: bool = any(part in (bytes, bytearray) for part in parts)
+        self._most = MAX_COLLIDING if any(map(_hashes_numbers, parts)) else None
+
+    def _check_length(self, data: bytes | str) -> None:
+        if self._most is not None and len(data) > self._most:
+            raise _invalid(
+                f"The data has more than the {self._most:,} bytes that are possible for a type of "
+                "pydantic with a set or a dict of values other than texts",
+                "$",
+            )
 
     def _from_json(self, data: bytes) -> Any:
+        self._check_length(data)
         if may_overflow(data) or b"NaN" in data or b"Infinity" in data:
             _JSON.decode_value(data)  # pydantic takes numbers that are not finite.
         try:
@@ -144,6 +167,7 @@ class PydanticChecker:
                 text = json.dumps(value)
             except TypeError:  # Binary data of MessagePack.
                 return self._adapter.validate_python(value)
+            self._check_length(text)
             return self._adapter.validate_json(text)
         except self._error as error:
             if self.has_binary:
@@ -188,6 +212,14 @@ class PydanticChecker:
         if isinstance(value, list | tuple | set | frozenset):
             return [self._with_binary(item) for item in value]
         return self._to_jsonable(value)
+
+
+def _hashes_numbers(part: Any) -> bool:
+    """Return whether a type is a set or a dict of values whose hashes a peer can make equal."""
+    arguments = typing.get_args(part)
+    if arguments:
+        return typing.get_origin(part) in _HASHING and arguments[0] not in _SEEDED
+    return part in (set, frozenset)
 
 
 Checker = MsgspecChecker | PydanticChecker

@@ -37,6 +37,7 @@ class DataType(Generic[T]):
             does, because no part of the type can be binary data.
         has_binary: whether a part of the type is binary data.
         has_floats: whether decoding may convert floats; msgspec takes long for some.
+        may_collide: whether it hashes values whose hashes a peer can make equal.
         json_decoder: decodes JSON straight into the type, without the limits of a message.
             `refusal` makes a peer's error of the ValidationError that it raises; after any other
             ValueError or RecursionError `from_json` has to decide. None: it always has to.
@@ -54,6 +55,7 @@ class DataType(Generic[T]):
         "is_any",
         "json_decoder",
         "kind",
+        "may_collide",
         "msgpack_decoder",
     )
 
@@ -75,6 +77,7 @@ class DataType(Generic[T]):
         self.encodes_directly: bool = checker.encodes_directly
         self.has_binary: bool = checker.has_binary
         self.has_floats: bool = checker.has_floats
+        self.may_collide: bool = checker.may_collide
         self.json_decoder: Callable[[bytes], Any] | None = (
             None if self.is_any else checker.json_decoder
         )
