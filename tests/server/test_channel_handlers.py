@@ -419,6 +419,14 @@ async def test_a_wrong_declaration_raises_and_names_its_place() -> None:
     assert "'room' is not in the pattern: 'room/*' has no {room}" in told("room/*", takes_room)
     assert "needs a method subscribe or publish" in told("a", Nothing)
     assert "leaves its method publish nothing to do" in told("a", Publishes, publish=False)
+
+    class Answers:
+        def publish(self, data: str) -> Message | User:
+            raise NotImplementedError
+
+    for text in (told("a", Answers), told("a", Nothing, publish=Message | User)):
+        assert "test_channel_handlers.py" in text
+        assert "must be tagged" in text
     server.channel("room/{room}")(takes_room)
     text = told("room/{room}", takes_nothing)
     assert "has a handler already" in text

@@ -230,9 +230,12 @@ class ChannelHandler:
             parameter = self.publish.parameter("data")
             publish = EMPTY if parameter is None else parameter.annotation
         self.data: DataType[Any] | None = None
-        if publish is not False and publish is not EMPTY:
-            self.data = DataType.of(publish)
-        self.message: DataType[Any] | None = _message_type(self.publish, self.data)
+        try:
+            if publish is not False and publish is not EMPTY:
+                self.data = DataType.of(publish)
+            self.message: DataType[Any] | None = _message_type(self.publish, self.data)
+        except InvalidArgumentsError as error:
+            raise UsageError(f"{self.place}: {error}") from error
 
     def prefixed(self, prefix: str) -> ChannelHandler:
         """Return the handler of the pattern with a prefix."""
@@ -277,14 +280,14 @@ def _message_type(publish: Signature | None, data: DataType[Any] | None) -> Data
     returns = EMPTY if publish is None else publish.returns
     if returns is EMPTY or returns is Any:
         return data
-    kinds = set(get_args(returns) if get_origin(returns) in _UNIONS else (returns,))
-    replaced = kinds - {None, NoneType, bool}
+    kinds = get_args(returns) if get_origin(returns) in _UNIONS else (returns,)
+    replaced = [kind for kind in kinds if kind not in (None, NoneType, bool)]
     if not replaced:
         return data
-    if kinds == replaced:
+    if len(replaced) == len(kinds):
         return DataType.of(returns)
     # It may also leave the data as it is.
-    return data if data is not None and replaced == {data.annotation} else None
+    return data if data is not None and replaced == [data.annotation] else None
 
 
 def _result_type(returns: Any) -> DataType[Any] | None:
