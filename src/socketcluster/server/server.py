@@ -62,7 +62,8 @@ class AGServer(ServingMixin, ThreadMixin, HandlersMixin, ServerListeners):
     """A SocketCluster server: `AGServer(auth_key="…", ping_interval=8000)`.
 
     Give it the options of `ServerOptions` as keywords, and an ASGI application as `app` to serve
-    everything but WebSocket connections at `path`. It listens by itself (`listen`) or is an ASGI
+    everything but WebSocket connections at `path`. Declare handlers with its decorators, such as
+    `@server.procedure("add")`. It listens by itself (`listen`) or is an ASGI
     3 application for any ASGI server. It can be made before an event loop runs, and is used from
     one loop: a call from elsewhere raises UsageError and changes nothing; threads use
     `from_thread`.
@@ -70,6 +71,7 @@ class AGServer(ServingMixin, ThreadMixin, HandlersMixin, ServerListeners):
     Attributes:
         options: the ServerOptions.
         exchange: the AGExchange, the server's own pub/sub client.
+        handlers: the tables of all handlers.
         engine: the WebSocket engine.
 
     Events: 'error', 'warning', 'ready', 'handshake', 'connection', 'connectionAbort',
