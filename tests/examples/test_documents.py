@@ -136,6 +136,7 @@ async def test_handlers(make_server: Any, capsys: pytest.CaptureFixture[str]) ->
         assert (
             await refusal(client, "order", order) == "Expected `int` >= 1 - at `$.items[0].count`"
         )
+        assert server.handlers.procedures["order"].invalid == 1
         assert await client.call("search") == await client.call("search", None) == []
         assert await client.call("area", {"type": "Square", "side": 3}) == 9
         assert await client.call("area", {"type": "Circle", "radius": 1, "color": "red"}) == 3.14
