@@ -58,15 +58,15 @@ class Provider:
     """A function that provides the values of one type.
 
     Attributes:
-        provides: the type: the function's return annotation.
+        provides: the type.
         scope: how long a value lives.
         signature: the function's.
     """
 
     __slots__ = ("make", "provides", "scope", "signature")
 
-    def __init__(self, signature: Signature, scope: Scope) -> None:
-        """Make a provider.
+    def __init__(self, signature: Signature, scope: Scope, provides: Any = EMPTY) -> None:
+        """Make a provider; `provides` replaces the return annotation.
 
         Raises:
             UsageError: the scope is unknown, or the function's return annotation is missing.
@@ -75,7 +75,7 @@ class Provider:
             raise signature.error(f"a provider's scope is one of {SCOPES}, not {scope!r}")
         self.signature: Signature = signature
         self.scope: Scope = scope
-        self.provides: Any = _provided_type(signature)
+        self.provides: Any = _provided_type(signature) if provides is EMPTY else provides
         self.make: Callable[..., Any] = signature.call
         if signature.is_generator:
             manager: Any = asynccontextmanager if signature.is_async else contextmanager

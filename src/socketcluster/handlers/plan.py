@@ -58,9 +58,10 @@ class Plan:
 
     Attributes:
         is_async: whether the function or a provider is async: use `call_async` then.
+        sources: those that the function and its providers ask for.
     """
 
-    __slots__ = ("_function", "_getters", "_keywords", "_steps", "_waits", "is_async")
+    __slots__ = ("_function", "_getters", "_keywords", "_steps", "_waits", "is_async", "sources")
 
     def __init__(
         self,
@@ -80,6 +81,7 @@ class Plan:
         self._waits = signature.is_async or in_thread
         self._getters, self._keywords = planner.arguments(signature)
         self._steps = planner.steps
+        self.sources: frozenset[Source] = frozenset(planner.asked)
         self.is_async: bool = self._waits or any(each.waits for each in self._steps)
 
     @property
@@ -228,6 +230,7 @@ class _Planner:
 
     Attributes:
         steps: the providers that a call needs, each after those that it needs itself.
+        asked: the sources that a call needs.
     """
 
     def __init__(self, sources: Mapping[str, Source], surroundings: Surroundings) -> None:
@@ -242,6 +245,7 @@ class _Planner:
         self._done: set[Provider] = set()
         self._path: list[Provider] = []
         self.steps: list[_Step] = []
+        self.asked: set[Source] = set()
 
     def arguments(
         self, signature: Signature, provider: Provider | None = None
@@ -280,6 +284,7 @@ class _Planner:
                     f"its parameter '{parameter.name}' would not live as long as what it provides "
                     f"(scope {asking.scope!r})"
                 )
+            self.asked.add(source)
             return source.get
         if needed is not None:
             self._need(needed, signature, asking)

@@ -13,6 +13,7 @@ from socketcluster.handlers.handler import (
     ProcedureHandler,
     ReceiverHandler,
 )
+from socketcluster.handlers.signature import Signature
 from socketcluster.literals import MiddlewareType
 from socketcluster.middleware import MiddlewareFunction
 from socketcluster.runtime.reporting import place_of
@@ -139,6 +140,16 @@ class HandlerTables:
         for type, function in other.middleware.items():
             if self.middleware.get(type) is not function:
                 self.add_middleware(type, function)
+
+    def signatures(self) -> Iterator[Signature]:
+        """Signatures of all handlers."""
+        for table in (self.procedures, self.receivers):
+            for handler in table.values():
+                yield handler.signature
+        for event in self.all_events():
+            yield event.signature
+        for channel in self.channels.values():
+            yield from filter(None, (channel.subscribe, channel.publish))
 
     def all_events(self) -> Iterator[EventHandler]:
         """All handlers of events."""

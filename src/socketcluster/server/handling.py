@@ -22,6 +22,7 @@ from socketcluster.server.middleware import MiddlewareMixin
 from socketcluster.server.packets.direct import direct_table
 from socketcluster.server.parts.deciders import Decider, Deciders
 from socketcluster.server.socket import AGServerSocket
+from socketcluster.sockets.handling import Handling
 from socketcluster.sockets.streams import handled_twice
 from socketcluster.streams import AsyncStreamEmitter
 
@@ -52,6 +53,11 @@ class HandlersMixin(Decorators, MiddlewareMixin, AsyncStreamEmitter):
     hub: Hub
     lifecycle: Lifecycle
 
+    @property
+    def handling(self) -> Handling:
+        """The running of the handlers. See `socketcluster.testing.override`."""
+        return self._context.handling
+
     def _connect_handlers(self) -> None:
         """React to handlers that are declared from now on; all other parts exist."""
         self.handlers.on_added = self._handler_added
@@ -66,7 +72,7 @@ class HandlersMixin(Decorators, MiddlewareMixin, AsyncStreamEmitter):
         context.deciders = Deciders(
             handling.start,
             [
-                (each, Decider(each, handling.sources, handling, handling.reporter))
+                (each, Decider(each, handling.sources, handling.surroundings, handling.reporter))
                 for each in self.handlers.channels.values()
             ],
         )

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Container, Coroutine, Mapping
+from collections.abc import Callable, Container, Coroutine, Generator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Protocol
 
 from socketcluster.handlers.dependencies import Invocation, Provider, ScopedValues
 from socketcluster.handlers.handler import Handler
 from socketcluster.handlers.line import Backpressure, Line
-from socketcluster.handlers.plan import Plan, Source, get_data
+from socketcluster.handlers.plan import Plan, Source, Surroundings, get_data
 from socketcluster.handlers.tables import HandlerTables
 from socketcluster.runtime.reporting import Reporter, clean
 from socketcluster.sockets.handler_tasks import HandlerTasks
+from socketcluster.sockets.overrides import Overrides, ProvidedValues
 from socketcluster.sockets.runners import (
     DirectProcedure,
     DirectReceiver,
@@ -77,13 +79,13 @@ class Handling:
     """
 
     __slots__ = (
+        "_is_resolved",
         "_on_invalid",
-        "_server_values",
+        "_values",
         "events",
         "is_open",
         "latest",
         "on_resolved",
-        "overrides",
         "procedures",
         "receivers",
         "reporter",
@@ -103,15 +105,15 @@ class Handling:
         self.tables: HandlerTables = tables
         self.sources: Mapping[str, Source] = sources
         self._on_invalid = on_invalid
-        self._server_values = ScopedValues()
         self.reporter: Reporter = reporter
         self.on_resolved: Callable[[], None] = lambda: None
-        self.overrides: dict[Any, Provider] = {}
+        self._is_resolved = False
         self.procedures: dict[str, DirectProcedure | LinedProcedure] = {}
         self.receivers: dict[str, DirectReceiver | LinedReceiver] = {}
         self.events: dict[str, list[EventRunner]] = {}
         self.latest: Handler | None = None
         self.tasks: HandlerTasks = HandlerTasks()
+        self._values = ProvidedValues(reporter, self.tasks.start_clean_up)
         self.is_open: bool = False
 
     def open(self) -> None:
@@ -139,6 +141,7 @@ class Handling:
                 for name, handlers in tables.events.items()
             },
         )
+        self._is_resolved = True
         self.on_resolved()
 
     def _procedure(self, handler: Handler) -> DirectProcedure | LinedProcedure:
@@ -151,25 +154,50 @@ class Handling:
 
     def _message_plan(self, handler: Handler) -> Plan:
         sources = {**self.sources, "data": Source(None, get_data)}
-        return Plan(handler.signature, sources, self, handler.options.thread)
+        return Plan(handler.signature, sources, self.surroundings, handler.options.thread)
 
     def _event_plan(self, handler: Handler) -> Plan:
         sources = {**self.sources, "event": Source(None, get_data)}
-        return Plan(handler.signature, sources, self)
+        return Plan(handler.signature, sources, self.surroundings)
 
     # Surroundings of plans, and the context of runners
 
     @property
+    def surroundings(self) -> Surroundings:
+        """The surroundings of plans that are made now."""
+        overrides = self._values.overrides
+        return overrides[-1] if overrides else self
+
+    @property
     def providers(self) -> Mapping[Any, Provider]:
         """The providers by type, those of tests first."""
-        return {**self.tables.providers, **self.overrides}
+        found = dict(self.tables.providers)
+        for overrides in self._values.overrides:
+            found |= overrides.own
+        return found
+
+    @contextmanager
+    def override(self, values: Mapping[Any, Any]) -> Generator[None]:
+        """Override dependencies: see `socketcluster.testing.override`."""
+        overrides = Overrides(values, self)
+        self._values.overrides.append(overrides)
+        try:
+            self._resolve_again()
+            yield
+        finally:
+            self._values.remove(overrides)
+            self._resolve_again()
+
+    def _resolve_again(self) -> None:
+        if self._is_resolved:
+            self.resolve()
 
     def scoped(self, provider: Provider, invocation: Invocation) -> ScopedValues | None:
         """See `Surroundings.scoped`."""
         if provider.scope == "message":
             return None
         if provider.scope == "server":
-            return self._server_values
+            return self._values.server
         socket = invocation.socket
         if socket is None:
             raise provider.signature.error("it has scope 'socket', and this event has no socket")
@@ -237,7 +265,7 @@ class Handling:
         handling = socket.handling or _LEFT
         if not any(line.running for line in handling.lines.values()):
             socket.handling = _LEFT
-            self._clean_up(handling.values)
+            self._values.forget(handling.values)
 
     def connection_lost(self, socket: HandledSocket) -> None:
         """Cancel and clean up after a connection of a socket that may connect again."""
@@ -245,29 +273,17 @@ class Handling:
             for runner, line in socket.handling.lines.items():
                 if runner.handler.options.cancel_on_disconnect:
                     line.cancel()
-            self._clean_up(socket.handling.values)
+            self._values.forget(socket.handling.values)
 
     def token_changed(self, socket: HandledSocket) -> None:
         """Forget the provided values of a socket: it may have become another user's."""
         if socket.handling is not None:
-            self._clean_up(socket.handling.values)
-
-    def _clean_up(self, values: ScopedValues | None) -> None:
-        if values is not None and values.used:
-            old = values.emptied()  # At once: the next message may be another user's.
-            old.cancel()
-            self.tasks.start_clean_up(self._close(old))
-
-    async def _close(self, values: ScopedValues) -> None:
-        try:
-            await values.close()
-        except Exception as error:
-            self.reporter.fault("The clean-up of a provider failed", error)
+            self._values.forget(socket.handling.values)
 
     @property
     def used(self) -> bool:
         """Whether a task runs, or there is a provided value of scope 'server'."""
-        return bool(self.running(()) or self._server_values.used)
+        return bool(self.running(()) or self._values.used)
 
     def running(self, spared: Container[asyncio.Task[Any]]) -> list[asyncio.Task[None]]:
         """All tasks of handlers and of clean-ups, except `spared`."""
@@ -278,12 +294,11 @@ class Handling:
         self.is_open = False
         await self.tasks.close(spared, seconds)
         await self.close_values()
+        self._is_resolved = False
 
     async def close_values(self) -> None:
         """Clean up the provided values of scope 'server'."""
-        values = self._server_values.emptied()
-        values.cancel()
-        await self._close(values)
+        await self._values.close()
 
 
 def _taken_over(lines: dict[Any, Line], runner: Any) -> Line | None:

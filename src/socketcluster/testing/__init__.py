@@ -3,11 +3,23 @@
     async with testing.connect(server) as socket, testing.clock() as clock:
         ...
 
+`call` calls one handler alone, and `override` replaces dependencies.
+
 The fixtures `ag_server` and `ag_client` are in `socketcluster.testing.plugin`, which pytest finds
 by itself.
 """
 
+from socketcluster.testing.calling import call, override
 from socketcluster.testing.clients import MemoryConnector, connect, create, paused
 from socketcluster.testing.clock import Clock, clock
 
-__all__ = ["Clock", "MemoryConnector", "clock", "connect", "create", "paused"]
+__all__ = [
+    "Clock",
+    "MemoryConnector",
+    "call",
+    "clock",
+    "connect",
+    "create",
+    "override",
+    "paused",
+]
