@@ -141,10 +141,10 @@ async def test_a_type_without_a_function_passes_the_bytes_on(make_server: Any) -
         assert '{"text": "a"}' in str(client.messages[-1])
 
 
-async def test_a_function_decides_on_subscriptions_alone(make_server: Any) -> None:
+async def test_a_function_decides_on_subscriptions_and_publishes(make_server: Any) -> None:
     server = AGServer()
 
-    @server.channel("numbers/{number}")
+    @server.channel("numbers/{number}", publish=bool)
     def numbers(number: int) -> bool:
         return number > 3
 
@@ -152,12 +152,17 @@ async def test_a_function_decides_on_subscriptions_alone(make_server: Any) -> No
     async with connected(server) as client:
         await subscribe(client, "numbers/4")
         error = await refusal(client, "#subscribe", {"channel": "numbers/3"})
-        assert error["name"] == "InvalidActionError"
+        assert error["message"] == "It is not allowed to subscribe to the numbers/3 channel"
         error = await refusal(client, "#subscribe", {"channel": "numbers/x"})
         assert error["name"] == "InvalidArgumentsError"
         assert error["message"] == "The channel's number is invalid: Expected `int`, got `str`"
-        await client.call("#publish", {"channel": "numbers/4", "data": 1})
-        assert (await client.event())["data"]["data"] == 1
+        for sent in (True, False):
+            await client.call("#publish", {"channel": "numbers/4", "data": sent})
+            assert (await client.event())["data"]["data"] is sent
+        error = await refusal(client, "#publish", {"channel": "numbers/3", "data": True})
+        assert error["message"] == "It is not allowed to publish to the numbers/3 channel"
+        error = await refusal(client, "#publish", {"channel": "numbers/4", "data": 1})
+        assert error["message"] == "Expected `bool`, got `int`"
 
 
 @pytest.mark.parametrize(
@@ -411,12 +416,15 @@ async def test_a_wrong_declaration_raises_and_names_its_place() -> None:
 
     def takes_nothing() -> None: ...
 
+    def takes_data(data: str) -> None: ...
+
     class Nothing: ...
 
     class Publishes:
         def publish(self) -> None: ...
 
     assert "'room' is not in the pattern: 'room/*' has no {room}" in told("room/*", takes_room)
+    assert "make it a class with the methods subscribe and publish" in told("a", takes_data)
     assert "needs a method subscribe or publish" in told("a", Nothing)
     assert "leaves its method publish nothing to do" in told("a", Publishes, publish=False)
 

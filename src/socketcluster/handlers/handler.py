@@ -176,6 +176,7 @@ class ChannelHandler:
 
     Attributes:
         subscribe, publish: the functions that decide; None without one.
+        replaces: whether `publish` may return other data to publish.
         data: the type of the publishes; None if any data is possible.
         message: the type of the messages that subscribers receive; None if it is not known.
         publishable: whether clients may publish at all.
@@ -190,13 +191,14 @@ class ChannelHandler:
         "place",
         "publish",
         "publishable",
+        "replaces",
         "subscribe",
     )
 
     def __init__(
         self, pattern: Pattern, target: Any, publish: Any, scope: Locals, line: str
     ) -> None:
-        """Make the handler of a class, or of a function that decides on subscriptions.
+        """Make the handler of a class, or of a function that decides on both actions.
 
         `publish` is the type of the publishes, False if there are none, EMPTY for that of the
         method `publish`. `line` is the place of the declaration.
@@ -212,8 +214,16 @@ class ChannelHandler:
         )
         self.doc: str = inspect.getdoc(target) or ""
         self.publish: Signature | None = None
+        self.replaces: bool = not inspect.isroutine(target)
         if inspect.isroutine(target):
             self.subscribe: Signature | None = Signature(target, scope)
+            if self.subscribe.parameter("data") is not None:
+                raise self.subscribe.error(
+                    "it decides on subscriptions and publishes, whose data differs: to look at "
+                    "'data', make it a class with the methods subscribe and publish"
+                )
+            if publish is not False:
+                self.publish = self.subscribe
         else:
             owner = _made(target, self.place)
             self.subscribe = _method(owner, "subscribe", scope)
@@ -233,7 +243,9 @@ class ChannelHandler:
         try:
             if publish is not False and publish is not EMPTY:
                 self.data = DataType.of(publish)
-            self.message: DataType[Any] | None = _message_type(self.publish, self.data)
+            self.message: DataType[Any] | None = _message_type(
+                self.publish if self.replaces else None, self.data
+            )
         except InvalidArgumentsError as error:
             raise UsageError(f"{self.place}: {error}") from error
 

@@ -192,10 +192,11 @@ class Decorators(CommonDecorators):
         """Decide who may subscribe to the channels of a pattern, and publish to them.
 
         Decorate a class with the methods `subscribe` and `publish`, one of them or both, or a
-        function that decides on subscriptions. They may ask for the parameters of the pattern, for
-        `channel`, the whole name, for `data`, and for the same as other handlers. False, or an
-        exception, refuses. The result of `publish` is published; None leaves the data as it is.
-        Both run after INBOUND middleware, and only for clients: the exchange is not restricted.
+        function that decides on both actions alike. They may ask for the parameters of the
+        pattern, for `channel`, the whole name, and for the same as other handlers; the methods for
+        `data` too. False, or an exception, refuses. The result of the method `publish` is
+        published; None leaves the data as it is. Handlers run after INBOUND middleware, and only
+        for clients: the exchange is not restricted.
 
         Args:
             pattern: "room/{room}"; see `socketcluster.patterns`.

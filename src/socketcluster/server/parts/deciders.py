@@ -37,6 +37,10 @@ REMEMBERED_CHANNELS = 10_000
 """How many channels' deciders are kept. Clients choose the names, so there must be a bound."""
 
 
+SUBSCRIBE = "subscribe to"
+PUBLISH = "publish to"
+
+
 class Decider:
     """Decides on subscriptions and publishes to the channels of one pattern.
 
@@ -56,20 +60,20 @@ class Decider:
     ) -> None:
         """Prepare; raise UsageError if a parameter has no source and no provider."""
 
-        def function(signature: Signature | None) -> DecidingFunction | None:
+        def function(signature: Signature | None, action: str) -> DecidingFunction | None:
             return (
                 None
                 if signature is None
                 else DecidingFunction(
-                    handler, signature, sources, surroundings, self.error_for_client
+                    handler, signature, action, sources, surroundings, self.error_for_client
                 )
             )
 
         self._handler = handler
         self._reporter = reporter
         self.data: DataType[Any] | None = handler.data
-        self.subscribing: DecidingFunction | None = function(handler.subscribe)
-        self.publishing: DecidingFunction | None = function(handler.publish)
+        self.subscribing: DecidingFunction | None = function(handler.subscribe, SUBSCRIBE)
+        self.publishing: DecidingFunction | None = function(handler.publish, PUBLISH)
 
     @property
     def decides_on_publishes(self) -> bool:
@@ -80,7 +84,7 @@ class Decider:
     def check_publishable(self, channel: str) -> None:
         """Raise InvalidRequestError if clients cannot publish at all."""
         if not self._handler.publishable:
-            raise refused("publish to", channel)
+            raise refused(PUBLISH, channel)
 
     def error_for_client(self, error: BaseException) -> SocketClusterError:
         """Return the error for the client; report one that the client receives less of."""
@@ -114,6 +118,7 @@ class DecidingFunction:
         self,
         handler: ChannelHandler,
         signature: Signature,
+        action: str,
         sources: Mapping[str, Source],
         surroundings: Surroundings,
         error_for_client: Callable[[BaseException], SocketClusterError],
@@ -127,8 +132,8 @@ class DecidingFunction:
         self._error_for_client = error_for_client
         self._plan = Plan(signature, all_sources, surroundings)
         self.is_async: bool = self._plan.is_async
-        publishes = signature is handler.publish
-        self._action = "publish to" if publishes else "subscribe to"
+        self._action = action
+        publishes = action == PUBLISH and handler.replaces
         # A channel of truth values publishes False.
         self._is_truth_value = (
             publishes and handler.data is not None and handler.data.annotation is bool
@@ -187,14 +192,11 @@ def _wrong_result(result: Any) -> str:
         return f"It returned a {type(result).__name__}: make the function async, and await it there"
     if result is None:
         return "It is annotated with bool, and returned None"
-    return (
-        "It decides on subscriptions, and may return True, False or None, but not "
-        f"{type(result).__name__}"
-    )
+    return f"It decides only, and may return True, False or None, but not {type(result).__name__}"
 
 
 def refused(action: str, channel: str) -> InvalidRequestError:
-    """Make the error of a refusal without a reason: `action` is "subscribe to", for example."""
+    """Make the error of a refusal without a reason; `action` is SUBSCRIBE or PUBLISH."""
     return InvalidRequestError(f"It is not allowed to {action} the {channel} channel")
 
 
