@@ -207,6 +207,12 @@ def test_the_names_of_the_protocol_are_refused(kind: Any) -> None:
         handler.prefixed("#")
 
 
+@pytest.mark.parametrize("kind", [ProcedureHandler, ReceiverHandler])
+def test_a_name_that_no_message_has_is_refused(kind: Any) -> None:
+    with pytest.raises(UsageError, match=r"quick .*'\\ud800' is not possible"):
+        kind("\ud800", Signature(quick, {}), HandlerOptions())
+
+
 def test_data_that_cannot_be_checked_is_refused_with_the_place() -> None:
     class Unknown: ...
 

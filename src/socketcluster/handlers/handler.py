@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from types import NoneType, UnionType
 from typing import Any, Literal, Self, Union, get_args, get_origin
 
+from socketcluster.codecs.text import whole_text
 from socketcluster.errors import InvalidArgumentsError, InvalidOptionsError, UsageError
 from socketcluster.handlers.data_type import DataType
 from socketcluster.handlers.signature import EMPTY, Parameter, Signature
@@ -110,6 +111,8 @@ class Handler:
             raise signature.error("a handler returns its result: only a provider may yield")
         if self.payload is not None and name.startswith("#"):
             raise signature.error(f"{name!r} is not possible: such names are the protocol's own")
+        if whole_text(name) != name:
+            raise signature.error(f"{name!r} is not possible: no message has half a character")
         self.name: str = name
         self.signature: Signature = signature
         self.options: HandlerOptions = options

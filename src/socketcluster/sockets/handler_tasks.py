@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Container, Coroutine
+from collections.abc import Callable, Collection, Container, Coroutine
 from typing import Any
 
 from socketcluster.handlers.line import Line
@@ -23,7 +23,7 @@ class HandlerTasks:
         self.messages: dict[asyncio.Task[None], Line] = {}
         self._events: set[asyncio.Task[None]] = set()
         self._earlier_events: set[asyncio.Task[None]] = set()
-        self._clean_ups: set[asyncio.Task[None]] = set()
+        self._clean_ups: dict[asyncio.Task[None], Callable[[], None]] = {}
 
     def open(self) -> None:
         """Begin, maybe in another loop than before."""
@@ -38,27 +38,29 @@ class HandlerTasks:
         Raises:
             RuntimeError: no loop is running.
         """
-        return self._start(coroutine, self._events)
+        task = self._start(coroutine)
+        self._events.add(task)
+        return task
 
-    def start_clean_up(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        """Clean up in a task, which is never cancelled."""
-        self._start(coroutine, self._clean_ups)
+    def start_clean_up(
+        self, coroutine: Coroutine[Any, Any, None], hurry: Callable[[], None]
+    ) -> None:
+        """Clean up in a task, which is never cancelled; `hurry` is called when all has to end."""
+        self._clean_ups[self._start(coroutine)] = hurry
 
-    def _start(
-        self, coroutine: Coroutine[Any, Any, None], tasks: set[asyncio.Task[None]]
-    ) -> asyncio.Task[None]:
+    def _start(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         try:
             task = asyncio.get_running_loop().create_task(coroutine)
         except RuntimeError:
             coroutine.close()
             raise
-        tasks.add(task)
         task.add_done_callback(self._ended)
         return task
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        for tasks in (self._events, self._earlier_events, self._clean_ups):
-            tasks.discard(task)
+        self._events.discard(task)
+        self._earlier_events.discard(task)
+        self._clean_ups.pop(task, None)
 
     def running(self, spared: Container[asyncio.Task[Any]]) -> list[asyncio.Task[None]]:
         """All tasks except `spared`."""
@@ -83,6 +85,8 @@ class HandlerTasks:
         if last:
             await asyncio.wait(last, timeout=seconds)
             await _end(last, spared)
+        for hurry in self._clean_ups.values():
+            hurry()
         clean_ups = [task for task in self._clean_ups if task not in spared]
         if clean_ups:
             await asyncio.wait(clean_ups)

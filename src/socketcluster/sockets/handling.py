@@ -278,7 +278,7 @@ class Handling:
     def token_changed(self, socket: HandledSocket) -> None:
         """Forget the provided values of a socket: it may have become another user's."""
         if socket.handling is not None:
-            self._values.forget(socket.handling.values)
+            self._values.forget(socket.handling.values, cancel=True)
 
     @property
     def used(self) -> bool:

@@ -108,9 +108,11 @@ class ProvidedValues:
     __slots__ = ("_left", "_reporter", "_start", "overrides", "server")
 
     def __init__(
-        self, reporter: Reporter, start: Callable[[Coroutine[Any, Any, None]], None]
+        self,
+        reporter: Reporter,
+        start: Callable[[Coroutine[Any, Any, None], Callable[[], None]], None],
     ) -> None:
-        """`start` runs a clean-up in a task."""
+        """`start(clean_up, hurry)` runs a clean-up in a task; `hurry()` has it end soon."""
         self._reporter = reporter
         self._start = start
         self._left: list[ScopedValues] = []
@@ -122,30 +124,33 @@ class ProvidedValues:
         """Whether there is a value of scope 'server', or one made with an override."""
         return self.server.used or any(overrides.used for overrides in self.overrides)
 
-    def forget(self, values: ScopedValues | None) -> None:
-        """Clean up the values of a socket in a task, also those made with overrides."""
+    def forget(self, values: ScopedValues | None, cancel: bool = False) -> None:
+        """Clean up the values of a socket in a task, also those made with overrides.
+
+        It waits for providers that are being called, or cancels them.
+        """
         if values is not None:
-            self._clean_up(values, *(overrides.take(values) for overrides in self.overrides))
+            replaced = [overrides.take(values) for overrides in self.overrides]
+            self._clean_up([values, *replaced], cancel)
 
     def remove(self, overrides: Overrides) -> None:
         """End overrides, and clean up the values that were made with them in a task."""
         self.overrides.remove(overrides)
-        self._clean_up(*overrides.take_all(self.server))
+        self._clean_up(overrides.take_all(self.server), True)
 
-    def _clean_up(self, *values: ScopedValues) -> None:
+    def _clean_up(self, values: list[ScopedValues], cancel: bool) -> None:
         # Emptied at once: the next message may be another user's.
         emptied = [each.emptied() for each in values if each.used]
         if emptied:
-            for each in emptied:
-                each.cancel()
+            if cancel:
+                _cancel(emptied)
             try:
-                self._start(self._close(emptied))
+                self._start(self._close(emptied), functools.partial(_cancel, emptied))
             except RuntimeError:  # A test has ended overrides while no loop runs.
                 self._left += emptied
 
     async def _close(self, values: list[ScopedValues]) -> None:
         for each in values:
-            each.cancel()
             try:
                 await each.close()
             except Exception as error:
@@ -156,4 +161,11 @@ class ProvidedValues:
         closing, self._left = self._left, []
         for overrides in self.overrides:
             closing += overrides.take_all(self.server)
-        await self._close([*closing, self.server.emptied()])
+        closing.append(self.server.emptied())
+        _cancel(closing)
+        await self._close(closing)
+
+
+def _cancel(values: list[ScopedValues]) -> None:
+    for each in values:
+        each.cancel()
