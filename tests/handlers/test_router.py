@@ -49,7 +49,7 @@ def test_a_name_is_a_text() -> None:
     with pytest.raises(UsageError, match="must be a text, not 5"):
         Router().procedure(5)(lambda: None)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="must be a text, not None"):
-        Router().on(None)  # type: ignore[arg-type]
+        Router().on(None)  # type: ignore[call-overload]
 
 
 @pytest.mark.parametrize("kind", ["procedure", "receiver"])

@@ -227,6 +227,18 @@ async def test_publish_false_refuses_the_publishes_of_clients_only(make_server: 
         assert (await client.event())["data"]["data"] == 2
 
 
+async def test_the_type_of_the_servers_own_messages_can_be_given() -> None:
+    router = Router()
+
+    @router.channel("news", publish=False, message=list[str])
+    def news() -> bool:
+        return True
+
+    message = router.handlers.channels["news"].message
+    assert message is not None
+    assert message.annotation == list[str]
+
+
 async def test_a_failing_handler_refuses_and_is_logged(
     make_server: Any, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -199,12 +199,13 @@ class ChannelHandler:
     )
 
     def __init__(
-        self, pattern: Pattern, target: Any, publish: Any, scope: Locals, line: str
+        self, pattern: Pattern, target: Any, publish: Any, message: Any, scope: Locals, line: str
     ) -> None:
         """Make the handler of a class, or of a function that decides on both actions.
 
         `publish` is the type of the publishes, False if there are none, EMPTY for that of the
-        method `publish`. `line` is the place of the declaration.
+        method `publish`. `message` is that of the messages, EMPTY for that of the publishes or
+        their replacements. `line` is the place of the declaration.
 
         Raises:
             UsageError: the class has neither method, or cannot be made without arguments; or a
@@ -246,8 +247,10 @@ class ChannelHandler:
         try:
             if publish is not False and publish is not EMPTY:
                 self.data = DataType.of(publish)
-            self.message: DataType[Any] | None = _message_type(
-                self.publish if self.replaces else None, self.data
+            self.message: DataType[Any] | None = (
+                _message_type(self.publish if self.replaces else None, self.data)
+                if message is EMPTY
+                else DataType.of(message)
             )
         except InvalidArgumentsError as error:
             raise UsageError(f"{self.place}: {error}") from error

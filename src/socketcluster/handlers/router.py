@@ -17,7 +17,7 @@ from socketcluster.handlers.handler import (
 )
 from socketcluster.handlers.signature import EMPTY, Signature, local_names
 from socketcluster.handlers.tables import HandlerTables
-from socketcluster.literals import MiddlewareType
+from socketcluster.literals import ClientEventName, MiddlewareType, ServerEventName
 from socketcluster.middleware import MIDDLEWARE_TYPES, MiddlewareFunction
 from socketcluster.options import Duration, check_async_function, check_text
 from socketcluster.patterns import Pattern
@@ -47,6 +47,10 @@ class CommonDecorators:
     _source_names: ClassVar[frozenset[str]]
     """The names of parameters that every handler may have."""
 
+    @overload
+    def on(self, event: ServerEventName | ClientEventName) -> Callable[[F], F]: ...
+    @overload
+    def on(self, event: str) -> Callable[[F], F]: ...
     def on(self, event: str) -> Callable[[F], F]:
         """Handle an event of the server or the client; loops over it see it afterwards.
 
@@ -188,7 +192,9 @@ class Decorators(CommonDecorators):
             self.handlers, self._source_names, ReceiverHandler, name, options, function
         )
 
-    def channel(self, pattern: str, *, publish: Any = EMPTY) -> Callable[[T], T]:
+    def channel(
+        self, pattern: str, *, publish: Any = EMPTY, message: Any = EMPTY
+    ) -> Callable[[T], T]:
         """Decide who may subscribe to the channels of a pattern, and publish to them.
 
         Decorate a class with the methods `subscribe` and `publish`, one of them or both, or a
@@ -201,6 +207,8 @@ class Decorators(CommonDecorators):
         Args:
             pattern: "room/{room}"; see `socketcluster.patterns`.
             publish: the type of the publishes, which is checked; False refuses those of clients.
+            message: the type of the messages that subscribers receive, for the descriptions of the
+                server; by default that of the publishes or of the result of `publish`.
 
         Raises:
             UsageError: the pattern is wrong or has a handler, or as `procedure`.
@@ -209,7 +217,7 @@ class Decorators(CommonDecorators):
         scope, line = local_names(1), application_place()
 
         def declare(target: T) -> T:
-            handler = ChannelHandler(parsed, target, publish, scope, line)
+            handler = ChannelHandler(parsed, target, publish, message, scope, line)
             names = SERVER_SOURCES | {"data", "channel", *parsed.parameters}
             if handler.subscribe is not None:
                 handler.subscribe.check_names(names, parsed.text)

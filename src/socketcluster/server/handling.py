@@ -8,7 +8,7 @@ from typing import Any
 from socketcluster.codecs.base import CodecEngine
 from socketcluster.codecs.json import JSONCodec
 from socketcluster.errors import InvalidMessageError
-from socketcluster.handlers.handler import ChannelHandler, ProcedureHandler
+from socketcluster.handlers.handler import ChannelHandler, EventHandler, ProcedureHandler
 from socketcluster.handlers.plan import Source, get_socket
 from socketcluster.handlers.router import Decorators
 from socketcluster.literals import MiddlewareType
@@ -18,6 +18,7 @@ from socketcluster.server.channel_policy import ChannelPolicy
 from socketcluster.server.context import SocketContext
 from socketcluster.server.hub import Hub
 from socketcluster.server.lifecycle import Lifecycle
+from socketcluster.server.listeners import SERVER_EVENTS
 from socketcluster.server.middleware import MiddlewareMixin
 from socketcluster.server.packets.direct import direct_table
 from socketcluster.server.parts.deciders import Decider, Deciders
@@ -84,6 +85,8 @@ class HandlersMixin(Decorators, MiddlewareMixin, AsyncStreamEmitter):
             for socket in self.hub.sockets():
                 if socket.streams.has_procedure(added.name):
                     raise handled_twice(added.name, added.place, "a loop of a connected socket")
+        if isinstance(added, EventHandler):
+            self._context.reporter.check_event_name(added.name, SERVER_EVENTS)
         if self._context.handling.is_open:
             self._context.handling.resolve()
         if isinstance(added, ChannelHandler):  # Last, so that a wrong handler opens nothing.
