@@ -228,21 +228,18 @@ class LinedProcedure(_Lined, ProcedureRunner):
 
     __slots__ = ()
 
-    def carry_out(
-        self, socket: Any, cid: int | float, data: Any, checked: bool = False, *, size: int = 0
-    ) -> None:
-        """Carry out a call when it is its turn; `checked` data is of the handler's type already."""
+    def carry_out(self, socket: Any, cid: int | float, data: Any, *, size: int = 0) -> None:
+        """Carry out a call when it is its turn."""
         socket.messaging.unanswered[cid] = self.handler.name
         if type(data) is Unparsed:
             size = data.size
-        handling = socket.handling  # `line` is not called each time: that would take 2 % of a call.
-        line = None if handling is None else handling.lines.get(self)
-        if line is None:
-            line = self.context.line(socket, self)
-        line.put((socket, cid, data, checked), size)
+        self.context.line(socket, self).put((socket, cid, data, False), size)
 
     async def work(self, message: tuple[Any, int | float, Any, bool]) -> None:
-        """Carry out a call of the line; only its own cancellation is raised."""
+        """Carry out a call of the line; only its own cancellation is raised.
+
+        The last item of the message says whether the data is of the handler's type already.
+        """
         socket, cid, data, checked = message
         result = None
         try:
