@@ -51,6 +51,9 @@ def _ours(key: str, title: str, function: str, dialect: str = "json", *arguments
 
 
 PICOWS = _ours("picows", "this server", "plain")
+HANDLER = _ours("handler", "plain handler", "handlers")
+TYPED = _ours("typed", "typed handler", "handlers", "json-add")
+ASYNC = _ours("async", "async handler", "async_handlers")
 ASGI = _ours("asgi", "this server, asgi engine", "asgi")
 INBOUND = _ours("inbound", "with inbound middleware", "inbound_middleware")
 OUTBOUND = _ours("outbound", "with outbound middleware", "outbound_middleware")

@@ -6,7 +6,9 @@ from dataclasses import dataclass, replace
 
 from bench.contenders import (
     ASGI,
+    ASYNC,
     DEFLATE,
+    HANDLER,
     INBOUND,
     LIMIT,
     MIN_BIN,
@@ -17,6 +19,7 @@ from bench.contenders import (
     REDIS,
     SOCKETIO,
     SOCKETIO_REDIS,
+    TYPED,
     WORKERS,
     ZEROMQ,
     Contender,
@@ -105,6 +108,12 @@ ALONE = (LIMIT, PICOWS, ASGI, NPM, SOCKETIO)
 ACROSS = (PICOWS, ZEROMQ, REDIS, NATS, SOCKETIO_REDIS)
 """One server alone, and pairs of servers with a backend."""
 
+WAYS = (NPM, PICOWS, HANDLER, TYPED, ASYNC)
+"""Ways to answer a call: loops of the original and of this server, and handlers.
+
+A typed handler gets two numbers, the others a text of 100 bytes.
+"""
+
 _MAIN: dict[Load, tuple[str, float, float]] = {
     # load: (title, target ratio to the bare C server, target ratio to the original server)
     RPC_1: ("RPC, 50 sockets, 1 in flight", 1.5, 0.5),
@@ -119,16 +128,24 @@ def full() -> Plan:
     """Return the plan of `make bench`."""
     main = _main(CONNECT)
     return Plan(
-        [*main.tables, _across(PUBLISH_1, PUBLISH_4, PUBLISH_100)],
-        [*main.targets, *_options(), *_workers(), *_hops(HOP_50, HOP_1), *_growth()],
+        [*main.tables, _ways(CONNECT), _across(PUBLISH_1, PUBLISH_4, PUBLISH_100)],
+        [
+            *main.targets,
+            *_handlers(CONNECT),
+            *_options(),
+            *_workers(),
+            *_hops(HOP_50, HOP_1),
+            *_growth(),
+        ],
     )
 
 
 def quick() -> Plan:
     """Return the plan of `make bench-quick`: fewer connections and loads."""
-    main = _main(replace(CONNECT, sockets=2000))
-    targets = [*main.targets, *_options(), *_workers(), *_hops(HOP_50)]
-    return Plan([*main.tables, _across(PUBLISH_100)], targets)
+    connect = replace(CONNECT, sockets=2000)
+    main = _main(connect)
+    targets = [*main.targets, *_handlers(connect), *_options(), *_workers(), *_hops(HOP_50)]
+    return Plan([*main.tables, _ways(connect), _across(PUBLISH_100)], targets)
 
 
 def _main(connect: Load) -> Plan:
@@ -160,6 +177,24 @@ def _main(connect: Load) -> Plan:
         Target("connect and handshake", Point(ASGI, connect), connected, 2.5, "connect_us")
     )
     return Plan([Table("One process", ALONE, measurements)], targets)
+
+
+def _ways(connect: Load) -> Table:
+    measurements = [Measurement(_MAIN[load][0], load) for load in (RPC_1, RPC_32)]
+    title = f"memory of {connect.sockets:,} idle connections"
+    memory = Measurement(title, connect, "kb_per_socket", "KB")
+    return Table("Loops and handlers", WAYS, [*measurements, memory])
+
+
+def _handlers(connect: Load) -> list[Target]:
+    idle = Point(HANDLER, connect)
+    return [
+        _option(HANDLER, RPC_1, 0.8),
+        _option(HANDLER, RPC_32, 0.8),
+        _option(ASYNC, RPC_1, 1.1),
+        _option(ASYNC, RPC_32, 1.1),
+        Target("memory per idle connection", idle, None, 9, "kb_per_socket", "KB"),
+    ]
 
 
 def _across(*loads: Load) -> Table:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bench.contenders import ASGI, PICOWS
+from bench.contenders import ASGI, ASYNC, HANDLER, PICOWS
 from bench.plan import Plan, Point, Table, Target
 from bench.rounds import Figure, Results
 
@@ -101,6 +101,8 @@ def _compared(target: Target) -> str:
         return f"to {to.title}"
     if of is ASGI:
         return "asgi engine to picows"
+    if of in (HANDLER, ASYNC):
+        return f"{of.title} to a loop"
     return f"{of.title}, to the same without"
 
 

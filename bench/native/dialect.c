@@ -32,6 +32,12 @@ static size_t json_call(char *out, uint64_t id, const char *payload)
     return sprintf(out, "{\"event\":\"echo\",\"data\":\"%s\",\"cid\":%lu}", payload, id);
 }
 
+static size_t json_add(char *out, uint64_t id, const char *payload)
+{
+    (void)payload;
+    return sprintf(out, "{\"event\":\"add\",\"data\":{\"a\":1,\"b\":%lu},\"cid\":%lu}", id, id);
+}
+
 static size_t json_subscribe(char *out, uint64_t id, const char *channel)
 {
     return sprintf(out, "{\"event\":\"#subscribe\",\"data\":{\"channel\":\"%s\"},\"cid\":%lu}",
@@ -185,6 +191,8 @@ static enum kind socketio_read(const uint8_t *message, size_t size, uint64_t *id
 
 static const struct dialect DIALECTS[] = {
     {"json", "/socketcluster/", false, false, "", json_handshake, json_call, json_subscribe,
+     json_publish, json_read},
+    {"json-add", "/socketcluster/", false, false, "", json_handshake, json_add, json_subscribe,
      json_publish, json_read},
     {"min-bin", "/socketcluster/", true, false, "", min_bin_handshake, min_bin_call,
      min_bin_subscribe, min_bin_publish, min_bin_read},

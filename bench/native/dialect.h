@@ -19,5 +19,6 @@ struct dialect {
     enum kind (*read)(const uint8_t *message, size_t size, uint64_t *id);
 };
 
-// Return the dialect of a name, or NULL: "json", "min-bin" (SocketCluster 2) or "socketio".
+// Return the dialect of a name, or NULL: "json", "json-add" (calls of "add"),
+// "min-bin" (all SocketCluster 2) or "socketio".
 const struct dialect *dialect_named(const char *name);

@@ -1,11 +1,11 @@
 // scload: a load generator for SocketCluster and Socket.IO servers; one thread, loopback only.
 //
 //   scload MODE --port P [--publisher-port P] --pid PID [--pid PID...]
-//          [--dialect json|min-bin|socketio] [--sockets N] [--in-flight W] [--seconds S]
+//          [--dialect json|json-add|min-bin|socketio] [--sockets N] [--in-flight W] [--seconds S]
 //          [--warm-up S] [--payload BYTES] [--channels K] [--subscribers M] [--published C]
 //          [--deflate] [--lockstep]
 //
-//   rpc       N sockets, each with W calls of "echo" in flight; an operation is a call
+//   rpc       N sockets, each with W calls of "echo" (or "add") in flight; an operation is a call
 //   publish   N subscribers of one channel, one publisher with W calls in flight; an operation is
 //             a delivery. With --lockstep the next publish waits for all deliveries of the last.
 //   channels  N sockets, of which M subscribe to K channels of their own each; one publisher goes

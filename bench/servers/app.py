@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import msgspec
+
 from socketcluster import AGServer, AGServerSocket
 from socketcluster.codecs.minbin import MinBinCodec
 from socketcluster.middleware import MiddlewareStream
@@ -30,6 +32,39 @@ async def handle(socket: AGServerSocket) -> None:
     """Answer the calls of one client."""
     async for request in socket.procedure("echo"):
         request.end(request.data)
+
+
+class Add(msgspec.Struct):
+    """The data of a call of "add"."""
+
+    a: int
+    b: int
+
+
+def handlers() -> AGServer:
+    """Create a server that answers calls with handlers, with default options."""
+    server = AGServer()
+
+    @server.procedure("echo")
+    def echo(data: str) -> str:
+        return data
+
+    @server.procedure("add")
+    def add(data: Add) -> int:
+        return data.a + data.b
+
+    return server
+
+
+def async_handlers() -> AGServer:
+    """Create a server that answers calls of "echo" with an async handler."""
+    server = AGServer()
+
+    @server.procedure("echo")
+    async def echo(data: str) -> str:
+        return data
+
+    return server
 
 
 def asgi() -> AGServer:

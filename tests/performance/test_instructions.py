@@ -17,6 +17,16 @@ ELSEWHERE = 1.25
 """With another version of Python, or another processor, than those on record."""
 
 
+RATIOS = [
+    ("handler", "rpc", 0.66),
+    ("handler pipelined", "rpc pipelined", 0.72),
+    ("typed add", "plain add", 1.2),
+    ("async handler", "rpc", 1.0),
+    ("async handler pipelined", "rpc pipelined", 1.0),
+]
+"""(path, the path it is compared with, the greatest ratio): "rpc" is a loop over a procedure."""
+
+
 @pytest.fixture(scope="module")
 def counted() -> dict[str, int]:
     require(shutil.which("valgrind") is not None, "valgrind")
@@ -33,3 +43,12 @@ def test_path_is_not_longer(path: str, counted: dict[str, int]) -> None:
     )
     if exact:
         assert found >= bound * SHORTER, f"{told}. Keep it so: `make instructions` records it."
+
+
+@pytest.mark.parametrize(("path", "other", "most"), RATIOS)
+def test_handlers_take_less_than_loops(
+    path: str, other: str, most: float, counted: dict[str, int]
+) -> None:
+    _, exact = bounds()
+    ratio = counted[path] / counted[other]
+    assert ratio <= most * (1 if exact else ELSEWHERE), f"{path}: {ratio:.3f} of {other}"
