@@ -54,6 +54,23 @@ async def test_one_after_the_other() -> None:
     assert it.done == [1, 2, 3]
 
 
+async def test_a_task_begins_once_it_is_on_record_whatever_the_task_factory() -> None:
+    it = Work()
+    loop = asyncio.get_running_loop()
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise AssertionError("A factory may make eager tasks")
+
+    loop.set_task_factory(refuse)
+    try:
+        it.put(1)
+    finally:
+        loop.set_task_factory(None)
+    assert it.begun == []
+    await until(lambda: it.idle)
+    assert it.done == [1]
+
+
 async def test_several_at_once() -> None:
     it = Work(at_once=2)
     it.gate(1, 2, 3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Container, Coroutine
+from functools import partial
 from typing import Any, Protocol
 
 from socketcluster.runtime.cancelling import cancel
@@ -62,8 +63,12 @@ class Line:
         gauge: Backpressure,
         tasks: dict[asyncio.Task[None], Line],
     ) -> None:
-        # In 3.11 a look at the running loop takes a system call.
-        self._create_task = asyncio.get_running_loop().create_task
+        # Without the loop's task factory: an eager one would begin a task before it is on record,
+        # and the loop's `create_task` takes 3 % of an async call. The loop is kept, because in 3.11
+        # a look at the running one takes a system call.
+        self._create_task: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]] = partial(
+            asyncio.Task, loop=asyncio.get_running_loop()
+        )
         self._carry_out = carry_out
         self._at_once = at_once
         self._newest_only = newest_only
