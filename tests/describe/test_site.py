@@ -96,6 +96,7 @@ async def test_a_token_protects_the_document_and_not_the_page() -> None:
                 "/asyncapi.json", headers=[(b"authorization", value.encode())]
             )
             assert (refused.status_code, refused.text) == (401, "Unauthorized")
+            assert refused.headers["www-authenticate"] == "Bearer"
         assert (await client.get("/asyncapi.json?token=sésame")).status_code == 401
         headers = [(b"authorization", "Bearer sésame".encode())]
         assert (await client.get("/asyncapi.json", headers=headers)).status_code == 200

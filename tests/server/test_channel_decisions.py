@@ -11,7 +11,7 @@ import pydantic
 import pytest
 
 from socketcluster import AGServer, AGServerSocket
-from socketcluster.errors import AuthError, UsageError
+from socketcluster.errors import AuthError, BrokerError, UsageError
 from support import AnswerError, Client, connected, soon, until
 
 
@@ -293,3 +293,32 @@ async def test_a_handler_that_fails_when_asked_again_refuses(make_server: Any) -
         socket.deauthenticate_self()
         await until(lambda: not socket.channel_subscriptions_count)
         assert socket.subscribed.reauthorization is None
+
+
+async def test_a_broker_that_fails_a_handler_is_logged(
+    make_server: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = AGServer()
+
+    @server.channel("c")
+    def decide() -> None:
+        raise BrokerError("The secret server is away")
+
+    await make_server(server)
+    async with connected(server) as client:
+        error = await refusal(client, "#subscribe", {"channel": "c"})
+        assert "secret" not in error["message"]
+    assert "The secret server is away" in (caplog.records[-1].exc_text or "")
+
+
+@pytest.mark.parametrize("name", ["channel", "data", "socket", "server", "exchange"])
+async def test_a_parameter_of_the_pattern_has_a_name_of_its_own(name: str) -> None:
+    server = AGServer()
+
+    @server.channel(f"c/{{{name}}}")
+    def decide() -> None:
+        """Everybody may come in."""
+
+    with pytest.raises(UsageError, match=f"decide .*parameter '{name}'.*: rename it"):
+        await server.start()
+    await server.close()

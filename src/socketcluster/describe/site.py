@@ -97,7 +97,8 @@ class DescriptionSite:
         if options.token is not None:
             wanted = f"Bearer {options.token}".encode()
             if not hmac.compare_digest(headers.get(b"authorization", b""), wanted):
-                return 401, [(b"content-type", b"text/plain; charset=utf-8")], b"Unauthorized"
+                plain = (b"content-type", b"text/plain; charset=utf-8")
+                return 401, [plain, (b"www-authenticate", b"Bearer")], b"Unauthorized"
         document = asyncapi_document(
             self._describe(),
             title=options.title,

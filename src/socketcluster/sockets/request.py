@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from functools import partial
 from types import TracebackType
-from typing import Any, Generic, Protocol, Self
+from typing import Any, Generic, Protocol, Self, TypeGuard
 
 from socketcluster.errors import (
     BrokerError,
@@ -55,19 +57,28 @@ def report_dropped(reporter: Reporter, procedure: str) -> None:
     )
 
 
-def _is_meant(error: Exception) -> bool:
+def _is_meant(error: BaseException) -> TypeGuard[SocketClusterError]:
     """Return whether a handler raised an error for the caller."""
     return isinstance(error, SocketClusterError) and not isinstance(error, UsageError)
+
+
+def error_for_caller(error: BaseException, report: Callable[[], None]) -> SocketClusterError:
+    """Return the caller's error of a failed handler; call `report` if the caller learns less."""
+    if not _is_meant(error):
+        report()
+        return internal_error()
+    if isinstance(error, BrokerError) and not error.is_remote:
+        report()
+    return error
 
 
 def answer_failure(
     responder: HandlerResponder, rid: int | float, procedure: str, error: Exception
 ) -> None:
     """Answer a call with the error of its handler; log one that the caller receives less of."""
-    meant = _is_meant(error)
-    if not meant or (isinstance(error, BrokerError) and not error.is_remote):
-        responder.request_failed(procedure, error)
-    responder.answer_error(rid, error if meant else internal_error())
+    responder.answer_error(
+        rid, error_for_caller(error, partial(responder.request_failed, procedure, error))
+    )
 
 
 class AGRequest(Generic[DataT]):

@@ -21,7 +21,6 @@ from socketcluster.errors import (
     InvalidRequestError,
     SocketClusterError,
     UsageError,
-    internal_error,
 )
 from socketcluster.handlers.data_type import DataType
 from socketcluster.handlers.dependencies import Invocation
@@ -32,6 +31,7 @@ from socketcluster.middleware.action import UNCHANGED
 from socketcluster.patterns import PatternTable
 from socketcluster.runtime.cancelling import close, is_cancelled
 from socketcluster.runtime.reporting import Reporter
+from socketcluster.sockets.request import error_for_caller
 
 REMEMBERED_CHANNELS = 10_000
 """How many channels' deciders are kept. Clients choose the names, so there must be a bound."""
@@ -58,7 +58,17 @@ class Decider:
         surroundings: Surroundings,
         reporter: Reporter,
     ) -> None:
-        """Prepare; raise UsageError if a parameter has no source and no provider."""
+        """Prepare.
+
+        Raises:
+            UsageError: a parameter has no source and no provider, or two sources.
+        """
+        ambiguous = {*sources, "data", "channel"}.intersection(handler.pattern.parameters)
+        if ambiguous:
+            raise UsageError(
+                f"{handler.place}: its pattern {handler.name!r} has a parameter {ambiguous.pop()!r}, "
+                "which means something else in a handler: rename it"
+            )
 
         def function(signature: Signature | None, action: str) -> DecidingFunction | None:
             return (
@@ -88,14 +98,16 @@ class Decider:
 
     def error_for_client(self, error: BaseException) -> SocketClusterError:
         """Return the error for the client; report one that the client receives less of."""
-        if isinstance(error, SocketClusterError) and not isinstance(error, UsageError):
-            return error
-        self._reporter.fault(
-            f"The handler of the channel {self._handler.name!r} failed, {self._handler.place}",
-            error,
-            kind=self._handler.name,
-        )
-        return internal_error()
+        handler = self._handler
+
+        def report() -> None:
+            self._reporter.fault(
+                f"The handler of the channel {handler.name!r} failed, {handler.place}",
+                error,
+                kind=handler.name,
+            )
+
+        return error_for_caller(error, report)
 
 
 class DecidingFunction:
