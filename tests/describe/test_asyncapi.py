@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -96,6 +97,17 @@ def test_names_that_look_alike_get_a_number() -> None:
     tables = FakeTables(procedures={"a/b": handler(), "a.b": handler(), "ä": handler()})
     found = {n: c["address"] for n, c in document_of(tables)["channels"].items()}
     assert found == {"call_a_b": "a.b", "call_a_b_2": "a/b", "call": "ä"}
+
+
+def test_a_document_takes_little_memory() -> None:
+    api = Api.of(TABLES)
+    tracemalloc.start()
+    try:
+        asyncapi_document(api, title="Chat", version="1.0")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1024 * 1024
 
 
 def test_the_order_of_handlers_does_not_matter() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from itertools import chain, count
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -174,7 +175,8 @@ def _free_name(document: Document, kind: str, text: str) -> str:
     """A key for a channel, which many tools also use as the name of a function."""
     name = f"{kind}_{re.sub(r'[^A-Za-z0-9]+', '_', text).strip('_')}".rstrip("_")
     used = document["channels"]
-    return next(n for n in (name, *(f"{name}_{i}" for i in range(2, 10**6))) if n not in used)
+    numbered = (f"{name}_{number}" for number in count(2))
+    return next(each for each in chain((name,), numbered) if each not in used)
 
 
 def _components(api: Api) -> Document:
