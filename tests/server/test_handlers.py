@@ -1089,13 +1089,14 @@ async def test_two_servers_of_one_router(make_server: Any) -> None:
 
 
 @pytest.mark.parametrize("make_server", ["picows"], indirect=True)
+@pytest.mark.parametrize("kind", ["procedure", "channel"])
 async def test_a_blocked_loop_names_the_plain_handler(
-    make_server: Any, monkeypatch: Any, caplog: Any
+    make_server: Any, monkeypatch: Any, caplog: Any, kind: str
 ) -> None:
     monkeypatch.setattr(watchdog, "LATE_SECONDS", 0.1)
     server = AGServer(ping_interval=80)  # So that it ticks a hundred times a second.
 
-    @server.procedure("compute")
+    @getattr(server, kind)("compute")  # type: ignore[untyped-decorator]
     def compute() -> None:
         time.sleep(0.3)
 
@@ -1103,7 +1104,10 @@ async def test_a_blocked_loop_names_the_plain_handler(
     start = server.ticker.time
     await until(lambda: server.ticker.time > start + 0.1)
     async with connected(server) as client:
-        await client.call("compute")
+        if kind == "procedure":
+            await client.call("compute")
+        else:
+            await client.call("#subscribe", {"channel": "compute"})
         handling = server._context.handling
         await until(lambda: handling.latest is None and bool(caplog.records))
     assert "The last plain handler was test_a_blocked_loop" in caplog.text

@@ -72,10 +72,7 @@ class HandlersMixin(Decorators, MiddlewareMixin, AsyncStreamEmitter):
         context, handling = self._context, self._context.handling
         context.deciders = Deciders(
             handling.start,
-            [
-                (each, Decider(each, handling.sources, handling.surroundings, handling.reporter))
-                for each in self.handlers.channels.values()
-            ],
+            [(each, Decider(each, handling)) for each in self.handlers.channels.values()],
         )
         self._paths_changed()
 

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Hashable, Iterable
 from typing import Any, Protocol
 
-from socketcluster.handlers.handler import Handler
+from socketcluster.handlers.handler import ChannelHandler, Handler
 from socketcluster.runtime.reporting import Reporter, clean
 from socketcluster.server.socket import AGServerSocket
 
@@ -24,7 +24,7 @@ class WatchedHandling(Protocol):
         latest: the plain handler that ran last; the watchdog forgets it at each tick.
     """
 
-    latest: Handler | None
+    latest: Handler | ChannelHandler | None
 
 
 class Watchdog:

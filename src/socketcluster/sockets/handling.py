@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from socketcluster.handlers.dependencies import Invocation, Provider, ScopedValues
-from socketcluster.handlers.handler import Handler
+from socketcluster.handlers.handler import ChannelHandler, Handler
 from socketcluster.handlers.line import Backpressure, Line
 from socketcluster.handlers.plan import Plan, Source, Surroundings, get_data
 from socketcluster.handlers.tables import HandlerTables
@@ -111,7 +111,7 @@ class Handling:
         self.procedures: dict[str, DirectProcedure | LinedProcedure] = {}
         self.receivers: dict[str, DirectReceiver | LinedReceiver] = {}
         self.events: dict[str, list[EventRunner]] = {}
-        self.latest: Handler | None = None
+        self.latest: Handler | ChannelHandler | None = None
         self.tasks: HandlerTasks = HandlerTasks()
         self._values = ProvidedValues(reporter, self.tasks.start_clean_up)
         self.is_open: bool = False

@@ -10,7 +10,7 @@ import asyncio
 import inspect
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -41,6 +41,19 @@ SUBSCRIBE = "subscribe to"
 PUBLISH = "publish to"
 
 
+class Declared(Protocol):
+    """The handlers of a server, as its deciders see them; `latest` is the one that ran last."""
+
+    latest: Any
+
+    @property
+    def sources(self) -> Mapping[str, Source]: ...
+    @property
+    def surroundings(self) -> Surroundings: ...
+    @property
+    def reporter(self) -> Reporter: ...
+
+
 class Decider:
     """Decides on subscriptions and publishes to the channels of one pattern.
 
@@ -51,36 +64,26 @@ class Decider:
 
     __slots__ = ("_handler", "_reporter", "data", "publishing", "subscribing")
 
-    def __init__(
-        self,
-        handler: ChannelHandler,
-        sources: Mapping[str, Source],
-        surroundings: Surroundings,
-        reporter: Reporter,
-    ) -> None:
+    def __init__(self, handler: ChannelHandler, declared: Declared) -> None:
         """Prepare.
 
         Raises:
             UsageError: a parameter has no source and no provider, or two sources.
         """
-        ambiguous = {*sources, "data", "channel"}.intersection(handler.pattern.parameters)
+        ambiguous = {*declared.sources, "data", "channel"}.intersection(handler.pattern.parameters)
         if ambiguous:
             raise UsageError(
-                f"{handler.place}: its pattern {handler.name!r} has a parameter {ambiguous.pop()!r}, "
-                "which means something else in a handler: rename it"
+                f"{handler.place}: its pattern {handler.name!r} has a parameter "
+                f"{ambiguous.pop()!r}, which means something else in a handler: rename it"
             )
 
         def function(signature: Signature | None, action: str) -> DecidingFunction | None:
-            return (
-                None
-                if signature is None
-                else DecidingFunction(
-                    handler, signature, action, sources, surroundings, self.error_for_client
-                )
-            )
+            if signature is None:
+                return None
+            return DecidingFunction(handler, signature, action, declared, self.error_for_client)
 
         self._handler = handler
-        self._reporter = reporter
+        self._reporter = declared.reporter
         self.data: DataType[Any] | None = handler.data
         self.subscribing: DecidingFunction | None = function(handler.subscribe, SUBSCRIBE)
         self.publishing: DecidingFunction | None = function(handler.publish, PUBLISH)
@@ -119,7 +122,9 @@ class DecidingFunction:
     __slots__ = (
         "_action",
         "_can_be_none",
+        "_declared",
         "_error_for_client",
+        "_handler",
         "_is_truth_value",
         "_plan",
         "_to_plain",
@@ -131,18 +136,19 @@ class DecidingFunction:
         handler: ChannelHandler,
         signature: Signature,
         action: str,
-        sources: Mapping[str, Source],
-        surroundings: Surroundings,
+        declared: Declared,
         error_for_client: Callable[[BaseException], SocketClusterError],
     ) -> None:
         if signature.is_generator:
             raise signature.error("it decides, and therefore cannot yield: return instead")
-        all_sources = {**sources, "data": Source(None, get_data)}
+        all_sources = {**declared.sources, "data": Source(None, get_data)}
         all_sources["channel"] = Source(None, _get_channel)
         for name in handler.pattern.parameters:
             all_sources[name] = Source(None, _parameter_getter(signature, name))
+        self._handler = handler
+        self._declared = declared
         self._error_for_client = error_for_client
-        self._plan = Plan(signature, all_sources, surroundings)
+        self._plan = Plan(signature, all_sources, declared.surroundings)
         self.is_async: bool = self._plan.is_async
         self._action = action
         publishes = action == PUBLISH and handler.replaces
@@ -165,6 +171,7 @@ class DecidingFunction:
         Raises:
             SocketClusterError: the error for the client: it refused, or failed.
         """
+        self._declared.latest = self._handler
         try:
             return self._judged(self._plan.call(invocation), invocation)
         except (Exception, asyncio.CancelledError) as error:
