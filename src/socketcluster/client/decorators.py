@@ -17,7 +17,7 @@ from socketcluster.handlers.handler import (
     ReceiverHandler,
 )
 from socketcluster.handlers.router import CLIENT_SOURCES, CommonDecorators, F, check_name, declare
-from socketcluster.options import Duration
+from socketcluster.options import Duration, check_text
 from socketcluster.runtime.reporting import application_place
 from socketcluster.sockets.handling import Handling
 from socketcluster.sockets.request import AGRequest
@@ -26,6 +26,9 @@ from socketcluster.streams import ConsumableStream, Consumer
 from socketcluster.streams.inbox import Timeout
 
 T = TypeVar("T")
+
+_OF_FUNCTION: Any = object()
+"""The name of a handler that has its function's name."""
 
 
 class HandledStream(ConsumableStream[DataT]):
@@ -99,7 +102,7 @@ class HandlersMixin(CommonDecorators, ReceiverMixin, ProcedureMixin, ClientListe
     @overload
     def procedure(
         self,
-        name: str | None = None,
+        name: str = ...,
         *,
         order: Order = "socket",
         at_once: int | None = None,
@@ -109,7 +112,7 @@ class HandlersMixin(CommonDecorators, ReceiverMixin, ProcedureMixin, ClientListe
     ) -> Callable[[F], F]: ...
     def procedure(
         self,
-        name: str | None = None,
+        name: Any = _OF_FUNCTION,
         data_type: Any = Any,
         *,
         order: Order = "socket",
@@ -165,7 +168,7 @@ class HandlersMixin(CommonDecorators, ReceiverMixin, ProcedureMixin, ClientListe
     @overload
     def receiver(
         self,
-        name: str | None = None,
+        name: str = ...,
         *,
         order: Order = "socket",
         at_once: int | None = None,
@@ -175,7 +178,7 @@ class HandlersMixin(CommonDecorators, ReceiverMixin, ProcedureMixin, ClientListe
     ) -> Callable[[F], F]: ...
     def receiver(
         self,
-        name: str | None = None,
+        name: Any = _OF_FUNCTION,
         data_type: Any = Any,
         *,
         order: Order = "socket",
@@ -203,13 +206,17 @@ class HandlersMixin(CommonDecorators, ReceiverMixin, ProcedureMixin, ClientListe
         self,
         kind: type[ProcedureHandler] | type[ReceiverHandler],
         stream: Callable[[str], ConsumableStream[Any]],
-        name: str | None,
+        name: Any,
         options: HandlerOptions,
     ) -> Any:
-        check_name("procedure" if kind is ProcedureHandler else "receiver", name)
-        declaring: Any = partial(declare, self.handlers, CLIENT_SOURCES, kind, name, options)
-        handled = HandledStream(name or "", stream, declaring)
-        return handled.__call__ if name is None else handled  # Without a name it is no stream.
+        if name is None:
+            check_text("The name of a procedure or an event", name)
+        is_named = name is not _OF_FUNCTION
+        known = name if is_named else None
+        check_name("procedure" if kind is ProcedureHandler else "receiver", known)
+        declaring: Any = partial(declare, self.handlers, CLIENT_SOURCES, kind, known, options)
+        handled = HandledStream(known or "", stream, declaring)
+        return handled if is_named else handled.__call__  # Without a name it is no stream.
 
     def _procedure_stream(
         self, name: str, data_type: Any = Any
