@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import struct
 import time
 from collections.abc import Callable
+from itertools import islice, product
 from typing import Any
 
 import pytest
@@ -259,6 +261,19 @@ def short_call(data: bytes) -> bytes:
     return b"\x81\xa1e\x93\xa4slow" + data + b"\x05"
 
 
+def keyed(keys: list[bytes]) -> bytes:
+    """A map with these keys."""
+    return b"\xdf" + len(keys).to_bytes(4, "big") + b"".join(key + b"\x01" for key in keys)
+
+
+def alike(head: bytes = b"") -> bytes:
+    """A map whose keys are arrays of -1 and -2: as tuples, all of them have the same hash."""
+    head += b"\xdc\x00\x10"
+    count = ROOM // (len(head) + 17)
+    tails = product((b"\xff", b"\xfe"), repeat=16)
+    return keyed([head + b"".join(tail) for tail in islice(tails, count)])
+
+
 BINARY = {
     "empty lists": short_call(array(b"\x90")),
     "empty maps": short_call(array(b"\x80")),
@@ -270,6 +285,24 @@ BINARY = {
     "batch of empty maps": array(b"\x80"),
     "batch of nothing": array(b"\xc0"),
     "long event": b"\x81\xa1e" + array(b"\xc0"),
+    "arrays as keys": short_call(alike()),
+    "arrays in arrays as keys": short_call(alike(b"\x91" * 4)),
+    "arrays as keys of a publish": b"\x81\xa1p\x93\xa1c" + alike() + b"\x05",
+    "arrays as keys of a handshake": b"\x81\xa1e\x93\xaa#handshake" + alike() + b"\x05",
+    "arrays as keys of an answer": b"\x81\xa1r\x93\x01\xc0" + alike(),
+    "arrays as keys in a batch": b"\x91" + short_call(alike()),
+    "integers as keys": short_call(
+        keyed([b"\xcf" + (n << 44).to_bytes(8, "big") for n in range(ROOM // 10)])
+    ),
+    "floats as keys": short_call(
+        keyed([b"\xcb" + struct.pack(">d", n * 2.0**101) for n in range(ROOM // 10)])
+    ),
+    "times as keys": short_call(
+        keyed([b"\xd7\xff" + (n << 16).to_bytes(8, "big") for n in range(ROOM // 11)])
+    ),
+    "maps of integers": short_call(array(b"\x81\x01\x01")),
+    "times": short_call(array(b"\xd6\xff" + bytes(4))),
+    "arrays that end too early": b"\xdd\x00\x0f\xff\x00" * (ROOM // 5),
 }
 TIMES_BINARY = 10.0
 """A list takes one byte: the values are three times as many as in JSON text."""

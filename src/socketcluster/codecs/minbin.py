@@ -7,9 +7,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import Any
 
+import msgpack  # pyright: ignore[reportMissingTypeStubs]
 import msgspec
 
 from socketcluster.codecs.base import COLLISIONS_FROM, TypedDecoder
@@ -33,14 +36,14 @@ _LONE_SURROGATE = re.compile(rb"\xed[\xa0-\xbf][\x80-\xbf]")
 class MinBinCodec:
     """Encodes to MessagePack; binary data stays binary.
 
-    A lone surrogate in a text becomes U+FFFD in both directions.
+    A lone surrogate in a text becomes U+FFFD in both directions. The keys of maps are text, binary
+    data, numbers, times, booleans or None.
     """
 
-    __slots__ = ("_decode", "_encode")
+    __slots__ = ("_encode",)
 
     def __init__(self) -> None:
         self._encode = msgspec.msgpack.Encoder(enc_hook=plain_object).encode
-        self._decode = msgspec.msgpack.Decoder().decode
 
     def encode(self, obj: Any) -> bytes:
         """Encode a packet or a batch to a message.
@@ -62,8 +65,9 @@ class MinBinCodec:
         """Decode a message to a packet or a batch.
 
         Raises:
-            InvalidMessageError: it is a text message, is not MessagePack, or has more than
-                `MAX_DEPTH` levels, which might be impossible to encode again.
+            InvalidMessageError: it is a text message, is not MessagePack, has an array, a map or an
+                extension as a key, or has more than `MAX_DEPTH` levels, which might be impossible
+                to encode again.
         """
         value = self.decode_short(message)
         return [lengthen(item) for item in value] if isinstance(value, list) else lengthen(value)
@@ -79,11 +83,16 @@ class MinBinCodec:
         containers = _count_containers(message)
         pause = pause_collector() if containers > MANY_CONTAINERS else None
         try:
+            _SKIP(message)  # Before anything is made: an array may claim more items than it has.
             try:
-                value = self._decode(message)
+                value = _UNPACK(message)
             except UnicodeDecodeError:
-                value = self._decode(_with_whole_texts(message))
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError) as error:
+                value = _UNPACK(_with_whole_texts(message))
+        except TypeError as error:
+            raise InvalidMessageError(
+                f"A key of a map in the message is not text, binary data or a scalar: {error}"
+            ) from error
+        except (ValueError, OverflowError, RecursionError) as error:
             raise InvalidMessageError(f"The message is not valid MessagePack: {error}") from error
         finally:
             del pause
@@ -156,6 +165,11 @@ class OpenEvent(msgspec.Struct, array_like=True, gc=False):
 _EVENT_START = b"\x81\xa1e"
 _SKIP = msgspec.msgpack.Decoder(msgspec.Raw).decode
 _OPEN = msgspec.msgpack.Decoder(OpenEvent).decode
+# Of arrays that are keys msgspec makes tuples, whose hashes a peer can make equal. msgpack makes
+# lists, which have no hash.
+_UNPACK: Callable[[bytes], Any] = partial(
+    msgpack.unpackb, strict_map_key=False, timestamp=3, ext_hook=msgspec.msgpack.Ext
+)
 
 
 def _too_deep() -> InvalidMessageError:
