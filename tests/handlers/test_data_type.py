@@ -73,7 +73,7 @@ def decoded(request: pytest.FixtureRequest) -> Any:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.kind} {case.json}")
 def test_data_becomes_the_type(case: Case, decoded: Any) -> None:
     if decoded is from_msgpack and case.value == 2**70:
-        pytest.skip("MessagePack has no such integer")
+        decoded = from_json  # MessagePack has no such integer.
     found = decoded(DataType.of(case.kind), case.json)
     assert found == case.value
     assert type(found) is type(case.value)
@@ -393,7 +393,9 @@ def test_binary_data_returns_from_where_it_was_sent(kind: Any, value: Any, codec
 @pytest.mark.parametrize("codec", [JSONCodec(), MinBinCodec()], ids=["JSON", "min-bin"])
 def test_an_encoded_value_is_of_the_type_again(case: Case, codec: Any) -> None:
     if type(codec) is MinBinCodec and case.value == 2**70:
-        pytest.skip("MessagePack has no such integer")
+        with pytest.raises(EncodeError):
+            codec.encode({"data": case.value})
+        return
     data = DataType.of(case.kind)
     message = codec.encode({"rid": 1, "data": data.to_plain(case.value)})
     assert data.from_value(codec.decode(message)["data"]) == case.value

@@ -51,7 +51,7 @@ class BusyError(SocketClusterError):
 
     public_fields = ("seconds",)
 
-    def __init__(self, message: str, seconds: int) -> None:
+    def __init__(self, message: str = "", seconds: int = 0) -> None:
         super().__init__(message)
         self.seconds = seconds
 

@@ -14,6 +14,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 EMITTER = {
     "create_listener_consumer",  # For `create_consumer` of an event's stream.
     "emit_tracked",  # For the set-up barrier.
+    "has_listener",  # For it, and for errors that are logged without a listener.
     "loop_binding",
 }
 """Names that every emitter of the package has, beside those of npm's."""
@@ -24,6 +25,7 @@ SOCKET_PARTS = {
     "closing",
     "connection",
     "context",
+    "handling",
     "inbound",
     "life",
     "messaging",
@@ -41,10 +43,11 @@ SERVER_PARTS = {
     "channel_policy",
     "endpoint",
     "engine",
+    "handling",
     "hub",
     "keepalive",
     "lifecycle",
-    "middleware",
+    "middleware_functions",
     "reporter",
     "reports",
     "ticker",
@@ -55,10 +58,18 @@ SERVER_OWN = {
     "allowed_origins",
     "app",
     "background",
+    "channel",
     "emit_warning",
     "from_thread",
+    "handlers",
+    "include",
     "listen",
+    "middleware",
+    "on",
     "path",
+    "procedure",
+    "provide",
+    "receiver",
     "run",
     "serve_forever",
     "spawn",
