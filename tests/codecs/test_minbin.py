@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from socketcluster.codecs.base import COLLISIONS_FROM
 from socketcluster.codecs.json import MAX_DEPTH
 from socketcluster.codecs.minbin import MinBinCodec
 from socketcluster.errors import EncodeError, InvalidMessageError
@@ -146,6 +147,15 @@ def test_bad_messages_are_the_peers_fault(message: Any) -> None:
 def test_keys_are_text_binary_or_scalar(key: Any) -> None:
     value = {"event": "e", "data": [{key: 1}]}
     assert codec.decode(codec.encode(value)) == value
+
+
+@pytest.mark.parametrize("key", [1, -1, 2**63, 1.5, None, True, WHEN])
+def test_keys_of_long_messages_are_text_or_binary(key: Any) -> None:
+    message = codec.encode([{"a": 1, b"a": 2}, b"x" * COLLISIONS_FROM])
+    assert codec.decode(message)[0] == {"a": 1, b"a": 2}
+    message = codec.encode([{key: 1}, b"x" * COLLISIONS_FROM])
+    with pytest.raises(InvalidMessageError, match=r"text or binary keys: .* map key"):
+        codec.decode(message)
 
 
 ARRAY_KEY = b"\x81\x92\xff\xfe\x01"

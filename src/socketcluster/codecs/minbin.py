@@ -36,8 +36,8 @@ _LONE_SURROGATE = re.compile(rb"\xed[\xa0-\xbf][\x80-\xbf]")
 class MinBinCodec:
     """Encodes to MessagePack; binary data stays binary.
 
-    A lone surrogate in a text becomes U+FFFD in both directions. The keys of maps are text, binary
-    data, numbers, times, booleans or None.
+    A lone surrogate in a text becomes U+FFFD in both directions. The keys of maps are text or
+    binary data; those of a message of at most 16 KiB also numbers, times, booleans or None.
     """
 
     __slots__ = ("_encode",)
@@ -65,9 +65,9 @@ class MinBinCodec:
         """Decode a message to a packet or a batch.
 
         Raises:
-            InvalidMessageError: it is a text message, is not MessagePack, has an array, a map or an
-                extension as a key, or has more than `MAX_DEPTH` levels, which might be impossible
-                to encode again.
+            InvalidMessageError: it is a text message, is not MessagePack, has a key that
+                `MinBinCodec` does not allow, or has more than `MAX_DEPTH` levels, which might be
+                impossible to encode again.
         """
         value = self.decode_short(message)
         return [lengthen(item) for item in value] if isinstance(value, list) else lengthen(value)
@@ -82,18 +82,20 @@ class MinBinCodec:
             raise InvalidMessageError("The message is text, and the codec is binary")
         containers = _count_containers(message)
         pause = pause_collector() if containers > MANY_CONTAINERS else None
+        unpack = _UNPACK if len(message) <= COLLISIONS_FROM else _UNPACK_LONG
         try:
             _SKIP(message)  # Before anything is made: an array may claim more items than it has.
             try:
-                value = _UNPACK(message)
+                value = unpack(message)
             except UnicodeDecodeError:
-                value = _UNPACK(_with_whole_texts(message))
+                value = unpack(_with_whole_texts(message))
         except TypeError as error:
             raise InvalidMessageError(
                 f"A key of a map in the message is not text, binary data or a scalar: {error}"
             ) from error
         except (ValueError, OverflowError, RecursionError) as error:
-            raise InvalidMessageError(f"The message is not valid MessagePack: {error}") from error
+            kind = "MessagePack" if unpack is _UNPACK else "MessagePack with text or binary keys"
+            raise InvalidMessageError(f"The message is not valid {kind}: {error}") from error
         finally:
             del pause
         if containers > levels and _is_deep(value, levels):
@@ -167,9 +169,11 @@ _SKIP = msgspec.msgpack.Decoder(msgspec.Raw).decode
 _OPEN = msgspec.msgpack.Decoder(OpenEvent).decode
 # Of arrays that are keys msgspec makes tuples, whose hashes a peer can make equal. msgpack makes
 # lists, which have no hash.
-_UNPACK: Callable[[bytes], Any] = partial(
-    msgpack.unpackb, strict_map_key=False, timestamp=3, ext_hook=msgspec.msgpack.Ext
-)
+_MSGPACK = partial(msgpack.unpackb, timestamp=3, ext_hook=msgspec.msgpack.Ext)
+_UNPACK: Callable[[bytes], Any] = partial(_MSGPACK, strict_map_key=False)
+# Nor does Python seed the hashes of numbers and times: very many of them, chosen to meet in the
+# same places of a dict, take seconds.
+_UNPACK_LONG: Callable[[bytes], Any] = partial(_MSGPACK, strict_map_key=True)
 
 
 def _too_deep() -> InvalidMessageError:
