@@ -51,11 +51,11 @@ test-lowest: $(VENV)/dev.stamp clients programs ## Run the tests with the lowest
 	@.venv-lowest/bin/$(PIP_INSTALL) -r .venv-lowest/requirements.txt -e .
 	.venv-lowest/bin/python -m pytest -n $(N) --dist loadgroup $(ARGS) $(T)
 
-# Measuring slows what tests/performance and test_cost.py measure. The limit is for the whole suite.
+# Measuring slows what tests/performance and the test_cost.py measure. The limit is for the whole suite.
 coverage: $(VENV)/dev.stamp clients programs ## Run the tests and report the branches that none covers
 	@rm -f .coverage .coverage.*
 	$(PYTEST) --cov --cov-report=term:skip-covered --cov-report=html $(if $(T),--cov-fail-under=0) \
-		--ignore tests/performance --ignore tests/server/test_cost.py $(ARGS) $(T)
+		--ignore tests/performance --ignore-glob "tests/*/test_cost.py" $(ARGS) $(T)
 
 soak: $(VENV)/dev.stamp programs ## Run the fault and property tests at full length
 	SOAK=1 $(PYTEST) --timeout 1800 $(ARGS) tests/faults tests/properties
