@@ -294,8 +294,8 @@ class Subscriptions:
             return
         self._context.reporter.line(
             f"Socket {socket.id} lost its identity and is kicked out of {len(undecided):,} "
-            f"channel{'s' * (len(undecided) > 1)}: SUBSCRIBE middleware, asked again, decided "
-            "nothing within ack_timeout",
+            f"channel{'s' * (len(undecided) > 1)}: SUBSCRIBE middleware or the channel's "
+            "handler, asked again, decided nothing within ack_timeout",
             logging.WARNING,
             "reauthorization",
         )
