@@ -201,3 +201,27 @@ async def test_a_close_that_fails_ends_serve_forever(make_server: Any) -> None:
     with pytest.raises(FailingError):
         await server.close()
     await soon(serving)
+
+
+async def test_stop_accepting_keeps_the_sockets(make_server: Any, running: Running) -> None:
+    """A worker that is to be replaced stops accepting first; `close` then does the rest."""
+    server: AGServer = await make_server()
+    running.procedure(server, "add", lambda data: data + 1)
+    async with connected(server) as client:
+        server.lifecycle.stop_accepting()
+        assert not server.is_ready
+        assert await client.call("add", 1) == 2
+        await soon(server.close())
+        await client.closed()
+
+
+async def test_any_source_may_know_peers(make_server: Any) -> None:
+    server: AGServer = await make_server()
+    assert not server.lifecycle.knows_peers
+    server.lifecycle.add_peers(lambda: False)
+    assert not server.lifecycle.knows_peers
+    others = [True]
+    server.lifecycle.add_peers(lambda: bool(others))
+    assert server.lifecycle.knows_peers
+    others.clear()
+    assert not server.lifecycle.knows_peers

@@ -48,6 +48,7 @@ class Lifecycle:
         "_closing",
         "_context",
         "_hub",
+        "_peers",
         "_starting",
         "_tasks",
         "_watchdog",
@@ -66,6 +67,7 @@ class Lifecycle:
         self._starting: asyncio.Future[None] | None = None
         self._closed: asyncio.Event | None = None
         self._closing = False
+        self._peers: list[Callable[[], bool]] = []
         self.is_ready: bool = False
         self.listeners: list[Listener] = []
         self.host: str | None = None
@@ -187,10 +189,30 @@ class Lifecycle:
         finally:
             spared.discard(caller)
 
-    async def _close(self, keep_sockets_open: bool) -> None:
+    def add_peers(self, known: Callable[[], bool]) -> None:
+        """Add a source of peers: nodes and workers that clients of this process can go to.
+
+        `known()` returns whether the source knows one now. The drain asks it, in the loop.
+        """
+        self._peers.append(known)
+
+    @property
+    def knows_peers(self) -> bool:
+        """Whether clients that leave this process find another node or worker."""
+        return any(known() for known in self._peers)
+
+    def stop_accepting(self) -> None:
+        """Report that the server is not ready, and close the listening sockets.
+
+        The connections live on; `close` drains them.
+        """
+        self._context.loop_binding.check()
         self.is_ready = False
         self._closing = True
         for_each(self.listeners, lambda listener: listener.stop_accepting(), self._report_failure)
+
+    async def _close(self, keep_sockets_open: bool) -> None:
+        self.stop_accepting()
         if keep_sockets_open:
             return
         try:
