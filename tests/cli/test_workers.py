@@ -19,7 +19,7 @@ import websockets
 
 from broker_servers import environment
 from socketcluster.cli.settings import Settings
-from socketcluster.cli.supervisor import Worker
+from socketcluster.cli.workers.supervisor import Worker
 from support import Client, soon
 
 SERVER = """
@@ -199,7 +199,7 @@ async def test_a_worker_may_be_stopped_while_it_is_being_started(
 async def test_stopping_does_not_wait_for_the_next_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("socketcluster.cli.supervisor.FIRST_BACK_OFF_SECONDS", 3600.0)
+    monkeypatch.setattr("socketcluster.cli.workers.supervisor.FIRST_BACK_OFF_SECONDS", 3600.0)
     (tmp_path / "mine.py").write_text("import os\nos._exit(3)")
     monkeypatch.chdir(tmp_path)
     worker = Worker(1, Settings("mine:server", port=0, reuse_port=True), environment())

@@ -13,7 +13,7 @@ from socketcluster.brokers.registry import BROKER_VARIABLE, REQUIRED_VARIABLE
 from socketcluster.cli import client_commands, description, tokens
 from socketcluster.cli.serve import run
 from socketcluster.cli.settings import Settings
-from socketcluster.cli.supervisor import run_workers
+from socketcluster.cli.workers.supervisor import run_workers
 
 app: typer.Typer = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False

@@ -6,7 +6,6 @@ import asyncio
 import gc
 import logging
 import os
-import socket
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from socketcluster.cli.exit_status import DONE, FAILED, INTERRUPTED
 from socketcluster.cli.loading import TargetError, load_server, print_target_traceback
 from socketcluster.cli.reporting import describe, report
 from socketcluster.cli.settings import Settings
+from socketcluster.cli.workers.link import SupervisorLink
 from socketcluster.errors import SocketClusterError
 from socketcluster.server.console import print_running, print_stopping
 from socketcluster.server.signals import StopSignals
@@ -75,28 +75,26 @@ async def serve(settings: Settings) -> None:
         await server.close()
         raise
     _relieve_garbage_collector()
-    loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
-    supervisor: socket.socket | None = None
+    link: SupervisorLink | None = None
     if settings.supervisor_fd is None:
         print_running(settings.address(server.source_port))
     else:
-        supervisor = socket.socket(fileno=settings.supervisor_fd)
-        supervisor.sendall(b"1")  # Ready.
-        loop.add_reader(supervisor, stopped.set)
+        link = SupervisorLink(lambda: None, lambda _: stopped.set(), stopped.set)
+        await link.open(settings.supervisor_fd)
+        link.ready(server.options.milliseconds("drain_timeout") / 1000, 1)
 
     def stop() -> None:
-        if supervisor is None and not stopped.is_set():
+        if link is None and not stopped.is_set():
             print_stopping()
         stopped.set()
 
     # `--reload` sends Ctrl-C a second time, which must not end the draining.
     with StopSignals(stop, forgiving=settings.reloading):
         await stopped.wait()
-        if supervisor is not None:
-            loop.remove_reader(supervisor)
-            supervisor.close()
         await server.close()
+        if link is not None:
+            link.close()
 
 
 async def _listen(server: AGServer, settings: Settings) -> None:

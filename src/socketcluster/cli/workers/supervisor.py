@@ -1,9 +1,8 @@
 """`serve --workers N`: worker processes that share a port, and the broker that connects them.
 
 Each worker opens its own listening socket on the port (SO_REUSEPORT), so that a worker that dies
-loses no connections that wait for another. A Unix socket is inherited instead. A socket pair
-connects each worker to the supervisor: the worker writes one byte when it is ready, and drains
-when the supervisor's end is closed.
+loses no connections that wait for another. A Unix socket is inherited instead. A link connects each
+worker to the supervisor: the worker says when it is ready, and drains at the end of the link.
 """
 
 from __future__ import annotations
@@ -29,6 +28,7 @@ from socketcluster.brokers.registry import BROKER_VARIABLE, create_broker
 from socketcluster.cli.exit_status import DONE, FAILED
 from socketcluster.cli.reporting import describe, report
 from socketcluster.cli.settings import Settings
+from socketcluster.cli.workers.link import WorkerLink
 from socketcluster.engines.base import ListenAddress
 from socketcluster.engines.bound_socket import bind
 from socketcluster.errors import SocketClusterError
@@ -50,6 +50,7 @@ class Worker:
         self.number = number
         self.ready = asyncio.Event()
         self.exit_status: int | None = None
+        self.link: WorkerLink | None = None
         self._settings = settings
         self._environment = environment
         self._process: asyncio.subprocess.Process | None = None
@@ -87,7 +88,7 @@ class Worker:
             settings = replace(self._settings, supervisor_fd=theirs.fileno())
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
-                *("-m", "socketcluster.cli.worker", msgspec.json.encode(asdict(settings))),
+                *("-m", "socketcluster.cli.workers", msgspec.json.encode(asdict(settings))),
                 env=self._environment,
                 pass_fds=fds,
                 start_new_session=True,  # Ctrl-C reaches the supervisor only, which passes it on.
@@ -95,9 +96,19 @@ class Worker:
             theirs.close()
             self._send_signal()  # If `stop` was called while the process was being started.
             ours.setblocking(False)
-            if await asyncio.get_running_loop().sock_recv(ours, 1):
-                self.ready.set()
-            return await self._process.wait()
+            self.link = WorkerLink(self)
+            await self.link.open(ours)
+            try:
+                return await self._process.wait()
+            finally:
+                self.link.close()
+
+    def worker_ready(self, stop_seconds: float) -> None:
+        """See `LinkOwner`."""
+        self.ready.set()
+
+    def worker_beat(self) -> None:
+        """See `LinkOwner`."""
 
     def stop(self, number: int) -> None:
         """Send the process a signal, and do not restart it."""
