@@ -51,6 +51,7 @@ from socketcluster.literals import (
     ChannelsDefault,
     CleanupMode,
     ClientEventName,
+    Exceeded,
     ExchangeEventName,
     MiddlewareType,
     ServerEventName,
@@ -76,6 +77,7 @@ from socketcluster.server.events import (
     SubscriptionEvent,
     UnsubscriptionEvent,
 )
+from socketcluster.server.limits import Limits, Rate
 from socketcluster.server.option_types import DeflateOptionsDict, ServerOptionsDict
 from socketcluster.server.options import ServerOptions
 from socketcluster.server.server import AGServer
@@ -174,14 +176,17 @@ __all__ = [
     "DisconnectionEvent",
     "EndEvent",
     "ErrorEvent",
+    "Exceeded",
     "ExchangeEventName",
     "FileTokenStore",
     "HandshakeEvent",
     "KickOutEvent",
+    "Limits",
     "MemoryTokenStore",
     "MessageEvent",
     "MiddlewareType",
     "Publisher",
+    "Rate",
     "RawEvent",
     "ReadyEvent",
     "ReconnectOptions",

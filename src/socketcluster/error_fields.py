@@ -13,6 +13,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "reason": (str,),
     "expiry": (str, int, float),
     "date": (str, int, float),
+    "retry_after": (int, float),
 }
 
 

@@ -14,6 +14,7 @@
      │   ├─ InvalidRequestError        on the wire an "InvalidActionError"
      │   ├─ InvalidDataError           (path) on the wire an "InvalidArgumentsError"
      │   ├─ UnknownProcedureError      (procedure)
+     │   ├─ RateLimitError             (retry_after)
      │   └─ RemoteError                sent by a peer under any other name
      ├─ AuthError
      │   └─ AuthTokenError
@@ -124,12 +125,7 @@ class BackpressureError(UsageError):
     """
 
     def __init__(
-        self,
-        message: str = "",
-        channel: str = "",
-        values: int = 0,
-        bytes: int = 0,
-        limit: int = 0,
+        self, message: str = "", channel: str = "", values: int = 0, bytes: int = 0, limit: int = 0
     ) -> None:
         super().__init__(message)
         self.channel = channel
@@ -172,6 +168,16 @@ class UnknownProcedureError(PeerError):
     def __init__(self, message: str = "", procedure: str | None = None) -> None:
         super().__init__(message)
         self.procedure = procedure
+
+
+class RateLimitError(PeerError):
+    """A message that a rate limit refused; after `retry_after` milliseconds there is room again."""
+
+    public_fields: ClassVar[tuple[str, ...]] = ("retry_after",)
+
+    def __init__(self, message: str = "", retry_after: int | float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class RemoteError(PeerError):

@@ -19,6 +19,9 @@ CleanupMode = Literal["kill", "close", "none"]
 ChannelsDefault = Literal["allow", "refuse"]
 """The values of the option `channels_default`."""
 
+Exceeded = Literal["error", "pause", "close"]
+"""The values of `exceeded` in `Limits` and `Rate`."""
+
 MiddlewareType = Literal["handshake", "inboundRaw", "inbound", "outbound"]
 """The types of middleware functions."""
 

@@ -17,6 +17,7 @@ from socketcluster.engines.upgrade_request import UpgradeRequest
 from socketcluster.literals import ChannelsDefault, CleanupMode
 from socketcluster.options import Duration
 from socketcluster.pubsub.rules import ChannelRule
+from socketcluster.server.limits import Limits
 
 
 class DeflateOptionsDict(TypedDict, total=False):
@@ -155,6 +156,9 @@ class ServerOptionsDict(TypedDict, total=False):
     publishes instead of closing the socket. Default: ()."""
     max_malformed_messages: int
     """Malformed messages of one socket before it is closed. Default: 100."""
+    limits: Limits | None
+    """The rates that clients may send at, `Limits(invoke=Rate(100, per=1))`. Default: None, for no
+    limits."""
     health_probes: bool
     """Answer GET /health/live and /health/ready over HTTP. Default: True."""
     asyncapi: AsyncAPI | None

@@ -33,6 +33,7 @@ from socketcluster.server.batch_limit import (
     batch_problem,
     default_batch_items,
 )
+from socketcluster.server.limits import Limits
 from socketcluster.server.option_types import DeflateOptionsDict, ServerOptionsDict
 from socketcluster.server.origins import ORIGIN_FORM, AllowedOrigins
 
@@ -131,6 +132,7 @@ class ServerOptions:
     max_buffered: int = 1024 * 1024 * 1024
     droppable_channels: Collection[str] | Callable[[str], bool] = ()
     max_malformed_messages: int = 100
+    limits: Limits | None = None
     health_probes: bool = True
     asyncapi: AsyncAPI | None = None
     drain_timeout: Duration = 10000
@@ -302,6 +304,9 @@ def _check_objects(options: ServerOptions) -> None:
             raise invalid_option(name, "a callable", getattr(options, name))
     if options.asyncapi is not None and not isinstance(options.asyncapi, AsyncAPI):
         raise invalid_option("asyncapi", "AsyncAPI(title=…) or None", options.asyncapi)
+    if options.limits is not None and not isinstance(options.limits, Limits):
+        expected = "limits, such as Limits(invoke=Rate(100)), or None"
+        raise invalid_option("limits", expected, options.limits)
     droppable = options.droppable_channels
     if isinstance(droppable, str) or not (callable(droppable) or isinstance(droppable, Collection)):
         raise invalid_option("droppable_channels", "a collection of names or a callable", droppable)
