@@ -89,6 +89,7 @@ from socketcluster.streams import (
     StreamDemux,
     WritableConsumableStream,
 )
+from socketcluster.tracing.options import Tracing
 
 
 def create(**options: Unpack[ClientOptionsDict]) -> AGClientSocket:
@@ -207,6 +208,7 @@ __all__ = [
     "SubscriptionEvent",
     "SubscriptionState",
     "TokenStore",
+    "Tracing",
     "UnsubscribeEvent",
     "UnsubscriptionEvent",
     "WarningEvent",

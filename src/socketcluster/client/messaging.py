@@ -71,7 +71,7 @@ class ClientMessaging:
     def transmit(self, event: str, data: Any) -> None:
         """See `MessagingMixin.transmit`."""
         self._binding.check()
-        packet = event_packet(event, data)
+        packet = self._packet(event, data)
         writer = self._open_writer()
         if writer is not None:
             writer.send(packet)
@@ -98,7 +98,7 @@ class ClientMessaging:
         self._binding.check()
         if ack_timeout is None:
             ack_timeout = self._settings.options.ack_timeout
-        packet = event_packet(event, data)
+        packet = self._packet(event, data)
         number = 0
 
         def send(cid: int) -> None:
@@ -116,8 +116,11 @@ class ClientMessaging:
 
         `on_answer(error, result)` is called once, unless the call is forgotten before.
         """
-        packet = event_packet(event, data)
+        packet = self._packet(event, data)
         return self.calls.open(event, None, on_answer, lambda cid: self._send_call(cid, packet))
+
+    def _packet(self, event: str, data: Any) -> dict[str, Any]:
+        return event_packet(event, data)
 
     def _send_call(self, cid: int, packet: dict[str, Any]) -> None:
         packet["cid"] = cid

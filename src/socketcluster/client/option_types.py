@@ -14,6 +14,7 @@ from socketcluster.client.token_store import TokenStore
 from socketcluster.codecs.base import CodecEngine
 from socketcluster.engines.connector import Connector
 from socketcluster.options import Duration
+from socketcluster.tracing.options import Tracing
 
 
 class ReconnectOptionsDict(TypedDict, total=False):
@@ -91,6 +92,8 @@ class ClientOptionsDict(TypedDict, total=False):
     """Keeps the token between connections. Default: None, which keeps it in memory."""
     codec_engine: CodecEngine | None
     """The server's codec. Default: None, for JSON."""
+    tracing: Tracing | None
+    """`Tracing()` makes OpenTelemetry spans of calls and publishes. Default: None."""
     channel_prefix: str | None
     """Precedes every channel name on the wire. Default: None."""
     subscription_retry_options: ReconnectOptionsDict | ReconnectOptions | None

@@ -27,6 +27,7 @@ from socketcluster.options import (
     milliseconds,
     snake_case,
 )
+from socketcluster.tracing.options import Tracing
 
 WITHOUT_EFFECT = frozenset({"binaryType", "cloneData", "disconnectOnUnload"})
 """Options of the original that have no effect here: data is encoded at the call."""
@@ -109,6 +110,7 @@ class ClientOptions:
     auth_token_name: str | None = None
     auth_engine: TokenStore | None = None
     codec_engine: CodecEngine | None = None
+    tracing: Tracing | None = None
     channel_prefix: str | None = None
     subscription_retry_options: ReconnectOptionsDict | ReconnectOptions | None = None
     batch_on_handshake: bool = False
@@ -179,6 +181,8 @@ class ClientOptions:
             raise invalid_option(
                 "codec_engine", "an object with encode and decode", self.codec_engine
             )
+        if self.tracing is not None and not isinstance(self.tracing, Tracing):
+            raise invalid_option("tracing", "Tracing() or None", self.tracing)
         if self.connector is not None and not has_methods(self.connector, "connect"):
             raise invalid_option("connector", "an object with a connect method", self.connector)
         for name in ("channel_prefix", "auth_token_name", "socket_path", "client_id"):

@@ -20,12 +20,13 @@ from socketcluster.client.dispatch import Dispatcher
 from socketcluster.client.flow_control import FlowControl
 from socketcluster.client.handling import ClientHandling, ClientTables, client_sources
 from socketcluster.client.lifecycle import Lifecycle, LifecycleMixin
-from socketcluster.client.messaging import ClientMessaging, MessagingMixin
+from socketcluster.client.messaging import MessagingMixin
 from socketcluster.client.option_types import ClientOptionsDict
 from socketcluster.client.options import ClientOptions
 from socketcluster.client.reporting import Events
 from socketcluster.client.settings import Settings
 from socketcluster.client.subscriptions import Subscriptions
+from socketcluster.client.tracing import messaging_type
 from socketcluster.engines.connect_errors import redacted
 from socketcluster.handlers.tables import HandlerTables
 from socketcluster.literals import AuthenticationState, SocketState
@@ -106,7 +107,8 @@ class AGClientSocket(
             self.handlers, sources, self.streams, binding, machine, events
         )
         self._channel_outputs = self.streams.make_demux()
-        messaging = self._messaging = ClientMessaging(
+        make_messaging = messaging_type(settings.options.tracing)
+        messaging = self._messaging = make_messaging(
             settings, binding, machine, calls, flow_control, events, self.connect
         )
         self.batching: Batching = Batching(binding, settings.options.milliseconds("batch_interval"))

@@ -80,9 +80,10 @@ class Wire:
         codec: CodecEngine,
         droppable: Callable[[str], bool] = lambda channel: False,
         unparsed_above: int = sys.maxsize,
+        make_payloads: type[Payloads] = Payloads,
     ) -> None:
         self.unparsed_above: int = unparsed_above
-        self.payloads: Payloads = Payloads(codec, droppable)
+        self.payloads: Payloads = make_payloads(codec, droppable)
         self.use(codec)
 
     def use(self, codec: CodecEngine) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from socketcluster.brokers.base import Broker
 from socketcluster.errors import BrokerError, SocketClusterError
 from socketcluster.events import BrokerAwayEvent, BrokerGapEvent
+from socketcluster.protocol.envelopes import open_envelope
 from socketcluster.protocol.payloads import Payloads
 from socketcluster.pubsub.fanout import FanOut
 from socketcluster.pubsub.index import ChannelEntry
@@ -117,6 +118,11 @@ class PublishDelivery:
             try:
                 self._check(payload, self._channels[channel].exchange_subscribed)
             except SocketClusterError as error:
+                # Looked for here, so that other messages do not pay for it.
+                opened = open_envelope(payload)
+                if opened is not None:
+                    self.backend_message_received(channel, opened[2])
+                    return
                 reason = f"A message on the channel {channel!r} of the backend is foreign: {error}"
                 self.broker_failed(BrokerError(reason))
                 return

@@ -64,6 +64,7 @@ class SocketContext:
         deciders: decide on subscriptions and publishes of clients.
         direct: carries out short messages for handlers, by the name in the message.
         dispatch, dispatch_batch: carry out a packet, or a batch of them.
+        equip: changes the parts of each new socket; None changes none.
         ack_timeout, handshake_timeout, ping_interval, ping_timeout: milliseconds.
     """
 
@@ -86,6 +87,7 @@ class SocketContext:
     dispatch: Callable[[Any, AnyPacket, bytes], Continuation]
     dispatch_batch: Callable[[Any, Batch, bytes], Continuation]
 
+    equip: Callable[[Any], None] | None = None
     deciders: Deciders = field(init=False)
     direct: Mapping[bytes, Callable[[Any, bytes], bool]] = field(default_factory=dict)
     ack_timeout: float = field(init=False)

@@ -52,6 +52,8 @@ class SocketHandler:
             self._request,
             self._line,
         )
+        if context.equip is not None:
+            context.equip(socket)
         self._socket = socket
         self._hub.add(socket)
         if context.emitter.has_listener("handshake"):

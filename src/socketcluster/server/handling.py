@@ -99,9 +99,11 @@ class HandlersMixin(Decorators, MiddlewareMixin, AsyncStreamEmitter):
         context = self._context
         for removed in self.handlers.middleware.keys() - self.middleware_functions:
             del self.handlers.middleware[removed]
-        # INBOUND middleware sees plain data, of each message.
-        is_direct = type(context.wire.codec) is JSONCodec and (
-            MIDDLEWARE_INBOUND not in self.middleware_functions
+        # INBOUND middleware sees plain data, of each message; other parts may see each call.
+        is_direct = (
+            type(context.wire.codec) is JSONCodec
+            and MIDDLEWARE_INBOUND not in self.middleware_functions
+            and context.equip is None
         )
         context.direct = direct_table(context.handling) if is_direct else {}
 

@@ -18,6 +18,7 @@ from socketcluster.literals import ChannelsDefault, CleanupMode
 from socketcluster.options import Duration
 from socketcluster.pubsub.rules import ChannelRule
 from socketcluster.server.limits import Limits
+from socketcluster.tracing.options import Tracing
 
 
 class DeflateOptionsDict(TypedDict, total=False):
@@ -161,6 +162,8 @@ class ServerOptionsDict(TypedDict, total=False):
     limits."""
     health_probes: bool
     """Answer GET /health/live and /health/ready over HTTP. Default: True."""
+    tracing: Tracing | None
+    """`Tracing()` makes OpenTelemetry spans of calls, publishes and deliveries. Default: None."""
     asyncapi: AsyncAPI | None
     """`AsyncAPI(title=…)` serves the description of the handlers over HTTP. Default: None."""
     drain_timeout: Duration

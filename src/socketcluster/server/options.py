@@ -36,6 +36,7 @@ from socketcluster.server.batch_limit import (
 from socketcluster.server.limits import Limits
 from socketcluster.server.option_types import DeflateOptionsDict, ServerOptionsDict
 from socketcluster.server.origins import ORIGIN_FORM, AllowedOrigins
+from socketcluster.tracing.options import Tracing
 
 CLEANUP_MODES: tuple[str, ...] = get_args(CleanupMode)
 WITHOUT_EFFECT = frozenset({"authSignAsync", "authVerifyAsync", "cloneData"})
@@ -135,6 +136,7 @@ class ServerOptions:
     limits: Limits | None = None
     health_probes: bool = True
     asyncapi: AsyncAPI | None = None
+    tracing: Tracing | None = None
     drain_timeout: Duration = 10000
     last_words_timeout: Duration = 5000
 
@@ -304,6 +306,8 @@ def _check_objects(options: ServerOptions) -> None:
             raise invalid_option(name, "a callable", getattr(options, name))
     if options.asyncapi is not None and not isinstance(options.asyncapi, AsyncAPI):
         raise invalid_option("asyncapi", "AsyncAPI(title=…) or None", options.asyncapi)
+    if options.tracing is not None and not isinstance(options.tracing, Tracing):
+        raise invalid_option("tracing", "Tracing() or None", options.tracing)
     if options.limits is not None and not isinstance(options.limits, Limits):
         expected = "limits, such as Limits(invoke=Rate(100)), or None"
         raise invalid_option("limits", expected, options.limits)

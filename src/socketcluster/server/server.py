@@ -7,7 +7,6 @@ import os
 import secrets
 from typing import Any, Unpack
 
-from socketcluster.auth import AuthEngine
 from socketcluster.brokers.registry import resolve_broker
 from socketcluster.codecs.base import CodecEngine
 from socketcluster.codecs.json import JSONCodec
@@ -18,6 +17,7 @@ from socketcluster.handlers.tables import HandlerTables
 from socketcluster.literals import MiddlewareType
 from socketcluster.middleware import MiddlewareFunction
 from socketcluster.options import invalid_option
+from socketcluster.protocol.payloads import Payloads
 from socketcluster.protocol.wire import Wire, largest_uncounted
 from socketcluster.pubsub.exchange import AGExchange
 from socketcluster.runtime.loop_binding import ThreadMixin, binding_of
@@ -46,6 +46,8 @@ from socketcluster.server.reporting import ServerReports
 from socketcluster.server.serving import ServingMixin
 from socketcluster.server.socket import AGServerSocket
 from socketcluster.server.ticker import Ticker
+from socketcluster.server.token_methods import TokensMixin
+from socketcluster.server.tracing import ServerTracing
 from socketcluster.server.watchdog import Watchdog
 from socketcluster.sockets.flusher import Flusher
 from socketcluster.sockets.handling import Handling
@@ -58,7 +60,7 @@ AUTH_KEY_VARIABLE = "SOCKETCLUSTER_AUTH_KEY"
 server share a key."""
 
 
-class AGServer(ServingMixin, ThreadMixin, HandlersMixin, ServerListeners):
+class AGServer(ServingMixin, TokensMixin, ThreadMixin, HandlersMixin, ServerListeners):
     """A SocketCluster server: `AGServer(auth_key="…", ping_interval=8000)`.
 
     Give it the options of `ServerOptions` as keywords, and an ASGI application as `app` to serve
@@ -104,9 +106,18 @@ class AGServer(ServingMixin, ThreadMixin, HandlersMixin, ServerListeners):
             self.reports.report_auth_engine,
         )
         unparsed_above = largest_uncounted(opts.max_inbound_backlog, opts.max_inbound_backlog_bytes)
-        self.wire: Wire = Wire(opts.codec_engine or JSONCodec(), opts.droppable, unparsed_above)
+        tracing = None if opts.tracing is None else ServerTracing(opts.tracing)
+        self.wire: Wire = Wire(
+            opts.codec_engine or JSONCodec(),
+            opts.droppable,
+            unparsed_above,
+            Payloads if tracing is None else tracing.payloads,
+        )
+        broker = resolve_broker(opts.broker_engine)
+        if tracing is not None:
+            broker = tracing.broker(broker)
         self.exchange: AGExchange = AGExchange(
-            resolve_broker(opts.broker_engine),
+            broker,
             self.wire.payloads,
             self.reports.broker_failed,
             self.loop_binding,
@@ -127,6 +138,8 @@ class AGServer(ServingMixin, ThreadMixin, HandlersMixin, ServerListeners):
         durations = [self.ping_interval, self.ping_timeout, self.handshake_timeout]
         self.ticker: Ticker = Ticker(durations, watchdog.ticked)
         self._context = self._make_context(handling)
+        if tracing is not None:
+            tracing.trace_calls(self._context)
         memory_limit = MemoryLimit(opts.max_buffered, self.reporter)
         self.keepalive: Keepalive = Keepalive(self._context, self.hub, memory_limit, watchdog)
         self.ticker.on_tick = self.keepalive.tick
@@ -228,58 +241,6 @@ class AGServer(ServingMixin, ThreadMixin, HandlersMixin, ServerListeners):
     @app.setter
     def app(self, app: ASGIApp | None) -> None:
         self.asgi.app = app
-
-    # Tokens
-
-    @property
-    def auth(self) -> AuthEngine:
-        """The auth engine, which signs and verifies tokens."""
-        return self.tokens.engine
-
-    @auth.setter
-    def auth(self, auth_engine: AuthEngine) -> None:
-        self.tokens.engine = auth_engine
-
-    def set_auth_engine(self, auth_engine: AuthEngine) -> None:
-        """Sign and verify tokens with another engine from now on."""
-        self.loop_binding.check()
-        self.tokens.engine = auth_engine
-
-    @property
-    def signature_key(self) -> str | bytes:
-        """The key that signs tokens."""
-        return self.tokens.signature_key
-
-    @signature_key.setter
-    def signature_key(self, key: str | bytes) -> None:
-        self.tokens.signature_key = key
-
-    @property
-    def verification_key(self) -> str | bytes:
-        """The key that verifies tokens."""
-        return self.tokens.verification_key
-
-    @verification_key.setter
-    def verification_key(self, key: str | bytes) -> None:
-        self.tokens.verification_key = key
-
-    @property
-    def default_signature_options(self) -> dict[str, Any]:
-        """The options that the auth engine signs tokens with."""
-        return self.tokens.signature_options
-
-    @default_signature_options.setter
-    def default_signature_options(self, options: dict[str, Any]) -> None:
-        self.tokens.signature_options = options
-
-    @property
-    def default_verification_options(self) -> dict[str, Any]:
-        """The options that the auth engine verifies tokens with."""
-        return self.tokens.verification_options
-
-    @default_verification_options.setter
-    def default_verification_options(self, options: dict[str, Any]) -> None:
-        self.tokens.verification_options = options
 
     # The codec
 

@@ -73,6 +73,7 @@ class Handling:
         procedures, receivers: from the name to the runner.
         events: from the event's name to its handlers.
         on_resolved: called after the handlers were prepared.
+        make_line: makes the line of an async handler and a socket.
         latest: the plain handler that ran last; the watchdog resets it.
         tasks: those of the async handlers.
         is_open: whether messages may come; then a new handler is prepared at once.
@@ -85,6 +86,7 @@ class Handling:
         "events",
         "is_open",
         "latest",
+        "make_line",
         "on_resolved",
         "procedures",
         "receivers",
@@ -107,6 +109,7 @@ class Handling:
         self._on_invalid = on_invalid
         self.reporter: Reporter = reporter
         self.on_resolved: Callable[[], None] = lambda: None
+        self.make_line: type[Line] = Line
         self._is_resolved = False
         self.procedures: dict[str, DirectProcedure | LinedProcedure] = {}
         self.receivers: dict[str, DirectReceiver | LinedReceiver] = {}
@@ -209,7 +212,7 @@ class Handling:
         line = lines.get(runner)
         if line is None:
             options = runner.handler.options
-            line = _taken_over(lines, runner) or Line(
+            line = _taken_over(lines, runner) or self.make_line(
                 runner.work,
                 options.limit,
                 options.order == "latest",

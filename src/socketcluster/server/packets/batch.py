@@ -6,7 +6,6 @@ import asyncio
 
 from socketcluster.errors import InvalidMessageError, ResourceLimitError
 from socketcluster.protocol.packets import Batch
-from socketcluster.server.packets.dispatch import dispatch
 from socketcluster.server.parts.inbound import Inbound
 from socketcluster.server.parts.sequencer import Continuation
 from socketcluster.server.socket import AGServerSocket
@@ -41,7 +40,7 @@ def dispatch_batch(socket: AGServerSocket, batch: Batch, message: bytes) -> Cont
 
 def _dispatch_one(socket: AGServerSocket, batch: Batch, index: int, message: bytes) -> Continuation:
     try:
-        return dispatch(socket, batch.packet(index), message)
+        return socket.context.dispatch(socket, batch.packet(index), message)
     except InvalidMessageError as error:  # The other packets are still carried out.
         # The packet is no call: a call with a readable cid fails, and is answered, in `dispatch`.
         socket.inbound.rejections.reject(error, b"")

@@ -1,0 +1,30 @@
+"""Envelopes: fields that a payload carries between nodes, before its data.
+
+An envelope is the byte 0xC1, a byte for the kind of the fields, their length in one byte, the
+fields, and the payload. No JSON, no other UTF-8 text and no MessagePack begins with 0xC1.
+"""
+
+from __future__ import annotations
+
+MARK = 0xC1
+
+TRACE = 1
+"""The `traceparent` of the publish, as ASCII. Source: W3C Trace Context, section 3.2."""
+
+MAX_FIELDS = 255
+_HEAD = 3
+
+
+def envelop(kind: int, fields: bytes, payload: bytes) -> bytes:
+    """Put a payload into an envelope. The fields take at most `MAX_FIELDS` bytes."""
+    return bytes((MARK, kind, len(fields))) + fields + payload
+
+
+def open_envelope(message: bytes) -> tuple[int, bytes, bytes] | None:
+    """Return (kind, fields, payload) of an envelope; None for another message."""
+    if len(message) < _HEAD or message[0] != MARK:
+        return None
+    end = _HEAD + message[2]
+    if len(message) < end:
+        return None
+    return message[1], message[_HEAD:end], message[end:]

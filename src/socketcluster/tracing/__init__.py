@@ -1,0 +1,1 @@
+"""Tracing: spans of calls, publishes and deliveries, with OpenTelemetry."""
