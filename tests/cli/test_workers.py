@@ -19,8 +19,8 @@ import websockets
 
 from broker_servers import environment
 from socketcluster.cli.settings import Settings
-from socketcluster.cli.workers.supervisor import Worker
-from support import Client, soon
+from socketcluster.cli.workers.slot import Slot
+from support import Client, soon, until
 
 SERVER = """
 import asyncio, os
@@ -164,6 +164,11 @@ async def test_workers_end_with_their_supervisor(start: Start) -> None:
             assert (await client.closed())[0] == 1001
 
 
+def slot_of(target: str) -> Slot:
+    settings = Settings(target, port=0, beat_seconds=1)
+    return Slot(1, settings, environment(), pause=lambda: None)
+
+
 @pytest.mark.parametrize("restarted", [False, True])
 async def test_a_worker_may_be_stopped_while_it_is_being_started(
     restarted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -177,40 +182,71 @@ async def test_a_worker_may_be_stopped_while_it_is_being_started(
         process = await create(*command, **options)
         starts.append(process)
         if len(starts) == 1 + restarted:
-            worker.stop(signal.SIGTERM)
+            slot.stop()
         return process
 
     monkeypatch.setattr(asyncio, "create_subprocess_exec", create_slowly)
-    worker = Worker(1, Settings("mine:server", port=0, reuse_port=True), environment())
-    running = asyncio.create_task(worker.run())
+    slot = slot_of("mine:server")
+    process = slot.launch()
+    slot.adopt(process)
     if restarted:
-        await soon(worker.ready.wait())
+        assert await asyncio.wait_for(asyncio.shield(process.started), 30)
         starts[0].kill()
+    await asyncio.wait_for(process.ended.wait(), 30)
     try:
-        await soon(running)
+        await asyncio.wait_for(slot.wait_for_end(), 30)
     finally:
         if starts[-1].returncode is None:
             starts[-1].kill()
             await starts[-1].wait()
     assert len(starts) == 1 + restarted
-    assert worker.exit_status == -signal.SIGTERM
+    assert slot.process is not None
+    assert slot.process.exit_status == -signal.SIGTERM
+    assert not slot.process.is_ready
 
 
 async def test_stopping_does_not_wait_for_the_next_start(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("socketcluster.cli.workers.supervisor.FIRST_BACK_OFF_SECONDS", 3600.0)
+    monkeypatch.setattr("socketcluster.cli.workers.slot.FIRST_BACK_OFF_SECONDS", 3600.0)
     (tmp_path / "mine.py").write_text("import os\nos._exit(3)")
     monkeypatch.chdir(tmp_path)
-    worker = Worker(1, Settings("mine:server", port=0, reuse_port=True), environment())
-    worker.ready.set()
-    ended = asyncio.Event()
-    monkeypatch.setattr("builtins.print", lambda *args, **options: ended.set())
-    running = asyncio.create_task(worker.run())
-    await soon(ended.wait())
-    worker.stop(signal.SIGTERM)
-    await soon(running)
-    assert worker.exit_status == 3
+    slot = slot_of("mine:server")
+    slot.adopt(process := slot.launch())
+    await asyncio.wait_for(process.ended.wait(), 30)
+    await until(lambda: bool(caplog.records))
+    slot.stop()
+    await soon(slot.wait_for_end())
+    assert process.exit_status == 3
+    (record,) = caplog.records
+    assert record.getMessage().endswith("ended with status 3; starting another in 3600 s")
+
+
+async def test_a_worker_that_cannot_be_started_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    paused = asyncio.Event()
+
+    async def refuse(*command: Any, **options: Any) -> asyncio.subprocess.Process:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", refuse)
+    for name in ("FIRST_BACK_OFF_SECONDS", "LONGEST_BACK_OFF_SECONDS", "PAUSE_SECONDS"):
+        value = {"FIRST_BACK_OFF_SECONDS": 0.001, "PAUSE_SECONDS": 0.004}.get(name, 0.01)
+        monkeypatch.setattr(f"socketcluster.cli.workers.slot.{name}", value)
+    slot = Slot(1, Settings("mine:server"), environment(), pause=paused.set)
+    slot.adopt(slot.launch())
+    await soon(paused.wait())  # Its clients go to other workers while it fails.
+    slot.stop()
+    await soon(slot.wait_for_end())
+    texts = [record.getMessage() for record in caplog.records]
+    assert len(texts) >= 6
+    assert texts[0] == "Cannot start worker 1: [Errno 11] Resource temporarily unavailable"
+    assert [text.rpartition(" in ")[2] for text in texts[1::2]][:3] == [
+        "0.001 s",
+        "0.002 s",
+        "0.004 s",
+    ]
 
 
 async def test_a_unix_socket_is_inherited(start: Start, tmp_path: Path) -> None:

@@ -59,12 +59,19 @@ async def test_messages_arrive_in_order() -> None:
             assert await soon(ends.happened.get()) == "beat"
     async with opened() as ends:
         ends.worker.ready(1, 0)  # Without beats.
-        ends.supervisor.stop_accepting()
+        assert await soon(ends.happened.get()) == ("ready", 1)
+        await soon(ends.supervisor.stop_accepting(10))
+        assert ends.happened.get_nowait() == "stop_accepting"
         ends.supervisor.drain(peers=True)
-        happened = {str(await soon(ends.happened.get())) for _ in range(3)}
-        assert happened == {"('ready', 1)", "stop_accepting", "('drain', True)"}
+        assert await soon(ends.happened.get()) == ("drain", True)
         ends.supervisor.close()
         assert await soon(ends.happened.get()) == "lost"
+    async with opened() as ends:
+        ends.worker.close()
+        with pytest.raises(WorkerLinkError):
+            await soon(ends.supervisor.ask("ping", 60))
+        await asyncio.sleep(0)
+        assert ends.happened.empty()  # A worker that has closed its link has not lost it.
 
 
 async def test_the_supervisor_asks(caplog: pytest.LogCaptureFixture) -> None:

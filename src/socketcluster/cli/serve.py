@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import os
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +16,11 @@ import uvloop
 from socketcluster import AGServer
 from socketcluster.brokers.registry import create_broker
 from socketcluster.cli.exit_status import DONE, FAILED, INTERRUPTED
+from socketcluster.cli.hangup import HangupSignal
 from socketcluster.cli.loading import TargetError, load_server, print_target_traceback
 from socketcluster.cli.reporting import describe, report
 from socketcluster.cli.settings import Settings
+from socketcluster.cli.systemd import Notifier
 from socketcluster.cli.workers.link import SupervisorLink
 from socketcluster.errors import SocketClusterError
 from socketcluster.server.console import print_running, print_stopping
@@ -26,15 +29,17 @@ from socketcluster.server.signals import StopSignals
 _RELOAD_DRAIN_SECONDS = 30
 """How long `--reload` lets the old process drain."""
 
+CLOSE_SECONDS = 5.0
+"""How long a worker may take to close after its drain, before the supervisor kills it."""
+
+logger: logging.Logger = logging.getLogger("socketcluster")
+
 
 def run(settings: Settings, *, reload: bool = False) -> int:
     """Serve until a signal, and return the exit status."""
     if reload:
         return _run_reloading(settings)
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s"
-    )
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    set_up_logging(settings.log_level)
     try:
         _check(settings)
         uvloop.run(serve(settings))
@@ -46,6 +51,12 @@ def run(settings: Settings, *, reload: bool = False) -> int:
     except KeyboardInterrupt:  # Before the server listened.
         return INTERRUPTED
     return DONE
+
+
+def set_up_logging(level: str) -> None:
+    """Log to standard error."""
+    logging.basicConfig(level=level.upper(), format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
 
 
 def _check(settings: Settings) -> None:
@@ -75,26 +86,64 @@ async def serve(settings: Settings) -> None:
         await server.close()
         raise
     _relieve_garbage_collector()
-    stopped = asyncio.Event()
-    link: SupervisorLink | None = None
-    if settings.supervisor_fd is None:
-        print_running(settings.address(server.source_port))
-    else:
-        link = SupervisorLink(lambda: None, lambda _: stopped.set(), stopped.set)
-        await link.open(settings.supervisor_fd)
-        link.ready(server.options.milliseconds("drain_timeout") / 1000, 1)
+    stopping = asyncio.Event()
+    notifier = Notifier(os.environ)
+    is_worker = settings.supervisor_fd is not None
 
     def stop() -> None:
-        if link is None and not stopped.is_set():
+        if not is_worker and not stopping.is_set():
             print_stopping()
-        stopped.set()
+            notifier.stopping()
+        stopping.set()
 
     # `--reload` sends Ctrl-C a second time, which must not end the draining.
-    with StopSignals(stop, forgiving=settings.reloading):
-        await stopped.wait()
+    with StopSignals(stop, forgiving=settings.reloading), HangupSignal(_refuse_restart, stop):
+        link: SupervisorLink | None = None
+        if is_worker:
+            link = await _link_to_supervisor(server, settings, stopping)
+        else:
+            print_running(settings.address(server.source_port))
+            notifier.ready()
+        keep_alive = asyncio.ensure_future(notifier.keep_alive())
+        await stopping.wait()
         await server.close()
+        keep_alive.cancel()
         if link is not None:
             link.close()
+
+
+def _refuse_restart() -> None:
+    logger.warning(
+        "SIGHUP restarts the workers of 'serve --workers N', and is sent to that process; "
+        "this one serves alone or is a worker, and goes on"
+    )
+
+
+async def _link_to_supervisor(
+    server: AGServer, settings: Settings, stopping: asyncio.Event
+) -> SupervisorLink:
+    """Join a worker to its supervisor, and report that it is ready."""
+    assert settings.supervisor_fd is not None
+
+    def stop_accepting() -> None:
+        server.lifecycle.stop_accepting()
+
+    def drain(peers: bool) -> None:
+        if peers:
+            server.lifecycle.add_peers(lambda: True)
+        stopping.set()
+
+    def lost() -> None:
+        if settings.temporary_folder is not None:
+            shutil.rmtree(settings.temporary_folder, ignore_errors=True)
+        stopping.set()
+
+    link = SupervisorLink(stop_accepting, drain, lost)
+    await link.open(settings.supervisor_fd)
+    options = server.options
+    longest = options.milliseconds("drain_timeout") / 1000 + CLOSE_SECONDS
+    link.ready(longest, settings.beat_seconds)
+    return link
 
 
 async def _listen(server: AGServer, settings: Settings) -> None:
@@ -103,15 +152,16 @@ async def _listen(server: AGServer, settings: Settings) -> None:
             f"{settings.target!r} chooses its broker itself (broker_engine): "
             "--broker would have no effect"
         )
-    await server.listen(
-        settings.port,
-        settings.host,
-        uds=settings.uds,
-        ssl_certfile=settings.ssl_certfile,
-        ssl_keyfile=settings.ssl_keyfile,
-        fd=settings.fd,
-        reuse_port=settings.reuse_port,
-    )
+    for fd in settings.fds or (None,):
+        await server.listen(
+            settings.port,
+            settings.host,
+            uds=settings.uds,
+            ssl_certfile=settings.ssl_certfile,
+            ssl_keyfile=settings.ssl_keyfile,
+            fd=fd,
+            reuse_port=settings.reuse_port,
+        )
 
 
 def _relieve_garbage_collector() -> None:

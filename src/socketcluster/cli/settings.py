@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass
 
 from socketcluster.engines.base import ListenAddress
@@ -14,9 +15,11 @@ class Settings:
     Attributes:
         target: the server as module:attribute; None for the demo.
         broker: the URL of `--broker`; None if the option was not used.
-        fd: an inherited listening socket.
-        reuse_port: whether other workers listen on the same port.
+        fds: inherited listening sockets, in place of an address.
+        reuse_port: whether other processes may listen on the same port.
         supervisor_fd: a socket connected to the supervisor.
+        beat_seconds: the time between two beats that a worker sends; 0 for none.
+        temporary_folder: a folder that a worker removes if its supervisor is killed.
         reloading: whether `--reload` started this process; it passes on a Ctrl-C that the process
             has received already.
     """
@@ -29,11 +32,26 @@ class Settings:
     ssl_keyfile: str | None = None
     log_level: str = "info"
     broker: str | None = None
-    fd: int | None = None
+    fds: tuple[int, ...] = ()
     reuse_port: bool = False
     supervisor_fd: int | None = None
+    beat_seconds: float = 0.0
+    temporary_folder: str | None = None
     reloading: bool = False
 
     def address(self, port: int | None) -> str:
         """Return the address that is printed; `port` is the one in use."""
+        if self.fds:
+            return ", ".join(self._passed_address(fd) for fd in self.fds)
         return ListenAddress(self.host, self.port, self.uds, self.ssl_certfile).url(port)
+
+    def _passed_address(self, fd: int) -> str:
+        passed = socket.socket(fileno=fd)
+        try:
+            name = passed.getsockname()
+        finally:
+            passed.detach()
+        if passed.family == socket.AF_UNIX:
+            path = f"@{name[1:].decode()}" if isinstance(name, bytes) else name
+            return ListenAddress(uds=path).url(None)
+        return ListenAddress(name[0], name[1], None, self.ssl_certfile).url(name[1])

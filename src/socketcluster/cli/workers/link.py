@@ -26,6 +26,9 @@ MAX_LINE_BYTES = 64 * 1024 * 1024
 MAX_WAITING_BYTES = 64 * 1024
 """How much may wait for a worker that does not read, before the supervisor asks no more of it."""
 
+_PING = "ping"
+"""A question whose answer says that all messages before it are carried out."""
+
 logger: logging.Logger = logging.getLogger("socketcluster.workers")
 
 
@@ -38,7 +41,7 @@ class Lines(asyncio.Protocol):
 
     Args:
         received: is called with each message.
-        lost: is called once, when the other end is closed or has sent nonsense.
+        lost: is called once, when the other end is closed or has sent nonsense; not after `close`.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class Lines(asyncio.Protocol):
         self._lost = lost
         self._buffer = bytearray()
         self._transport: asyncio.Transport | None = None
+        self._closed = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See `asyncio.BaseProtocol`."""
@@ -66,7 +70,8 @@ class Lines(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.BaseProtocol`."""
-        self._lost()
+        if not self._closed:
+            self._lost()
 
     @property
     def waiting(self) -> int:
@@ -80,6 +85,7 @@ class Lines(asyncio.Protocol):
 
     def close(self) -> None:
         """Close the link once everything is sent."""
+        self._closed = True
         if self._transport is not None:
             self._transport.close()
 
@@ -108,9 +114,14 @@ class WorkerLink:
         """Use this end of a socket pair."""
         await asyncio.get_running_loop().create_connection(lambda: self._lines, sock=ours)
 
-    def stop_accepting(self) -> None:
-        """Let the worker close its listening sockets; its clients stay."""
+    async def stop_accepting(self, timeout: float) -> None:
+        """Let the worker close its listening sockets, and return when it has. Its clients stay.
+
+        Raises:
+            WorkerLinkError: the worker does not confirm it in time.
+        """
         self._lines.send(type="stop_accepting")
+        await self.ask(_PING, timeout)
 
     def drain(self, *, peers: bool) -> None:
         """Let the worker drain and end; `peers`: whether clients find another worker at once."""
@@ -162,6 +173,7 @@ class WorkerLink:
     def close(self) -> None:
         """Close this end."""
         self._lines.close()
+        self._lose()
 
 
 class SupervisorLink:
@@ -182,13 +194,15 @@ class SupervisorLink:
         self._stop_accepting = stop_accepting
         self._drain = drain
         self._lines = Lines(self._receive, lost)
-        self._answers: dict[str, Callable[[], Any]] = {}
+        self._answers: dict[str, Callable[[], Any]] = {_PING: lambda: None}
         self._tasks: set[asyncio.Task[None]] = set()
         self._beats: asyncio.TimerHandle | None = None
 
     async def open(self, fd: int) -> None:
         """Use the inherited end of a socket pair."""
         ours = socket.socket(fileno=fd)
+        ours.set_inheritable(False)
+        ours.setblocking(False)
         await asyncio.get_running_loop().create_connection(lambda: self._lines, sock=ours)
 
     def answer(self, name: str, function: Callable[[], Any]) -> None:

@@ -1,0 +1,97 @@
+"""The broker between the workers, and the folder of its sockets.
+
+The folder is removed at the end. If the supervisor is killed, its workers remove it; if all are
+killed, the next supervisor does: each keeps its own folder locked. systemd-tmpfiles leaves locked
+folders alone, too.
+
+Abstract sockets would leave nothing behind, but any user of the machine could connect to them.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from socketcluster.brokers.address import parse_address
+from socketcluster.brokers.registry import BROKER_VARIABLE, create_broker
+
+PREFIX = "socketcluster-"
+
+
+@contextmanager
+def shared_broker(
+    environment: Mapping[str, str],
+) -> Generator[tuple[str, str | None], None, None]:
+    """Yield the URL of the workers' broker, and the folder to remove; run a proxy for ZeroMQ."""
+    url = environment.get(BROKER_VARIABLE)
+    if url:
+        with _running(url):
+            yield url, None
+        return
+    with _temporary_folder() as folder:
+        url = f"ipc://{folder}/broker"
+        with _running(url):
+            yield url, folder
+
+
+@contextmanager
+def _running(url: str) -> Generator[None, None, None]:
+    create_broker(url)
+    address = parse_address(url)
+    if address.scheme != "ipc":
+        yield
+        return
+    from socketcluster.brokers.zeromq import Proxy, path_of
+
+    proxy = Proxy(path_of(address))
+    proxy.start()
+    try:
+        yield
+    finally:
+        proxy.stop()
+
+
+@contextmanager
+def _temporary_folder() -> Generator[str, None, None]:
+    remove_abandoned_folders()
+    while True:
+        folder = tempfile.mkdtemp(prefix=PREFIX)
+        lock = _lock(folder)
+        if lock is not None:
+            break
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def remove_abandoned_folders() -> None:
+    """Remove folders of supervisors that were killed together with their workers."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        lock = _lock(str(folder))
+        if lock is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(lock)
+
+
+def _lock(folder: str) -> int | None:
+    """Lock one of this user's folders; None if another process has locked or removed it."""
+    try:
+        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        locked, there = os.fstat(lock), os.stat(folder, follow_symlinks=False)
+        if locked.st_uid == os.getuid() and os.path.samestat(locked, there):
+            return lock
+    except OSError:
+        pass
+    os.close(lock)
+    return None
