@@ -14,6 +14,7 @@ import asyncio
 import json
 import sys
 import time
+from typing import Any
 
 import uvloop
 
@@ -53,11 +54,13 @@ class Arrivals:
         """See `BrokerListener`."""
         raise error
 
-    def backend_lost(self, error: BrokerError) -> None:
+    def backend_lost(self, error: BrokerError, channels: Any = None, server: Any = None) -> None:
         """See `BrokerListener`."""
         raise error
 
-    def backend_recovered(self, duration: float, error: BrokerError) -> None:
+    def backend_recovered(
+        self, duration: float, error: BrokerError, channels: Any = None, server: Any = None
+    ) -> None:
         """See `BrokerListener`."""
 
 

@@ -162,9 +162,18 @@ class AuthTokenSignedEvent:
 
 @dataclass(frozen=True, slots=True)
 class BrokerAwayEvent:
-    """'brokerAway' of an exchange: the backend is lost; reconnecting goes on."""
+    """'brokerAway' of an exchange: the backend is lost; reconnecting goes on.
+
+    Attributes:
+        error: the reason of the loss.
+        channels: the affected channels of this process.
+        server: the address of the lost server, if the broker knows it. In a Redis cluster the
+            other servers go on.
+    """
 
     error: BaseException
+    channels: frozenset[str] = frozenset()
+    server: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,10 +183,15 @@ class BrokerGapEvent:
     Attributes:
         duration: milliseconds of which publishes may be missing.
         error: the reason of the loss.
+        channels: the channels of this process of which publishes may be missing.
+        server: the address of the server that was lost, if the broker knows it. In a Redis
+            cluster the other servers went on.
     """
 
     duration: float
     error: BaseException
+    channels: frozenset[str] = frozenset()
+    server: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

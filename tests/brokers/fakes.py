@@ -32,10 +32,12 @@ class Reports:
     def broker_failed(self, error: BaseException) -> None:
         self.failures.append(str(error))
 
-    def backend_lost(self, error: BaseException) -> None:
+    def backend_lost(self, error: BaseException, channels: Any = None, server: Any = None) -> None:
         self.lost.append(str(error))
 
-    def backend_recovered(self, duration: float, error: BaseException) -> None:
+    def backend_recovered(
+        self, duration: float, error: BaseException, channels: Any = None, server: Any = None
+    ) -> None:
         self.recovered.set()
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from brokers.fakes import FakeNats, Reports, listening
+from socketcluster import AGServer
 from socketcluster.brokers.registry import create_broker
 from socketcluster.errors import BrokerError, InvalidOptionsError
 from support import self_signed, soon, until
@@ -119,19 +120,62 @@ async def test_the_account(url: str, options: dict[str, str]) -> None:
         assert {n: v for n, v in server.options.items() if n in account} == options
 
 
-@pytest.mark.parametrize("parameter", ["creds", "nkey"])
-@pytest.mark.parametrize(("text", "problem"), [(None, "No such file"), ("x", "Cannot connect: .+")])
-async def test_credentials_that_cannot_be_used(
-    parameter: str, text: str | None, problem: str, tmp_path: Path, caplog: Any
+SEED = "SUAB" + "A" * 54
+CREDENTIALS = f"""-----BEGIN NATS USER JWT-----
+token
+------END NATS USER JWT------
+-----BEGIN USER NKEY SEED-----
+{SEED}
+------END USER NKEY SEED------
+"""
+
+
+@pytest.mark.parametrize(
+    ("parameter", "text", "problem"),
+    [
+        ("creds", None, "No such file"),
+        ("nkey", None, "No such file"),
+        ("nkey", "", "no seed of a user"),
+        ("nkey", "x", "no seed of a user"),
+        ("nkey", "é", "no text of ASCII"),
+        ("creds", "x", "no block 'BEGIN NATS USER JWT'"),
+        ("creds", CREDENTIALS.partition("-----BEGIN USER")[0], "no block 'BEGIN USER NKEY SEED'"),
+        ("creds", CREDENTIALS.replace(SEED, "x"), "no seed of a user"),
+        ("creds", CREDENTIALS.partition(SEED)[0], "no block 'BEGIN USER NKEY SEED'"),
+    ],
+)
+def test_credentials_that_cannot_be_used(
+    parameter: str, text: str | None, problem: str, tmp_path: Path
 ) -> None:
+    """A server is not made then, rather than in an outage for ever."""
     file = tmp_path / "file"
     if text is not None:
         file.write_text(text)
-    async with listening(FakeNats(auth_required=True, nonce="n").serve) as port:
-        url = f"nats://127.0.0.1:{port}?required=true&{parameter}={file}"
-        with pytest.raises(BrokerError, match=problem):
-            await soon(create_broker(url).start())
-    assert caplog.records == []
+    with pytest.raises(InvalidOptionsError, match=problem) as raised:
+        AGServer(broker_engine=f"nats://127.0.0.1?{parameter}={file}")
+    assert parameter in str(raised.value)
+    assert str(file) in str(raised.value)
+    assert text is None or not text.strip() or text.strip() not in str(raised.value).split(": ")
+
+
+@pytest.mark.parametrize(("parameter", "text"), [("creds", CREDENTIALS), ("nkey", f"{SEED}\n")])
+async def test_credentials_in_files(parameter: str, text: str, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text(text)
+    server = FakeNats(auth_required=True, nonce="n")
+    async with started(server, f"nats://{{}}?{parameter}={file}") as (broker, reports):
+        assert server.options["sig"]
+        assert server.options.get("jwt") == ("token" if parameter == "creds" else None)
+        # They may be renewed: they are read for each connection.
+        file.unlink()
+        server.send("-ERR 'Stale Connection'")
+        await until(lambda: bool(reports.lost))
+        await until(
+            lambda: broker.outage is not None and "No such file" in str(broker.outage.error)
+        )
+        file.write_text(text.replace("token", "renewed"))
+        await soon(reports.recovered.wait())
+        assert server.options.get("jwt") == ("renewed" if parameter == "creds" else None)
 
 
 async def test_credentials_are_not_sent_to_a_server_without_tls() -> None:

@@ -197,7 +197,9 @@ async def test_channels_that_change_while_it_opens() -> None:
     await soon(session.open(ConnectorOf(link), channels))
     assert channels == {"b", "c"}
     assert link.subscribed == {"inbox", "b", "c"}
-    assert [str(error) for error in failures] == ["not you"]
+    assert [str(error) for error in failures] == [
+        "The backend refused the subscription to the channel 'b': not you"
+    ]
 
 
 async def test_a_heartbeat_that_does_not_return_ends_the_session() -> None:

@@ -38,10 +38,12 @@ class Listener:
     def broker_failed(self, error: BaseException) -> None:
         self.failures.append(error)
 
-    def backend_lost(self, error: BaseException) -> None:
+    def backend_lost(self, error: BaseException, channels: Any = None, server: Any = None) -> None:
         self.lost.append(error)
 
-    def backend_recovered(self, duration: float, error: BaseException) -> None:
+    def backend_recovered(
+        self, duration: float, error: BaseException, channels: Any = None, server: Any = None
+    ) -> None:
         self.gaps.append(duration)
 
 

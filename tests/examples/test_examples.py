@@ -15,8 +15,9 @@ import httpx
 import pytest
 import websockets
 
+from broker_servers import redis_cli, running_backend
 from socketcluster import AGServer
-from support import AnswerError, connected, soon
+from support import AnswerError, Running, connected, soon, until
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -170,3 +171,39 @@ async def test_the_readme_s_program(tmp_path: Path) -> None:
     finally:
         if process.returncode is None:
             process.kill()
+
+
+async def test_gaps(
+    make_server: Any,
+    make_client: Any,
+    running: Running,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """A goal of which the publish was lost is shown after the gap, and after a reconnection."""
+    monkeypatch.chdir(tmp_path)
+    with running_backend("redis") as servers:
+        monkeypatch.setenv("SOCKETCLUSTER_BROKER", f"{servers.url}?heartbeat_interval=0.1")
+        folder = ROOT / "examples" / "gaps"
+        module = load(folder / "server.py")
+        server = await make_server(module.server)
+        shown: list[int] = []
+        client = make_client(server)
+        running.start(load(folder / "client.py").follow(client, "final", shown.append))
+        await until(lambda: shown == [0])
+        assert await soon(client.invoke("goal", "final")) == 1
+        await until(lambda: shown == [0, 1])
+        scored = module.database.execute
+
+        def goal_without_publish() -> None:
+            with module.database:
+                scored("UPDATE scores SET goals = goals + 1")
+
+        goal_without_publish()
+        redis_cli(servers.nodes[0].port, "CLIENT", "KILL", "TYPE", "pubsub")
+        await until(lambda: shown == [0, 1, 2])
+        goal_without_publish()
+        client.reconnect()
+        await until(lambda: shown == [0, 1, 2, 3])
+        await until(lambda: server.exchange.broker.ready)
+    module.database.close()

@@ -30,6 +30,8 @@ class Process:
         self.broker.attach(self)
         self.received: dict[str, list[int]] = {}
         self.lost: list[str] = []
+        self.gap_channels: set[str] = set()
+        self.gap_servers: set[str] = set()
         self.gaps: list[tuple[float, float]] = []
         """(begin, end) of each, by the loop's clock."""
         self.failures: list[BaseException] = []
@@ -42,12 +44,16 @@ class Process:
     def broker_failed(self, error: BaseException) -> None:
         self.failures.append(error)
 
-    def backend_lost(self, error: BrokerError) -> None:
+    def backend_lost(self, error: BrokerError, channels: Any = None, server: Any = None) -> None:
         self.lost.append(str(error))
 
-    def backend_recovered(self, duration: float, error: BrokerError) -> None:
+    def backend_recovered(
+        self, duration: float, error: BrokerError, channels: Any = None, server: Any = None
+    ) -> None:
         now = asyncio.get_running_loop().time()
         self.gaps.append((now - duration / 1000, now))
+        self.gap_channels.update(channels)
+        self.gap_servers.add(server)
 
     async def subscribe(self, channel: str) -> None:
         done = self.broker.subscribe(channel)
@@ -206,6 +212,7 @@ async def test_stopped_for_a_while(kind: str) -> None:
             resumed_at = loop.time()
             await back(a, b)
             for process in (a, b):
+                assert process.gap_channels == {"aa", "ab"}
                 begin, end = process.gaps[0]
                 assert begin <= stopped_at + 0.1
                 assert end >= resumed_at
@@ -332,6 +339,10 @@ async def test_one_of_three_redis_servers_is_lost_and_returns() -> None:
             assert False in gone_on
             servers.nodes[1].start()
             await back(a, b)
+            for process in (a, b):
+                affected = {c for c in process.received if 5461 <= slot_of(f"t:{c}") <= 10922}
+                assert process.gap_channels == affected
+                assert process.gap_servers == {f"redis+cluster://127.0.0.1:{servers.nodes[1].port}"}
 
 
 async def test_slots_that_move_take_their_channels_along() -> None:
@@ -349,6 +360,9 @@ async def test_slots_that_move_take_their_channels_along() -> None:
             assert "handed channels over" in a.lost[0]
             channels = redis_cli(second, "PUBSUB", "SHARDCHANNELS").split()
             assert {f"t:{channel}a", f"t:{channel}b"} <= set(channels)
+            # The server that has them now was never lost, and the other reports only what it has.
+            for process in (a, b):
+                await eventually(lambda p=process: p.gap_channels >= {f"{channel}a", f"{channel}b"})  # type: ignore[misc]
 
 
 async def test_a_sentinel_names_the_new_master() -> None:

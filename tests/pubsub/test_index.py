@@ -14,8 +14,9 @@ from socketcluster.errors import BrokerError, InvalidMessageError
 from socketcluster.protocol.payloads import Payloads
 from socketcluster.pubsub.delivery import PublishDelivery
 from socketcluster.pubsub.fanout import FanOut, Run
+from socketcluster.pubsub.gaps import GapReports
 from socketcluster.pubsub.index import ChannelIndex
-from socketcluster.streams import StreamDemux
+from socketcluster.streams import AsyncStreamEmitter, StreamDemux
 from support import soon, until
 
 
@@ -90,19 +91,27 @@ class Fixture:
     def __init__(self) -> None:
         self.broker = Broker()
         self.errors: list[BaseException] = []
+        self.places: list[tuple[str, str | None]] = []
         self.outputs = StreamDemux[Any]()
         fan_out = FanOut()
-        self.index = ChannelIndex(self.broker, fan_out, self.errors.append)
+        self.index = ChannelIndex(self.broker, fan_out, self.failed)
+        self.emitter = AsyncStreamEmitter()
         self.delivery = PublishDelivery(
             self.broker,
             self.index.channels,
             fan_out,
             self.outputs,
             Payloads(JSONCodec(), lambda channel: False),
-            self.errors.append,
-            lambda name, event: None,
+            self.failed,
+            GapReports(self.index.channels, self.emitter, self.failed),
         )
         self.broker.attach(self.delivery)
+
+    def failed(
+        self, error: BaseException, action: str = "background", channel: str | None = None
+    ) -> None:
+        self.errors.append(error)
+        self.places.append((action, channel))
 
 
 @pytest.fixture

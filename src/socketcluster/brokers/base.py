@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Collection
 from typing import Protocol
 
 from socketcluster.errors import BrokerError
@@ -20,16 +20,33 @@ class BrokerListener(Protocol):
     def broker_failed(self, error: BaseException) -> None:
         """Report an error that no call can raise."""
 
-    def backend_lost(self, error: BrokerError) -> None:
-        """Report an outage: the backend is unreachable or does not deliver. The broker retries."""
+    def backend_lost(
+        self,
+        error: BrokerError,
+        channels: Collection[str] | None = None,
+        server: str | None = None,
+    ) -> None:
+        """Report an outage: the backend is unreachable or does not deliver. The broker retries.
 
-    def backend_recovered(self, duration: float, error: BrokerError) -> None:
+        See `backend_recovered` for `channels` and `server`.
+        """
+
+    def backend_recovered(
+        self,
+        duration: float,
+        error: BrokerError,
+        channels: Collection[str] | None = None,
+        server: str | None = None,
+    ) -> None:
         """Report the end of an outage; all channels are subscribed again.
 
         Args:
             duration: milliseconds since the backend last proved that it delivers. Publishes of
                 that time may be missing.
             error: the cause, as `backend_lost` had it.
+            channels: the subscribed channels that the outage affected; None means all. It may
+                change after the call.
+            server: the address of the lost server; None if the broker does not know it.
         """
 
 

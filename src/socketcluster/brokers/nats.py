@@ -29,9 +29,10 @@ from socketcluster.brokers.address import (
     url_error,
 )
 from socketcluster.brokers.epochs import LinkEpochs
+from socketcluster.brokers.nats_account import account_of
 from socketcluster.brokers.nats_parser import MessageParser, Receiver, TlsClient, flush
 from socketcluster.brokers.remote import RemoteBroker
-from socketcluster.errors import BrokerError
+from socketcluster.errors import BrokerError, InvalidOptionsError
 
 PORT = 4222
 CLOSE_SECONDS = 0.5
@@ -83,9 +84,9 @@ class NatsLink:
         """Handle an error that nats-py raises in no call (`error_cb`)."""
         violation = _VIOLATION.search(str(error))
         if violation is not None and violation.group(1).lower() == "publish":
-            self._refused_publishes[violation.group(2)].append(_translated(error))
+            self._refused_publishes[violation.group(2)].append(_refusal(error))
         elif violation is not None:
-            self._refused_subscriptions[violation.group(2)] = _translated(error)
+            self._refused_subscriptions[violation.group(2)] = _refusal(error)
         elif not isinstance(error, nats.errors.StaleConnectionError | OSError | EOFError):
             self._listener.link_failed(_translated(error))
 
@@ -189,9 +190,8 @@ class NatsLink:
         """See `Link`."""
         for task in list(self._tasks):
             task.cancel()
-        # nats-py waits for a peer that may hang. Its assertion fails in a client whose credentials
-        # could not be read, which has no connection yet.
-        with contextlib.suppress(TimeoutError, AssertionError):
+        # nats-py waits for a peer that may hang.
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self.client.close()
 
@@ -204,6 +204,7 @@ class NatsConnector:
         self._address = address
         self._prefix = f"{address.options.prefix}." if address.options.prefix else ""
         self._epochs = LinkEpochs()
+        account_of(address)
         self._tls = None
         if address.scheme == "tls" or any(name in address.query for name in TLS_PARAMETERS):
             self._tls = address.tls_context()
@@ -213,16 +214,11 @@ class NatsConnector:
         address = self._address
         scheme = "nats" if self._tls is None else "tls"
         servers = [f"{scheme}://{host_port(h, p or PORT)}" for h, p in address.hosts]
+        try:
+            account = account_of(address)  # Read again, because credentials may be renewed.
+        except InvalidOptionsError as error:
+            raise BrokerError(f"Cannot connect: {error}") from error
         link = NatsLink(listener, self._prefix, self._epochs, self._tls is not None)
-        account: dict[str, Any] = {}
-        if address.password is not None:
-            account = {"user": address.username or "", "password": address.password}
-        elif address.username is not None:
-            account = {"token": address.username}
-        if "creds" in address.query:
-            account["user_credentials"] = address.query["creds"]
-        if "nkey" in address.query:
-            account["nkeys_seed"] = address.query["nkey"]
         try:
             await link.client.connect(
                 servers,
@@ -250,6 +246,15 @@ def _text(error: BaseException) -> str:
     return str(error).removeprefix("nats: ") or type(error).__name__
 
 
+def _refusal(error: Exception) -> BrokerError:
+    refusal = BrokerError(
+        f"{_text(error)} (the permissions of the broker's NATS user have to allow it, see "
+        "Permissions in docs/scaling.md)"
+    )
+    refusal.__cause__ = error
+    return refusal
+
+
 def _translated(error: Exception) -> BrokerError:
     translated = BrokerError(_text(error))
     translated.__cause__ = error
@@ -260,7 +265,7 @@ def create(address: BrokerAddress) -> RemoteBroker:
     """Make the broker of `nats://user:password@host:port,host:port`, or `tls://` likewise.
 
     A user without a password is a token. Parameters: `creds`, the path of a credentials file;
-    `nkey`, the path of a seed; and those of TLS.
+    `nkey`, the path of a seed; and those of TLS. The files must be readable already.
 
     Raises:
         InvalidOptionsError: a part of the URL is wrong.

@@ -13,8 +13,8 @@ from __future__ import annotations
 import asyncio
 import binascii
 import logging
-from collections.abc import Awaitable, Iterable
-from dataclasses import replace
+from collections.abc import Awaitable, Collection, Iterable
+from dataclasses import dataclass, field, replace
 from typing import NoReturn
 
 from socketcluster.brokers.adapter import LinkListener
@@ -68,6 +68,7 @@ class ClusterBroker:
         self._refresher: asyncio.Task[None] | None = None
         self._refresh_requested = asyncio.Event()
         self._closed = True
+        self._moved: list[_Move] = []  # Not reported yet.
 
     def attach(self, listener: BrokerListener) -> None:
         """See `Broker.attach`."""
@@ -124,6 +125,7 @@ class ClusterBroker:
         await asyncio.gather(*(server.close() for server in self._servers.values()))
         # Closed brokers have no link: this only moves their channels to `_ownerless`.
         self._assign(NO_OWNERS)
+        self._moved.clear()
 
     async def check(self) -> None:
         """Check every server. See `Broker.check`."""
@@ -204,6 +206,21 @@ class ClusterBroker:
         await asyncio.gather(
             *(server.start() for server in added), *(server.close() for server in removed)
         )
+        moved, self._moved = self._moved, []
+        for move in moved:
+            await self._report_move(move)
+
+    async def _report_move(self, move: _Move) -> None:
+        """Report the gap of channels that moved to a server whose link is up.
+
+        That server has no gap of its own, and the former one reports only channels that it has.
+        """
+        await asyncio.gather(*move.operations.values(), return_exceptions=True)
+        if self._listener is not None and not self._closed:
+            duration = (asyncio.get_running_loop().time() - move.outage.since) * 1000
+            self._listener.backend_recovered(
+                duration, move.outage.error, move.operations.keys(), move.server
+            )
 
     def _assign(self, owners: Owners) -> tuple[list[RemoteBroker], list[RemoteBroker]]:
         """Move each channel to the broker of its slot's owner, without any I/O.
@@ -228,10 +245,21 @@ class ClusterBroker:
                 added.append(self._make_server(address, owners, outage))
                 self._servers[address] = added[-1]
         self._owners = owners
+        moves: dict[RemoteBroker, _Move] = {}
         for channel, server in former.items():
-            if self._server_of(channel) is not server:
+            owner = self._server_of(channel)
+            if owner is not server:
                 server.unsubscribe(channel)
-                self._server_of(channel).subscribe(channel)
+                subscribed = owner.subscribe(channel)
+                broken = server.broken_since()
+                if broken is None or self._closed:
+                    continue
+                if subscribed is None:  # Its link is not up, and it reports a gap when it is.
+                    owner.outage = owner.outage or broken
+                    continue
+                move = moves.setdefault(server, _Move(server.name, broken))
+                move.operations[channel] = subscribed
+        self._moved.extend(moves.values())
         if None not in owners:
             self._ownerless.outage = None
         return added, [*removed.values()]
@@ -248,6 +276,20 @@ class ClusterBroker:
         return server
 
 
+@dataclass(slots=True)
+class _Move:
+    """Channels that moved from one server to others whose links are up.
+
+    Attributes:
+        server, outage: the former server, and since when it has not proved that it delivers.
+        operations: channel → completes when the channel is subscribed.
+    """
+
+    server: str
+    outage: Outage
+    operations: dict[str, Awaitable[None]] = field(default_factory=dict)
+
+
 class _ServerListener:
     """Forwards a server's reports, and requests a refresh of the slots when its link is lost."""
 
@@ -259,10 +301,15 @@ class _ServerListener:
         self._listener = listener
         self._refresh_requested = refresh_requested
 
-    def backend_lost(self, error: BrokerError) -> None:
+    def backend_lost(
+        self,
+        error: BrokerError,
+        channels: Collection[str] | None = None,
+        server: str | None = None,
+    ) -> None:
         """See `BrokerListener`."""
         self._refresh_requested.set()
-        self._listener.backend_lost(error)
+        self._listener.backend_lost(error, channels, server)
 
 
 class _NoServer:

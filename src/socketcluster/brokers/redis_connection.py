@@ -30,6 +30,8 @@ ReplyHandler = Callable[[Any], None]
 AwaitedReply = tuple[tuple[bytes, bytes] | None, ReplyHandler]
 """((Kind, channel) of the push that is the reply, None for an ordinary reply; its handler)."""
 
+ACL_HINT = "the ACL of the broker's Redis user has to allow it, see Permissions in docs/scaling.md"
+
 _NOTHING = object()
 
 
@@ -209,6 +211,9 @@ def refusal(error: Exception) -> BrokerError:
     """Return a server's error reply as a `BrokerError`."""
     if isinstance(error, BrokerError):
         return error
-    refused = BrokerError(str(error))
+    text = str(error)
+    if text.startswith("NOPERM"):
+        text += f" ({ACL_HINT})"
+    refused = BrokerError(text)
     refused.__cause__ = error
     return refused

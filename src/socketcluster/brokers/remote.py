@@ -56,6 +56,25 @@ class Outage:
     error: BrokerError
 
 
+class _OutageLog:
+    """Logs outages of one backend, and each reason once, not once per attempt to connect."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._logged: set[str] = set()
+
+    def away(self, error: BrokerError) -> None:
+        """Log that the backend is away."""
+        if str(error) not in self._logged:
+            self._logged.add(str(error))
+            logger.warning("%s is away, trying again: %s", self._name, error)
+
+    def back(self, seconds: float) -> None:
+        """Log that the backend is back."""
+        self._logged.clear()
+        logger.warning("%s is back after %.1f s", self._name, seconds)
+
+
 def new_inbox() -> str:
     """Return the name of a channel for the heartbeats of one broker."""
     return f"$inbox.{secrets.token_hex(12)}"
@@ -107,7 +126,7 @@ class RemoteBroker:
         self._changes: dict[str, SubscriptionChange] = {}
         self._applying: set[asyncio.Task[None]] = set()
         self._runner: asyncio.Task[None] | None = None
-        self._logged: set[str] = set()
+        self._log = _OutageLog(connector.name)
 
     def attach(self, listener: BrokerListener) -> None:
         """See `Broker.attach`."""
@@ -117,6 +136,13 @@ class RemoteBroker:
     def ready(self) -> bool:
         """Whether the link is up, and its last heartbeat returned."""
         return self._session is not None
+
+    def broken_since(self) -> Outage | None:
+        """Return since when channels that leave this broker now may lack publishes, if at all."""
+        if self._session is None:
+            return self.outage
+        error = BrokerError(f"{self.name} handed channels over to another server")
+        return Outage(self._session.proven_at, error)
 
     async def start(self) -> None:
         """Try to connect once; if that fails, keep trying in the background.
@@ -291,21 +317,19 @@ class RemoteBroker:
         session.proven_at = now = asyncio.get_running_loop().time()
         self._session = session
         outage, self.outage = self.outage, None
-        self._logged.clear()
         if outage is not None:
-            logger.warning("%s is back after %.1f s", self.name, now - outage.since)
+            self._log.back(now - outage.since)
             if self._listener is not None:
-                self._listener.backend_recovered((now - outage.since) * 1000, outage.error)
+                duration = (now - outage.since) * 1000
+                self._listener.backend_recovered(duration, outage.error, self._channels, self.name)
 
     def _link_lost(self, outage: Outage) -> None:
         if self._state.state != LOST:
             self._state.to(LOST)
         former, self.outage = self.outage, outage
-        if str(outage.error) not in self._logged:  # Each reason once, not once per attempt.
-            self._logged.add(str(outage.error))
-            logger.warning("%s is away, trying again: %s", self.name, outage.error)
+        self._log.away(outage.error)
         if former is None and self._listener is not None:
-            self._listener.backend_lost(outage.error)
+            self._listener.backend_lost(outage.error, self._channels, self.name)
 
     def _failed(self, error: BrokerError) -> None:
         if self._listener is not None:

@@ -132,7 +132,8 @@ class Session:
             if channel == self._inbox:
                 raise error
             # An earlier session was subscribed to it: keep the channel for the next one.
-            self._failed(error)
+            text = f"The backend refused the subscription to the channel {channel!r}: {error}"
+            self._failed(BrokerError(text))
 
     def publish(self, publishes: Sequence[Publish]) -> None:
         """Send publishes; each is completed when the backend answers, or the link is lost."""

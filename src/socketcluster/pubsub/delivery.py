@@ -5,16 +5,16 @@ A publish is checked once, decoded at most once, and framed once for all sockets
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Collection, Mapping
 from typing import Any
 
 from socketcluster.brokers.base import Broker
 from socketcluster.errors import BrokerError, SocketClusterError
-from socketcluster.events import BrokerAwayEvent, BrokerGapEvent
 from socketcluster.protocol.envelopes import open_envelope
 from socketcluster.protocol.payloads import Payloads
 from socketcluster.pubsub.fanout import FanOut
-from socketcluster.pubsub.index import ChannelEntry
+from socketcluster.pubsub.gaps import GapReports
+from socketcluster.pubsub.index import ChannelEntry, OnBrokerError
 from socketcluster.streams import NO_VALUE, SMALL, StreamDemux
 
 
@@ -28,15 +28,15 @@ class PublishDelivery:
         outputs: channel → stream of the exchange's consumers.
         payloads: decodes and frames.
         on_error: called with errors that no call can raise.
-        emit: emits an event of the exchange.
+        gaps: reports outages.
     """
 
     __slots__ = (
         "_broker",
         "_channels",
         "_decoded",
-        "_emit",
         "_fan_out",
+        "_gaps",
         "_on_error",
         "_outputs",
         "_payloads",
@@ -49,8 +49,8 @@ class PublishDelivery:
         fan_out: FanOut,
         outputs: StreamDemux[Any],
         payloads: Payloads,
-        on_error: Callable[[BaseException], None],
-        emit: Callable[[str, Any], None],
+        on_error: OnBrokerError,
+        gaps: GapReports,
     ) -> None:
         self._broker = broker
         self._channels = channels
@@ -58,7 +58,7 @@ class PublishDelivery:
         self._outputs = outputs
         self._payloads = payloads
         self._on_error = on_error
-        self._emit = emit
+        self._gaps = gaps
         # A small payload that is about to be delivered, and its value.
         self._decoded: tuple[bytes, Any] | None = None
 
@@ -110,7 +110,7 @@ class PublishDelivery:
                 frame_of = self._payloads.publish_frame
                 self._fan_out.publish(channel, entry.subscribers, payload, frame_of)
         except Exception as error:  # The caller has other publishes to deliver.
-            self.broker_failed(error)
+            self._on_error(error, "delivery", channel)
 
     def backend_message_received(self, channel: str, payload: bytes) -> None:
         """Deliver a publish from a backend if the codec can decode it. See `BrokerListener`."""
@@ -124,7 +124,7 @@ class PublishDelivery:
                     self.backend_message_received(channel, opened[2])
                     return
                 reason = f"A message on the channel {channel!r} of the backend is foreign: {error}"
-                self.broker_failed(BrokerError(reason))
+                self._on_error(BrokerError(reason), "foreign", channel)
                 return
             self.message_received(channel, payload)
             self._decoded = None
@@ -140,10 +140,21 @@ class PublishDelivery:
         """See `BrokerListener`."""
         self._on_error(error)
 
-    def backend_lost(self, error: BrokerError) -> None:
+    def backend_lost(
+        self,
+        error: BrokerError,
+        channels: Collection[str] | None = None,
+        server: str | None = None,
+    ) -> None:
         """See `BrokerListener`."""
-        self._emit("brokerAway", BrokerAwayEvent(error))
+        self._gaps.lost(error, channels, server)
 
-    def backend_recovered(self, duration: float, error: BrokerError) -> None:
+    def backend_recovered(
+        self,
+        duration: float,
+        error: BrokerError,
+        channels: Collection[str] | None = None,
+        server: str | None = None,
+    ) -> None:
         """See `BrokerListener`."""
-        self._emit("brokerGap", BrokerGapEvent(duration, error))
+        self._gaps.recovered(duration, error, channels, server)

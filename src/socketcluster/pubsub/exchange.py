@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, TypeVar, overload
 
 from socketcluster.brokers.base import Broker
@@ -27,7 +28,8 @@ from socketcluster.pubsub.channel import AGChannel, channel_name
 from socketcluster.pubsub.channel_methods import ChannelMixin
 from socketcluster.pubsub.delivery import PublishDelivery
 from socketcluster.pubsub.fanout import FanOut, Subscriber
-from socketcluster.pubsub.index import ChannelIndex
+from socketcluster.pubsub.gaps import GapReports
+from socketcluster.pubsub.index import ChannelIndex, OnBrokerError
 from socketcluster.pubsub.listeners import ExchangeListeners
 from socketcluster.runtime.loop_binding import LoopBinding
 from socketcluster.runtime.reporting import Reporter, clean, one_line
@@ -47,6 +49,7 @@ class AGExchange(ChannelMixin, ExchangeListeners):
     Attributes:
         broker: carries publishes to all processes.
         fan_out: delivers publishes to the server's sockets.
+        gaps: reports outages of the broker's backend.
         is_ready: whether the broker is started.
     """
 
@@ -60,6 +63,7 @@ class AGExchange(ChannelMixin, ExchangeListeners):
         "_reporter",
         "broker",
         "fan_out",
+        "gaps",
         "is_ready",
     )
 
@@ -69,7 +73,7 @@ class AGExchange(ChannelMixin, ExchangeListeners):
         self,
         broker: Broker,
         payloads: Payloads,
-        on_error: Callable[[BaseException], None] = lambda error: None,
+        on_error: OnBrokerError = lambda error, action="", channel=None: None,
         loop_binding: LoopBinding | None = None,
         reporter: Reporter | None = None,
         bound: Bound | None = None,
@@ -85,6 +89,7 @@ class AGExchange(ChannelMixin, ExchangeListeners):
         self._channel_listeners = StreamDemux[Any](binding=self.loop_binding)
         self.fan_out: FanOut = FanOut()
         self._index = ChannelIndex(broker, self.fan_out, self._failed)
+        self.gaps: GapReports = GapReports(self._index.channels, self, self._failed)
         self._delivery = PublishDelivery(
             broker,
             self._index.channels,
@@ -92,7 +97,7 @@ class AGExchange(ChannelMixin, ExchangeListeners):
             self._channel_outputs,
             payloads,
             self._failed,
-            self.emit,
+            self.gaps,
         )
         broker.attach(self._delivery)
 
@@ -124,7 +129,7 @@ class AGExchange(ChannelMixin, ExchangeListeners):
         """
         accepted = self._publish(channel, data)
         if accepted is not None:
-            _when_done(accepted, lambda error: None if error is None else self._failed(error))
+            _when_done(accepted, partial(self._publish_done, channel))
 
     async def invoke_publish(self, channel: str, data: Any) -> None:
         """Publish, and wait until the broker accepted it. Cancelling only stops the wait.
@@ -146,9 +151,15 @@ class AGExchange(ChannelMixin, ExchangeListeners):
         """See `PublishDelivery.publish`."""
         return self._delivery.publish(channel, payload)
 
-    def _failed(self, error: BaseException) -> None:
+    def _publish_done(self, channel: str, error: BaseException | None) -> None:
+        if error is not None:
+            self._failed(error, "publish", channel)
+
+    def _failed(
+        self, error: BaseException, action: str = "background", channel: str | None = None
+    ) -> None:
         self.emit("error", ErrorEvent(error))
-        self._on_error(error)
+        self._on_error(error, action, channel)
 
     # The sockets' subscriptions
 

@@ -7,7 +7,8 @@ unsubscribes after the last one left.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
+from typing import Protocol
 
 from socketcluster.brokers.base import Broker
 from socketcluster.errors import BrokerError, SocketClusterError
@@ -15,6 +16,18 @@ from socketcluster.literals import SubscriptionState
 from socketcluster.protocol.state import PENDING, SUBSCRIBED, UNSUBSCRIBED
 from socketcluster.pubsub.fanout import FanOut, Subscriber
 from socketcluster.runtime.cancelling import cancel
+
+
+class OnBrokerError(Protocol):
+    """Called with an error that no call can raise.
+
+    `action` says what failed: 'publish', 'unsubscribe', 'foreign' (a message of the backend that
+    is no publish), or 'background'.
+    """
+
+    def __call__(
+        self, error: BaseException, action: str = "background", channel: str | None = None
+    ) -> None: ...
 
 
 class ChannelEntry:
@@ -59,9 +72,7 @@ class ChannelIndex:
 
     __slots__ = ("_broker", "_fan_out", "_on_error", "channels")
 
-    def __init__(
-        self, broker: Broker, fan_out: FanOut, on_error: Callable[[BaseException], None]
-    ) -> None:
+    def __init__(self, broker: Broker, fan_out: FanOut, on_error: OnBrokerError) -> None:
         self.channels: dict[str, ChannelEntry] = {}
         self._broker = broker
         self._fan_out = fan_out
@@ -170,7 +181,7 @@ class ChannelIndex:
                 try:
                     pending = self._broker.unsubscribe(channel)
                 except Exception as error:
-                    self._on_error(error)
+                    self._on_error(error, "unsubscribe", channel)
             if pending is None:
                 self.channels.pop(channel, None)
         elif entry.state != SUBSCRIBED:
@@ -198,7 +209,7 @@ class ChannelIndex:
             raise
         except Exception as error:
             if not is_subscribing:
-                self._on_error(error)
+                self._on_error(error, "unsubscribe", channel)
                 return
             self._remove_subscribers(entry)
             if isinstance(error, SocketClusterError):

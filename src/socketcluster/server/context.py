@@ -111,6 +111,6 @@ class SocketContext:
         """See `ServerReports.report_fault`."""
         self.reports.report_fault(error)
 
-    def report_broker(self, action: str, error: BaseException) -> None:
+    def report_broker(self, action: str, error: BaseException, channel: str | None = None) -> None:
         """See `ServerReports.report_broker`."""
-        self.reports.report_broker(action, error)
+        self.reports.report_broker(action, error, channel)

@@ -7,7 +7,14 @@ from typing import Any, Protocol
 
 from socketcluster.errors import BrokerError, SocketClusterError
 from socketcluster.events import ErrorEvent, WarningEvent
-from socketcluster.runtime.reporting import Reporter, one_line
+from socketcluster.runtime.reporting import Reporter, clean, one_line
+
+_BROKER_FAILURES = {
+    "publish": "A publish failed",
+    "subscribe": "A subscription failed",
+    "unsubscribe": "The backend may still send a channel that has no subscribers",
+    "foreign": "A message of the backend was not delivered",
+}
 
 
 class ReportEmitter(Protocol):
@@ -41,12 +48,19 @@ class ServerReports:
             self._reporter.line(one_line(warning), logging.DEBUG, type(warning).__qualname__)
         self._emitter.emit("warning", WarningEvent(warning))
 
-    def report_broker(self, action: str, error: BaseException) -> None:
-        """Log a broker failure: an expected error in one line, any other with its traceback."""
+    def report_broker(self, action: str, error: BaseException, channel: str | None = None) -> None:
+        """Log a broker failure: an expected error in one line, any other with its traceback.
+
+        Each `action` is a kind of its own, so that many failures of one do not hide another.
+        """
+        text = _BROKER_FAILURES.get(action, "The broker failed")
+        if channel is not None:
+            text += f" (channel {clean(channel)!r})"
+        text += f": {one_line(error)}"
         if isinstance(error, SocketClusterError):
-            self._reporter.line(one_line(error), logging.WARNING, ("broker", action))
+            self._reporter.line(text, logging.WARNING, ("broker", action))
         else:
-            self._reporter.fault(f"The broker failed: {one_line(error)}", error)
+            self._reporter.fault(text, error, kind=("broker", action))
 
     def report_auth_engine(self, error: BaseException) -> None:
         """Log an auth engine's failure, as opposed to a bad token."""
@@ -55,9 +69,11 @@ class ServerReports:
         elif isinstance(error, BrokerError):
             self.report_broker("authentication", error)
 
-    def broker_failed(self, error: BaseException) -> None:
+    def broker_failed(
+        self, error: BaseException, action: str = "background", channel: str | None = None
+    ) -> None:
         """Report a broker failure that no caller receives: log it, and emit 'warning'."""
-        self.report_broker("background", error)
+        self.report_broker(action, error, channel)
         self._emitter.emit("warning", WarningEvent(error))
 
     def report_fault(self, error: BaseException) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 from opentelemetry import trace
 
 from socketcluster.brokers.base import Broker, BrokerListener
-from socketcluster.errors import BrokerError
 from socketcluster.protocol.envelopes import TRACE, envelop, open_envelope
 from socketcluster.protocol.payloads import Payloads
 from socketcluster.tracing.spans import (
@@ -121,9 +120,9 @@ class _TracedListener:
         """See `BrokerListener`."""
         self._listener.broker_failed(error)
 
-    def backend_lost(self, error: BrokerError) -> None:
+    def backend_lost(self, *loss: Any, **fields: Any) -> None:
         """See `BrokerListener`."""
-        self._listener.backend_lost(error)
+        self._listener.backend_lost(*loss, **fields)
 
     def backend_recovered(self, *gap: Any, **fields: Any) -> None:
         """See `BrokerListener`."""

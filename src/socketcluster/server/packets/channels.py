@@ -31,6 +31,7 @@ from socketcluster.server.packets.middleware import through_middleware
 from socketcluster.server.packets.replies import answer_ok, answer_publish, parse_data, reject
 from socketcluster.server.parts.decision import Pending
 from socketcluster.server.parts.sequencer import Continuation
+from socketcluster.server.parts.subscription_data import SentData
 from socketcluster.server.parts.subscriptions import subscription_error
 from socketcluster.server.socket import AGServerSocket
 
@@ -99,7 +100,7 @@ def _accept_publish(
         payload = context.wire.payloads.encode(data)
         accepted = context.exchange.publish_payload(channel, payload)
     except Exception as error:
-        reject(socket, packet, _publish_error(context, error))
+        reject(socket, packet, _publish_error(context, channel, error))
         return None
     if accepted is None:
         answer_publish(socket, packet.cid, channel, payload)
@@ -132,7 +133,7 @@ def _confirm_publish(
         return
     error = confirmed.exception()
     if error is not None:
-        reject(socket, packet, _publish_error(socket.context, error))
+        reject(socket, packet, _publish_error(socket.context, channel, error))
     elif socket.life.state != CLOSED:
         answer_publish(socket, packet.cid, channel, payload)
 
@@ -151,7 +152,7 @@ def subscribe(socket: AGServerSocket, packet: AnyPacket) -> Continuation:
         reject(socket, packet, _unnamed_error("subscribe to", channel))
         return None
     try:  # Encoded first, because middleware may change the data.
-        encoded = None if data is None else socket.context.wire.payloads.encode_decoded(data)
+        sent = None if data is None else _sent_data(socket, data)
     except SocketClusterError as error:
         reject(socket, packet, error)
         return None
@@ -159,7 +160,7 @@ def subscribe(socket: AGServerSocket, packet: AnyPacket) -> Continuation:
         losses = socket.auth.losses
 
         def accept(data: Any) -> Pending | None:
-            pending = _decide_subscribe(socket, packet, channel, data, encoded)
+            pending = _decide_subscribe(socket, packet, channel, data, sent)
             socket.subscribed.reauthorize_since(losses, channel)
             return pending
 
@@ -167,23 +168,23 @@ def subscribe(socket: AGServerSocket, packet: AnyPacket) -> Continuation:
             socket, packet, AGAction.SUBSCRIBE, accept, channel=channel, data=data
         )
     socket.auth.check_expiry()
-    return _decide_subscribe(socket, packet, channel, data, encoded)
+    return _decide_subscribe(socket, packet, channel, data, sent)
 
 
 def _decide_subscribe(
-    socket: AGServerSocket, packet: AnyPacket, channel: str, data: Any, encoded: bytes | None
+    socket: AGServerSocket, packet: AnyPacket, channel: str, data: Any, sent: SentData | None
 ) -> Pending | None:
     return decide_on_subscribe(
         socket,
         packet,
         channel,
         data,
-        lambda data: _accept_subscribe(socket, packet, channel, data, encoded),
+        lambda data: _accept_subscribe(socket, packet, channel, data, sent),
     )
 
 
 def _accept_subscribe(
-    socket: AGServerSocket, packet: AnyPacket, channel: str, data: Any, encoded: bytes | None
+    socket: AGServerSocket, packet: AnyPacket, channel: str, data: Any, sent: SentData | None
 ) -> Pending | None:
     if socket.life.state == CLOSED:
         return None
@@ -195,7 +196,7 @@ def _accept_subscribe(
     if data is not None or "data" in options:
         options["data"] = data
     try:
-        pending = socket.subscribed.subscribe(channel, options, encoded)
+        pending = socket.subscribed.subscribe(channel, options, sent)
     except SocketClusterError as error:
         reject(socket, packet, error)
         return None
@@ -203,6 +204,11 @@ def _accept_subscribe(
         return _subscribe_later(socket, packet, channel, options, pending)
     answer_ok(socket, packet, {"channel": channel, **options})
     return None
+
+
+def _sent_data(socket: AGServerSocket, data: Any) -> SentData:
+    asks_for_gaps = isinstance(data, dict) and data.get("$gap") is True
+    return SentData(socket.context.wire.payloads.encode_decoded(data), asks_for_gaps)
 
 
 async def _subscribe_later(
@@ -251,9 +257,9 @@ def _unnamed_error(action: str, channel: str) -> InvalidRequestError:
     )
 
 
-def _publish_error(context: SocketContext, error: BaseException) -> BaseException:
+def _publish_error(context: SocketContext, channel: str, error: BaseException) -> BaseException:
     if isinstance(error, BrokerError):
-        context.report_broker("publish", error)
+        context.report_broker("publish", error, channel)
     if isinstance(error, SocketClusterError):
         return error
     context.report_fault(error)

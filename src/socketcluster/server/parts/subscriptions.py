@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from typing import Any, Protocol
 
 from socketcluster.error_text import describe_error
@@ -17,7 +18,7 @@ from socketcluster.errors import (
 )
 from socketcluster.events import SubscribeEvent, UnsubscribeEvent
 from socketcluster.middleware import MIDDLEWARE_INBOUND, AGAction
-from socketcluster.protocol.state import CLOSED, PENDING, SUBSCRIBED
+from socketcluster.protocol.state import CLOSED, OPEN, PENDING, SUBSCRIBED
 from socketcluster.protocol.wire import Wire
 from socketcluster.pubsub.exchange import AGExchange
 from socketcluster.runtime.reporting import Reporter
@@ -34,7 +35,7 @@ from socketcluster.server.parts.reauthorization import (
     Reauthorization,
     ReauthorizationPace,
 )
-from socketcluster.server.parts.subscription_data import SubscriptionData
+from socketcluster.server.parts.subscription_data import SentData, SubscriptionData
 
 UNDECIDED = "Middleware did not decide in time whether the socket may stay subscribed"
 
@@ -85,7 +86,9 @@ class SubscriptionsContext(Protocol):
     def reauthorization_pace(self) -> ReauthorizationPace: ...
     @property
     def observer(self) -> SubscriptionObserver: ...
-    def report_broker(self, action: str, error: BaseException) -> None: ...
+    def report_broker(
+        self, action: str, error: BaseException, channel: str | None = None
+    ) -> None: ...
 
 
 class Subscriptions:
@@ -107,12 +110,12 @@ class Subscriptions:
         self.reauthorization: Reauthorization | None = None
 
     def subscribe(
-        self, channel: str, options: dict[str, Any], data: bytes | None = None
+        self, channel: str, options: dict[str, Any], data: SentData | None = None
     ) -> Awaitable[None] | None:
         """Subscribe to a channel; return None if it is done, else an awaitable.
 
-        `data` is the client's encoded subscription data, which is kept until middleware decides
-        again. A second subscription to a channel only replaces that data.
+        `data` is the client's subscription data, which is kept until middleware decides again. A
+        second subscription to a channel only replaces that data.
 
         Raises:
             BrokerError: a limit is reached or the broker refused.
@@ -169,7 +172,7 @@ class Subscriptions:
 
     def _broker_refusal(self, channel: str, error: Exception) -> BrokerError:
         """Report the broker's refusal; return the client's error, which gives no reason."""
-        self._context.report_broker("subscribe", error)
+        self._context.report_broker("subscribe", error, channel)
         refusal = BrokerError(f"{_failure_text(channel)} - {describe_error(error)}")
         refusal.public_message = _failure_text(channel)
         return refusal
@@ -206,11 +209,12 @@ class Subscriptions:
         for channel in list(self.channels):
             self.unsubscribe(channel)
 
-    def _store_data(self, channel: str, data: bytes | None) -> None:
+    def _store_data(self, channel: str, data: SentData | None) -> None:
         if data is None and self._data is None:
             return
         if self._data is None:
-            self._data = SubscriptionData(self._context.options.max_subscription_data)
+            send_gap = partial(_send_gap, self._socket, self.channels)
+            self._data = _new_data(self._context, send_gap)
         try:
             self._data.put(channel, data)
         except ResourceLimitError as reason:
@@ -344,6 +348,21 @@ def subscription_error(text: str) -> BrokerError:
     error = BrokerError(text)
     error.public_message = text
     return error
+
+
+def _new_data(
+    context: SubscriptionsContext, send_gap: Callable[[str, int], None]
+) -> SubscriptionData:
+    limit = context.options.max_subscription_data
+    return SubscriptionData(limit, context.exchange.gaps, send_gap)
+
+
+def _send_gap(
+    socket: SubscriptionsOwner, channels: dict[str, str], channel: str, duration: int
+) -> None:
+    if channels.get(channel) == SUBSCRIBED and socket.life.state == OPEN:
+        data = {"channel": channel, "duration": duration}
+        socket.messaging.transmit_in_any_state("$gap", data)
 
 
 def _limit_error(channel: str, reason: SocketClusterError) -> BrokerError:

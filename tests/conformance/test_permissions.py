@@ -1,0 +1,140 @@
+"""Brokers with the permissions that docs/scaling.md shows, at real servers that grant no others."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from broker_servers import BackendServers, redis_cli, running_backend
+from conformance.test_brokers import NAMES, Made, done, reaches
+from socketcluster import AGServer
+from socketcluster.brokers.registry import create_broker
+from socketcluster.errors import BrokerError
+from support import AnswerError, connected, soon, until
+
+SCALING = (Path(__file__).resolve().parents[2] / "docs" / "scaling.md").read_text()
+KINDS = ("redis", "redis-sentinel", "redis-cluster", "nats")
+PARAMETERS = "heartbeat_interval=0.1&heartbeat_timeout=0.5"
+
+
+def documented_acl(number: int) -> list[str]:
+    """The rules of an `ACL SETUSER` of the page: of one server, a cluster, a Sentinel."""
+    found = re.findall(r"^    ACL SETUSER \w+ (.*)", SCALING, re.MULTILINE)
+    return str(found[number]).replace("PASSWORD", "secret").split()
+
+
+def with_account(url: str) -> str:
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://socketcluster:secret@{rest}"
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def kind(request: Any) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def backend(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BackendServers]:
+    """A backend whose user "socketcluster" has the documented permissions, and no others."""
+    options: list[str] = []
+    if kind == "nats":
+        found = re.search(r"```conf\n(authorization.*?)```", SCALING, re.DOTALL)
+        assert found is not None
+        file = tmp_path_factory.mktemp("nats") / "nats.conf"
+        narrow = '["sc.mine", "sc.$inbox.*"]'
+        account = f"  {{user: narrow, password: secret, permissions: {{publish: {narrow}, "
+        account += f"subscribe: {narrow}}}}}"
+        text = found[1].replace("PASSWORD", "secret")
+        file.write_text(text.replace("\n  ]", f"\n  {account}\n  ]"))
+        options = ["-c", str(file)]
+    with running_backend(kind, options) as servers:
+        if kind.startswith("redis"):
+            for node in servers.nodes:
+                is_sentinel = kind == "redis-sentinel" and node is servers.nodes[-1]
+                rules = documented_acl(2 if is_sentinel else int(kind == "redis-cluster"))
+                granted_narrowly = [rule for rule in rules if not rule.startswith("&")]
+                granted_narrowly += [] if is_sentinel else ["&sc:mine", "&sc:$inbox.*"]
+                for user, granted in (("socketcluster", rules), ("narrow", granted_narrowly)):
+                    assert redis_cli(node.port, "ACL", "SETUSER", user, *granted) == "OK\n"
+        yield servers
+
+
+@pytest.fixture
+def url(backend: BackendServers, kind: str) -> str:
+    url = f"{with_account(backend.url)}?{PARAMETERS}"
+    if kind == "redis-sentinel":
+        url += "&sentinel_username=socketcluster&sentinel_password=secret"
+    return url
+
+
+async def started(url: str) -> Made:
+    made = Made(create_broker(url + "&required=true"))
+    await soon(made.broker.start())
+    return made
+
+
+async def test_all_operations_work(url: str) -> None:
+    a, b = await started(url), await started(url)
+    tag = secrets.token_hex(4)
+    for name in NAMES:
+        await b.subscribe(f"{tag}{name}")
+        await reaches(a, b, f"{tag}{name}")
+    await soon(a.broker.check())
+    await done(b.broker.unsubscribe(f"{tag}a"))
+    await a.publish(f"{tag}a", b"1")
+    await a.publish(f"{tag}ab", b"2")
+    await until(lambda: b.received == [(f"{tag}ab", b"2")])
+    for made in (a, b):
+        assert made.listener.lost == made.listener.failures == []
+        await made.broker.close()
+
+
+async def test_a_lost_link_is_replaced(url: str, kind: str) -> None:
+    """That takes further commands: with Redis, the former connection is killed."""
+    a = await started(url)
+    await a.subscribe("again")
+    brokers = [*getattr(a.broker, "_servers", {}).values()] or [a.broker]
+    for broker in brokers:
+        broker._session.link_lost(BrokerError("lost"))
+    await until(lambda: len(a.listener.gaps) == len(brokers) and a.broker.ready)
+    await reaches(a, a, "again")
+    assert a.listener.failures == []
+    await a.broker.close()
+
+
+async def test_another_prefix_is_refused(url: str, kind: str) -> None:
+    with pytest.raises(BrokerError, match=r"docs/scaling.md") as refused:
+        await started(f"{url}&prefix=other")
+    assert "NATS user" in str(refused.value) if kind == "nats" else "NOPERM" in str(refused.value)
+
+
+async def test_a_refused_channel_is_logged_with_the_way_to_allow_it(
+    url: str, kind: str, make_server: Any, caplog: Any
+) -> None:
+    """A user that may use some channels of the prefix only."""
+    url = url.replace("//socketcluster:", "//narrow:")
+    server: AGServer = await make_server(broker_engine=url + "&required=true")
+    async with connected(server) as client:
+        await client.call("#subscribe", {"channel": "mine"})
+        with pytest.raises(AnswerError):
+            await client.call("#subscribe", {"channel": "secret"})
+        with pytest.raises(AnswerError):
+            await client.call("#publish", {"channel": "secret", "data": 1})
+        server.exchange.transmit_publish("secret 2", 1)
+        await asyncio.sleep(0)
+    lines = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    hint = "NATS user" if kind == "nats" else "Redis user"
+    for text in (
+        "A subscription failed (channel 'secret'):",
+        "A publish failed (channel 'secret'):",
+    ):
+        (line,) = [line for line in lines if line.startswith(text)]
+        assert f"{hint} has to allow it" in line or f"{hint} have to allow it" in line
+        assert "docs/scaling.md" in line
