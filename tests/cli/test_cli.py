@@ -138,7 +138,7 @@ async def test_the_demo_on_a_unix_socket(start: Start, tmp_path: Path) -> None:
         (["--host", "999.0.0.1"], "Cannot listen on 999.0.0.1:8000: "),
         (["--uds", "no/s"], "Cannot listen on the Unix socket no/s: No such file or directory"),
         (["--uds", "mine.py"], "Cannot listen on the Unix socket mine.py: Address already in use"),
-        (["--port", "99999"], "The port must be an integer from 0 to 65535, not 99999"),
+        (["--port", "99999"], "The port option must be an integer from 0 to 65535, not 99999"),
         (["--ssl-certfile", "none.pem"], "Cannot read the certificate 'none.pem'"),
         (["--ssl-certfile", "mine.py"], "no usable certificate"),
     ],

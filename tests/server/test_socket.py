@@ -60,6 +60,7 @@ SERVER_OWN = {
     "background",
     "channel",
     "emit_warning",
+    "from_config",
     "from_thread",
     "handlers",
     "include",

@@ -9,14 +9,16 @@ from typing import Annotated
 import typer
 
 from socketcluster import __version__
-from socketcluster.brokers.registry import BROKER_VARIABLE, REQUIRED_VARIABLE
 from socketcluster.cli import client_commands, description, tokens
-from socketcluster.cli.exit_status import CommandError, usage_error
+from socketcluster.cli.exit_status import FAILED, CommandError, usage_error
 from socketcluster.cli.listening_options import inherited_sockets
 from socketcluster.cli.reporting import report
-from socketcluster.cli.serve import run
+from socketcluster.cli.serve import check, run, set_up_logging
+from socketcluster.cli.serve_options import ServeOptions, serve_options
 from socketcluster.cli.settings import Settings
 from socketcluster.cli.workers.supervisor import WorkerOptions, run_workers
+from socketcluster.errors import InvalidOptionsError
+from socketcluster.server.configured import log_unknown_variables
 
 app: typer.Typer = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False
@@ -58,18 +60,41 @@ Target = Annotated[
         "Without it the demo is served."
     ),
 ]
+Config = Annotated[
+    str | None,
+    typer.Option(
+        envvar="SOCKETCLUSTER_CONFIG", help="TOML file with options of the server and of serve."
+    ),
+]
+CheckConfig = Annotated[
+    bool, typer.Option("--check-config", help="Check the file and the variables, and exit.")
+]
+Host = Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")]
+Port = Annotated[
+    int | None, typer.Option(help="Port to listen on; 0 selects a free one.", show_default="8000")
+]
 Uds = Annotated[
     str | None, typer.Option(help="Unix socket to listen on, instead of a host and port.")
 ]
+SslCertfile = Annotated[str | None, typer.Option(help="TLS certificate, as a PEM file.")]
+SslKeyfile = Annotated[
+    str | None, typer.Option(help="The certificate's private key, as a PEM file.")
+]
+Reload = Annotated[bool, typer.Option("--reload", help="Restart when a Python file changes.")]
+Workers = Annotated[
+    int | None,
+    typer.Option(min=1, help="Number of processes that share the port.", show_default="1"),
+]
 Broker = Annotated[
     str | None,
-    typer.Option(
-        envvar=BROKER_VARIABLE,
-        help="URL of the broker that connects processes, such as redis:// or nats://.",
-    ),
+    typer.Option(help="URL of the broker that connects processes, such as redis:// or nats://."),
 ]
 BrokerRequired = Annotated[
-    bool, typer.Option("--broker-required", help="Exit if the broker cannot be reached at start.")
+    bool | None,
+    typer.Option("--broker-required", help="Exit if the broker cannot be reached at start."),
+]
+Level = Annotated[
+    LogLevel | None, typer.Option(help="Lowest level of messages to log.", show_default="info")
 ]
 
 
@@ -81,15 +106,16 @@ Rolling = Annotated[
     ),
 ]
 WatchdogSeconds = Annotated[
-    float,
+    float | None,
     typer.Option(
         min=0,
         help="Seconds that a worker's event loop may be blocked before the worker is killed and "
         "replaced; 0 for any time.",
+        show_default="30",
     ),
 ]
 ReusePort = Annotated[
-    bool,
+    bool | None,
     typer.Option(
         "--reuse-port", help="Share the port with other processes that use this option, too."
     ),
@@ -104,65 +130,59 @@ Fd = Annotated[
 def serve(
     context: typer.Context,
     target: Target = None,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on; 0 selects a free one.")] = 8000,
+    config: Config = None,
+    check_config: CheckConfig = False,
+    host: Host = None,
+    port: Port = None,
     uds: Uds = None,
-    ssl_certfile: Annotated[
-        str | None, typer.Option(help="TLS certificate, as a PEM file.")
-    ] = None,
-    ssl_keyfile: Annotated[
-        str | None, typer.Option(help="The certificate's private key, as a PEM file.")
-    ] = None,
-    reload: Annotated[
-        bool, typer.Option("--reload", help="Restart when a Python file changes.")
-    ] = False,
-    workers: Annotated[
-        int, typer.Option(min=1, help="Number of processes that share the port.")
-    ] = 1,
+    ssl_certfile: SslCertfile = None,
+    ssl_keyfile: SslKeyfile = None,
+    reload: Reload = False,
+    workers: Workers = None,
     rolling: Rolling = None,
-    watchdog: WatchdogSeconds = 30.0,
-    reuse_port: ReusePort = False,
+    watchdog: WatchdogSeconds = None,
+    reuse_port: ReusePort = None,
     fd: Fd = None,
     broker: Broker = None,
-    broker_required: BrokerRequired = False,
-    log_level: Annotated[
-        LogLevel, typer.Option(help="Lowest level of messages to log.")
-    ] = LogLevel.info,
+    broker_required: BrokerRequired = None,
+    log_level: Level = None,
 ) -> None:
     """Serve an AGServer until Ctrl-C or SIGTERM, then answer calls under way and exit.
 
+    The variable SOCKETCLUSTER_PORT sets --port, and so on. A file sets them in its table `serve`.
     SIGHUP restarts workers without an outage. systemd can pass listening sockets.
     """
-    fds = _inherited_sockets(context, fd)
-    if reload and workers > 1:
+    try:
+        options = serve_options(context.params, config)
+    except InvalidOptionsError as error:
+        report(str(error))
+        raise typer.Exit(FAILED) from None
+    fds = _inherited_sockets(context, fd, options)
+    set_up_logging(options.log_level)
+    log_unknown_variables()
+    if reload and options.workers > 1:
         raise typer.BadParameter("--reload takes one worker", param_hint="--workers")
-    # The variable is a default, which a server with a broker of its own may ignore. The option
-    # is an instruction, so `serve` refuses such a server.
-    broker_option = broker if broker != os.environ.get(BROKER_VARIABLE) else None
-    if broker is not None:
-        os.environ[BROKER_VARIABLE] = broker
-    if broker_required:
-        os.environ[REQUIRED_VARIABLE] = "1"
-    settings = Settings(
-        *(target, host, port, uds, ssl_certfile, ssl_keyfile, log_level.value),
-        broker=broker_option,
-        fds=fds,
-        reuse_port=reuse_port,
-    )
-    if workers > 1:
-        options = WorkerOptions(workers, rolling, watchdog)
-        raise typer.Exit(run_workers(settings, options))
+    # A configured broker is a default, which a server with a broker of its own may ignore. The
+    # argument is an instruction, so `serve` refuses such a server.
+    settings = Settings.of(options, broker=broker, config=config, fds=fds)
+    if check_config:
+        raise typer.Exit(check(settings))
+    if options.workers > 1:
+        supervision = WorkerOptions(options.workers, options.rolling, options.watchdog)
+        raise typer.Exit(run_workers(settings, supervision))
     raise typer.Exit(run(settings, reload=reload))
 
 
-def _inherited_sockets(context: typer.Context, fd: int | None) -> tuple[int, ...]:
+def _inherited_sockets(
+    context: typer.Context, fd: int | None, options: ServeOptions
+) -> tuple[int, ...]:
     used = {
         name
         for name in context.params
         if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
     }
     try:
-        if "workers" not in used:
+        if "workers" not in used and options.workers == 1:
             for name in sorted({"rolling", "watchdog"} & used):
                 raise usage_error(f"--{name} needs --workers N: one process has no supervisor")
         return inherited_sockets(fd, used, os.environ)

@@ -14,7 +14,7 @@ from pathlib import Path
 import uvloop
 
 from socketcluster import AGServer
-from socketcluster.brokers.registry import create_broker
+from socketcluster.brokers.registry import BROKER_VARIABLE, create_broker
 from socketcluster.cli.exit_status import DONE, FAILED, INTERRUPTED
 from socketcluster.cli.hangup import HangupSignal
 from socketcluster.cli.loading import TargetError, load_server, print_target_traceback
@@ -22,6 +22,8 @@ from socketcluster.cli.reporting import describe, report
 from socketcluster.cli.settings import Settings
 from socketcluster.cli.systemd import Notifier
 from socketcluster.cli.workers.link import SupervisorLink
+from socketcluster.config.defaults import defaults
+from socketcluster.config.toml_file import TomlFile
 from socketcluster.errors import SocketClusterError
 from socketcluster.server.console import print_running, print_stopping
 from socketcluster.server.signals import StopSignals
@@ -41,6 +43,7 @@ def run(settings: Settings, *, reload: bool = False) -> int:
         return _run_reloading(settings)
     set_up_logging(settings.log_level)
     try:
+        _configure(settings)
         _check(settings)
         uvloop.run(serve(settings))
     except (TargetError, SocketClusterError, OSError) as error:
@@ -53,10 +56,28 @@ def run(settings: Settings, *, reload: bool = False) -> int:
     return DONE
 
 
+def check(settings: Settings) -> int:
+    """Check the files and the broker of a configuration, and return the exit status."""
+    try:
+        _check(replace(settings, broker=os.environ.get(BROKER_VARIABLE) or None))
+    except (SocketClusterError, OSError) as error:
+        report(describe(error))
+        return FAILED
+    print(f"{settings.config or 'The environment'}: no fault found")
+    return DONE
+
+
 def set_up_logging(level: str) -> None:
     """Log to standard error."""
     logging.basicConfig(level=level.upper(), format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
+
+
+def _configure(settings: Settings) -> None:
+    """Read the configuration before the target's code runs; a worker reads the file anew."""
+    if settings.config is not None:
+        defaults.file = TomlFile.read(settings.config)
+    defaults.warns = False  # The command did.
 
 
 def _check(settings: Settings) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
+from socketcluster.cli.serve_options import ServeOptions
 from socketcluster.engines.base import ListenAddress
 
 
@@ -15,6 +17,7 @@ class Settings:
     Attributes:
         target: the server as module:attribute; None for the demo.
         broker: the URL of `--broker`; None if the option was not used.
+        config: the path of the configuration file.
         fds: inherited listening sockets, in place of an address.
         reuse_port: whether other processes may listen on the same port.
         supervisor_fd: a socket connected to the supervisor.
@@ -32,12 +35,28 @@ class Settings:
     ssl_keyfile: str | None = None
     log_level: str = "info"
     broker: str | None = None
+    config: str | None = None
     fds: tuple[int, ...] = ()
     reuse_port: bool = False
     supervisor_fd: int | None = None
     beat_seconds: float = 0.0
     temporary_folder: str | None = None
     reloading: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        options: ServeOptions,
+        *,
+        broker: str | None,
+        config: str | None,
+        fds: tuple[int, ...],
+    ) -> Settings:
+        """Take the options of `serve` over."""
+        names = {field.name for field in fields(cls)} & {field.name for field in fields(options)}
+        values: dict[str, Any] = {name: getattr(options, name) for name in names}
+        values.update(broker=broker, config=config, fds=fds)
+        return cls(**values)
 
     def address(self, port: int | None) -> str:
         """Return the address that is printed; `port` is the one in use."""

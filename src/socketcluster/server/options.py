@@ -89,8 +89,8 @@ class ServerOptions:
 
     ws_engine: str | Engine | type[Engine] = "picows"
     ws_engine_server_options: Mapping[str, Any] = field(default_factory=dict)
-    auth_key: str | bytes | None = None
-    auth_private_key: str | bytes | None = None
+    auth_key: str | bytes | None = field(default=None, repr=False)
+    auth_private_key: str | bytes | None = field(default=None, repr=False)
     auth_public_key: str | bytes | None = None
     auth_default_expiry: int | float = 86400
     auth_algorithm: str = "HS256"

@@ -25,6 +25,7 @@ from socketcluster.runtime.reporting import Reporter
 from socketcluster.server.asgi import ServerApp, Site
 from socketcluster.server.channel_backlog import channel_bound
 from socketcluster.server.channel_policy import ChannelPolicy
+from socketcluster.server.configured import ConfiguredMixin, server_options
 from socketcluster.server.context import SocketContext
 from socketcluster.server.endpoint import ServerEndpoint
 from socketcluster.server.handling import HandlersMixin, report_invalid, server_sources
@@ -60,10 +61,13 @@ AUTH_KEY_VARIABLE = "SOCKETCLUSTER_AUTH_KEY"
 server share a key."""
 
 
-class AGServer(ServingMixin, TokensMixin, ThreadMixin, HandlersMixin, ServerListeners):
+class AGServer(
+    ConfiguredMixin, ServingMixin, TokensMixin, ThreadMixin, HandlersMixin, ServerListeners
+):
     """A SocketCluster server: `AGServer(auth_key="…", ping_interval=8000)`.
 
-    Give it the options of `ServerOptions` as keywords, and an ASGI application as `app` to serve
+    Give it the options of `ServerOptions` as keywords, which environment variables and a file can
+    set, too (`from_config`), and an ASGI application as `app` to serve
     everything but WebSocket connections at `path`. Declare handlers with its decorators, such as
     `@server.procedure("add")`. It listens by itself (`listen`) or is an ASGI
     3 application for any ASGI server. It can be made before an event loop runs, and is used from
@@ -92,7 +96,7 @@ class AGServer(ServingMixin, TokensMixin, ThreadMixin, HandlersMixin, ServerList
     def __init__(self, *, app: ASGIApp | None = None, **options: Unpack[ServerOptionsDict]) -> None:
         super().__init__(binding_of("AGServer", "server"))
         self.reporter: Reporter = Reporter(logger)
-        self.options = opts = ServerOptions.of(**options)
+        self.options = opts = server_options(options)
         log_option_warnings(opts, logger)
         if app is not None and not callable(app):
             raise invalid_option("app", "an ASGI application", app)

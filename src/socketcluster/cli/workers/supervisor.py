@@ -26,6 +26,7 @@ from socketcluster.cli.workers.listening import ListeningSockets, listening_sock
 from socketcluster.cli.workers.slot import Slot
 from socketcluster.cli.workers.watchdog import Watchdog, beat_seconds
 from socketcluster.errors import SocketClusterError
+from socketcluster.server.configured import has_configured_key
 from socketcluster.server.console import print_running, print_stopping
 from socketcluster.server.server import AUTH_KEY_VARIABLE
 
@@ -133,7 +134,8 @@ def run_workers(settings: Settings, options: WorkerOptions) -> int:
     try:
         with ExitStack() as stack:
             environment = dict(os.environ)
-            environment.setdefault(AUTH_KEY_VARIABLE, secrets.token_hex(32))
+            if not has_configured_key():
+                environment[AUTH_KEY_VARIABLE] = secrets.token_hex(32)
             notifier = systemd.Notifier(environment)
             for name in systemd.VARIABLES:
                 environment.pop(name, None)

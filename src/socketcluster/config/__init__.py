@@ -1,0 +1,1 @@
+"""Configuration: options from a TOML file and from environment variables."""

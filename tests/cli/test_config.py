@@ -1,0 +1,170 @@
+"""`serve` with a configuration file and environment variables, run as a program."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from cli.commands import Commands, line_of
+from socketcluster.cli.serve_options import ServeOptions, serve_options
+from socketcluster.config.defaults import defaults
+from socketcluster.config.environment import OTHER_VARIABLES
+from socketcluster.errors import InvalidOptionsError
+
+SERVER = """
+from socketcluster import AGServer
+server = AGServer(ping_timeout=777)
+print([server.options.ping_interval, server.options.ping_timeout, server.options.ack_timeout])
+print(server.signature_key, type(server.exchange.broker).__name__, flush=True)
+"""
+
+
+@pytest.fixture
+async def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Commands]:
+    """Return the commands, in a folder with a server."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(SERVER)
+    (tmp_path / "fails.py").write_text("raise SystemExit('imported')")
+    commands = Commands()
+    commands.env.pop("PORT", None)
+    yield commands
+    await commands.stop()
+
+
+FILE = """
+ping_interval = 555
+ping_timeout = 666
+ack_timeout = "9s"
+auth_key = "of the file, 32 bytes long or more"
+
+[serve]
+target = "mine:server"
+port = 0
+"""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_the_code_the_environment_the_file(
+    commands: Commands, tmp_path: Path, workers: int
+) -> None:
+    (tmp_path / "app.toml").write_text(f"{FILE}workers = {workers}")
+    env = {**commands.env, "SOCKETCLUSTER_ACK_TIMEOUT": "1234", "SOCKETCLUSTER_CONFIG": "app.toml"}
+    process = await commands.start("serve", env=env)
+    broker = "SimpleBroker" if workers == 1 else "RemoteBroker"
+    for _ in range(workers):
+        assert await line_of(process) == "[555, 777, 1234]\n"
+        assert await line_of(process) == f"of the file, 32 bytes long or more {broker}\n"
+    assert (await line_of(process)).startswith("SocketCluster is running on http://127.0.0.1:")
+    process.terminate()
+    _, err = await process.communicate()
+    assert (process.returncode, err) == (0, b"")
+
+
+def test_arguments_win_over_variables_over_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PORT", raising=False)
+    monkeypatch.setattr(defaults, "file", None)
+    (tmp_path / "app.toml").write_text("[serve]\nhost = 'file'\nport = 99\nuds = 'file'")
+    monkeypatch.setenv("SOCKETCLUSTER_UDS", "environment")
+    monkeypatch.setenv("SOCKETCLUSTER_HOST", "environment")
+    monkeypatch.setenv("SOCKETCLUSTER_PORT", "tcp://10.0.0.1:80")  # Of Kubernetes.
+    options = serve_options({"host": "argument", "uds": None}, "app.toml")
+    assert (options.host, options.uds, options.port) == ("argument", "environment", 99)
+    monkeypatch.setenv("PORT", "80")
+    assert serve_options({}, "app.toml").port == 80
+    monkeypatch.setenv("SOCKETCLUSTER_PORT", "81")
+    assert serve_options({}, "app.toml").port == 81
+    monkeypatch.setenv("SOCKETCLUSTER_PORT", "no")
+    assert serve_options({"port": 82}, "app.toml").port == 82
+
+
+def test_a_wrong_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PORT", "no")
+    with pytest.raises(InvalidOptionsError, match="PORT: 'port' must be an integer, not 'no'"):
+        serve_options({}, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a = 1\nb = 1\nb = 1", "app.toml:3: Cannot overwrite a value"),
+        (
+            "\n\n\n\n\n\nping_intervall = 1",
+            "app.toml:7: unknown option 'ping_intervall' (nearest: 'ping_interval')",
+        ),
+        ("[serve]\nprot = 1", "app.toml:2: unknown option 'prot' (nearest: 'port')"),
+        ("[serve]\nport = '1'", "app.toml:2: 'port' must be an integer, not a text"),
+        (
+            "[serve]\n\nport = 99999",
+            "app.toml:3: The port option must be an integer from 0 to 65535, not 99999",
+        ),
+        (
+            "[serve]\nworkers = 0",
+            "app.toml:2: The workers option must be an integer of at least 1, not 0",
+        ),
+        ("#\nport = 80", "app.toml:2: the option 'port' belongs into the table [serve]"),
+        (
+            "[serve]\nping_interval = 80",
+            "app.toml:2: the option 'ping_interval' belongs above the table [serve]",
+        ),
+        ("serve = 1", "app.toml:1: 'serve' must be a table"),
+        (
+            "ack_timeout = -5",
+            "app.toml:1: The ack_timeout option must be milliseconds of at least 0, or a "
+            "timedelta, not -5",
+        ),
+    ],
+)
+def test_a_fault_names_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "app.toml").write_text(text)
+    with pytest.raises(InvalidOptionsError) as raised:
+        serve_options({"host": "localhost"}, "app.toml")
+    assert str(raised.value) == message
+
+
+async def test_a_fault_is_one_line_before_the_target_is_imported(
+    commands: Commands, tmp_path: Path
+) -> None:
+    (tmp_path / "app.toml").write_text("\nping_intervall = 1")
+    result = await commands("serve", "fails:server", "--config", "app.toml")
+    message = "app.toml:2: unknown option 'ping_intervall' (nearest: 'ping_interval')"
+    assert (result.status, result.out, result.err) == (1, "", f"socketcluster: {message}\n")
+
+
+async def test_check_config(commands: Commands, tmp_path: Path) -> None:
+    (tmp_path / "app.toml").write_text(FILE)
+    result = await commands("serve", "fails:server", "--config", "app.toml", "--check-config")
+    assert (result.status, result.out, result.err) == (0, "app.toml: no fault found\n", "")
+    result = await commands("serve", "--check-config", SOCKETCLUSTER_PING_INTERVALL="5")
+    assert (result.status, result.out) == (0, "The environment: no fault found\n")
+    assert "SOCKETCLUSTER_PING_INTERVALL is no option (nearest: " in result.err
+
+
+async def test_files_that_serve_needs_are_checked(commands: Commands, tmp_path: Path) -> None:
+    (tmp_path / "app.toml").write_text("[serve]\nssl_certfile = 'none.pem'\n")
+    result = await commands("serve", "--config", "app.toml", "--check-config")
+    text = "Cannot read the certificate 'none.pem': No such file or directory"
+    assert (result.status, result.err) == (1, f"socketcluster: {text}\n")
+
+
+async def test_a_broker_of_the_file_connects_workers(commands: Commands, tmp_path: Path) -> None:
+    """The supervisor starts no broker of its own."""
+    (tmp_path / "app.toml").write_text(f"broker_engine = 'wrong://a'\n{FILE}workers = 2\n")
+    result = await commands("serve", "--config", "app.toml")
+    assert "there is no broker for 'wrong'" in result.err
+    assert (result.status, result.err.count("\n")) == (1, 1)
+
+
+def test_the_names_of_other_variables() -> None:
+    """So that a misspelled variable is found, and one of the command line is none."""
+    of_clients = {"config", "demo_client", "token", "url"}
+    names = {field.name for field in dataclasses.fields(ServeOptions)}
+    assert names | of_clients == OTHER_VARIABLES
