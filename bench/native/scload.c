@@ -3,7 +3,7 @@
 //   scload MODE --port P [--publisher-port P] --pid PID [--pid PID...]
 //          [--dialect json|json-add|min-bin|socketio] [--sockets N] [--in-flight W] [--seconds S]
 //          [--warm-up S] [--payload BYTES] [--channels K] [--subscribers M] [--published C]
-//          [--deflate] [--lockstep]
+//          [--deflate] [--lockstep] [--stay]
 //
 //   rpc       N sockets, each with W calls of "echo" (or "add") in flight; an operation is a call
 //   publish   N subscribers of one channel, one publisher with W calls in flight; an operation is
@@ -11,7 +11,8 @@
 //   channels  N sockets, of which M subscribe to K channels of their own each; one publisher goes
 //             through the first C channels, else all, with W calls in flight; an operation is a
 //             publish
-//   connect   opens N sockets, W at a time; an operation is a connection with its handshake
+//   connect   opens N sockets, W at a time; an operation is a connection with its handshake. With
+//             --stay they stay open until the program is ended, after the result.
 //   idle      opens N sockets and answers pings for S seconds
 //   close     opens N sockets that subscribe to one channel, then closes all at once; an operation
 //             is a close
@@ -38,7 +39,7 @@ static struct {
     int sockets, in_flight, payload, channels, subscribers, published;
     int pids[MAX_PROCESSES], processes;
     double seconds, warm_up;
-    bool lockstep;
+    bool lockstep, stay;
 } run = {.sockets = 50, .in_flight = 1, .payload = 100, .channels = 1, .subscribers = -1,
          .seconds = 3, .warm_up = 1};
 
@@ -336,13 +337,13 @@ static struct connection *make_connections(int count)
 static void read_arguments(int count, char **arguments, struct endpoint *endpoint)
 {
     enum { PORT, PID, DIALECT, SOCKETS, IN_FLIGHT, SECONDS, WARM_UP, PAYLOAD, CHANNELS,
-           SUBSCRIBERS, PUBLISHED, DEFLATE, LOCKSTEP, PUBLISHER_PORT };
+           SUBSCRIBERS, PUBLISHED, DEFLATE, LOCKSTEP, STAY, PUBLISHER_PORT };
     static const struct option options[] = {
         {"port", 1, 0, PORT}, {"pid", 1, 0, PID}, {"dialect", 1, 0, DIALECT},
         {"sockets", 1, 0, SOCKETS}, {"in-flight", 1, 0, IN_FLIGHT}, {"seconds", 1, 0, SECONDS},
         {"warm-up", 1, 0, WARM_UP}, {"payload", 1, 0, PAYLOAD}, {"channels", 1, 0, CHANNELS},
         {"subscribers", 1, 0, SUBSCRIBERS}, {"published", 1, 0, PUBLISHED},
-        {"deflate", 0, 0, DEFLATE}, {"lockstep", 0, 0, LOCKSTEP},
+        {"deflate", 0, 0, DEFLATE}, {"lockstep", 0, 0, LOCKSTEP}, {"stay", 0, 0, STAY},
         {"publisher-port", 1, 0, PUBLISHER_PORT}, {0},
     };
     run.dialect = dialect_named("json");
@@ -366,6 +367,7 @@ static void read_arguments(int count, char **arguments, struct endpoint *endpoin
         case PUBLISHED: run.published = atoi(optarg); break;
         case DEFLATE: endpoint->deflate = true; break;
         case LOCKSTEP: run.lockstep = true; break;
+        case STAY: run.stay = true; break;
         default: exit(2);
         }
     }
@@ -411,5 +413,8 @@ int main(int count, char **arguments)
     else if (strcmp(run.mode, "connect"))
         fail("There is no mode %s", run.mode);
     printf("}\n");
+    fflush(stdout);
+    while (run.stay)
+        loop_run(now() + PATIENCE, NULL);
     return 0;
 }

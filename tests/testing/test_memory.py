@@ -18,6 +18,7 @@ from socketcluster.engines.base import (
     UpgradeRequest,
 )
 from socketcluster.engines.connector import ConnectRequest
+from socketcluster.engines.pace import Pace
 from socketcluster.protocol.frames import binary_frame, text_frame
 from socketcluster.testing.memory import MemoryConnection, join
 from support import until
@@ -51,6 +52,7 @@ class Endpoint:
     max_payload = max_first_message = 1000
     max_outbound_buffer = 1_000_000
     deflate = None
+    pace = Pace(16)
 
     def __init__(self) -> None:
         self.requests: list[UpgradeRequest] = []

@@ -75,7 +75,11 @@ async def serve_websocket(
     """Serve one WebSocket of an ASGI server. Cancelling drops the connection."""
     await receive()  # websocket.connect
     first = asyncio.ensure_future(receive())
-    accepted = await _open(endpoint, scope, send, first)
+    try:
+        accepted = await _open(endpoint, scope, send, first)
+    except BaseException:
+        first.cancel()
+        raise
     if accepted is None:
         first.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -140,6 +144,10 @@ async def _open(
     try:
         if head_too_large(scope.get("raw_path") or b"", scope["headers"]):
             raise UpgradeRefusedError(431, "Request head too large")
+        if not endpoint.pace.take():
+            await endpoint.pace.turn()
+            if _has_left(first):
+                return None
         accepted = endpoint.open_now(request)
     except UpgradeRefusedError as refusal:
         await _refuse(scope, send, refusal)
@@ -151,7 +159,7 @@ async def _open(
         while not opening.done():
             waiting = {opening} if first.done() else {opening, first}
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            if first.done() and first.result()["type"] == "websocket.disconnect":
+            if _has_left(first):
                 _give_up(opening)
                 return None
     except BaseException:
@@ -162,6 +170,10 @@ async def _open(
     except UpgradeRefusedError as refusal:
         await _refuse(scope, send, refusal)
         return None
+
+
+def _has_left(first: asyncio.Future[Any]) -> bool:
+    return first.done() and first.result()["type"] == "websocket.disconnect"
 
 
 def _give_up(opening: asyncio.Task[Accepted]) -> None:

@@ -21,6 +21,7 @@ engine, which sends every message back, is this:
         max_payload = max_first_message = 16 * 1024 * 1024
         max_outbound_buffer = 64 * 1024 * 1024
         deflate = None
+        pace = Pace(16)
 
         def open_now(self, request):
             return Accepted(EchoHandler())
@@ -55,6 +56,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from socketcluster.engines.asgi_types import ASGIApp, ASGIReceive, ASGIScope, ASGISend
+from socketcluster.engines.pace import Pace
 from socketcluster.engines.upgrade_request import UpgradeRequest
 from socketcluster.errors import InvalidArgumentsError
 
@@ -72,6 +74,7 @@ __all__ = [
     "Engine",
     "ListenAddress",
     "Listener",
+    "Pace",
     "UpgradeRefusedError",
     "UpgradeRequest",
 ]
@@ -217,6 +220,11 @@ class Endpoint(Protocol):
     @property
     def deflate(self) -> DeflateOptions | None:
         """permessage-deflate, or None when it is off."""
+
+    @property
+    def pace(self) -> Pace:
+        """The pace at which upgrade requests are read and answered."""
+        ...
 
     def open_now(self, request: UpgradeRequest) -> Accepted | None:
         """Decide about an upgrade at once.

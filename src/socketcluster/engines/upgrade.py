@@ -66,6 +66,21 @@ class Upgrading(asyncio.Protocol):
         self._task: asyncio.Task[None] | None = None
         site.connections.add(self)
 
+    def start_in_turn(self, early: bytes) -> None:
+        """Start as soon as the endpoint's pace allows it."""
+        pace = self._site.endpoint.pace
+        if pace.take():
+            self.start(early)
+        else:
+            self._early += early
+            pace.wait(self._start_late)
+
+    def _start_late(self) -> bool:
+        if self._transport.is_closing():
+            return False
+        self.start(b"")
+        return True
+
     def start(self, early: bytes) -> None:
         """Check the request and ask the endpoint."""
         self._early += early

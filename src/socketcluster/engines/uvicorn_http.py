@@ -56,6 +56,7 @@ class OpeningProtocol(asyncio.Protocol):
         self._config = config
         self._server_state = server_state
         self._app_state = app_state
+        self._waiting = b""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self.transport = transport
@@ -75,6 +76,30 @@ class OpeningProtocol(asyncio.Protocol):
         self._server_state.connections.discard(self)
 
     def data_received(self, data: bytes) -> None:
+        pace = self.site.endpoint.pace
+        if self._waiting:
+            self._waiting += data
+            if len(self._waiting) > MAX_REQUEST_HEAD:
+                self.transport.pause_reading()
+        elif pace.take():
+            self._read(data)
+        else:
+            self._waiting = data
+            self._head_timer.cancel()  # It does not time what the server takes.
+            pace.wait(self._read_late)
+
+    def _read_late(self) -> bool:
+        transport, data = self.transport, self._waiting
+        if transport.is_closing():
+            return False
+        loop = asyncio.get_running_loop()
+        self._head_timer = loop.call_later(request_limits.HEAD_SECONDS, transport.abort)
+        if len(data) > MAX_REQUEST_HEAD:
+            transport.resume_reading()
+        self._read(data)
+        return True
+
+    def _read(self, data: bytes) -> None:
         transport = self.transport
         upgrade = _upgrade_in(data)
         if upgrade is None or not _is_at(self.site.endpoint, upgrade[0]):
@@ -95,7 +120,7 @@ class OpeningProtocol(asyncio.Protocol):
             self._config,
             self._app_state,
         )
-        _upgrade(transport, source.scope(url, headers), data[end:], self.site, source)
+        _upgrading(transport, source.scope(url, headers), self.site, source).start(data[end:])
 
 
 @dataclass(slots=True)
@@ -147,7 +172,7 @@ class UpgradingProtocol(GuardedHttp):
             return
         self.connections.discard(self)
         scope = _websocket_scope(self.scope, self.scheme == "https", self.url)
-        _upgrade(self.transport, scope, early, self.site, None)
+        _upgrading(self.transport, scope, self.site, None).start_in_turn(early)
 
 
 class _Head:
@@ -217,16 +242,15 @@ def _websocket_scope(scope: Any, is_secure: bool, url: bytes) -> ASGIScope:
     }
 
 
-def _upgrade(
+def _upgrading(
     transport: asyncio.Transport,
     scope: ASGIScope,
-    early: bytes,
     site: UpgradeSite,
     scope_again: Callable[[], ASGIScope] | None,
-) -> None:
+) -> Upgrading:
     upgrading = Upgrading(transport, scope, site, scope_again)
     transport.set_protocol(upgrading)
-    upgrading.start(early)
+    return upgrading
 
 
 def _comma_separated(headers: Headers, name: bytes) -> list[str]:

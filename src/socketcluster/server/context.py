@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from socketcluster.engines.base import Pace
 from socketcluster.literals import MiddlewareType
 from socketcluster.middleware import MiddlewareFunction
 from socketcluster.protocol.packets import AnyPacket, Batch
@@ -65,6 +66,7 @@ class SocketContext:
         direct: carries out short messages for handlers, by the name in the message.
         dispatch, dispatch_batch: carry out a packet, or a batch of them.
         equip: changes the parts of each new socket; None changes none.
+        upgrade_pace, handshake_pace: admit upgrade requests, and '#handshake' packets.
         ack_timeout, handshake_timeout, ping_interval, ping_timeout: milliseconds.
     """
 
@@ -90,6 +92,8 @@ class SocketContext:
     equip: Callable[[Any], None] | None = None
     deciders: Deciders = field(init=False)
     direct: Mapping[bytes, Callable[[Any, bytes], bool]] = field(default_factory=dict)
+    upgrade_pace: Pace = field(init=False)
+    handshake_pace: Pace = field(init=False)
     ack_timeout: float = field(init=False)
     handshake_timeout: float = field(init=False)
     ping_interval: float = field(init=False)
@@ -97,6 +101,8 @@ class SocketContext:
 
     def __post_init__(self) -> None:
         self.deciders = Deciders(self.handling.start)
+        self.upgrade_pace = Pace(self.options.handshakes_per_turn)
+        self.handshake_pace = Pace(self.options.handshakes_per_turn)
         milliseconds = self.options.milliseconds
         self.ack_timeout = milliseconds("ack_timeout")
         self.handshake_timeout = milliseconds("handshake_timeout")

@@ -10,6 +10,7 @@ import asyncio
 from socketcluster.engines.base import (
     Accepted,
     DeflateOptions,
+    Pace,
     UpgradeRefusedError,
     UpgradeRequest,
 )
@@ -48,6 +49,7 @@ class ServerEndpoint:
         "max_first_message",
         "max_outbound_buffer",
         "max_payload",
+        "pace",
         "path",
     )
 
@@ -56,6 +58,7 @@ class ServerEndpoint:
     max_payload: int
     max_outbound_buffer: int
     deflate: DeflateOptions | None
+    pace: Pace
 
     def __init__(
         self, server: SocketServer, context: SocketContext, hub: Hub, lifecycle: Lifecycle
@@ -73,6 +76,7 @@ class ServerEndpoint:
         self.max_first_message = min(MAX_FIRST_MESSAGE, options.max_payload)
         self.max_outbound_buffer = options.max_outbound_buffer
         self.deflate = options.deflate()
+        self.pace = context.upgrade_pace
 
     def open_now(self, request: UpgradeRequest) -> Accepted | None:
         """See `Endpoint.open_now`."""

@@ -129,6 +129,8 @@ class Lifecycle:
             context.flusher = Flusher()
             context.reauthorization_pace = ReauthorizationPace()
             context.exchange.fan_out.use(context.flusher)
+            context.upgrade_pace.restart()
+            context.handshake_pace.restart()
             context.ticker.start()
             await context.exchange.start()
             for function in self._background:

@@ -136,6 +136,10 @@ class ServerOptionsDict(TypedDict, total=False):
     decides on them again; a subscription that exceeds it is refused. Default: 1 MiB."""
     max_pending_clients: int
     """Sockets in the handshake phase; more are refused with 503. Default: 10000."""
+    handshakes_per_turn: int
+    """Upgrades, and handshakes, of new connections in one turn of the event loop; more wait for the
+    next turns, so that connected clients do not wait when many connect at once. While turns take
+    longer than 10 ms, fewer. Default: 16."""
     max_inbound_backlog: int
     """A socket's messages that wait for middleware, or in one loop over its streams; past it the
     server pauses reading from the socket. Default: 1000."""

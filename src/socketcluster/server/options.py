@@ -60,6 +60,7 @@ _LIMITS = (
     "max_channel_name_length",
     "max_subscription_data",
     "max_pending_clients",
+    "handshakes_per_turn",
     "max_inbound_backlog",
     "max_inbound_backlog_bytes",
     "max_outbound_buffer",
@@ -125,6 +126,7 @@ class ServerOptions:
     max_channel_name_length: int = 255
     max_subscription_data: int = 1024 * 1024
     max_pending_clients: int = 10_000
+    handshakes_per_turn: int = 16
     max_inbound_backlog: int = 1000
     max_inbound_backlog_bytes: int = 4 * 1024 * 1024
     max_channel_backlog: int = 10_000

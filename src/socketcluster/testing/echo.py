@@ -16,6 +16,7 @@ from socketcluster.engines.base import (
     Connection,
     DeflateOptions,
     ListenAddress,
+    Pace,
     UpgradeRequest,
 )
 from socketcluster.engines.registry import resolve_engine
@@ -56,6 +57,7 @@ class EchoEndpoint:
         self, deflate: DeflateOptions | None = None, max_payload: int = 16 * 1024 * 1024
     ) -> None:
         self.deflate = deflate
+        self.pace = Pace(16)
         self.max_payload = self.max_first_message = max_payload
 
     def open_now(self, request: UpgradeRequest) -> Accepted | None:

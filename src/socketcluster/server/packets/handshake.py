@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from typing import Any
 
 from socketcluster.errors import dehydrate_error
@@ -19,6 +20,8 @@ from socketcluster.server.socket import AGServerSocket
 
 async def shake_hands(socket: AGServerSocket, request: Any) -> None:
     """Carry out '#handshake'."""
+    if not socket.context.handshake_pace.take():
+        await _wait_for_turn(socket)
     await socket.setup.handshake_handled()
     if socket.closing.last_words is not None:
         asyncio.get_running_loop().call_soon(socket.closing.abort_undecided)
@@ -50,6 +53,14 @@ async def shake_hands(socket: AGServerSocket, request: Any) -> None:
         socket.auth.emit_authenticated("unauthenticated")
     if not socket.life.ended:
         socket.streams.put_call("#handshake", request)
+
+
+async def _wait_for_turn(socket: AGServerSocket) -> None:
+    """Wait until the pace of handshakes allows one more; `handshake_timeout` begins anew then."""
+    life, context = socket.life, socket.context
+    life.opened_at = math.inf
+    await context.handshake_pace.turn()
+    life.opened_at = context.ticker.now
 
 
 async def _allowed(socket: AGServerSocket, request: Any, info: AuthInfo) -> bool:
