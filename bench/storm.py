@@ -22,8 +22,8 @@ from asyncio.subprocess import Process
 
 import uvloop
 
-from bench.contenders import ASGI, LOAD_CORE, PICOWS, Contender, Running, running
-from bench.load import HERE, LoadError, allow_files, build
+from bench.contenders import ASGI, HERE, LOAD_CORE, PICOWS, Contender, Running, running
+from bench.load import LoadError, allow_files, build
 from socketcluster import AGClientSocket
 
 _ENGINES = {"picows": PICOWS, "asgi": ASGI}
@@ -40,14 +40,15 @@ async def _one_storm(server: Running, connects: int, every: float) -> dict[str, 
     ) as client:
         await client.invoke("echo", "x")
         calls: list[asyncio.Task[tuple[float, float]]] = []
-        storm = asyncio.ensure_future(_connect(server, connects))
-        while not storm.done():
-            calls.append(asyncio.ensure_future(_timed_call(client, server.pids[0])))
-            await asyncio.sleep(every)
-        load, process = await storm
-        times = await asyncio.gather(*calls)  # Before the storm's connections end.
+        async with asyncio.TaskGroup() as group:
+            storm = group.create_task(_connect(server, connects))
+            while not storm.done():
+                calls.append(group.create_task(_timed_call(client, server.pids[0])))
+                await asyncio.sleep(every)
+        load, process = storm.result()
         process.kill()
         await process.wait()
+    times = [call.result() for call in calls]
     taken, used = (sorted(each) for each in zip(*times, strict=True))
     return {
         "connects": connects,
@@ -108,8 +109,8 @@ def main() -> None:
             with running(contender) as server:
                 storm = _one_storm(server, arguments.connects, arguments.calls_every / 1e3)
                 print(json.dumps(uvloop.run(storm)), flush=True)
-    except LoadError as error:
-        sys.exit(str(error))
+    except* LoadError as errors:
+        sys.exit("; ".join(str(error) for error in errors.exceptions))
 
 
 if __name__ == "__main__":

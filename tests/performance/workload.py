@@ -201,11 +201,15 @@ async def turns(count: int = 1) -> None:
 
 
 class Workload:
-    """A server with loops, as a user would write it, and its clients."""
+    """A server with loops, as a user would write it, and its clients.
+
+    All clients of a round connect in one turn: how many of them would wait for later ones depends
+    on the time that a turn takes.
+    """
 
     def __init__(self) -> None:
         self.engine = MemoryEngine()
-        self.server = AGServer(ws_engine=self.engine)
+        self.server = AGServer(ws_engine=self.engine, handshakes_per_turn=SUBSCRIBERS)
         self.server.background(self._handle_connections)
 
     async def _handle_connections(self) -> None:
@@ -311,7 +315,7 @@ class HandlerWorkload(Workload):
 
     def __init__(self) -> None:
         self.engine = MemoryEngine()
-        self.server = AGServer(ws_engine=self.engine)
+        self.server = AGServer(ws_engine=self.engine, handshakes_per_turn=SUBSCRIBERS)
 
         @self.server.procedure("echo")
         def echo(data: str) -> str:
