@@ -40,6 +40,7 @@ FLOORS = (
 
 SERVER_FLOORS = (
     (
+        "background",
         "batch_limit",
         "console",
         "limits",
@@ -63,6 +64,7 @@ SERVER_FLOORS = (
     ("socket",),
     ("events", "packets", "watchdog"),
     ("call_spans", "hub", "listeners", "tracing"),
+    ("drain",),
     ("handler", "lifecycle", "memory_limit"),
     ("handling",),
     ("endpoint", "health", "keepalive"),

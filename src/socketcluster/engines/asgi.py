@@ -29,7 +29,7 @@ from socketcluster.engines.request_limits import head_too_large
 from socketcluster.engines.turn_budget import TURN_BUDGET, turn_cost
 from socketcluster.engines.uvicorn_server import UvicornListener
 from socketcluster.protocol.frames import cut_reason, frame_payload
-from socketcluster.protocol.state import CLOSE_HUNG_UP
+from socketcluster.protocol.state import CLOSE_HUNG_UP, CLOSE_NO_STATUS, CLOSE_PONG_TIMEOUT
 
 _logger = logging.getLogger("socketcluster")
 
@@ -287,10 +287,12 @@ class AsgiConnection:
         return 0
 
     def close(self, code: int, reason: str) -> None:
-        """See `Connection.close`."""
+        """See `Connection.close`. A close of ASGI always has a code."""
         if self.closing:
             return
         self.closing = True
+        if code == CLOSE_NO_STATUS:
+            code, reason = CLOSE_PONG_TIMEOUT, ""
         message = {"type": "websocket.close", "code": code, "reason": cut_reason(reason)}
         self._put(message, 0)
         self.resume_reading()

@@ -150,6 +150,9 @@ class Connection(Protocol):
     def close(self, code: int, reason: str) -> None:
         """Send a close frame behind the frames written before; the reason is cut to 123 bytes.
 
+        1005 sends it without a code. An engine that cannot do so sends 4001 instead, after which
+        clients come back at once, too.
+
         `connection_lost` follows when the peer has answered, at the latest after `CLOSE_SECONDS`.
         No message is delivered after this call.
         """
@@ -302,7 +305,10 @@ class Listener(Protocol):
         """Close the listening socket. The port is free then; open connections go on."""
 
     async def close(self) -> None:
-        """Stop accepting, end open HTTP requests and connections, and free everything."""
+        """Stop accepting, end open HTTP requests and connections, and free everything.
+
+        Cancelling ends what is left without waiting for it.
+        """
 
 
 class Engine(Protocol):

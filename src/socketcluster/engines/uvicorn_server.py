@@ -18,6 +18,8 @@ from socketcluster.engines.bound_socket import bind
 from socketcluster.errors import HTTPServerError
 from socketcluster.runtime.isolation import for_each
 
+_logger = logging.getLogger("socketcluster")
+
 _POLL_SECONDS = 0.01
 """Time between two looks at uvicorn's connections and tasks while they end."""
 
@@ -153,19 +155,28 @@ class UvicornListener:
         state = self._server.server_state
         caller = {asyncio.current_task()}  # An HTTP request may close the server.
 
-        # The server closes its WebSockets itself; uvicorn would do it with another code.
-        await self._wait_for(lambda: not self._connections and state.tasks <= caller)
-        for_each(list(state.connections), lambda each: each.shutdown(), _report)
-        await self._wait_for(lambda: not state.connections and state.tasks <= caller)
-        for_each(list(self._connections), lambda each: each.abort(), _report)
-        for_each(list(state.connections), _abort, _report)
-        tasks = state.tasks - caller
-        for task in tasks:
-            task.cancel()
+        try:
+            # The server closes its WebSockets itself; uvicorn would do it with another code.
+            await self._wait_for(lambda: not self._connections and state.tasks <= caller)
+            for_each(list(state.connections), lambda each: each.shutdown(), _report)
+            await self._wait_for(lambda: not state.connections and state.tasks <= caller)
+        finally:
+            for_each(list(self._connections), lambda each: each.abort(), _report)
+            for_each(list(state.connections), _abort, _report)
+            tasks = state.tasks - caller
+            for task in tasks:
+                task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=CLOSE_SECONDS)
-        await self._server.lifespan.shutdown()
+        await self._shut_lifespan_down()
         await asyncio.sleep(0)
+
+    async def _shut_lifespan_down(self) -> None:
+        try:
+            await self._server.lifespan.shutdown()
+        except asyncio.CancelledError:
+            _logger.warning("The application's lifespan has not answered lifespan.shutdown")
+            raise
 
     async def _wait_for(self, done: Callable[[], bool]) -> None:
         loop = asyncio.get_running_loop()

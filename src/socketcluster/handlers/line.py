@@ -84,6 +84,10 @@ class Line:
         """How many tasks there are."""
         return len(self._own)
 
+    def busy(self, spared: Container[asyncio.Task[Any]]) -> bool:
+        """Return whether a task runs, except those `spared`."""
+        return any(task not in spared for task in self._own)
+
     def use(self, carry_out: Callable[[Any], Coroutine[Any, Any, None]]) -> None:
         """Handle the messages that wait, and later ones, with another function."""
         self._carry_out = carry_out

@@ -59,6 +59,7 @@ SUBSCRIPTION_TRANSITIONS: Final[Transitions[SubscriptionState]] = {
 PINGS: Final = {1: (b"#1", b"#2"), 2: (b"", b"")}
 """Protocol version → (ping of the server, pong of the client)."""
 
+CLOSE_NO_STATUS: Final = 1005
 CLOSE_HUNG_UP: Final = 1006
 CLOSE_PING_TIMEOUT: Final = 4000
 CLOSE_PONG_TIMEOUT: Final = 4001

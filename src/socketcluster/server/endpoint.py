@@ -80,7 +80,7 @@ class ServerEndpoint:
 
     def open_now(self, request: UpgradeRequest) -> Accepted | None:
         """See `Endpoint.open_now`."""
-        if not self._lifecycle.is_ready or MIDDLEWARE_HANDSHAKE in self._context.middleware:
+        if not self._lifecycle.is_accepting or MIDDLEWARE_HANDSHAKE in self._context.middleware:
             return None
         self._check_room()
         request.trust(self._proxies)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
-import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -12,24 +12,20 @@ from socketcluster.engines.base import ASGIApp, Endpoint, Engine, ListenAddress,
 from socketcluster.errors import UsageError
 from socketcluster.events import ReadyEvent
 from socketcluster.middleware.line import spared
-from socketcluster.protocol.state import CLOSED
-from socketcluster.runtime.cancelling import cancel
+from socketcluster.runtime.ending import Ending
 from socketcluster.runtime.isolation import for_each
+from socketcluster.server.background import Background, BackgroundFunction
 from socketcluster.server.context import SocketContext
-from socketcluster.server.hub import Hub, drop_failed
+from socketcluster.server.drain import Drain, drain_code
+from socketcluster.server.hub import Hub
 from socketcluster.server.parts.reauthorization import ReauthorizationPace
 from socketcluster.server.signals import StopSignals
-from socketcluster.server.socket import AGServerSocket
 from socketcluster.server.watchdog import Watchdog
 from socketcluster.sockets.flusher import Flusher
 
-CLOSE_BATCH = 200
-"""How many sockets to close before the event loop turns."""
-
-DRAIN_POLL_SECONDS = 0.01
-"""How often a closing server checks whether calls are still under way."""
-
-Background = Callable[[], Awaitable[Any]]
+END_SECONDS = 4.0
+"""How long after `drain_timeout` a close may take, apart from the least time of each step. What has
+not ended then is named in the log, and left alone."""
 
 
 class Lifecycle:
@@ -37,6 +33,8 @@ class Lifecycle:
 
     Attributes:
         is_ready: whether the server is started and not closing.
+        is_accepting: whether it accepts connections; while `drain_delay` lasts it does so, too.
+        is_closing: whether it has begun to close, until it starts again.
         listeners: the engine's listeners that are open.
         host: the address of the last `listen`; None before it, and for a Unix socket.
         secure: whether the last `listen` was with TLS.
@@ -45,14 +43,17 @@ class Lifecycle:
     __slots__ = (
         "_background",
         "_closed",
-        "_closing",
         "_context",
+        "_drain",
         "_hub",
         "_peers",
         "_starting",
-        "_tasks",
+        "_stop_at",
+        "_stopped",
         "_watchdog",
         "host",
+        "is_accepting",
+        "is_closing",
         "is_ready",
         "listeners",
         "secure",
@@ -62,23 +63,26 @@ class Lifecycle:
         self._context = context
         self._hub = hub
         self._watchdog = watchdog
-        self._background: list[Background] = []
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background(context.report_fault)
         self._starting: asyncio.Future[None] | None = None
         self._closed: asyncio.Event | None = None
-        self._closing = False
+        self._drain: Drain | None = None
+        self._stop_at: float | None = None
+        self._stopped: asyncio.Event | None = None
         self._peers: list[Callable[[], bool]] = []
         self.is_ready: bool = False
+        self.is_accepting: bool = False
+        self.is_closing: bool = False
         self.listeners: list[Listener] = []
         self.host: str | None = None
         self.secure: bool = False
 
-    def add_background(self, function: Background) -> None:
-        """Run a background function now, if the server is ready, and at every start."""
+    def add_background(self, function: BackgroundFunction) -> None:
+        """Run a background function now, if the server has started, and at every start."""
         self._context.loop_binding.check()
-        self._background.append(function)
-        if self.is_ready:
-            self.spawn(function())
+        self._background.add(function)
+        if self.is_accepting:
+            self._background.spawn(function())
 
     def spawn(self, coroutine: Awaitable[Any]) -> asyncio.Task[None]:
         """See `AGServer.spawn`."""
@@ -88,30 +92,13 @@ class Lifecycle:
             if inspect.iscoroutine(coroutine):
                 coroutine.close()
             raise
-        task = asyncio.ensure_future(self._supervise(coroutine))
-        self._tasks.add(task)
-
-        def done(task: asyncio.Task[None]) -> None:
-            self._tasks.discard(task)
-            if inspect.iscoroutine(coroutine):
-                coroutine.close()  # A task cancelled before it began leaves it open.
-
-        task.add_done_callback(done)
-        return task
-
-    async def _supervise(self, coroutine: Awaitable[Any]) -> None:
-        try:
-            await coroutine
-        except Exception as error:
-            self._context.report_fault(error)
-            # A listener may keep the error: its frames must not keep an unanswered request alive.
-            traceback.clear_frames(error.__traceback__)
+        return self._background.spawn(coroutine)
 
     async def start(self) -> None:
         """See `AGServer.start`."""
         context = self._context
         context.loop_binding.bind()
-        if self.is_ready:
+        if self.is_accepting:
             return
         if self._starting is None:
             self._starting = asyncio.ensure_future(self._start())
@@ -120,7 +107,9 @@ class Lifecycle:
     async def _start(self) -> None:
         context = self._context
         try:
-            self._closing = False
+            self.is_closing = False
+            self._drain = self._stop_at = None
+            self._stopped = asyncio.Event()
             context.handling.open()
             context.loop_binding.takes_calls = True
             if self._closed is None or self._closed.is_set():
@@ -133,19 +122,18 @@ class Lifecycle:
             context.handshake_pace.restart()
             context.ticker.start()
             await context.exchange.start()
-            for function in self._background:
-                self.spawn(function())
+            self._background.start()
             await asyncio.sleep(0)
-            self.is_ready = True
+            self.is_ready = self.is_accepting = True
             context.emitter.emit("ready", ReadyEvent())
         finally:
             self._starting = None
 
     async def start_accepting(self) -> bool:
         """Start a server that is not started; return whether it accepts connections."""
-        if not self._closing and not self.is_ready:
+        if not self.is_closing and not self.is_accepting:
             await self.start()
-        return not self._closing
+        return self.is_accepting
 
     async def listen(
         self, engine: Engine, endpoint: Endpoint, app: ASGIApp, address: ListenAddress
@@ -209,17 +197,22 @@ class Lifecycle:
         The connections live on; `close` drains them.
         """
         self._context.loop_binding.check()
-        self.is_ready = False
-        self._closing = True
+        self.is_ready = self.is_accepting = False
+        self.is_closing = True
+        if self._stopped is not None:
+            self._stopped.set()
         for_each(self.listeners, lambda listener: listener.stop_accepting(), self._report_failure)
 
     async def _close(self, keep_sockets_open: bool) -> None:
-        self.stop_accepting()
         if keep_sockets_open:
+            self.stop_accepting()
             return
+        self.is_ready = False
+        self.is_closing = True
         try:
-            await self._drain()
-            await self._close_all()
+            await self._wait_drain_delay()
+            self.stop_accepting()
+            await self._drain_and_end()
         except asyncio.CancelledError:
             raise  # Another call finishes the closing.
         except Exception:
@@ -227,65 +220,65 @@ class Lifecycle:
             raise
         self._set_closed()
 
+    async def _wait_drain_delay(self) -> None:
+        """Go on accepting, so that a load balancer sees that the server is not ready any more."""
+        seconds = self._context.options.milliseconds("drain_delay") / 1000
+        if not (self.is_accepting and self._stopped and seconds):
+            return
+        now = asyncio.get_running_loop().time()
+        if self._stop_at is None:
+            self._stop_at = now + seconds
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(self._stop_at):
+                await self._stopped.wait()
+
     def _set_closed(self) -> None:
+        self._drain = None
         if self._closed is not None:
             self._closed.set()
 
-    async def _close_all(self) -> None:
+    async def _drain_and_end(self) -> None:
         context = self._context
-        context.handling.tasks.begin_closing()
-        sockets = [*self._hub.pending.values(), *self._hub.clients.values()]
-        for start in range(0, len(sockets), CLOSE_BATCH):
-            for_each(sockets[start : start + CLOSE_BATCH], _close, drop_failed)
-            await asyncio.sleep(0)
-        listeners, self.listeners = self.listeners, []
-        failures: list[Exception] = []
-        for close in (*(listener.close for listener in listeners), context.exchange.close):
-            try:
-                await close()
-            except Exception as error:
-                failures.append(error)
+        if self._drain is None:
+            context.handling.tasks.begin_closing()
+            self._drain = Drain(self._hub, context.handling, context.options, self._drain_code)
+        drain = self._drain
+        await drain.run(spared)
+        await drain.close_rest()
+        ending = Ending(drain.deadline + END_SECONDS, context.reporter)
+        failures = await self._close_outside(ending)
         context.ticker.stop()
-        await self._cancel_tasks()
+        await self._background.close(spared, ending)
+        await context.handling.close(spared, self._drain_seconds, ending)
+        self._watchdog.look(context.ticker.now, ())
+        context.reporter.flush()
+        context.loop_binding.takes_calls = False
         if failures:
             raise failures[0]
+
+    def _drain_code(self) -> int:
+        return drain_code(self._context.options, self.knows_peers)
+
+    async def _close_outside(self, ending: Ending) -> list[Exception]:
+        """Close the listeners and the broker; return their errors."""
+        failures: list[Exception] = []
+        listeners, self.listeners = self.listeners, []
+        for listener in listeners:
+            try:
+                # In the caller's task, because an HTTP request may close its own server.
+                async with ending.limit(f"the listener on port {listener.port}"):
+                    await listener.close()
+            except Exception as error:
+                failures.append(error)
+        try:
+            await ending.run(self._context.exchange.close, "the close of the broker")
+        except Exception as error:
+            failures.append(error)
+        return failures
 
     def _report_failure(self, _: object, error: Exception) -> None:
         self._context.report_fault(error)
 
-    async def _cancel_tasks(self) -> None:
-        context = self._context
-        tasks = self._tasks - spared
-        for task in tasks:
-            if not task.cancelling():
-                cancel(task)
-        if tasks:
-            await asyncio.wait(tasks)
-        await context.handling.close(spared, self._drain_seconds)
-        self._watchdog.look(context.ticker.now, ())
-        context.reporter.flush()
-        context.loop_binding.takes_calls = False
-
     @property
     def _drain_seconds(self) -> float:
         return self._context.options.milliseconds("drain_timeout") / 1000
-
-    async def _drain(self) -> None:
-        context = self._context
-        for_each(list(self._hub.clients.values()), lambda socket: socket.close_input(), drop_failed)
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._drain_seconds
-        while loop.time() < deadline and (  # noqa: ASYNC110
-            context.handling.busy(spared)
-            or any(_is_busy(socket) for socket in self._hub.clients.values())
-        ):
-            await asyncio.sleep(DRAIN_POLL_SECONDS)
-
-
-def _close(socket: AGServerSocket) -> None:
-    socket.disconnect(1001, "The server is closing")
-
-
-def _is_busy(socket: AGServerSocket) -> bool:
-    """Whether a message is not yet carried out, or a call awaits its answer."""
-    return socket.inbound.busy or (socket.state != CLOSED and socket.messaging.busy)

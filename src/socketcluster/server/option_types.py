@@ -170,8 +170,20 @@ class ServerOptionsDict(TypedDict, total=False):
     """`Tracing()` makes OpenTelemetry spans of calls, publishes and deliveries. Default: None."""
     asyncapi: AsyncAPI | None
     """`AsyncAPI(title=…)` serves the description of the handlers over HTTP. Default: None."""
+    drain_delay: Duration
+    """How long a closing server still accepts connections, while /health/ready says 503. Default:
+    0."""
     drain_timeout: Duration
-    """How long `close()` waits for unanswered calls. Default: 10000."""
+    """How long `close()` waits for unanswered calls, once it has stopped accepting. Default:
+    10000."""
+    drain_spread: Duration
+    """The time within which `close()` closes the idle sockets, at least 500 a second. Default:
+    10000."""
+    drain_code: Literal["auto"] | int
+    """The code that `close()` closes sockets with; 1005 is a close without a code. "auto" is 1005
+    if the process knows another node or worker, else 1001. Default: "auto"."""
+    ready_without_broker: bool
+    """Whether /health/ready does not ask the broker. Default: False."""
     last_words_timeout: Duration
     """How long the server may carry out a lost client's last messages before it emits 'disconnect'.
     Default: 5000."""

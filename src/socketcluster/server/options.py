@@ -27,6 +27,8 @@ from socketcluster.options import (
     snake_case,
 )
 from socketcluster.patterns import PatternTable
+from socketcluster.protocol.frames import may_be_sent
+from socketcluster.protocol.state import CLOSE_NO_STATUS
 from socketcluster.pubsub.rules import ChannelRule
 from socketcluster.server.batch_limit import (
     DEFAULT_CHANNELS,
@@ -51,6 +53,8 @@ _DURATIONS = (
     "ping_timeout",
     "batch_on_handshake_duration",
     "batch_interval",
+    "drain_delay",
+    "drain_spread",
     "drain_timeout",
     "last_words_timeout",
 )
@@ -75,6 +79,7 @@ _FLAGS = (
     "health_probes",
     "middleware_emit_failures",
     "ping_timeout_disabled",
+    "ready_without_broker",
     "strict_handshake",
 )
 
@@ -139,7 +144,11 @@ class ServerOptions:
     health_probes: bool = True
     asyncapi: AsyncAPI | None = None
     tracing: Tracing | None = None
+    drain_delay: Duration = 0
     drain_timeout: Duration = 10000
+    drain_spread: Duration = 10000
+    drain_code: Literal["auto"] | int = "auto"
+    ready_without_broker: bool = False
     last_words_timeout: Duration = 5000
 
     def __post_init__(self) -> None:
@@ -282,6 +291,15 @@ def _check_protocol(options: ServerOptions) -> None:
         )
     if not isinstance(options.path, str) or not options.path.startswith("/"):
         raise invalid_option("path", "a URL path that starts with '/'", options.path)
+    code = cast("object", options.drain_code)
+    if code != "auto" and not (
+        type(code) is int and (code == CLOSE_NO_STATUS or may_be_sent(code))
+    ):
+        raise invalid_option(
+            "drain_code",
+            "'auto', 1005 for a close without a code, or a close code (1000 to 1014, 3000 to 4999)",
+            code,
+        )
     options.allowed_origins()
     options.proxies()
     options.deflate()

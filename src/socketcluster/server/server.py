@@ -286,7 +286,7 @@ def _sites(server: AGServer) -> list[Site]:
     options = server.options
     sites: list[Site] = []
     if options.health_probes:
-        sites.append(Health(server.lifecycle, server.exchange))
+        sites.append(Health(server.lifecycle, server.exchange, options.ready_without_broker))
     if options.asyncapi is not None:
         can_publish = options.allow_client_publish
         sites.append(

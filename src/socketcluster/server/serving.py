@@ -11,9 +11,10 @@ from socketcluster.engines.base import Engine, ListenAddress
 from socketcluster.errors import UsageError
 from socketcluster.options import check_async_function, check_coroutine
 from socketcluster.server.asgi import ServerApp
+from socketcluster.server.background import BackgroundFunction
 from socketcluster.server.console import print_running
 from socketcluster.server.endpoint import ServerEndpoint
-from socketcluster.server.lifecycle import Background, Lifecycle
+from socketcluster.server.lifecycle import Lifecycle
 
 
 class ServingMixin:
@@ -46,7 +47,7 @@ class ServingMixin:
         """Whether the server listens with TLS."""
         return self.lifecycle.secure
 
-    def background(self, function: Background) -> Background:
+    def background(self, function: BackgroundFunction) -> BackgroundFunction:
         """Run an async function from the server's start to its close; also a decorator.
 
         The function starts before connections are accepted, so that listeners made before its
@@ -160,12 +161,18 @@ class ServingMixin:
         await self.lifecycle.serve_until_closed()
 
     async def close(self, keep_sockets_open: bool = False) -> None:
-        """Stop accepting; finish calls for up to `drain_timeout`; close the sockets with 1001.
+        """Stop accepting, answer the calls under way, close the sockets, and free everything.
 
-        With `keep_sockets_open` the server only stops accepting. Background functions, spawned
-        coroutines and middleware are cancelled, except the caller. A handler that calls `close`
-        before it has answered its own call waits for the whole `drain_timeout`. Cancelling stops
-        the draining: call `close` again to finish.
+        `/health/ready` says 503 at once, and the server accepts connections for `drain_delay` more.
+        Then it closes idle sockets, 500 a second or within `drain_spread`, and busy ones as soon as
+        their calls are answered; those left after `drain_timeout` at once. The close code is the
+        option `drain_code`. All ends within `drain_timeout` and 5 s after it stopped accepting:
+        what hangs until then is named in the log, and left alone.
+
+        With `keep_sockets_open` the server only stops accepting, at once. Background functions,
+        spawned coroutines and middleware are cancelled, except the caller. A handler that calls
+        `close` before it has answered its own call waits for the whole `drain_timeout`.
+        Cancelling stops the draining: call `close` again to finish.
         """
         await self.lifecycle.close(keep_sockets_open)
 

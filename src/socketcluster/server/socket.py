@@ -137,18 +137,22 @@ class AGServerSocket(
         """The server's exchange."""
         return self.context.exchange
 
-    def disconnect(self, code: int = 1000, reason: str | None = None) -> None:
+    def disconnect(self, code: int | None = 1000, reason: str | None = None) -> None:
         """Close with a code and a reason, after the messages sent so far.
 
-        A closed socket ignores it.
+        None closes without a code: the events have 1005, and only they have the reason. Stock
+        clients then connect again at once; after 1000 they stay away. A closed socket ignores it.
 
         Raises:
             InvalidArgumentsError: the code is not one that an endpoint may send.
         """
         self.loop_binding.check()
-        if type(code) is not int or not may_be_sent(code):
+        if code is None:
+            code = states.CLOSE_NO_STATUS
+        elif type(code) is not int or not may_be_sent(code):
             raise InvalidArgumentsError(
-                f"The close code must be 1000 to 1014 or 3000 to 4999, not {code!r}"
+                "The close code must be 1000 to 1014 or 3000 to 4999, or None for a close without "
+                f"a code, not {code!r}"
             )
         self.closing.leave(code, reason, reason or "")
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from socketcluster.handlers.line import Line
 from socketcluster.runtime.cancelling import cancel
+from socketcluster.runtime.ending import Ending
 
 
 class HandlerTasks:
@@ -45,7 +46,10 @@ class HandlerTasks:
     def start_clean_up(
         self, coroutine: Coroutine[Any, Any, None], hurry: Callable[[], None]
     ) -> None:
-        """Clean up in a task, which is never cancelled; `hurry` is called when all has to end."""
+        """Clean up in a task, which is cancelled only if a close does not end in time.
+
+        `hurry` is called when all has to end.
+        """
         self._clean_ups[self._start(coroutine)] = hurry
 
     def _start(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -72,30 +76,37 @@ class HandlerTasks:
         self._earlier_events |= self._events
         self._events.clear()
 
-    async def close(self, spared: Container[asyncio.Task[Any]], seconds: float) -> None:
-        """Cancel all except `spared`, and wait for them.
+    async def close(
+        self, spared: Container[asyncio.Task[Any]], seconds: float, ending: Ending
+    ) -> None:
+        """Cancel all except `spared`, and wait for them until the ending's deadline.
 
-        The handlers of events since `begin_closing` have `seconds` before; clean-ups have all the
-        time they need.
+        The handlers of events since `begin_closing` have `seconds` before, within the deadline, and
+        clean-ups have the whole time.
         """
         for line in set(self.messages.values()):
             line.cancel(spared)
-        await _end((*self.messages, *self._earlier_events), spared)
+        await self._end((*self.messages, *self._earlier_events), spared, ending)
         last = [task for task in self._events if task not in spared]
         if last:
-            await asyncio.wait(last, timeout=seconds)
-            await _end(last, spared)
+            await asyncio.wait(last, timeout=min(seconds, ending.left))
+            await self._end(last, spared, ending)
         for hurry in self._clean_ups.values():
             hurry()
         clean_ups = [task for task in self._clean_ups if task not in spared]
-        if clean_ups:
-            await asyncio.wait(clean_ups)
+        await ending.wait(clean_ups, "the clean-up of a provider")
+        for task in ending.abandoned:
+            self.messages.pop(task, None)
+            self._ended(task)
 
-
-async def _end(tasks: Collection[asyncio.Task[Any]], spared: Container[asyncio.Task[Any]]) -> None:
-    tasks = [task for task in tasks if task not in spared]
-    for task in tasks:
-        if not task.cancelling():
-            cancel(task)
-    if tasks:
-        await asyncio.wait(tasks)
+    async def _end(
+        self,
+        tasks: Collection[asyncio.Task[Any]],
+        spared: Container[asyncio.Task[Any]],
+        ending: Ending,
+    ) -> None:
+        tasks = [task for task in tasks if task not in spared]
+        for task in tasks:
+            if not task.cancelling():
+                cancel(task)
+        await ending.wait(tasks, "a handler")

@@ -18,6 +18,7 @@ from socketcluster.handlers.handler import ChannelHandler, Handler
 from socketcluster.handlers.line import Backpressure, Line
 from socketcluster.handlers.plan import Plan, Source, Surroundings, get_data
 from socketcluster.handlers.tables import HandlerTables
+from socketcluster.runtime.ending import Ending
 from socketcluster.runtime.reporting import Reporter, clean
 from socketcluster.sockets.handler_tasks import HandlerTasks
 from socketcluster.sockets.overrides import Overrides, ProvidedValues
@@ -252,6 +253,11 @@ class Handling:
         """Return whether an async handler of a message runs, except in the tasks `spared`."""
         return any(task not in spared for task in self.tasks.messages)
 
+    def socket_busy(self, socket: HandledSocket, spared: Container[asyncio.Task[Any]]) -> bool:
+        """Return whether an async handler of a socket's message runs, except in `spared`."""
+        handling = socket.handling
+        return handling is not None and any(line.busy(spared) for line in handling.lines.values())
+
     def socket_left(self, socket: HandledSocket, drop_waiting: bool) -> None:
         """End a socket's waiting messages; clean up its provided values when no handler runs."""
         handling = socket.handling or _LEFT
@@ -292,11 +298,13 @@ class Handling:
         """All tasks of handlers and of clean-ups, except `spared`."""
         return self.tasks.running(spared)
 
-    async def close(self, spared: Container[asyncio.Task[Any]], seconds: float) -> None:
+    async def close(
+        self, spared: Container[asyncio.Task[Any]], seconds: float, ending: Ending
+    ) -> None:
         """End all handlers as `HandlerTasks.close` does, and clean up after the server."""
         self.is_open = False
-        await self.tasks.close(spared, seconds)
-        await self.close_values()
+        await self.tasks.close(spared, seconds, ending)
+        await ending.run(self.close_values, "the clean-up of a provider with scope 'server'")
         self._is_resolved = False
 
     async def close_values(self) -> None:

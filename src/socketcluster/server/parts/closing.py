@@ -17,7 +17,7 @@ from socketcluster.errors import (
     ResourceLimitError,
 )
 from socketcluster.events import CloseEvent, ConnectAbortEvent, DisconnectEvent, EndEvent
-from socketcluster.protocol.state import CLOSED, OPEN, close_error
+from socketcluster.protocol.state import CLOSE_NO_STATUS, CLOSED, OPEN, close_error
 from socketcluster.server.options import ServerOptions
 from socketcluster.server.parts.inbound import Inbound
 from socketcluster.server.parts.last_words import LastWords
@@ -95,7 +95,7 @@ class Closing:
     def leave(self, code: int, reason: str | None, client_reason: str) -> None:
         """Close after the messages sent so far.
 
-        The events have `reason`; the client gets `client_reason`.
+        The events have `reason`; the client gets `client_reason`. The code 1005 closes without one.
         """
         socket = self._socket
         if socket.life.state != CLOSED:
@@ -106,7 +106,8 @@ class Closing:
             except Exception as error:
                 self.fail(error)
                 return
-            self.end(code, reason)
+            # A close without a code is an error only if the client makes it.
+            self.end(code, reason, is_error=code != CLOSE_NO_STATUS)
             socket.connection.close(code, client_reason)
         elif self.last_words is not None:
             self.end(code, reason)
@@ -190,8 +191,11 @@ class Closing:
 
     # The end
 
-    def end(self, code: int, reason: str | None) -> None:
-        """Emit the events of the end, once. The code of a lost connection wins."""
+    def end(self, code: int, reason: str | None, is_error: bool = True) -> None:
+        """Emit the events of the end, once. The code of a lost connection wins.
+
+        'error' is not emitted if `is_error` is false, and never for codes that are no errors.
+        """
         socket = self._socket
         observer = self._context.observer
         if socket.life.ended:
@@ -214,7 +218,7 @@ class Closing:
         observer.connection_lost(socket, code, reason)
         socket.emit("close", CloseEvent(code, reason))
         observer.closed(socket, code, reason)
-        if code not in SOCKET_PROTOCOL_IGNORE_STATUSES:
+        if is_error and code not in SOCKET_PROTOCOL_IGNORE_STATUSES:
             socket.emit_error(close_error(code, reason))
         socket.subscribed.leave_all()
         socket.outbound.close()

@@ -1,0 +1,146 @@
+"""The drain: ends the sockets of a closing server, spread over time, and none within a call.
+
+Each socket has a turn, 500 a second, or more often if `drain_spread` would not suffice for all. An
+idle socket is closed in its turn, a busy one as soon as it is idle. Until then its messages are
+carried out as ever, so that no message that was received is lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Container
+from typing import Any
+
+from socketcluster.protocol.frames import may_be_sent
+from socketcluster.protocol.state import CLOSE_NO_STATUS, CLOSED
+from socketcluster.runtime.isolation import for_each
+from socketcluster.server.hub import Hub, drop_failed
+from socketcluster.server.options import ServerOptions
+from socketcluster.server.socket import AGServerSocket
+from socketcluster.sockets.handling import Handling
+
+SOCKETS_PER_SECOND = 500
+"""How many sockets have their turn in a second, unless `drain_spread` demands more."""
+
+POLL_SECONDS = 0.01
+"""The time between two looks at the sockets."""
+
+LISTENING_SHARE = 0.5
+"""The part of `drain_timeout` in which the messages of a busy socket are still carried out. Without
+an end of it a socket that always has a call under way would lose its last ones."""
+
+CLOSE_BATCH = 200
+"""How many of the last sockets to close before the event loop turns."""
+
+REASON = "The server is closing"
+
+_GOING_AWAY = 1001
+
+
+def drain_code(options: ServerOptions, knows_peers: bool) -> int:
+    """Return the code that a closing server closes its sockets with; 1005 for no code.
+
+    Clients come back at once after a close without a code. That helps only if another node or
+    worker takes them.
+    """
+    code = options.drain_code
+    if code == "auto":
+        return CLOSE_NO_STATUS if knows_peers else _GOING_AWAY
+    return code
+
+
+class Drain:
+    """The drain of one server, from the moment when it stops accepting.
+
+    Several tasks may `run` it at the same time: they share its pace.
+
+    Attributes:
+        deadline: the loop's time at which the drain ends.
+        closed: how many sockets it has closed so far.
+    """
+
+    __slots__ = (
+        "_began",
+        "_busy",
+        "_code",
+        "_handling",
+        "_hub",
+        "_listening_until",
+        "_rate",
+        "_turns",
+        "_turns_taken",
+        "closed",
+        "deadline",
+    )
+
+    def __init__(
+        self, hub: Hub, handling: Handling, options: ServerOptions, code: Callable[[], int]
+    ) -> None:
+        """Begin; `code()` returns the close code of the sockets that are closed next."""
+        self._hub = hub
+        self._handling = handling
+        self._code = code
+        self._began = asyncio.get_running_loop().time()
+        timeout = options.milliseconds("drain_timeout") / 1000
+        self.deadline: float = self._began + timeout
+        self._listening_until = self._began + timeout * LISTENING_SHARE
+        self._turns: deque[AGServerSocket] = deque(hub.sockets())
+        self._turns_taken = 0
+        self._busy: list[AGServerSocket] = []
+        spread = min(options.milliseconds("drain_spread") / 1000, timeout)
+        self._rate = max(SOCKETS_PER_SECOND, len(self._turns) / max(spread, POLL_SECONDS))
+        self.closed: int = 0
+
+    async def run(self, spared: Container[asyncio.Task[Any]]) -> None:
+        """Close the sockets that are or become idle, and wait for handlers, until the deadline.
+
+        The handlers that run in the tasks `spared` are not waited for.
+        """
+        loop = asyncio.get_running_loop()
+        hub = self._hub
+        while loop.time() < self.deadline:
+            self._advance(loop.time(), spared)
+            if not (hub.clients or hub.pending or self._handling.busy(spared)):
+                return
+            await asyncio.sleep(POLL_SECONDS)
+
+    def _advance(self, now: float, spared: Container[asyncio.Task[Any]]) -> None:
+        sockets = self._busy + self._take_turns(now)
+        self._busy = [socket for socket in sockets if self._is_busy(socket, spared)]
+        busy = set(self._busy)
+        self._close([socket for socket in sockets if socket not in busy])
+        if now >= self._listening_until:
+            for_each(self._busy, lambda socket: socket.close_input(), drop_failed)
+        if not self._turns and not self._busy:
+            # Connections whose upgrade was answered before the listeners stopped.
+            self._turns.extend(self._hub.sockets())
+
+    def _take_turns(self, now: float) -> list[AGServerSocket]:
+        due = int((now - self._began + POLL_SECONDS) * self._rate) - self._turns_taken
+        turns = [self._turns.popleft() for _ in range(min(due, len(self._turns)))]
+        self._turns_taken += len(turns)
+        return turns
+
+    def _is_busy(self, socket: AGServerSocket, spared: Container[asyncio.Task[Any]]) -> bool:
+        """Whether a message is not yet carried out, or a call awaits its answer."""
+        return (
+            socket.inbound.busy
+            or (socket.state != CLOSED and socket.messaging.busy)
+            or self._handling.socket_busy(socket, spared)
+        )
+
+    async def close_rest(self) -> None:
+        """Close the sockets that are left, busy or not."""
+        sockets = self._hub.sockets()
+        for start in range(0, len(sockets), CLOSE_BATCH):
+            self._close(sockets[start : start + CLOSE_BATCH])
+            await asyncio.sleep(0)
+
+    def _close(self, sockets: list[AGServerSocket]) -> None:
+        if sockets:
+            code = self._code()
+            sent = code if may_be_sent(code) else None
+            sockets = [socket for socket in sockets if not socket.life.ended]
+            self.closed += len(sockets)
+            for_each(sockets, lambda socket: socket.disconnect(sent, REASON), drop_failed)
