@@ -81,6 +81,24 @@ async def test_close_codes_and_reasons(site: Site) -> None:
     await until(lambda: len(site.endpoint.handlers[-1].lost) == 1)
 
 
+async def test_a_close_without_a_code(site: Site) -> None:
+    """ASGI has none: it sends 4001, after which clients come back at once, too."""
+    address = await site.listen()
+    async with websockets.connect(address) as ws:
+        await until(lambda: hasattr(site.endpoint.handlers[-1], "connection"))
+        site.endpoint.handlers[-1].connection.close(1005, "not sent")
+        await soon(ws.wait_closed())
+        expected = 4001 if type(site.engine).__name__ == "AsgiEngine" else 1005
+        assert (ws.close_code, ws.close_reason) == (expected, "")
+    await until(lambda: len(site.endpoint.handlers[-1].lost) == 1)
+    async with websockets.connect(address, compression=None) as ws:
+        await ws.send("a client may do so, too")
+        await soon(ws.recv())
+        ws.transport.write(Frame(Opcode.CLOSE, b"").serialize(mask=True))
+        await soon(ws.wait_closed())
+    await until(lambda: site.endpoint.handlers[-1].lost == [(1005, "")])
+
+
 async def test_nothing_is_delivered_after_close(site: Site) -> None:
     async with websockets.connect(await site.listen(), compression=None) as ws:
         await ws.send("one")

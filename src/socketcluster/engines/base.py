@@ -307,7 +307,7 @@ class Listener(Protocol):
     async def close(self) -> None:
         """Stop accepting, end open HTTP requests and connections, and free everything.
 
-        Cancelling ends what is left without waiting for it.
+        Cancelling drops the rest without waiting for it.
         """
 
 

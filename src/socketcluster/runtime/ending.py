@@ -53,7 +53,7 @@ class Ending:
         if running:
             _, running = await asyncio.wait(running, timeout=self.left)
         if running:
-            self._warn(f"{what} has not ended: {_named(running)}")
+            self._warn(f"{what} has not ended: {_places(running)}")
             for task in running:
                 cancel(task)
             _, running = await asyncio.wait(running, timeout=LEAST_SECONDS)
@@ -95,7 +95,7 @@ async def _awaited(function: Callable[[], Awaitable[None]]) -> None:
     await function()
 
 
-def _named(tasks: set[asyncio.Task[Any]]) -> str:
+def _places(tasks: set[asyncio.Task[Any]]) -> str:
     places = sorted({waiting_place(task) for task in tasks})
     more = f" and {len(places) - MAX_NAMED} more places" if len(places) > MAX_NAMED else ""
     return ", ".join(places[:MAX_NAMED]) + more

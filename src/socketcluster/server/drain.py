@@ -68,8 +68,8 @@ class Drain:
         "_hub",
         "_listening_until",
         "_rate",
-        "_turns",
-        "_turns_taken",
+        "_turn_count",
+        "_waiting",
         "closed",
         "deadline",
     )
@@ -85,11 +85,11 @@ class Drain:
         timeout = options.milliseconds("drain_timeout") / 1000
         self.deadline: float = self._began + timeout
         self._listening_until = self._began + timeout * LISTENING_SHARE
-        self._turns: deque[AGServerSocket] = deque(hub.sockets())
-        self._turns_taken = 0
+        self._waiting: deque[AGServerSocket] = deque(hub.sockets())
+        self._turn_count = 0
         self._busy: list[AGServerSocket] = []
         spread = min(options.milliseconds("drain_spread") / 1000, timeout)
-        self._rate = max(SOCKETS_PER_SECOND, len(self._turns) / max(spread, POLL_SECONDS))
+        self._rate = max(SOCKETS_PER_SECOND, len(self._waiting) / max(spread, POLL_SECONDS))
         self.closed: int = 0
 
     async def run(self, spared: Container[asyncio.Task[Any]]) -> None:
@@ -112,14 +112,14 @@ class Drain:
         self._close([socket for socket in sockets if socket not in busy])
         if now >= self._listening_until:
             for_each(self._busy, lambda socket: socket.close_input(), drop_failed)
-        if not self._turns and not self._busy:
+        if not self._waiting and not self._busy:
             # Connections whose upgrade was answered before the listeners stopped.
-            self._turns.extend(self._hub.sockets())
+            self._waiting.extend(self._hub.sockets())
 
     def _take_turns(self, now: float) -> list[AGServerSocket]:
-        due = int((now - self._began + POLL_SECONDS) * self._rate) - self._turns_taken
-        turns = [self._turns.popleft() for _ in range(min(due, len(self._turns)))]
-        self._turns_taken += len(turns)
+        due = int((now - self._began + POLL_SECONDS) * self._rate) - self._turn_count
+        turns = [self._waiting.popleft() for _ in range(min(due, len(self._waiting)))]
+        self._turn_count += len(turns)
         return turns
 
     def _is_busy(self, socket: AGServerSocket, spared: Container[asyncio.Task[Any]]) -> bool:

@@ -24,8 +24,8 @@ from socketcluster.server.watchdog import Watchdog
 from socketcluster.sockets.flusher import Flusher
 
 END_SECONDS = 4.0
-"""How long after `drain_timeout` a close may take, apart from the least time of each step. What has
-not ended then is named in the log, and left alone."""
+"""How long after `drain_timeout` a close may take, apart from the least time of each step. Tasks
+that run longer are named in the log, and left alone."""
 
 
 class Lifecycle:

@@ -167,7 +167,7 @@ class ServingMixin:
         Then it closes idle sockets, 500 a second or within `drain_spread`, and busy ones as soon as
         their calls are answered; those left after `drain_timeout` at once. The close code is the
         option `drain_code`. All ends within `drain_timeout` and 5 s after it stopped accepting:
-        what hangs until then is named in the log, and left alone.
+        tasks that hang are named in the log, and left alone.
 
         With `keep_sockets_open` the server only stops accepting, at once. Background functions,
         spawned coroutines and middleware are cancelled, except the caller. A handler that calls
