@@ -159,12 +159,12 @@ async def test_closing_follows_what_was_written_and_tells_both() -> None:
     assert (len(client.lost), len(server.lost)) == (1, 1)
 
 
-async def test_a_close_without_a_code() -> None:
-    for closing in (0, 1):
-        ends = await joined()
-        ends[closing].connection.close(1005, "not sent")
-        await until(lambda ends=ends: len(ends[0].lost) == len(ends[1].lost) == 1)
-        assert ends[1 - closing].lost == [(1005, "")]
+@pytest.mark.parametrize("closing", [0, 1])
+async def test_a_close_without_a_code(closing: int) -> None:
+    ends = await joined()
+    ends[closing].connection.close(1005, "not sent")
+    await until(lambda: len(ends[0].lost) == len(ends[1].lost) == 1)
+    assert ends[1 - closing].lost == [(1005, "")]
 
 
 async def test_both_may_close_at_once() -> None:
