@@ -77,8 +77,9 @@ class Ending:
     @asynccontextmanager
     async def limit(self, what: str) -> AsyncGenerator[None]:
         """Cancel the body at the deadline, and log that; for a body that needs its own task."""
+        timeout = asyncio.timeout(self.left)
         try:
-            async with asyncio.timeout(self.left) as timeout:
+            async with timeout:
                 yield
         except TimeoutError:
             if not timeout.expired():
