@@ -12,6 +12,7 @@ from socketcluster.engines.base import ASGIApp, Endpoint, Engine, ListenAddress,
 from socketcluster.errors import UsageError
 from socketcluster.events import ReadyEvent
 from socketcluster.middleware.line import spared
+from socketcluster.pubsub.exchange import AGExchange
 from socketcluster.runtime.ending import Ending
 from socketcluster.runtime.isolation import for_each
 from socketcluster.server.background import Background, BackgroundFunction
@@ -246,7 +247,8 @@ class Lifecycle:
         await drain.run(spared)
         await drain.close_rest()
         ending = Ending(drain.deadline + END_SECONDS, context.reporter)
-        failures = await self._close_outside(ending)
+        listeners, self.listeners = self.listeners, []
+        failures = await _close_outside(listeners, context.exchange, ending)
         context.ticker.stop()
         await self._background.close(spared, ending)
         await context.handling.close(spared, self._drain_seconds, ending)
@@ -259,26 +261,28 @@ class Lifecycle:
     def _drain_code(self) -> int:
         return drain_code(self._context.options, self.knows_peers)
 
-    async def _close_outside(self, ending: Ending) -> list[Exception]:
-        """Close the listeners and the broker; return their errors."""
-        failures: list[Exception] = []
-        listeners, self.listeners = self.listeners, []
-        for listener in listeners:
-            try:
-                # In the caller's task, because an HTTP request may close its own server.
-                async with ending.limit(f"the listener on port {listener.port}"):
-                    await listener.close()
-            except Exception as error:
-                failures.append(error)
-        try:
-            await ending.run(self._context.exchange.close, "the close of the broker")
-        except Exception as error:
-            failures.append(error)
-        return failures
-
     def _report_failure(self, _: object, error: Exception) -> None:
         self._context.report_fault(error)
 
     @property
     def _drain_seconds(self) -> float:
         return self._context.options.milliseconds("drain_timeout") / 1000
+
+
+async def _close_outside(
+    listeners: list[Listener], exchange: AGExchange, ending: Ending
+) -> list[Exception]:
+    """Close the listeners and the broker; return their errors."""
+    failures: list[Exception] = []
+    for listener in listeners:
+        try:
+            # In the caller's task, because an HTTP request may close its own server.
+            async with ending.limit(f"the listener on port {listener.port}"):
+                await listener.close()
+        except Exception as error:
+            failures.append(error)
+    try:
+        await ending.run(exchange.close, "the close of the broker")
+    except Exception as error:
+        failures.append(error)
+    return failures
