@@ -13,7 +13,7 @@ from bench.processes import accepts, free_port, run_process
 
 _PROXY = """
 import signal, sys
-from socketcluster.brokers.zeromq import Proxy
+from socketcluster.brokers.zeromq_proxy import Proxy
 proxy = Proxy(sys.argv[1])
 proxy.start()
 print("ready", flush=True)

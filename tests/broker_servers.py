@@ -22,7 +22,7 @@ START_SECONDS = 20.0
 
 PROXY = """
 import signal, sys
-from socketcluster.brokers.zeromq import Proxy
+from socketcluster.brokers.zeromq_proxy import Proxy
 proxy = Proxy(sys.argv[1])
 proxy.start()
 signal.sigwait([signal.SIGTERM, signal.SIGINT])
@@ -70,7 +70,7 @@ class Node:
 
     def _accepts(self) -> bool:
         if self.port == 0:
-            return (self._folder / "broker.out").exists()
+            return (self._folder / "broker.sock").exists()
         with socket.socket() as client:
             return client.connect_ex(("127.0.0.1", self.port)) == 0
 
@@ -84,8 +84,7 @@ class Node:
         assert self._process is not None
         self._process.kill()
         self._process.wait()
-        for left in ("broker.in", "broker.out"):
-            (self._folder / left).unlink(missing_ok=True)
+        (self._folder / "broker.sock").unlink(missing_ok=True)
 
 
 class BackendServers:

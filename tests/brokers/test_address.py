@@ -30,7 +30,7 @@ def test_the_url_for_people_has_no_credentials_and_no_options() -> None:
 
 def test_parameters_override_options() -> None:
     options = BrokerOptions(prefix="a", away="fail", heartbeat_interval=9.0)
-    query = "prefix=&required=true&heartbeat_timeout=0.5&max_unconfirmed=7"
+    query = "prefix=&required=true&heartbeat_timeout=0.5&max_unconfirmed=7&max_buffered=3KiB"
     assert parse_address(f"redis://a?{query}", options).options == BrokerOptions(
         prefix="",
         away="fail",
@@ -38,6 +38,7 @@ def test_parameters_override_options() -> None:
         heartbeat_interval=9.0,
         heartbeat_timeout=0.5,
         max_unconfirmed=7,
+        max_buffered=3072,
     )
 
 

@@ -15,6 +15,9 @@ from socketcluster.errors import BrokerError
 
 AWAY_POLICIES = ("local", "fail")
 
+MAX_BUFFERED = 64 * 1024 * 1024
+"""The default of `BrokerOptions.max_buffered`."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BrokerOptions:
@@ -30,6 +33,9 @@ class BrokerOptions:
         heartbeat_timeout: seconds that a heartbeat may take to return.
         connect_timeout: seconds that connecting may take.
         max_unconfirmed: how many publishes may wait for the backend; further ones are refused.
+        max_buffered: how many bytes of publishes may wait for the backend; further ones are
+            refused. With ZeroMQ also how many wait at the proxy for a process; past it the process
+            loses them and reports a gap. In a URL, a number of bytes, or one with KiB, MiB or GiB.
     """
 
     prefix: str = "sc"
@@ -39,6 +45,7 @@ class BrokerOptions:
     heartbeat_timeout: float = 2.0
     connect_timeout: float = 5.0
     max_unconfirmed: int = 100_000
+    max_buffered: int = MAX_BUFFERED
 
 
 class Publish:

@@ -10,6 +10,7 @@ from socketcluster.brokers.adapter import AWAY_POLICIES, BrokerOptions
 from socketcluster.errors import InvalidOptionsError
 
 _TLS_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+_UNITS = {"KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 TLS_PARAMETERS = (*_TLS_FILES, "ssl_verify")
 
 
@@ -114,16 +115,35 @@ def _with_parameters(options: BrokerOptions, parameters: dict[str, str]) -> Brok
             if isinstance(default, bool):
                 value = {"1": True, "true": True, "0": False, "false": False}[text.lower()]
             elif isinstance(default, int | float):
-                value = type(default)(text)
-                if not 0 < value < 1e9:
+                value = size_of(text) if name == "max_buffered" else type(default)(text)
+                if not 0 < value < 1e12:
                     raise ValueError
         except (KeyError, ValueError):
-            expected = "true or false" if isinstance(default, bool) else "a number above 0"
+            expected = _expected(name, default)
             raise url_error(f"the parameter {name} must be {expected}, not {text!r}") from None
         options = replace(options, **{name: value})  # type: ignore[arg-type]
     if options.away not in AWAY_POLICIES:
         raise url_error(f"the parameter away must be 'local' or 'fail', not {options.away!r}")
     return options
+
+
+def _expected(name: str, default: object) -> str:
+    if isinstance(default, bool):
+        return "true or false"
+    return "a size like 64MiB" if name == "max_buffered" else "a number above 0"
+
+
+def size_of(text: str) -> int:
+    """Return a number of bytes: '1000', '64KiB', '64MiB' or '1GiB'.
+
+    Raises:
+        ValueError: the text has another form.
+    """
+    number, factor = text, 1
+    for unit, bytes_of_unit in _UNITS.items():
+        if text.endswith(unit):
+            number, factor = text.removesuffix(unit), bytes_of_unit
+    return int(number) * factor
 
 
 def host_port(host: str, port: int) -> str:

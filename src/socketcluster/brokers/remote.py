@@ -123,6 +123,7 @@ class RemoteBroker:
         self._state = StateMachine(LINK_TRANSITIONS, CLOSED)
         self._session: Session | None = None  # None unless the state is 'up'.
         self._outgoing: list[Publish] = []
+        self._outgoing_bytes = 0
         self._changes: dict[str, SubscriptionChange] = {}
         self._applying: set[asyncio.Task[None]] = set()
         self._runner: asyncio.Task[None] | None = None
@@ -196,9 +197,16 @@ class RemoteBroker:
             raise BrokerError(
                 f"{self._options.max_unconfirmed} publishes wait for {self.name} already"
             )
+        waiting = self._session.unconfirmed_bytes + self._outgoing_bytes
+        if waiting + len(payload) > self._options.max_buffered:
+            raise BrokerError(
+                f"The publish has {len(payload)} bytes and {waiting} bytes wait for {self.name} "
+                f"already, above its max_buffered of {self._options.max_buffered}"
+            )
         self._flush_soon()
         publish = Publish(channel, payload, asyncio.get_running_loop().create_future())
         self._outgoing.append(publish)
+        self._outgoing_bytes += len(payload)
         return publish.confirmed
 
     def subscribe(self, channel: str) -> Awaitable[None] | None:
@@ -225,6 +233,7 @@ class RemoteBroker:
 
     def _flush(self) -> None:
         publishes, self._outgoing = self._outgoing, []
+        self._outgoing_bytes = 0
         changes, self._changes = self._changes, {}
         if self._session is None:
             for publish in publishes:

@@ -36,6 +36,7 @@ class Session:
         ended: done when the link is lost; the result is the reason.
         proven_at: when the last heartbeat that returned was sent, by the loop's clock.
         unconfirmed: publishes that the backend has not answered, in order.
+        unconfirmed_bytes: the bytes of their payloads.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Session:
         self.ended: asyncio.Future[BrokerError] = loop.create_future()
         self.proven_at: float = loop.time()
         self.unconfirmed: dict[Publish, None] = {}
+        self.unconfirmed_bytes = 0
         self._options = options
         self._inbox = inbox
         self._deliver = deliver
@@ -72,12 +74,14 @@ class Session:
         for publish in publishes:
             if publish in self.unconfirmed:
                 del self.unconfirmed[publish]
+                self.unconfirmed_bytes -= len(publish.payload)
                 resolve(publish.confirmed)
 
     def publish_refused(self, publish: Publish, error: BrokerError) -> None:
         """See `LinkListener`."""
         if publish in self.unconfirmed:
             del self.unconfirmed[publish]
+            self.unconfirmed_bytes -= len(publish.payload)
             resolve(publish.confirmed, error)
 
     def link_failed(self, error: BrokerError) -> None:
@@ -145,6 +149,7 @@ class Session:
             return
         for publish in publishes:
             self.unconfirmed[publish] = None
+            self.unconfirmed_bytes += len(publish.payload)
         try:
             self.link.publish(publishes)
         except Exception as error:
@@ -195,7 +200,7 @@ class Session:
             self.proven_at = sent_at
         finally:
             del self._heartbeats[nonce]
-            self.unconfirmed.pop(heartbeat, None)
+            self.publish_refused(heartbeat, BrokerError("The heartbeat is over"))
             cancel(checked)
 
     async def _wait_for_heartbeat(self, pending: set[asyncio.Future[None]]) -> None:

@@ -46,9 +46,9 @@ def _running(url: str) -> Generator[None, None, None]:
     if address.scheme != "ipc":
         yield
         return
-    from socketcluster.brokers.zeromq import Proxy, path_of
+    from socketcluster.brokers.zeromq import proxy_of
 
-    proxy = Proxy(path_of(address))
+    proxy = proxy_of(address)
     proxy.start()
     try:
         yield
