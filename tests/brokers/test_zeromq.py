@@ -405,7 +405,7 @@ def test_a_flow_counts_the_bytes_on_the_way() -> None:
     sizes = [len(message) + 64 for message in messages]
     assert here.on_the_way == sum(sizes)
     there.take(messages[0])
-    here.take(there.acknowledgement())
+    here.take(there.acknowledgment())
     assert here.on_the_way == sizes[1]
     there.take(messages[1])
     assert there.unacknowledged == sizes[1]

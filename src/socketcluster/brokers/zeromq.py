@@ -120,7 +120,7 @@ class ZeroMQLink:
             self._waiting.popleft()[1]()
         if self._flow.unacknowledged >= WINDOW_BYTES // 4 and not self._closed:
             try:
-                self._socket.send(self._flow.acknowledgement(), zmq.NOBLOCK)
+                self._socket.send(self._flow.acknowledgment(), zmq.NOBLOCK)
             except zmq.ZMQError as error:
                 raise LinkError(f"Cannot send to the proxy: {error}") from error
 

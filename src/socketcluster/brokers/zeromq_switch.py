@@ -168,7 +168,7 @@ class Switch:
         logger.warning("The ZeroMQ proxy cuts a process off: %s", reason)
         link.is_cut = True
         self._close(link)
-        self._transmit(link, link.flow.acknowledgement(record_of(CUT, b"", reason.encode())))
+        self._transmit(link, link.flow.acknowledgment(record_of(CUT, b"", reason.encode())))
 
     def _forget(self, link: ProxyLink) -> None:
         self._close(link)
@@ -187,7 +187,7 @@ class Switch:
         changed, self._changed = self._changed, {}
         for link in changed:
             if self._send_queued(link) and link.flow.unacknowledged:
-                self._transmit(link, link.flow.acknowledgement())
+                self._transmit(link, link.flow.acknowledgment())
 
     def _send_queued(self, link: ProxyLink) -> bool:
         queue = link.queue
@@ -209,4 +209,4 @@ class Switch:
             if now >= link.probe_at:
                 # A process may be stopped for days: test it ever less often.
                 link.probe_at = now + max(SILENT_SECONDS, now - link.heard_at)
-                self._transmit(link, link.flow.acknowledgement())
+                self._transmit(link, link.flow.acknowledgment())

@@ -157,7 +157,7 @@ class Flow:
         self.on_the_way += size
         return message
 
-    def acknowledgement(self, records: bytes = b"") -> bytes:
+    def acknowledgment(self, records: bytes = b"") -> bytes:
         """Return a message outside the numbering."""
         self.unacknowledged = 0
         return _HEADER.pack(0, self.received) + records
