@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import multiprocessing
+import os
+import subprocess
+import sys
 import threading
+import warnings
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
@@ -18,6 +23,7 @@ from socketcluster.errors import (
     InvalidOptionsError,
     UsageError,
 )
+from socketcluster.pubsub import publisher as publisher_module
 from support import connected, soon, until
 
 
@@ -181,3 +187,97 @@ async def test_close_loses_nothing(backend: BackendServers, make_server: Any, st
         await asyncio.gather(*publishes)
         for number in range(16):
             assert (await client.event())["data"]["data"] == number
+
+
+def publisher_threads() -> int:
+    return sum(thread.name == "socketcluster-publisher" for thread in threading.enumerate())
+
+
+def drop(publishers: list[Any]) -> None:
+    """Drop the only reference to a publisher, and expect the warning of that."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        publishers.clear()
+        gc.collect()
+    assert [str(each.message).split(";")[0] for each in caught] in (
+        ["A connected Publisher was dropped"],
+        ["A connected AsyncPublisher was dropped"],
+    )
+    assert caught[0].category is ResourceWarning
+
+
+async def test_a_dropped_publisher_ends_its_thread_and_its_connections(
+    backend: BackendServers,
+) -> None:
+    before, files = publisher_threads(), len(os.listdir("/proc/self/fd"))
+    publishers = [Publisher(backend.url)]
+    await asyncio.to_thread(publishers[0].publish, "a", 1)
+    assert publisher_threads() == before + 1
+    drop(publishers)
+    await until(lambda: publisher_threads() == before)
+    await until(lambda: len(os.listdir("/proc/self/fd")) <= files + 8)  # ZeroMQ's shared context.
+
+
+async def test_a_dropped_async_publisher_disconnects(backend: BackendServers) -> None:
+    publishers = [AsyncPublisher(backend.url)]
+    await publishers[0].publish("a", 1)
+    broker = publishers[0]._broker
+    assert broker.ready
+    drop(publishers)
+    await until(lambda: not broker.ready and not publisher_module._ending)
+
+
+async def test_publishers_that_need_no_close_are_dropped_silently(backend: BackendServers) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        unused, closed = Publisher(backend.url), Publisher(backend.url)
+        await asyncio.to_thread(closed.publish, "a", 1)
+        await asyncio.to_thread(closed.close)
+        other = AsyncPublisher(backend.url)
+        await other.start()
+        await other.close()
+        del unused, closed, other
+        gc.collect()
+
+
+def test_an_async_publisher_may_be_dropped_after_its_loop(backend: BackendServers) -> None:
+    publishers = [AsyncPublisher(backend.url)]
+    asyncio.run(publishers[0].start())
+    drop(publishers)
+
+
+def _child_drops(publishers: list[Publisher]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        publishers.clear()
+        gc.collect()
+    os._exit(0)
+
+
+def test_a_publisher_dropped_in_the_child_of_a_fork_leaves_the_parents(
+    backend: BackendServers,
+) -> None:
+    publishers = [Publisher(backend.url)]
+    publishers[0].publish("a", 1)
+    child = multiprocessing.get_context("fork").Process(target=_child_drops, args=(publishers,))
+    child.start()
+    child.join(30)
+    assert child.exitcode == 0
+    publishers[0].publish("a", 2)
+    publishers[0].close()
+
+
+def test_a_publisher_that_the_interpreter_drops_at_its_exit(backend: BackendServers) -> None:
+    script = """
+import sys
+from socketcluster import Publisher
+publisher = Publisher(sys.argv[1])
+publisher.publish("a", 1)
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script, backend.url],
+        capture_output=True,
+        timeout=30,
+        check=True,
+    )
+    assert done.stderr == b""
