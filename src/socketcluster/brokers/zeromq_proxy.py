@@ -110,7 +110,7 @@ class Proxy:
             self._socket.send(message, zmq.NOBLOCK)
         except zmq.ContextTerminated:
             raise
-        except zmq.ZMQError:  # The process is gone.
+        except zmq.ZMQError:  # The process has disconnected.
             return False
         return True
 

@@ -1,4 +1,4 @@
-"""What the ZeroMQ proxy does with messages: it passes publishes on to subscribed links.
+"""The switch of the ZeroMQ proxy: it passes publishes on to subscribed links.
 
 Each link has a queue of its own, bounded in bytes. A link whose queue is full is cut off: its
 process learns that from a last message, connects anew and reports a gap.
@@ -204,7 +204,7 @@ class Switch:
         return True
 
     def probe(self, now: float) -> None:
-        """Forget silent links whose processes are gone: ZeroMQ tells that on sending only."""
+        """Forget silent links whose processes disconnected: ZeroMQ tells that on sending only."""
         for link in list(self.links.values()):
             if now >= link.probe_at:
                 # A process may be stopped for days: test it ever less often.

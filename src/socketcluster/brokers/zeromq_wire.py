@@ -25,7 +25,7 @@ BATCH_BYTES = 256 * 1024
 """How many bytes of records a message holds, unless it is a single record."""
 
 WINDOW_BYTES = 1024 * 1024
-"""How many bytes may be on the way to a process; the proxy keeps what follows.
+"""How many bytes may be on the way to a process; the proxy keeps further ones.
 
 ZeroMQ would read them into the memory of a process that does not take them."""
 
@@ -81,12 +81,12 @@ def parts_of(payloads: list[bytes], size: int) -> Iterator[list[bytes]]:
         yield payloads
         return
     part: list[bytes] = []
-    taken = 0
+    filled = 0
     for payload in payloads:
-        taken += len(payload) + 4
-        if part and taken > size:
+        filled += len(payload) + 4
+        if part and filled > size:
             yield part
-            part, taken = [], len(payload) + 4
+            part, filled = [], len(payload) + 4
         part.append(payload)
     yield part
 
