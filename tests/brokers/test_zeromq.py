@@ -380,10 +380,10 @@ class Reports:
     def broker_failed(self, error: BaseException) -> None:
         raise error
 
-    def backend_lost(self, error: BrokerError) -> None:
+    def backend_lost(self, error: BrokerError, *_: object, **__: object) -> None:
         self.lost.append(error)
 
-    def backend_recovered(self, duration: float, error: BrokerError) -> None:
+    def backend_recovered(self, duration: float, *_: object, **__: object) -> None:
         self.gaps.append(duration)
 
 

@@ -42,9 +42,9 @@ class Listener:
     backend_message_received = message_received
     def broker_failed(self, error):
         say("failed", error)
-    def backend_lost(self, error):
+    def backend_lost(self, error, *_):
         say("lost", error)
-    def backend_recovered(self, duration, error):
+    def backend_recovered(self, duration, *_):
         say("gap", int(duration > 0))
 
 async def main():
@@ -184,8 +184,8 @@ class Healthy:
     def broker_failed(self, error: BaseException) -> None:
         raise error
 
-    def backend_lost(self, error: BaseException) -> None:
+    def backend_lost(self, error: BaseException, *_: object, **__: object) -> None:
         raise error
 
-    def backend_recovered(self, duration: float, error: BaseException) -> None:
+    def backend_recovered(self, duration: float, *_: object, **__: object) -> None:
         raise AssertionError
