@@ -193,16 +193,9 @@ class RemoteBroker:
         """Complete when the backend accepted it. See `Broker.publish`."""
         if self._session is None:
             raise self._publish_in_outage(channel, payload)
-        if len(self._session.unconfirmed) + len(self._outgoing) >= self._options.max_unconfirmed:
-            raise BrokerError(
-                f"{self._options.max_unconfirmed} publishes wait for {self.name} already"
-            )
+        count = len(self._session.unconfirmed) + len(self._outgoing)
         waiting = self._session.unconfirmed_bytes + self._outgoing_bytes
-        if waiting + len(payload) > self._options.max_buffered:
-            raise BrokerError(
-                f"The publish has {len(payload)} bytes and {waiting} bytes wait for {self.name} "
-                f"already, above its max_buffered of {self._options.max_buffered}"
-            )
+        _check_room(self.name, self._options, count, waiting, len(payload))
         self._flush_soon()
         publish = Publish(channel, payload, asyncio.get_running_loop().create_future())
         self._outgoing.append(publish)
@@ -347,3 +340,18 @@ class RemoteBroker:
     def _deliver(self, channel: str, payload: bytes) -> None:
         if channel in self._channels and self._listener is not None:
             self._listener.backend_message_received(channel, payload)
+
+
+def _check_room(name: str, options: BrokerOptions, count: int, waiting: int, size: int) -> None:
+    """Refuse a publish if too many, or too many bytes of them, wait for the backend.
+
+    Raises:
+        BrokerError: there is no room.
+    """
+    if count >= options.max_unconfirmed:
+        raise BrokerError(f"{options.max_unconfirmed} publishes wait for {name} already")
+    if waiting + size > options.max_buffered:
+        raise BrokerError(
+            f"The publish has {size} bytes and {waiting} bytes wait for {name} already, above its "
+            f"max_buffered of {options.max_buffered}"
+        )
