@@ -5,17 +5,21 @@ A publish is checked once, decoded at most once, and framed once for all sockets
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Awaitable, Collection, Mapping
 from typing import Any
 
 from socketcluster.brokers.base import Broker
-from socketcluster.errors import BrokerError, SocketClusterError
+from socketcluster.errors import BrokerError, ResourceLimitError, SocketClusterError
 from socketcluster.protocol.envelopes import open_envelope
 from socketcluster.protocol.payloads import Payloads
 from socketcluster.pubsub.fanout import FanOut
 from socketcluster.pubsub.gaps import GapReports
 from socketcluster.pubsub.index import ChannelEntry, OnBrokerError
 from socketcluster.streams import NO_VALUE, SMALL, StreamDemux
+
+FRAMING_BYTES = 4096
+"""More than a publish's frame has beside the payload, with a channel name of usual length."""
 
 
 class PublishDelivery:
@@ -29,6 +33,7 @@ class PublishDelivery:
         payloads: decodes and frames.
         on_error: called with errors that no call can raise.
         gaps: reports outages.
+        max_frame: how many bytes a socket's buffer holds: a larger publish reaches no socket.
     """
 
     __slots__ = (
@@ -36,7 +41,9 @@ class PublishDelivery:
         "_channels",
         "_decoded",
         "_fan_out",
+        "_fitting",
         "_gaps",
+        "_max_frame",
         "_on_error",
         "_outputs",
         "_payloads",
@@ -51,6 +58,7 @@ class PublishDelivery:
         payloads: Payloads,
         on_error: OnBrokerError,
         gaps: GapReports,
+        max_frame: int = sys.maxsize,
     ) -> None:
         self._broker = broker
         self._channels = channels
@@ -59,6 +67,8 @@ class PublishDelivery:
         self._payloads = payloads
         self._on_error = on_error
         self._gaps = gaps
+        self._max_frame = max_frame
+        self._fitting = max_frame - FRAMING_BYTES
         # A small payload that is about to be delivered, and its value.
         self._decoded: tuple[bytes, Any] | None = None
 
@@ -67,8 +77,11 @@ class PublishDelivery:
 
         Raises:
             InvalidMessageError: the exchange is subscribed and the payload cannot be decoded.
+            ResourceLimitError: it is larger than the buffer of a socket.
             BrokerError: the broker refused it.
         """
+        if len(payload) > self._fitting:
+            self._check_size(channel, payload)
         entry = self._channels.get(channel)
         if entry is None or not entry.exchange_subscribed:
             return self._broker.publish(channel, payload)
@@ -77,6 +90,19 @@ class PublishDelivery:
             return self._broker.publish(channel, payload)
         finally:
             self._decoded = None
+
+    def _check_size(self, channel: str, payload: bytes) -> None:
+        """Refuse a publish that no socket can receive: its delivery would close each of them.
+
+        Raises:
+            ResourceLimitError: it is larger than the buffer of a socket.
+        """
+        size = len(self._payloads.publish_frame(channel, payload))
+        if size > self._max_frame:
+            raise ResourceLimitError(
+                f"The publish has {size} bytes, and subscribers can receive {self._max_frame} "
+                "(max_outbound_buffer). Publish less data, or where it can be fetched"
+            )
 
     def _check(self, payload: bytes, exchange_subscribed: bool) -> None:
         """Refuse a payload before delivery, rather than lose it later.
@@ -126,6 +152,16 @@ class PublishDelivery:
                 reason = f"A message on the channel {channel!r} of the backend is foreign: {error}"
                 self._on_error(BrokerError(reason), "foreign", channel)
                 return
+            if len(payload) > self._fitting:
+                try:
+                    self._check_size(channel, payload)
+                except SocketClusterError as error:
+                    self._decoded = None
+                    reason = (
+                        f"A message on the channel {channel!r} of the backend is dropped: {error}"
+                    )
+                    self._on_error(BrokerError(reason), "foreign", channel)
+                    return
             self.message_received(channel, payload)
             self._decoded = None
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, TypeVar, overload
@@ -77,8 +78,12 @@ class AGExchange(ChannelMixin, ExchangeListeners):
         loop_binding: LoopBinding | None = None,
         reporter: Reporter | None = None,
         bound: Bound | None = None,
+        max_frame: int = sys.maxsize,
     ) -> None:
-        """Make an exchange; `bound` limits each consumer of its channels."""
+        """Make an exchange.
+
+        `bound` limits each consumer of its channels, `max_frame` the bytes of a publish's frame.
+        """
         super().__init__(loop_binding)
         self._reporter = Reporter(logger) if reporter is None else reporter
         self._on_error = on_error
@@ -98,6 +103,7 @@ class AGExchange(ChannelMixin, ExchangeListeners):
             payloads,
             self._failed,
             self.gaps,
+            max_frame,
         )
         broker.attach(self._delivery)
 
@@ -126,6 +132,7 @@ class AGExchange(ChannelMixin, ExchangeListeners):
         Raises:
             BrokerError: the broker refused it at once.
             InvalidArgumentsError: the codec cannot encode `data`, or the channel has no name.
+            ResourceLimitError: the publish is larger than `max_outbound_buffer`.
         """
         accepted = self._publish(channel, data)
         if accepted is not None:
@@ -137,6 +144,7 @@ class AGExchange(ChannelMixin, ExchangeListeners):
         Raises:
             BrokerError: the broker refused it.
             InvalidArgumentsError: the codec cannot encode `data`, or the channel has no name.
+            ResourceLimitError: the publish is larger than `max_outbound_buffer`.
         """
         accepted = self._publish(channel, data)
         if accepted is not None:

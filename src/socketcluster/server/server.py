@@ -118,8 +118,7 @@ class AGServer(
             Payloads if tracing is None else tracing.payloads,
         )
         broker = resolve_broker(opts.broker_engine)
-        if tracing is not None:
-            broker = tracing.broker(broker)
+        broker = broker if tracing is None else tracing.broker(broker)
         self.exchange: AGExchange = AGExchange(
             broker,
             self.wire.payloads,
@@ -127,6 +126,7 @@ class AGServer(
             self.loop_binding,
             self.reporter,
             channel_bound(opts, self.reports.report_fault),
+            opts.max_outbound_buffer,
         )
         self.channel_policy: ChannelPolicy = ChannelPolicy()
         for rule in opts.channels:
