@@ -129,3 +129,19 @@ def test_the_error_tells_a_client_when_to_try_again() -> None:
     error = hydrate_error(wire)
     assert isinstance(error, RateLimitError)
     assert (error.retry_after, error.is_remote) == (250, True)
+
+
+@pytest.mark.parametrize(
+    ("rate", "channels", "warns"),
+    [
+        (Rate(10), 1000, True),
+        (Rate(10), None, True),
+        (Rate(10, burst=1000), 1000, False),
+        (Rate(10, exceeded="pause"), 1000, False),
+    ],
+)
+def test_a_subscribe_limit_that_makes_clients_lose_channels_is_warned_of(
+    rate: Rate, channels: int | None, warns: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    AGServer(limits=Limits(subscribe=rate), socket_channel_limit=channels)
+    assert ("limits.subscribe refuses" in caplog.text) is warns

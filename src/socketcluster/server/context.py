@@ -19,6 +19,7 @@ from socketcluster.server.options import ServerOptions
 from socketcluster.server.parts.authentication import AuthObserver
 from socketcluster.server.parts.closing import ClosingObserver
 from socketcluster.server.parts.deciders import Deciders
+from socketcluster.server.parts.rate_limits import RateLimits
 from socketcluster.server.parts.reauthorization import ReauthorizationPace
 from socketcluster.server.parts.sequencer import Continuation
 from socketcluster.server.parts.setup import TrackingEmitter
@@ -67,6 +68,7 @@ class SocketContext:
         dispatch, dispatch_batch: carry out a packet, or a batch of them.
         equip: changes the parts of each new socket; None changes none.
         upgrade_pace, handshake_pace: admit upgrade requests, and '#handshake' packets.
+        rate_limits: the limits of messages and packets; None if there are none.
         ack_timeout, handshake_timeout, ping_interval, ping_timeout: milliseconds.
     """
 
@@ -88,6 +90,7 @@ class SocketContext:
     make_request: Callable[..., Any]
     dispatch: Callable[[Any, AnyPacket, bytes], Continuation]
     dispatch_batch: Callable[[Any, Batch, bytes], Continuation]
+    rate_limits: RateLimits | None
 
     equip: Callable[[Any], None] | None = None
     deciders: Deciders = field(init=False)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from socketcluster.engines.base import Connection, UpgradeRequest
 from socketcluster.middleware import MiddlewareLine
+from socketcluster.protocol.packets import BinaryMessage
 from socketcluster.server.context import SocketContext
 from socketcluster.server.events import HandshakeEvent
 from socketcluster.server.hub import Hub
@@ -64,12 +65,13 @@ class SocketHandler:
         """See `ConnectionHandler`."""
         # The engine calls the inbound part itself: a method here would cost 0.7 % of a call.
         assert self._socket is not None
-        return self._socket.inbound.message
+        rates = self._socket.rates
+        return self._socket.inbound.message if rates is None else rates.received
 
     def binary_received(self, data: bytes) -> None:
         """See `ConnectionHandler`."""
         assert self._socket is not None
-        self._socket.inbound.binary(data)
+        self.text_received(BinaryMessage(data))
 
     def connection_lost(self, code: int, reason: str) -> None:
         """See `ConnectionHandler`."""

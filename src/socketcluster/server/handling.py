@@ -21,6 +21,7 @@ from socketcluster.server.lifecycle import Lifecycle
 from socketcluster.server.listeners import SERVER_EVENTS
 from socketcluster.server.middleware import MiddlewareMixin
 from socketcluster.server.packets.direct import direct_table
+from socketcluster.server.packets.limited import limited_table
 from socketcluster.server.parts.deciders import Decider, Deciders
 from socketcluster.server.socket import AGServerSocket
 from socketcluster.sockets.handling import Handling
@@ -106,6 +107,8 @@ class HandlersMixin(Decorators, MiddlewareMixin, AsyncStreamEmitter):
             and context.equip is None
         )
         context.direct = direct_table(context.handling) if is_direct else {}
+        if context.rate_limits is not None:
+            context.direct = limited_table(context.direct, context.rate_limits)
 
     def emit(self, event: str, data: Any = None) -> None:
         """Emit an event to its handlers and its listeners."""

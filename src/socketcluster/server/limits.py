@@ -17,6 +17,8 @@ from socketcluster.options import invalid_option
 
 EXCEEDED: tuple[str, ...] = get_args(Exceeded)
 _PAUSABLE = ("message", "invoke", "publish", "subscribe", "bytes")
+_ROUNDING = 1 / 1024
+"""Units by which sums of floats may be off."""
 _RATES = (*_PAUSABLE, "connect_per_ip")
 _COUNTS = ("connections_per_ip", "sockets_per_user")
 
@@ -164,20 +166,20 @@ def _check_exceeded(limits: Limits) -> None:
 class Bucket:
     """The arithmetic of one rate. Its owner keeps a *level* for each client, which begins at 0.
 
-    The level is the time at which the bucket is empty again, counted in units of the rate. In these
-    units each event adds 1, which a float adds without an error. `now` is in seconds, of a clock
-    that never goes back.
+    The level is the time at which the bucket is empty again, counted in units of the rate: each
+    event adds 1. `now` is in seconds, of a clock that never goes back.
     """
 
-    __slots__ = ("_room", "_speed")
+    __slots__ = ("_most", "_room", "_speed")
 
     def __init__(self, rate: Rate) -> None:
         self._speed: float = rate.count / rate.per
         self._room: int = rate.burst - 1
+        self._most: float = self._room + _ROUNDING
 
     def has_room(self, level: float, now: float) -> bool:
         """Return whether one more unit is within the rate."""
-        return level - now * self._speed <= self._room
+        return level - now * self._speed <= self._most
 
     def add(self, level: float, now: float, units: int = 1) -> float:
         """Return the level after an event of some units, within the rate or not."""

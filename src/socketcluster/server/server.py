@@ -41,6 +41,8 @@ from socketcluster.server.options import ServerOptions
 from socketcluster.server.origins import AllowedOrigins
 from socketcluster.server.packets.batch import dispatch_batch
 from socketcluster.server.packets.dispatch import dispatch
+from socketcluster.server.packets.limited import limit_packets, refuse_message
+from socketcluster.server.parts.rate_limits import RateLimits
 from socketcluster.server.parts.reauthorization import ReauthorizationPace
 from socketcluster.server.parts.tokens import Tokens
 from socketcluster.server.reporting import ServerReports
@@ -79,6 +81,7 @@ class AGServer(
         exchange: the AGExchange, the server's own pub/sub client.
         handlers: the tables of all handlers.
         engine: the WebSocket engine.
+        rate_limits: the `limits`, with the counts `limited` and `paused`.
 
     Events: 'error', 'warning', 'ready', 'handshake', 'connection', 'connectionAbort',
     'disconnection', 'closure', 'subscription', 'unsubscription', 'authentication',
@@ -131,6 +134,7 @@ class AGServer(
         self.channel_policy: ChannelPolicy = ChannelPolicy()
         for rule in opts.channels:
             self.channel_policy.add(rule.pattern)
+        self.rate_limits: RateLimits = RateLimits(opts.limits, refuse_message)
         self.engine = resolve_engine(opts.ws_engine, opts.ws_engine_server_options)
         self.middleware_functions: dict[MiddlewareType, MiddlewareFunction] = {}
         self.handlers: HandlerTables = HandlerTables()
@@ -141,9 +145,7 @@ class AGServer(
         watchdog = Watchdog(self.reporter, self.ack_timeout, handling)
         durations = [self.ping_interval, self.ping_timeout, self.handshake_timeout]
         self.ticker: Ticker = Ticker(durations, watchdog.ticked)
-        self._context = self._make_context(handling)
-        if tracing is not None:
-            tracing.trace_calls(self._context)
+        self._context = self._make_context(handling, tracing)
         memory_limit = MemoryLimit(opts.max_buffered, self.reporter)
         self.keepalive: Keepalive = Keepalive(self._context, self.hub, memory_limit, watchdog)
         self.ticker.on_tick = self.keepalive.tick
@@ -154,9 +156,9 @@ class AGServer(
         self.asgi: ServerApp = ServerApp(self.endpoint, self, app, _sites(self))
         self._connect_handlers()
 
-    def _make_context(self, handling: Handling) -> SocketContext:
+    def _make_context(self, handling: Handling, tracing: ServerTracing | None) -> SocketContext:
         refuses = self.options.channels_default == "refuse"
-        return SocketContext(
+        context = SocketContext(
             options=self.options,
             loop_binding=self.loop_binding,
             reporter=self.reporter,
@@ -175,7 +177,12 @@ class AGServer(
             make_request=self.options.request_creator or AGRequest,
             dispatch=dispatch,
             dispatch_batch=dispatch_batch,
+            rate_limits=self.rate_limits if self.rate_limits.size else None,
         )
+        if tracing is not None:
+            tracing.trace_calls(context)
+        limit_packets(context, self.rate_limits)
+        return context
 
     # Properties of the specification
 

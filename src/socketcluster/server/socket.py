@@ -25,6 +25,7 @@ from socketcluster.server.parts.life import Life
 from socketcluster.server.parts.messaging import Messaging, MessagingMixin
 from socketcluster.server.parts.middleware import SocketMiddleware
 from socketcluster.server.parts.outbound import Outbound
+from socketcluster.server.parts.rate_limits import SocketRates
 from socketcluster.server.parts.setup import SetupBarrier
 from socketcluster.server.parts.streams import StreamsMixin
 from socketcluster.server.parts.subscription_methods import SubscriptionsMixin
@@ -72,6 +73,7 @@ class AGServerSocket(
         "middleware",
         "outbound",
         "protocol_version",
+        "rates",
         "request",
         "server",
         "setup",
@@ -122,6 +124,10 @@ class AGServerSocket(
             self.inbound.flow_control, context.loop_binding, context.handling.tables.procedures
         )
         self.setup: SetupBarrier = SetupBarrier(self.streams, context)
+        limits = context.rate_limits
+        self.rates: SocketRates | None = None
+        if limits is not None:
+            self.rates = SocketRates(self, limits, options.protocol_version)
 
     @property
     def state(self) -> SocketState:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from typing import Any
 
 from socketcluster.errors import InvalidMessageError, ResourceLimitError
-from socketcluster.protocol.packets import Batch
+from socketcluster.protocol.packets import AnyPacket, Batch
 from socketcluster.server.parts.inbound import Inbound
 from socketcluster.server.parts.sequencer import Continuation
 from socketcluster.server.socket import AGServerSocket
@@ -17,8 +19,16 @@ _MAX_PER_TURN = 128
 """How many packets of one socket's batches to carry out in one loop turn."""
 
 
-def dispatch_batch(socket: AGServerSocket, batch: Batch, message: bytes) -> Continuation:
+Dispatch = Callable[[Any, AnyPacket, bytes], Continuation]
+"""Carries out one packet: (socket, packet, message)."""
+
+
+def dispatch_batch(
+    socket: AGServerSocket, batch: Batch, message: bytes, dispatch: Dispatch | None = None
+) -> Continuation:
     """Carry out the packets of a batch; return None if it is done, else its continuation."""
+    if dispatch is None:
+        dispatch = socket.context.dispatch
     limit = socket.context.options.max_batch_items
     if len(batch) > limit:
         error = ResourceLimitError(
@@ -28,19 +38,21 @@ def dispatch_batch(socket: AGServerSocket, batch: Batch, message: bytes) -> Cont
         socket.disconnect(1009, str(error))
         return None
     if len(batch) > _YIELD_EVERY or not _fit_in_turn(socket.inbound, len(batch)):
-        return _continue(socket, None, batch, 0, message)
+        return _continue(socket, None, batch, 0, message, dispatch)
     for index in range(len(batch)):
         if socket.inbound.closed:
             return None
-        pending = _dispatch_one(socket, batch, index, message)
+        pending = _dispatch_one(socket, batch, index, message, dispatch)
         if pending is not None or socket.subscribed.reauthorization is not None:
-            return _continue(socket, pending, batch, index + 1, message)
+            return _continue(socket, pending, batch, index + 1, message, dispatch)
     return None
 
 
-def _dispatch_one(socket: AGServerSocket, batch: Batch, index: int, message: bytes) -> Continuation:
+def _dispatch_one(
+    socket: AGServerSocket, batch: Batch, index: int, message: bytes, dispatch: Dispatch
+) -> Continuation:
     try:
-        return socket.context.dispatch(socket, batch.packet(index), message)
+        return dispatch(socket, batch.packet(index), message)
     except InvalidMessageError as error:  # The other packets are still carried out.
         # The packet is no call: a call with a readable cid fails, and is answered, in `dispatch`.
         socket.inbound.rejections.reject(error, b"")
@@ -59,7 +71,12 @@ def _next_turn(inbound: Inbound) -> None:
 
 
 async def _continue(
-    socket: AGServerSocket, pending: Continuation, batch: Batch, start: int, message: bytes
+    socket: AGServerSocket,
+    pending: Continuation,
+    batch: Batch,
+    start: int,
+    message: bytes,
+    dispatch: Dispatch,
 ) -> None:
     if pending is not None:
         await pending
@@ -68,7 +85,7 @@ async def _continue(
             await socket.subscribed.reauthorization.finished()
         if socket.inbound.closed:
             return
-        pending = _dispatch_one(socket, batch, index, message)
+        pending = _dispatch_one(socket, batch, index, message, dispatch)
         if pending is not None:
             await pending
         if index % _YIELD_EVERY == 0:

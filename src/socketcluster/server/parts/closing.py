@@ -39,6 +39,12 @@ class ClosingObserver(Protocol):
     def closed(self, socket: Any, code: int, reason: str | None) -> None: ...
 
 
+class Pausable(Protocol):
+    """A socket's rate limits, as its closing sees them."""
+
+    def end_pause(self) -> None: ...
+
+
 class ClosingOwner(Protocol):
     """Closing's view of its socket: the other parts, all of which it ends, and the events."""
 
@@ -60,6 +66,8 @@ class ClosingOwner(Protocol):
     def subscribed(self) -> Subscriptions: ...
     @property
     def setup(self) -> SetupBarrier: ...
+    @property
+    def rates(self) -> Pausable | None: ...
     def emit(self, event: str, data: Any = None) -> None: ...
     def emit_error(self, error: BaseException) -> None: ...
 
@@ -154,6 +162,8 @@ class Closing:
         seconds = self._context.options.milliseconds("last_words_timeout") / 1000
         self.last_words = LastWords(code, reason, seconds, self._last_words_over)
         socket.inbound.when_idle(self.last_words.done)
+        if socket.rates is not None:
+            socket.rates.end_pause()
         socket.subscribed.abandon_pending()
 
     def handshake_completed(self) -> None:

@@ -7,6 +7,8 @@ from typing import Protocol
 from socketcluster.engines.base import Connection
 from socketcluster.streams import Gauge
 
+_BACKLOGGED, _BEHIND, _HELD, _LIMITED = 1, 2, 4, 8
+
 
 class FlowControlOwner(Protocol):
     """The owner of a flow control."""
@@ -18,26 +20,23 @@ class FlowControlOwner(Protocol):
 class FlowControl:
     """Pauses and resumes the reading of one connection, so that TCP pushes back on the client.
 
-    Three things pause it: too large a backlog of waiting messages, in number or in bytes; a loop
-    over the socket's streams with a backlog past the same limits; and the server, when all sockets
-    together hold too much.
+    Four things pause it: too large a backlog of waiting messages, in number or in bytes; a loop
+    over the socket's streams with a backlog past the same limits; the server, when all sockets
+    together hold too much; and a rate limit.
 
     Attributes:
         size: bytes of the messages in the backlog.
-        held: whether the server has paused the reading.
     """
 
     __slots__ = (
-        "_backlogged",
-        "_behind",
         "_connection",
         "_gauge",
         "_limit",
         "_messages",
         "_owner",
+        "_reasons",
         "_size_limit",
         "_was_paused",
-        "held",
         "size",
     )
 
@@ -55,9 +54,7 @@ class FlowControl:
         self._messages = 0
         self.size: int = 0
         self._gauge: Gauge | None = None
-        self._backlogged = False
-        self._behind = False
-        self.held: bool = False
+        self._reasons = 0  # Flags in one integer: it saves each socket 32 bytes.
         self._was_paused = False
 
     @property
@@ -70,7 +67,12 @@ class FlowControl:
     @property
     def paused(self) -> bool:
         """Whether reading is paused."""
-        return self._backlogged or self._behind or self.held
+        return self._reasons != 0
+
+    @property
+    def held(self) -> bool:
+        """Whether the server has paused the reading."""
+        return self._reasons & _HELD != 0
 
     @property
     def total_size(self) -> int:
@@ -86,40 +88,43 @@ class FlowControl:
         """Count a message that begins to wait."""
         self._messages += 1
         self.size += len(message)
-        if not self._backlogged and (self._messages > self._limit or self.size > self._size_limit):
-            self._backlogged = True
-            self._changed()
+        if not self._reasons & _BACKLOGGED and (
+            self._messages > self._limit or self.size > self._size_limit
+        ):
+            self._set(_BACKLOGGED, True)
 
     def remove(self, message: bytes) -> None:
         """Count a message that ends its wait."""
         self._messages -= 1
         self.size -= len(message)
-        if self._backlogged:
+        if self._reasons & _BACKLOGGED:
             self._shrank()
 
     def clear(self) -> None:
         """Forget the backlog, which was dropped."""
         self._messages = self.size = 0
-        if self._backlogged:
+        if self._reasons & _BACKLOGGED:
             self._shrank()
 
     def _shrank(self) -> None:
         if self._messages <= self._limit // 2 and self.size <= self._size_limit // 2:
-            self._backlogged = False
-            self._changed()
+            self._set(_BACKLOGGED, False)
 
     def hold(self, held: bool) -> None:
         """Pause reading for the server, or end that pause."""
-        self.held = held
-        self._changed()
+        self._set(_HELD, held)
+
+    def limit(self, limited: bool) -> None:
+        """Pause reading because of a rate limit, or end that pause."""
+        self._set(_LIMITED, limited)
 
     def _loops_changed(self, behind: bool) -> None:
-        self._behind = behind
-        self._changed()
+        self._set(_BEHIND, behind)
         self._owner.loops_changed(behind)
 
-    def _changed(self) -> None:
-        if self.paused:
+    def _set(self, reason: int, present: bool) -> None:
+        self._reasons = self._reasons | reason if present else self._reasons & ~reason
+        if self._reasons:
             self._was_paused = True
             self._connection.pause_reading()
         else:

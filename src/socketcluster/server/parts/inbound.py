@@ -20,7 +20,6 @@ from socketcluster.middleware import MIDDLEWARE_INBOUND_RAW
 from socketcluster.protocol.packets import (
     AnyPacket,
     Batch,
-    BinaryMessage,
     Packet,
     is_answer,
     public_message,
@@ -158,7 +157,7 @@ class Inbound:
         self.silence: tuple[float, object] | None = None
 
     def message(self, message: bytes) -> None:
-        """Accept a text message, as UTF-8. The engine calls this."""
+        """Accept a text message, as UTF-8, or a BinaryMessage. The engine calls this."""
         self.received += 1
         self.last_seen = self._ticker.now
         if (
@@ -170,24 +169,20 @@ class Inbound:
             # The common case, with nothing to wait for.
             continuation = self._process(message)
             if continuation is not None:
-                self._finish(continuation)
+                self.wait_for(continuation)
         elif self._ending:
-            self.processed += _take_answers(self._socket, self._context, message)
+            self.processed += take_answers(self._socket, self._context, message)
         elif self._raw is not None or MIDDLEWARE_INBOUND_RAW in self._middleware:
             self._put_raw(message)
         else:
             self._accept(message)
-
-    def binary(self, message: bytes) -> None:
-        """Accept a binary message. The engine calls this."""
-        self.message(BinaryMessage(message))
 
     def _put_raw(self, message: bytes) -> None:
         if self._raw is None:
             self._raw = RawMiddleware(self._socket.middleware, self._raw_decided, self._check_idle)
         if self.waiting:
             # Raw middleware sees the answer in its turn, but can no longer block it.
-            _take_answers(self._socket, self._context, message)
+            take_answers(self._socket, self._context, message)
         self.flow_control.add(message)
         self._raw.put(message)
 
@@ -204,8 +199,8 @@ class Inbound:
         if self._sequencer is None:
             continuation = self._process(message)
             if continuation is not None:
-                self._finish(continuation)
-        elif _take_answers(self._socket, self._context, message):
+                self.wait_for(continuation)
+        elif take_answers(self._socket, self._context, message):
             self.processed += 1
         else:
             self.flow_control.add(message)
@@ -221,7 +216,8 @@ class Inbound:
         if self._sequencer is not None:
             self._sequencer.done()
 
-    def _finish(self, continuation: Continuation) -> None:
+    def wait_for(self, continuation: Continuation) -> None:
+        """Queue later messages until a continuation is done."""
         sequencer = self._ensure_sequencer()
         sequencer.hold()
         sequencer.finish(continuation)
@@ -347,7 +343,7 @@ def _emit_message(
     listeners.write_deferred(name, len(message), lambda: kind(public_message(message)), TEXT_WEIGHT)
 
 
-def _take_answers(socket: InboundOwner, context: InboundContext, message: bytes) -> bool:
+def take_answers(socket: InboundOwner, context: InboundContext, message: bytes) -> bool:
     """Resolve this side's calls that a message answers; return whether it has nothing else.
 
     Answers overtake the backlog, which may be waiting for them.
