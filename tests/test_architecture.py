@@ -62,7 +62,7 @@ SERVER_FLOORS = (
     ),
     ("context", "token_methods"),
     ("socket",),
-    ("events", "packets", "watchdog"),
+    ("events", "packets", "users", "watchdog"),
     ("call_spans", "hub", "listeners", "tracing"),
     ("drain",),
     ("handler", "lifecycle", "memory_limit"),

@@ -31,6 +31,7 @@ SOCKET_PARTS = {
     "messaging",
     "middleware",
     "outbound",
+    "rates",
     "setup",
     "streams",
     "subscribed",
@@ -51,6 +52,7 @@ SERVER_PARTS = {
     "reporter",
     "reports",
     "ticker",
+    "users",
     "tokens",
     "wire",
 }
@@ -63,6 +65,7 @@ SERVER_OWN = {
     "from_config",
     "from_thread",
     "handlers",
+    "identify",
     "include",
     "listen",
     "middleware",
@@ -70,11 +73,13 @@ SERVER_OWN = {
     "path",
     "procedure",
     "provide",
+    "rate_limits",
     "receiver",
     "run",
     "serve_forever",
     "spawn",
     "start",
+    "user_sockets",
 }
 """Names that npm's AGServer does not have; docs/server.md explains them."""
 

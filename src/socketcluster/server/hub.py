@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,7 @@ from socketcluster.server.events import (
     UnsubscriptionEvent,
 )
 from socketcluster.server.socket import AGServerSocket
+from socketcluster.server.users import UserIndex
 
 
 class Hub:
@@ -29,10 +31,11 @@ class Hub:
         clients: the connected sockets, by id.
     """
 
-    __slots__ = ("_emit", "clients", "pending")
+    __slots__ = ("_emit", "_users", "clients", "pending")
 
-    def __init__(self, emit: Callable[[str, Any], None]) -> None:
+    def __init__(self, emit: Callable[[str, Any], None], users: UserIndex) -> None:
         self._emit = emit
+        self._users = users
         self.pending: dict[str, AGServerSocket] = {}
         self.clients: dict[str, AGServerSocket] = {}
 
@@ -44,15 +47,17 @@ class Hub:
         """Remove a socket."""
         self.pending.pop(socket.id, None)
         self.clients.pop(socket.id, None)
+        self._users.forget(socket)
 
     def sockets(self) -> list[AGServerSocket]:
         """All sockets, connected ones first."""
         return [*self.clients.values(), *self.pending.values()]
 
     def token_changed(self, socket: AGServerSocket) -> None:
-        """Have handlers forget what they know of the socket's user."""
+        """Have handlers forget what they know of the socket's user, who may be another now."""
         if socket.handling is not None:
             socket.context.handling.token_changed(socket)
+        self._users.update(socket)
 
     # The server's events
 
@@ -60,6 +65,8 @@ class Hub:
         """Move a socket to the clients, because its handshake is complete."""
         self.pending.pop(socket.id, None)
         self.clients[socket.id] = socket
+        if not self._users.follows_tokens:
+            asyncio.get_running_loop().call_soon(self._users.update, socket)
 
     def connection_event(
         self, socket: AGServerSocket, is_authenticated: bool, auth_error: BaseException | None

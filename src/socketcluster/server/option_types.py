@@ -164,6 +164,9 @@ class ServerOptionsDict(TypedDict, total=False):
     limits: Limits | None
     """The rates that clients may send at, `Limits(invoke=Rate(100, per=1))`. Default: None, for no
     limits."""
+    identify: Callable[[Any], str | None] | None
+    """Called with a socket when it opens and when its token changes; returns its user, or None.
+    Default: None, which takes the token's claim `sub`, else `username`."""
     health_probes: bool
     """Answer GET /health/live and /health/ready over HTTP. Default: True."""
     tracing: Tracing | None

@@ -141,6 +141,7 @@ class ServerOptions:
     droppable_channels: Collection[str] | Callable[[str], bool] = ()
     max_malformed_messages: int = 100
     limits: Limits | None = None
+    identify: Callable[[Any], str | None] | None = None
     health_probes: bool = True
     asyncapi: AsyncAPI | None = None
     tracing: Tracing | None = None
@@ -321,7 +322,7 @@ def _check_objects(options: ServerOptions) -> None:
         or has_methods(options.broker_engine, *_BROKER_METHODS)
     ):
         raise invalid_option("broker_engine", "a URL or a Broker object", options.broker_engine)
-    for name in ("handle_protocols", "request_creator"):
+    for name in ("handle_protocols", "identify", "request_creator"):
         if getattr(options, name) is not None and not callable(getattr(options, name)):
             raise invalid_option(name, "a callable", getattr(options, name))
     if options.asyncapi is not None and not isinstance(options.asyncapi, AsyncAPI):

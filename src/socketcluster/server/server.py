@@ -51,6 +51,7 @@ from socketcluster.server.socket import AGServerSocket
 from socketcluster.server.ticker import Ticker
 from socketcluster.server.token_methods import TokensMixin
 from socketcluster.server.tracing import ServerTracing
+from socketcluster.server.users import UserIndex, UsersMixin
 from socketcluster.server.watchdog import Watchdog
 from socketcluster.sockets.flusher import Flusher
 from socketcluster.sockets.handling import Handling
@@ -64,7 +65,13 @@ server share a key."""
 
 
 class AGServer(
-    ConfiguredMixin, ServingMixin, TokensMixin, ThreadMixin, HandlersMixin, ServerListeners
+    ConfiguredMixin,
+    ServingMixin,
+    TokensMixin,
+    UsersMixin,
+    ThreadMixin,
+    HandlersMixin,
+    ServerListeners,
 ):
     """A SocketCluster server: `AGServer(auth_key="…", ping_interval=8000)`.
 
@@ -138,7 +145,8 @@ class AGServer(
         self.engine = resolve_engine(opts.ws_engine, opts.ws_engine_server_options)
         self.middleware_functions: dict[MiddlewareType, MiddlewareFunction] = {}
         self.handlers: HandlerTables = HandlerTables()
-        self.hub: Hub = Hub(self.emit)
+        self.users: UserIndex = UserIndex(opts, self.rate_limits.count, self.reports.report_fault)
+        self.hub: Hub = Hub(self.emit, self.users)
         handling = Handling(
             self.handlers, server_sources(self, self.exchange), self.reporter, report_invalid
         )

@@ -190,8 +190,9 @@ class SocketAuth:
         if socket.life.state != CLOSED:
             old_state = self.state
             self._set(claims, signed_token)
-            socket.emit("authTokenSigned", AuthTokenSignedEvent(signed_token))
-            self.emit_authenticated(old_state)
+            if not socket.life.ended:  # The observer may close a socket.
+                socket.emit("authTokenSigned", AuthTokenSignedEvent(signed_token))
+                self.emit_authenticated(old_state)
         if not reject_on_failed_delivery:
             socket.messaging.transmit("#setAuthToken", {"token": signed_token})
             return
