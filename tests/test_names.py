@@ -96,7 +96,6 @@ def test_every_option_is_in_the_table() -> None:
         "limits",
         "asyncapi",
         "trusted_proxies",
-        "limits",
         "identify",
         "channels",
         "channels_default",
