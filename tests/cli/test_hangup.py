@@ -32,7 +32,16 @@ async def test_a_handler_of_the_target_is_kept(serve: Serve, tmp_path: Path) -> 
     assert await served.line("mine") == "mine\n"
 
 
-@pytest.mark.parametrize("workers", [[], ["--workers", "2"]])
+async def test_reload_goes_on(serve: Serve) -> None:
+    served = await serve("mine:server", "--port", "0", "--reload")
+    await served.port()
+    served.process.send_signal(signal.SIGHUP)
+    await served.line("SIGHUP restarts the workers of 'serve --workers N'")
+    served.process.send_signal(signal.SIGINT)
+    assert await served.wait() == 0
+
+
+@pytest.mark.parametrize("workers", [[], ["--workers", "2"], ["--reload"]])
 async def test_a_closed_terminal_ends_it(workers: list[str], serve: Serve) -> None:
     master, slave = pty.openpty()
     in_terminal = (

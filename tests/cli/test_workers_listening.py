@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 import websockets
 
-from cli.serving import SECONDS, Serve, Served, client_at, clients_on_all, stop_process
+from cli.serving import SECONDS, Serve, client_at, clients_on_all, stop_process
 from socketcluster.cli.settings import Settings
 from socketcluster.cli.workers.listening import listening_sockets
-from support import require, soon
+from support import soon
 
 ACTIVATE = shutil.which("systemd-socket-activate")
 
@@ -177,15 +177,16 @@ async def test_systemd_passes_sockets_that_share_a_port(count: int, serve: Serve
 
 
 async def test_socket_activation(serve: Serve) -> None:
-    require(ACTIVATE is not None, "systemd-socket-activate")
-    assert ACTIVATE is not None
-    with bound() as probe:
-        port = port_of(probe)
-    command = [ACTIVATE, "--listen", f"127.0.0.1:{port}"]
-    if "PYTHONPATH" in os.environ:
-        command += ["-E", "PYTHONPATH"]  # It passes on few variables by itself.
-    served: Served = await serve("mine:server", "--workers", "2", command=command)
-    await served.line("Listening on")
+    with bound() as listening:
+        port = port_of(listening)
+        if ACTIVATE is None:  # Its part is then played by a program of a few lines.
+            served = await serve("mine:server", "--workers", "2", **as_systemd(listening))
+    if ACTIVATE is not None:
+        command = [ACTIVATE, "--listen", f"127.0.0.1:{port}"]
+        if "PYTHONPATH" in os.environ:
+            command += ["-E", "PYTHONPATH"]  # It passes on few variables by itself.
+        served = await serve("mine:server", "--workers", "2", command=command)
+        await served.line("Listening on")
     async with AsyncExitStack() as stack:
         await clients_on_all(stack, port, 2)  # The first connection starts it.
     await served.port()
@@ -218,6 +219,7 @@ def run_serve(*arguments: str, folder: Path, fds: Any = ()) -> tuple[int, str]:
         (["--fd", "FILE"], "is not a socket that this process has inherited"),
         (["--fd", "UDP"], "is not a stream socket"),
         (["--rolling", "1"], "--rolling needs --workers N"),
+        (["--watchdog", "0.5", "--workers", "2"], "--watchdog must be 0 or at least 1 second"),
         (["--watchdog", "5"], "--watchdog needs --workers N"),
     ],
 )

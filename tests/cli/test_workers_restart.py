@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from cli.serving import SERVER, Serve, clients_on_all, renew
+from cli.serving import SERVER, Serve, client_at, clients_on_all, renew
 from socketcluster import AGClientSocket
 from support import soon
 
@@ -173,3 +173,22 @@ async def test_a_worker_that_dies_during_a_restart_is_not_missed(
         await served.line("Restarted")
         assert victim not in await clients_on_all(stack, port, 2)
         swallowed.cancel()
+
+
+async def test_no_connection_is_refused_during_a_restart(serve: Serve) -> None:
+    served = await serve("mine:server", "--port", "0", "--workers", "2")
+    port = await served.port()
+    restarted = asyncio.ensure_future(served.line("Restarted"))
+    count = 0
+
+    async def connect_again_and_again() -> None:
+        nonlocal count
+        while not restarted.done():
+            async with AsyncExitStack() as stack:
+                await client_at(stack, port)
+            count += 1
+
+    served.process.send_signal(signal.SIGHUP)
+    await asyncio.gather(*(connect_again_and_again() for _ in range(16)))
+    await restarted
+    assert count >= 16

@@ -73,13 +73,30 @@ async def test_a_silent_worker_is_aborted_then_killed(
 ) -> None:
     monkeypatch.setattr("socketcluster.cli.workers.watchdog.KILL_SECONDS", 0.01)
     process = Process()
-    process.watch.silent = 0.0
+    process.watch.silent, process.watch.starting = 0.0, None
     watchdog = asyncio.ensure_future(Watchdog(0.01, lambda: [process]).run())
     await soon(process.signaled.wait())
     watchdog.cancel()
     assert process.signals[:2] == [signal.SIGABRT, signal.SIGKILL]
     (record,) = caplog.records
     assert record.getMessage().startswith("Worker 1 (process 5) hangs: its event loop")
+
+
+async def test_a_slow_start_is_logged_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("socketcluster.cli.workers.watchdog.KILL_SECONDS", 0.01)
+    monkeypatch.setattr("socketcluster.cli.workers.watchdog.SLOW_START_SECONDS", 0.01)
+    process = Process()
+    watchdog = asyncio.ensure_future(Watchdog(0.001, lambda: [process]).run())
+    await until(lambda: bool(caplog.records))
+    process.watch.silent = 0.0
+    await soon(process.signaled.wait())
+    watchdog.cancel()
+    assert [record.getMessage().partition(":")[0] for record in caplog.records] == [
+        "Worker 1 (process 5) is not ready after 0.01 s",
+        "Worker 1 (process 5) hangs",
+    ]
 
 
 async def test_a_blocked_worker_shows_where_and_is_replaced(serve: Serve) -> None:

@@ -185,6 +185,10 @@ def _inherited_sockets(
         if "workers" not in used and options.workers == 1:
             for name in sorted({"rolling", "watchdog"} & used):
                 raise usage_error(f"--{name} needs --workers N: one process has no supervisor")
+        if 0 < options.watchdog < 1:
+            raise usage_error(
+                f"--watchdog must be 0 or at least 1 second, not {options.watchdog:g}"
+            )
         return inherited_sockets(fd, used, os.environ)
     except CommandError as error:
         report(f"{error} (see {context.command_path} --help)")

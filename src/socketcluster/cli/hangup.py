@@ -18,7 +18,7 @@ class HangupSignal:
     def __init__(self, restart: Callable[[], None], stop: Callable[[], None]) -> None:
         self._restart = restart
         self._stop = stop
-        self._had_terminal = _has_terminal()
+        self._had_terminal = has_terminal()
         self._installed = False
 
     def __enter__(self) -> None:
@@ -32,13 +32,13 @@ class HangupSignal:
             asyncio.get_running_loop().remove_signal_handler(signal.SIGHUP)
 
     def _received(self) -> None:
-        if self._had_terminal and not _has_terminal():
+        if self._had_terminal and not has_terminal():
             self._stop()
         else:
             self._restart()
 
 
-def _has_terminal() -> bool:
+def has_terminal() -> bool:
     """Whether this process has a controlling terminal."""
     with suppress(OSError):
         os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))

@@ -7,6 +7,7 @@ import gc
 import logging
 import os
 import shutil
+import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ import uvloop
 from socketcluster import AGServer
 from socketcluster.brokers.registry import BROKER_VARIABLE, create_broker
 from socketcluster.cli.exit_status import DONE, FAILED, INTERRUPTED
-from socketcluster.cli.hangup import HangupSignal
+from socketcluster.cli.hangup import HangupSignal, has_terminal
 from socketcluster.cli.loading import TargetError, load_server, print_target_traceback
 from socketcluster.cli.reporting import describe, report
 from socketcluster.cli.settings import Settings
@@ -147,7 +148,9 @@ async def _link_to_supervisor(
     assert settings.supervisor_fd is not None
 
     def stop_accepting() -> None:
-        server.lifecycle.stop_accepting()
+        # The server itself goes on, so that connections which are accepted already are served.
+        for listener in server.lifecycle.listeners:
+            listener.stop_accepting()
 
     def drain(peers: bool) -> None:
         if peers:
@@ -207,15 +210,26 @@ def _run_reloading(settings: Settings) -> int:
     def print_restarting(changes: object) -> None:
         print("Restarting: files have changed", flush=True)
 
+    had_terminal = has_terminal()
+
+    def hang_up(*_: object) -> None:
+        if had_terminal and not has_terminal():
+            raise KeyboardInterrupt
+        _refuse_restart()
+
     logging.getLogger("watchfiles").setLevel(logging.ERROR)
-    run_process(
-        os.getcwd(),
-        target=_run_child,
-        args=(replace(settings, reloading=True),),
-        callback=print_restarting,
-        watch_filter=is_source,
-        sigint_timeout=_RELOAD_DRAIN_SECONDS,
-    )
+    former = signal.signal(signal.SIGHUP, hang_up)
+    try:
+        run_process(
+            os.getcwd(),
+            target=_run_child,
+            args=(replace(settings, reloading=True),),
+            callback=print_restarting,
+            watch_filter=is_source,
+            sigint_timeout=_RELOAD_DRAIN_SECONDS,
+        )
+    finally:
+        signal.signal(signal.SIGHUP, former)
     return DONE
 
 

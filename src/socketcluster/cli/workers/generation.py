@@ -13,6 +13,10 @@ from socketcluster.cli.workers.slot import Slot
 STOP_ACCEPTING_SECONDS = 5.0
 """How long to wait for an old worker to close its listening sockets."""
 
+SETTLE_SECONDS = 2.0
+"""How long connections that an old worker has accepted may take for their handshakes. A worker that
+drains refuses them."""
+
 logger: logging.Logger = logging.getLogger("socketcluster.workers")
 
 
@@ -66,6 +70,7 @@ async def restart_generation(slots: Sequence[Slot], at_once: int) -> bool:
 async def _retire(processes: Sequence[WorkerProcess]) -> None:
     # A client of the first must not meet the listening socket of the second.
     await asyncio.gather(*(_stop_accepting(process) for process in processes))
+    await asyncio.sleep(SETTLE_SECONDS)
     for process in processes:
         process.stop(peers=True)
         await process.ended.wait()

@@ -56,6 +56,8 @@ class WorkerProcess:
                 self.started.set_result(False)
 
     async def _run(self) -> int:
+        if self._signals:  # It was stopped before it was started.
+            return -self._signals[0]
         ours, theirs = socket.socketpair()
         with ours, theirs:
             settings = replace(self._settings, supervisor_fd=theirs.fileno())
@@ -90,6 +92,7 @@ class WorkerProcess:
     def worker_ready(self, stop_seconds: float) -> None:
         """See `LinkOwner`."""
         self.watch.silent = 0.0
+        self.watch.starting = None
         self.watch.stop_seconds = stop_seconds
         if not self.started.done():
             self.started.set_result(True)

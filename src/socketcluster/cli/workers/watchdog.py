@@ -16,6 +16,9 @@ from typing import Protocol
 KILL_SECONDS = 2.0
 """How long a worker may write its traceback."""
 
+SLOW_START_SECONDS = 60.0
+"""How long a worker may start before the log says so; a rolling restart waits for it."""
+
 MAX_BEAT_SECONDS = 1.0
 BEATS_PER_LIMIT = 5
 
@@ -28,12 +31,13 @@ def beat_seconds(limit: float) -> float:
 
 
 class Watch:
-    """How long one worker has been silent, has been stopping, and has been aborted, in seconds.
+    """How long one worker has been starting, silent, stopping and aborted, in seconds.
 
     None means that the time does not count: it is silent only once it was ready.
     """
 
     def __init__(self) -> None:
+        self.starting: float | None = 0.0
         self.silent: float | None = None
         self.stopping: float | None = None
         self.aborted: float | None = None
@@ -41,7 +45,7 @@ class Watch:
 
     def add(self, seconds: float) -> None:
         """Let time pass."""
-        for name in ("silent", "stopping", "aborted"):
+        for name in ("starting", "silent", "stopping", "aborted"):
             passed = getattr(self, name)
             if passed is not None:
                 setattr(self, name, passed + seconds)
@@ -104,6 +108,9 @@ class Watchdog:
         if watch.aborted is not None and watch.aborted >= KILL_SECONDS:
             process.send_signal(signal.SIGKILL)
             return
+        if watch.starting is not None and watch.starting > SLOW_START_SECONDS:
+            watch.starting = None
+            logger.warning("%s is not ready after %g s", process.describe(), SLOW_START_SECONDS)
         problem = watch.problem(self._limit)
         if problem is not None:
             logger.error("%s %s; its threads:", process.describe(), problem)
