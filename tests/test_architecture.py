@@ -53,6 +53,7 @@ SERVER_FLOORS = (
     ("option_types",),
     ("options",),
     (
+        "admission",
         "channel_backlog",
         "channel_policy",
         "configured",

@@ -85,6 +85,7 @@ def test_every_option_is_in_the_table() -> None:
         "max_outbound_buffer",
         "max_pending_clients",
         "handshakes_per_turn",
+        "max_connections",
         "droppable_channels",
         "drain_timeout",
         "health_probes",

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import socket
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
 
 import pytest
+import uvloop
 from websockets.frames import Frame, Opcode
 
 from conformance.sites import REQUEST, Endpoint, Site
@@ -138,6 +141,45 @@ async def test_a_flood_of_early_bytes_pauses_reading(held: Held) -> None:
     answer = ECHO * (len(frames) // len(FRAME))
     assert await soon(reader.readexactly(len(answer))) == answer
     writer.close()
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+@pytest.mark.parametrize("engine", ["picows", "asgi"])
+def test_a_turn_accepts_few_connections(
+    engine: str, loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    async def run() -> None:
+        site = Site(engine)
+        await site.listen()
+        accepted: list[int] = []
+        turn, marked = 0, False
+
+        def next_turn() -> None:
+            nonlocal turn, marked
+            turn, marked = turn + 1, False
+
+        class Counted(set[object]):
+            """uvicorn's connections, each of which is added in `connection_made`."""
+
+            def add(self, connection: object) -> None:
+                nonlocal marked
+                super().add(connection)
+                accepted.append(turn)
+                if not marked:
+                    marked = True
+                    asyncio.get_running_loop().call_soon(next_turn)
+
+        site.listeners[0]._server.server_state.connections = Counted()
+        clients = [socket.create_connection(("127.0.0.1", site.port), 5) for _ in range(200)]
+        await until(lambda: len(accepted) == len(clients))
+        assert max(Counter(accepted).values()) <= 16
+        for client in clients:
+            client.close()
+        for listener in site.listeners:
+            await listener.close()
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(run())
 
 
 def test_the_pace_of_the_endpoint_is_asked() -> None:

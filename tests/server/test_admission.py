@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import socket
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from websockets.frames import Frame, Opcode
 
-from socketcluster import AGServer
+from socketcluster import AGServer, Limits, Rate
+from socketcluster.engines import uvicorn_http, uvicorn_limits
+from socketcluster.engines.base import Seat, UpgradeRefusedError, UpgradeRequest
+from socketcluster.engines.proxies import TrustedProxies
 from socketcluster.errors import InvalidOptionsError
-from support import until
+from socketcluster.server import admission
+from socketcluster.server.admission import AddressLimits, network_of
+from support import connected, soon, until
+from transports import Refused, dial
 
 STORM = 500
 REQUEST = (
@@ -104,17 +112,17 @@ async def test_a_storm_is_handled_a_few_handshakes_a_turn(make_server: Any, crow
     await make_server(server)
     during: list[int] = []
     server.procedure("where")(lambda: during.append(len(counting.opened + counting.verified)))
-    connected = Crowd()
-    connected.connect(server)
+    caller = Crowd()
+    caller.connect(server)
     await until(lambda: server.pending_clients_count == 1)
-    connected.send(HANDSHAKE)
+    caller.send(HANDSHAKE)
     await until(lambda: server.clients_count == 1)
 
     crowd.connect(server, STORM)
-    connected.send(packet(event="where", cid=2))
+    caller.send(packet(event="where", cid=2))
     await until(lambda: server.pending_clients_count == STORM)
     crowd.send(HANDSHAKE)
-    connected.send(packet(event="where", cid=3))
+    caller.send(packet(event="where", cid=3))
     await until(lambda: server.clients_count == STORM + 1)
 
     assert most(counting.opened) <= 16
@@ -122,7 +130,7 @@ async def test_a_storm_is_handled_a_few_handshakes_a_turn(make_server: Any, crow
     assert len(counting.opened) == len(counting.verified) == STORM + 1
     assert during[0] < STORM / 2  # It did not wait for the storm's requests,
     assert during[1] < STORM * 3 / 2  # nor for its handshakes.
-    connected.sockets[0].close()
+    caller.sockets[0].close()
 
 
 @OVER_NETWORK
@@ -146,3 +154,353 @@ async def test_a_handshake_that_waits_for_its_turn_is_not_timed_out(
 def test_handshakes_per_turn_is_a_number_above_0(value: Any) -> None:
     with pytest.raises(InvalidOptionsError, match="handshakes_per_turn"):
         AGServer(handshakes_per_turn=value)
+
+
+# max_connections
+
+
+@pytest.mark.parametrize("make_server", ["picows", "asgi", "memory"], indirect=True)
+async def test_past_max_connections_upgrades_are_refused_with_503(make_server: Any) -> None:
+    server = await make_server(max_connections=2)
+    async with connected(server), connected(server, handshake=False):
+        await until(lambda: (server.clients_count, server.pending_clients_count) == (1, 1))
+        with pytest.raises(Refused) as refused:
+            await dial(server)
+        assert refused.value.status == 503
+        assert b"as many connections as it takes" in refused.value.body
+        assert server.endpoint.limited["max_connections"] == 1
+    await until(lambda: server.clients_count == 0)
+    async with connected(server):
+        assert server.endpoint.limited["max_connections"] == 1
+
+
+@pytest.mark.parametrize("make_server", ["picows"], indirect=True)
+async def test_a_full_server_makes_nothing_for_an_upgrade(
+    make_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = await make_server(max_connections=1)
+    async with connected(server):
+        monkeypatch.delattr(uvicorn_http, "Upgrading")
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.source_port)
+        writer.write(REQUEST)
+        head, _, body = (await soon(reader.read())).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 503 ")
+        assert b"\r\nRetry-After: 10\r\n" in head
+        assert body.startswith(b"The server has as many")
+        writer.close()
+
+
+@pytest.mark.parametrize("make_server", ["picows", "memory"], indirect=True)
+async def test_upgrades_that_wait_for_middleware_count(make_server: Any) -> None:
+    server = await make_server(max_connections=1)
+    decide = asyncio.Event()
+
+    async def middleware(actions: Any) -> None:
+        async for action in actions:
+            await decide.wait()
+            action.allow()
+
+    server.set_middleware(server.MIDDLEWARE_HANDSHAKE, middleware)
+    first = asyncio.ensure_future(dial(server))
+    await until(lambda: server.endpoint._opening == 1)
+    with pytest.raises(Refused) as refused:
+        await dial(server)
+    assert refused.value.status == 503
+    decide.set()
+    await (await soon(first)).close()
+
+
+@OVER_NETWORK
+async def test_a_full_server_still_answers_http(make_server: Any) -> None:
+    server = await make_server(max_connections=1)
+    async with connected(server):
+        assert b" 200 " in (await get(server, "/health/live")).partition(b"\r\n")[0]
+        assert b" 404 " in (await get(server, "/")).partition(b"\r\n")[0]
+
+
+async def get(server: AGServer, path: str, connection: str = "close") -> bytes:
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.source_port)
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: a\r\nConnection: {connection}\r\n\r\n".encode())
+    answer: bytes = await soon(reader.read())
+    writer.close()
+    return answer
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, True, "16"])
+def test_max_connections_is_a_number_above_0(value: Any) -> None:
+    with pytest.raises(InvalidOptionsError, match="max_connections"):
+        AGServer(max_connections=value)
+
+
+def test_a_server_without_limits_has_no_gate() -> None:
+    assert AGServer().endpoint.admission is None
+    assert AGServer(limits=Limits(invoke=Rate(1))).endpoint.admission is None
+    assert AGServer(max_connections=1).endpoint.admission is not None
+    assert AGServer(limits=Limits(connect_per_ip=Rate(1))).endpoint.admission is not None
+
+
+# Addresses
+
+
+def seats(server: AGServer) -> dict[str, int]:
+    """How many connections of each network have a seat."""
+    addresses = server.endpoint._admission.addresses
+    assert addresses is not None
+    return addresses._open
+
+
+@pytest.mark.parametrize("make_server", ["asgi", "memory"], indirect=True)
+async def test_connections_per_ip(make_server: Any) -> None:
+    server = await make_server(limits=Limits(connections_per_ip=2))
+    async with connected(server), connected(server, handshake=False):
+        with pytest.raises(Refused) as refused:
+            await dial(server)
+        assert refused.value.status == 429
+        assert refused.value.body == b"Too many connections from this address"
+        assert server.endpoint.limited["connections_per_ip"] == 1
+    await until(lambda: not seats(server))
+    async with connected(server):
+        assert seats(server) == {"127.0.0.1": 1}
+
+
+@pytest.mark.parametrize("make_server", ["picows"], indirect=True)
+async def test_a_peer_past_its_connections_is_dropped_before_its_request(make_server: Any) -> None:
+    server = await make_server(limits=Limits(connections_per_ip=2))
+    async with connected(server), connected(server, handshake=False):
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.source_port)
+        with contextlib.suppress(ConnectionResetError):
+            assert await soon(reader.read()) == b""
+        writer.close()
+        assert server.endpoint.limited["connections_per_ip"] == 1
+        assert seats(server) == {"127.0.0.1": 2}
+    await until(lambda: not seats(server))
+    async with connected(server):
+        assert seats(server) == {"127.0.0.1": 1}
+
+
+@OVER_NETWORK
+async def test_behind_a_proxy_each_client_has_its_limit(make_server: Any) -> None:
+    server = await make_server(
+        trusted_proxies="127.0.0.1", limits=Limits(connections_per_ip=1, connect_per_ip=Rate(2))
+    )
+
+    def of(address: str) -> dict[str, str]:
+        return {"X-Forwarded-For": address}
+
+    async with (
+        connected(server, additional_headers=of("192.0.2.1")),
+        connected(server, additional_headers=of("192.0.2.2")),
+        connected(server),  # The proxy names no client.
+        connected(server),
+    ):
+        assert seats(server) == {"192.0.2.1": 1, "192.0.2.2": 1}
+        with pytest.raises(Refused) as refused:
+            await dial(server, additional_headers=of("192.0.2.1"))
+        assert refused.value.status == 429
+    await until(lambda: not seats(server))
+    async with connected(server, additional_headers=of("192.0.2.1")):
+        pass
+    await until(lambda: not seats(server))
+    with pytest.raises(Refused) as refused:
+        await dial(server, additional_headers=of("192.0.2.1"))
+    assert refused.value.body == b"Too many new connections from this address"
+    assert server.endpoint.limited == {
+        "max_connections": 0,
+        "connections_per_ip": 1,
+        "connect_per_ip": 1,
+    }
+
+
+@pytest.mark.parametrize("make_server", ["picows"], indirect=True)
+async def test_the_answer_says_when_to_try_again(make_server: Any) -> None:
+    server = await make_server(
+        trusted_proxies="127.0.0.1", limits=Limits(connect_per_ip=Rate(1, per=3600))
+    )
+    request = REQUEST[:-2] + b"X-Forwarded-For: 192.0.2.1\r\n\r\n"
+    answers = []
+    for _ in range(2):
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.source_port)
+        writer.write(request)
+        answers.append(await soon(reader.readuntil(b"\r\n\r\n")))
+        writer.close()
+    assert answers[0].startswith(b"HTTP/1.1 101 ")
+    assert answers[1].startswith(b"HTTP/1.1 429 ")
+    assert b"\r\nRetry-After: 3600\r\n" in answers[1]
+
+
+@OVER_NETWORK
+@pytest.mark.parametrize("proxies", ["", "127.0.0.1"])
+async def test_every_end_gives_the_seat_back(make_server: Any, proxies: str) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.accept"})
+            await send({"type": "websocket.close", "code": 1000})
+        else:
+            await send({"type": "http.response.start", "status": 204, "headers": []})
+            await send({"type": "http.response.body"})
+
+    server = AGServer(
+        app=app,
+        origins="example.com:*",
+        trusted_proxies=proxies,
+        limits=Limits(connections_per_ip=100),
+    )
+    await make_server(server)
+    forwarded = b"X-Forwarded-For: 192.0.2.1\r\n\r\n"
+    origin = b"Origin: http://example.com\r\n" + forwarded
+    ours = REQUEST[:-2]
+    requests = {
+        "accepted, and the client leaves": ours + origin,
+        "a forbidden origin": ours + forwarded,
+        "no WebSocket": ours.replace(b"Version: 13", b"Version: 12") + origin,
+        "of the application": ours.replace(b"/socketcluster/", b"/other") + origin,
+        "HTTP": b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        "nothing": b"",
+        "half a head": ours[:20],
+    }
+    for request in requests.values():
+        _, writer = await asyncio.open_connection("127.0.0.1", server.source_port)
+        writer.write(request)
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+    state = server.lifecycle.listeners[0]._server.server_state  # type: ignore[attr-defined]
+    for how in ("at once", "in two pieces"):
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.source_port)
+        if how != "at once":
+            writer.write(ours[:20])
+            await until(
+                lambda: any(isinstance(c, uvicorn_limits.GuardedHttp) for c in state.connections)
+            )
+            writer.write(ours[20:] + origin)
+        else:
+            writer.write(ours + origin)
+        await soon(reader.readuntil(b"\r\n\r\n"))
+        await until(lambda: sum(seats(server).values()) == 1)
+        writer.close()
+        await until(lambda: not seats(server))
+
+
+@pytest.mark.parametrize("make_server", ["picows"], indirect=True)
+@pytest.mark.parametrize("proxies", ["", "unix"])
+async def test_unix_sockets(make_server: Any, tmp_path: Path, proxies: str) -> None:
+    """A peer without an address has no limit; behind a trusted one each client has."""
+    server = AGServer(trusted_proxies=proxies, limits=Limits(connections_per_ip=1))
+    await make_server(server)
+    path = str(tmp_path / "socket")
+    await server.listen(uds=path)
+    writers = []
+    heads = []
+    for _ in range(2):
+        reader, writer = await asyncio.open_unix_connection(path)
+        writer.write(REQUEST[:-2] + b"X-Forwarded-For: 2001:db8::1\r\n\r\n")
+        heads.append(await soon(reader.readuntil(b"\r\n\r\n")))
+        writers.append(writer)
+    assert b" 101 " in heads[0]
+    assert (b" 429 " if proxies else b" 101 ") in heads[1]
+    for writer in writers:
+        writer.close()
+    await until(lambda: not seats(server))
+
+
+class Clocked:
+    """Address limits on a clock of their own."""
+
+    def __init__(self, **limits: Any) -> None:
+        self.now = 0.0
+        self.limited = {"connections_per_ip": 0, "connect_per_ip": 0}
+        self.addresses = AddressLimits(
+            Limits(**limits),
+            TrustedProxies(["10.0.0.0/8"]),
+            self.limited,
+            clock=lambda: self.now,
+        )
+
+    def peer(self, address: str | None) -> Seat | None:
+        return self.addresses.seat_peer(address)
+
+    def refused(self, address: str) -> int | None:
+        with pytest.raises(UpgradeRefusedError) as refused:
+            self.peer(address)
+        assert refused.value.status == 429
+        return refused.value.retry_after
+
+
+def test_the_rate_of_new_connections() -> None:
+    clocked = Clocked(connect_per_ip=Rate(2, per=10, burst=3))
+    for _ in range(3):
+        seat = clocked.peer("192.0.2.1")
+        assert seat is not None
+        seat.release()  # Connections that have ended count all the same.
+    assert clocked.refused("192.0.2.1") == 5
+    assert clocked.peer("192.0.2.2") is not None
+    clocked.now = 4.5
+    assert clocked.refused("192.0.2.1") == 1
+    clocked.now = 5.0
+    assert clocked.peer("192.0.2.1") is not None
+    assert clocked.refused("192.0.2.1") == 5
+    assert clocked.limited == {"connections_per_ip": 0, "connect_per_ip": 3}
+
+
+def test_a_connection_that_is_refused_for_their_number_does_not_count_for_the_rate() -> None:
+    clocked = Clocked(connections_per_ip=1, connect_per_ip=Rate(2, per=10))
+    seat = clocked.peer("192.0.2.1")
+    assert seat is not None
+    for _ in range(5):
+        clocked.refused("192.0.2.1")
+    seat.release()
+    seat.release()  # A second time has no effect.
+    assert clocked.addresses._open == {}
+    assert clocked.peer("192.0.2.1") is not None
+    assert clocked.limited == {"connections_per_ip": 5, "connect_per_ip": 0}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "same"),
+    [
+        ("2001:db8::1", "2001:db8::ffff:1", True),
+        ("2001:db8:0:0:1::", "2001:db8:0:0:2::", True),
+        ("2001:db8:0:1::1", "2001:db8:0:2::1", False),
+        ("::ffff:192.0.2.1", "192.0.2.1", True),
+        ("::ffff:192.0.2.1", "::ffff:192.0.2.2", False),
+        ("192.0.2.1", "192.0.2.2", False),
+        ("fe80::1%eth0", "fe80::2%eth0", True),
+    ],
+)
+def test_networks(first: str, second: str, same: bool) -> None:
+    assert (network_of(first) == network_of(second)) is same
+    clocked = Clocked(connections_per_ip=1)
+    assert clocked.peer(first) is not None
+    if same:
+        assert clocked.refused(second) == 10
+    else:
+        assert clocked.peer(second) is not None
+
+
+def test_proxies_and_unix_sockets_have_no_seat() -> None:
+    clocked = Clocked(connections_per_ip=1)
+    assert [clocked.peer("10.1.2.3"), clocked.peer("10.1.2.3"), clocked.peer(None)] == [None] * 3
+
+
+def test_an_address_that_connected_long_ago_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admission, "MAX_ADDRESSES", 3)
+    clocked = Clocked(connect_per_ip=Rate(2, per=1000))
+    for address in ("a", "b", "c", "a", "d"):
+        clocked.peer(address)
+    assert set(clocked.addresses._levels) == {"c", "a", "d"}
+    clocked.refused("a")
+    clocked.peer("b")  # Its rate begins anew.
+    clocked.peer("b")
+    clocked.refused("b")
+
+
+def test_a_request_with_a_seat_gets_no_other() -> None:
+    server = AGServer(limits=Limits(connections_per_ip=1))
+    request = UpgradeRequest({"client": ("192.0.2.1", 1), "headers": []})
+    assert server.endpoint.admission is not None
+    request.seat = server.endpoint.admission.seat_peer("192.0.2.1")
+    server.endpoint._admission.seat_client(request)
+    assert seats(server) == {"192.0.2.1": 1}
+    request.leave()
+    assert seats(server) == {}

@@ -52,6 +52,7 @@ class Endpoint:
     max_payload = max_first_message = 1000
     max_outbound_buffer = 1_000_000
     deflate = None
+    admission = None
     pace = Pace(16)
 
     def __init__(self) -> None:

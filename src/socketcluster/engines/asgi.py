@@ -185,13 +185,11 @@ async def _refuse(scope: ASGIScope, send: ASGISend, refusal: UpgradeRefusedError
     if "websocket.http.response" not in (scope.get("extensions") or {}):
         await send({"type": "websocket.close", "code": 1000, "reason": ""})
         return
-    await send(
-        {
-            "type": "websocket.http.response.start",
-            "status": refusal.status,
-            "headers": [(b"content-type", b"text/plain; charset=utf-8")],
-        }
-    )
+    headers = [(b"content-type", b"text/plain; charset=utf-8")]
+    if refusal.retry_after is not None:
+        headers.append((b"retry-after", str(refusal.retry_after).encode()))
+    start = {"status": refusal.status, "headers": headers}
+    await send({"type": "websocket.http.response.start", **start})
     await send({"type": "websocket.http.response.body", "body": refusal.message.encode()})
 
 

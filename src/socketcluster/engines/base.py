@@ -21,6 +21,7 @@ engine, which sends every message back, is this:
         max_payload = max_first_message = 16 * 1024 * 1024
         max_outbound_buffer = 64 * 1024 * 1024
         deflate = None
+        admission = None
         pace = Pace(16)
 
         def open_now(self, request):
@@ -57,7 +58,7 @@ from typing import Protocol
 
 from socketcluster.engines.asgi_types import ASGIApp, ASGIReceive, ASGIScope, ASGISend
 from socketcluster.engines.pace import Pace
-from socketcluster.engines.upgrade_request import UpgradeRequest
+from socketcluster.engines.upgrade_request import Seat, UpgradeRequest
 from socketcluster.errors import InvalidArgumentsError
 
 __all__ = [
@@ -72,9 +73,11 @@ __all__ = [
     "DeflateOptions",
     "Endpoint",
     "Engine",
+    "Gate",
     "ListenAddress",
     "Listener",
     "Pace",
+    "Seat",
     "UpgradeRefusedError",
     "UpgradeRequest",
 ]
@@ -86,10 +89,33 @@ CLOSE_SECONDS = 3.0
 class UpgradeRefusedError(Exception):
     """An endpoint refuses an upgrade; the engine answers with this HTTP status and text."""
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, retry_after: int | None = None) -> None:
+        """`retry_after` is the number of seconds in the Retry-After header, if it is sent."""
         super().__init__(message)
         self.status = status
         self.message = message
+        self.retry_after = retry_after
+
+
+class Gate(Protocol):
+    """The limits that an endpoint sets to connections before their requests are decided on."""
+
+    def seat_peer(self, peer: str | None) -> Seat | None:
+        """Count a new connection from an address, before its head is read; None for no seat.
+
+        The peer of a Unix socket has no address.
+
+        Raises:
+            UpgradeRefusedError: there are too many. The engine drops the connection.
+        """
+        ...
+
+    def check_room(self) -> None:
+        """Check, before anything is made for an upgrade, whether there is room for one more.
+
+        Raises:
+            UpgradeRefusedError: there is none.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +249,10 @@ class Endpoint(Protocol):
     @property
     def deflate(self) -> DeflateOptions | None:
         """permessage-deflate, or None when it is off."""
+
+    @property
+    def admission(self) -> Gate | None:
+        """The limits of new connections, or None without any."""
 
     @property
     def pace(self) -> Pace:

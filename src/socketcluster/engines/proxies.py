@@ -59,6 +59,10 @@ class TrustedProxies:
                     break
         return client
 
+    def trusts(self, peer: str | None) -> bool:
+        """Whether an address is a proxy's; None is the peer of a Unix socket."""
+        return self._trusts(_address(peer)) if peer else self._unix
+
     def _trusts(self, address: _Address | None) -> bool:
         return address is not None and any(address in network for network in self._networks)
 

@@ -19,6 +19,7 @@ from socketcluster.engines.base import (
     ASGIScope,
     ConnectionHandler,
     Endpoint,
+    Seat,
     UpgradeRefusedError,
     UpgradeRequest,
 )
@@ -49,6 +50,7 @@ class Upgrading(asyncio.Protocol):
 
     Args:
         scope_again: makes the scope once more, from less memory than it takes.
+        seat: see `UpgradeRequest`.
     """
 
     def __init__(
@@ -57,10 +59,12 @@ class Upgrading(asyncio.Protocol):
         scope: ASGIScope,
         site: UpgradeSite,
         scope_again: Callable[[], ASGIScope] | None,
+        seat: Seat | None = None,
     ) -> None:
         self._transport = transport
         self._scope = scope
         self._request = UpgradeRequest(scope, scope_again)
+        self._request.seat = seat
         self._site = site
         self._early = bytearray()
         self._task: asyncio.Task[None] | None = None
@@ -91,7 +95,7 @@ class Upgrading(asyncio.Protocol):
         try:
             accepted = self._site.endpoint.open_now(self._request)
         except UpgradeRefusedError as refusal:
-            self._refuse(refusal.status, refusal.message)
+            self._refuse(refusal.status, refusal.message, refusal.retry_after)
             return
         except Exception as error:
             self._failed(error)
@@ -108,6 +112,7 @@ class Upgrading(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._site.connections.discard(self)
+        self._request.leave()
         if self._task is not None:
             self._task.cancel()
 
@@ -119,7 +124,7 @@ class Upgrading(asyncio.Protocol):
         try:
             accepted = await self._site.endpoint.open(self._request)
         except UpgradeRefusedError as refusal:
-            self._refuse(refusal.status, refusal.message)
+            self._refuse(refusal.status, refusal.message, refusal.retry_after)
             return
         except Exception as error:
             self._failed(error)
@@ -165,12 +170,12 @@ class Upgrading(asyncio.Protocol):
             {"message": "The endpoint failed to decide on an upgrade", "exception": error}
         )
 
-    def _refuse(self, status: int, message: str) -> None:
-        self._transport.write(refusal(status, message))
+    def _refuse(self, status: int, message: str, retry_after: int | None = None) -> None:
+        self._transport.write(refusal(status, message, retry_after))
         self._transport.close()
 
 
-def refusal(status: int, message: str) -> bytes:
+def refusal(status: int, message: str, retry_after: int | None = None) -> bytes:
     """An HTTP response that refuses a request and ends the connection."""
     try:
         phrase = HTTPStatus(status).phrase
@@ -180,6 +185,8 @@ def refusal(status: int, message: str) -> bytes:
     lines = "Connection: close\r\n"
     if status == 426:
         lines = "Upgrade: websocket\r\nConnection: Upgrade, close\r\nSec-WebSocket-Version: 13\r\n"
+    if retry_after is not None:
+        lines += f"Retry-After: {retry_after}\r\n"
     return (
         f"HTTP/1.1 {status} {phrase}\r\n{lines}"
         f"Content-Type: text/plain; charset=utf-8\r\nContent-Length: {len(body)}\r\n\r\n"

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from socketcluster.engines.asgi_types import ASGIScope
 from socketcluster.engines.proxies import NO_PROXIES, TrustedProxies
+
+
+class Seat(Protocol):
+    """The place of one connection among those of its address."""
+
+    def release(self) -> None:
+        """Give the place back; a second call has no effect."""
 
 
 class UpgradeRequest:
@@ -17,6 +24,9 @@ class UpgradeRequest:
     Args:
         scope: the ASGI scope.
         scope_again: makes the same scope once more, from less memory than it takes.
+
+    Attributes:
+        seat: the connection's place among those of its address, if they are limited.
 
     Source: ASGI specification, HTTP & WebSocket.
     """
@@ -29,6 +39,7 @@ class UpgradeRequest:
         "_scope",
         "_scope_again",
         "_state",
+        "seat",
     )
 
     def __init__(
@@ -41,6 +52,12 @@ class UpgradeRequest:
         self._headers: dict[str, str] | None = None
         self._proxies = NO_PROXIES
         self._state: dict[str, Any] | None = None
+        self.seat: Seat | None = None
+
+    def leave(self) -> None:
+        """Give the seat back, if there is one."""
+        if self.seat is not None:
+            self.seat.release()
 
     @property
     def scope(self) -> ASGIScope:

@@ -20,10 +20,10 @@ from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
 from socketcluster.engines import request_limits
-from socketcluster.engines.base import ASGIScope, Endpoint
+from socketcluster.engines.base import ASGIScope, Endpoint, Gate, Seat, UpgradeRefusedError
 from socketcluster.engines.deflate import DeflateCache
 from socketcluster.engines.request_limits import MAX_HEADERS, MAX_REQUEST_HEAD
-from socketcluster.engines.upgrade import OpenConnection, UpgradeSite, Upgrading
+from socketcluster.engines.upgrade import OpenConnection, UpgradeSite, Upgrading, refusal
 from socketcluster.engines.uvicorn_limits import GuardedHttp
 
 _HEAD_END = b"\r\n\r\n"
@@ -37,7 +37,10 @@ def opening_protocol(
     """The protocol class for new connections: uvicorn makes an instance for each."""
     site = UpgradeSite(endpoint, connections, open_connection, DeflateCache())
     http = type("UpgradingProtocol", (UpgradingProtocol,), {"site": site})
-    return type("OpeningProtocol", (OpeningProtocol,), {"site": site, "http": http})
+    attributes = {"site": site, "http": http}
+    if endpoint.admission is None:
+        return type("OpeningProtocol", (OpeningProtocol,), attributes)
+    return type("GatedProtocol", (GatedProtocol,), {**attributes, "gate": endpoint.admission})
 
 
 class OpeningProtocol(asyncio.Protocol):
@@ -45,6 +48,7 @@ class OpeningProtocol(asyncio.Protocol):
 
     site: ClassVar[UpgradeSite]
     http: ClassVar[type[UpgradingProtocol]]
+    seat: Seat | None = None
 
     def __init__(
         self,
@@ -106,12 +110,17 @@ class OpeningProtocol(asyncio.Protocol):
             self._server_state.connections.discard(self)
             http = self.http(self._config, self._server_state, self._app_state)
             http.head_timer = self._head_timer  # It runs on until the head is complete.
+            http.seat = self.seat
             http.connection_made(transport)
             transport.set_protocol(http)
             http.data_received(data)
             return
+        self.upgrade(data, *upgrade)
+
+    def upgrade(self, data: bytes, url: bytes, headers: Headers, end: int) -> None:
+        """Go on with an upgrade at the endpoint's path; its head ends at `end` of `data`."""
+        transport = self.transport
         self._done()
-        url, headers, end = upgrade
         source = _ScopeSource(
             data[:end],
             _shared(get_local_addr(transport)),
@@ -120,7 +129,38 @@ class OpeningProtocol(asyncio.Protocol):
             self._config,
             self._app_state,
         )
-        _upgrading(transport, source.scope(url, headers), self.site, source).start(data[end:])
+        scope = source.scope(url, headers)
+        _upgrading(transport, scope, self.site, source, self.seat).start(data[end:])
+
+
+class GatedProtocol(OpeningProtocol):
+    """A new connection to an endpoint that limits connections."""
+
+    gate: ClassVar[Gate]
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        client = get_remote_addr(transport)
+        try:
+            self.seat = self.gate.seat_peer(client[0] if client else None)
+        except UpgradeRefusedError:
+            # An answer would have to wait for the request, and for the client to read it.
+            transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self.seat is not None:
+            self.seat.release()
+
+    def upgrade(self, data: bytes, url: bytes, headers: Headers, end: int) -> None:
+        try:
+            self.gate.check_room()
+        except UpgradeRefusedError as refused:
+            answer = refusal(refused.status, refused.message, refused.retry_after)
+            self.transport.write(answer)
+            self.transport.close()
+            return
+        super().upgrade(data, url, headers, end)
 
 
 @dataclass(slots=True)
@@ -172,7 +212,7 @@ class UpgradingProtocol(GuardedHttp):
             return
         self.connections.discard(self)
         scope = _websocket_scope(self.scope, self.scheme == "https", self.url)
-        _upgrading(self.transport, scope, self.site, None).start_in_turn(early)
+        _upgrading(self.transport, scope, self.site, None, self.seat).start_in_turn(early)
 
 
 class _Head:
@@ -247,8 +287,9 @@ def _upgrading(
     scope: ASGIScope,
     site: UpgradeSite,
     scope_again: Callable[[], ASGIScope] | None,
+    seat: Seat | None,
 ) -> Upgrading:
-    upgrading = Upgrading(transport, scope, site, scope_again)
+    upgrading = Upgrading(transport, scope, site, scope_again, seat)
     transport.set_protocol(upgrading)
     return upgrading
 

@@ -21,7 +21,7 @@ from websockets.http11 import Request
 from websockets.protocol import OPEN
 
 from socketcluster.engines import request_limits
-from socketcluster.engines.base import Endpoint
+from socketcluster.engines.base import Endpoint, Seat
 from socketcluster.engines.compatibility import require
 from socketcluster.engines.request_limits import MAX_EARLY_DATA, MAX_REQUEST_HEAD, head_too_large
 from socketcluster.engines.upgrade import refusal, request_fault
@@ -48,9 +48,11 @@ class GuardedHttp(HttpToolsProtocol):
 
     Attributes:
         head_timer: drops the connection when a head is late, or a refused client lingers.
+        seat: the connection's place among those of its address, if they are limited.
     """
 
     head_timer: asyncio.TimerHandle | None = None
+    seat: Seat | None = None
     cycle: RequestResponseCycle
     _in_head = True
     _head_size = 0  # Bytes since the last body: of a head, or of trailers.
@@ -63,6 +65,8 @@ class GuardedHttp(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
+        if self.seat is not None:
+            self.seat.release()
         super().connection_lost(exc)
 
     def _start_timer(self) -> None:
@@ -160,6 +164,7 @@ class GuardedHttp(HttpToolsProtocol):
         protocol = protocol_class(self.config, self.server_state, self.app_state)
         protocol.connection_made(self.transport)
         self.transport.set_protocol(protocol)
+        protocol.seat = self.seat
         protocol.begin(self.url, self.headers, early)
 
     def refuse(self, status: int, message: str) -> None:
@@ -202,6 +207,7 @@ class GuardedWebSocket(BudgetedWebSocket):
     """
 
     max_outbound_buffer: ClassVar[int] = 4 * 1024 * 1024
+    seat: Seat | None = None
     _request: Request | None = None
     _early = b""
 
@@ -216,6 +222,11 @@ class GuardedWebSocket(BudgetedWebSocket):
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(self._request or event)
         self._request = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.seat is not None:
+            self.seat.release()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         if self.handshake_complete or not self.handshake_initiated:

@@ -10,12 +10,14 @@ import asyncio
 from socketcluster.engines.base import (
     Accepted,
     DeflateOptions,
+    Gate,
     Pace,
     UpgradeRefusedError,
     UpgradeRequest,
 )
 from socketcluster.errors import ServerProtocolError
 from socketcluster.middleware import MIDDLEWARE_HANDSHAKE, AGAction, Blocked, MiddlewareLine
+from socketcluster.server.admission import Admission
 from socketcluster.server.context import SocketContext
 from socketcluster.server.handler import SocketHandler
 from socketcluster.server.hub import Hub
@@ -38,12 +40,14 @@ class ServerEndpoint:
     """
 
     __slots__ = (
+        "_admission",
         "_context",
         "_hub",
         "_lifecycle",
         "_opening",
         "_proxies",
         "_server",
+        "admission",
         "allowed_origins",
         "deflate",
         "max_first_message",
@@ -59,6 +63,7 @@ class ServerEndpoint:
     max_outbound_buffer: int
     deflate: DeflateOptions | None
     pace: Pace
+    admission: Gate | None
 
     def __init__(
         self, server: SocketServer, context: SocketContext, hub: Hub, lifecycle: Lifecycle
@@ -70,6 +75,10 @@ class ServerEndpoint:
         self._lifecycle = lifecycle
         self._opening = 0
         self._proxies = options.proxies()
+        self._admission = Admission(
+            options.max_connections, options.limits, self._proxies, self._count
+        )
+        self.admission = self._admission if self._admission.is_limited else None
         self.allowed_origins: AllowedOrigins = options.allowed_origins()
         self.path = options.path
         self.max_payload = options.max_payload
@@ -82,16 +91,25 @@ class ServerEndpoint:
         """See `Endpoint.open_now`."""
         if not self._lifecycle.is_accepting or MIDDLEWARE_HANDSHAKE in self._context.middleware:
             return None
-        self._check_room()
-        request.trust(self._proxies)
-        self._check_origin(request)
-        return self._accept(request, None)
+        self._admit(request)
+        try:
+            self._check_origin(request)
+            return self._accept(request, None)
+        except BaseException:
+            request.leave()
+            raise
 
     async def open(self, request: UpgradeRequest) -> Accepted:
         """See `Endpoint.open`: limits, HANDSHAKE_WS middleware, origin, sub-protocol."""
         await self._check_accepting()
-        self._check_room()
-        request.trust(self._proxies)
+        self._admit(request)
+        try:
+            return await self._open(request)
+        except BaseException:
+            request.leave()
+            raise
+
+    async def _open(self, request: UpgradeRequest) -> Accepted:
         self._opening += 1
         try:
             line = await self._decide(request)
@@ -105,6 +123,26 @@ class ServerEndpoint:
             if line is not None:
                 line.kill()
             raise
+
+    def _admit(self, request: UpgradeRequest) -> None:
+        """Check the limits of connections.
+
+        Raises:
+            UpgradeRefusedError: 429 or 503.
+        """
+        self._check_room()
+        request.trust(self._proxies)
+        if self.admission is not None:
+            self.admission.check_room()
+            self._admission.seat_client(request)
+
+    def _count(self) -> int:
+        return len(self._hub.clients) + len(self._hub.pending) + self._opening
+
+    @property
+    def limited(self) -> dict[str, int]:
+        """How many connections were refused, by the name of the option or limit."""
+        return self._admission.limited
 
     def _accept(self, request: UpgradeRequest, line: MiddlewareLine | None) -> Accepted:
         handler = SocketHandler(self._server, self._context, self._hub, request, line)

@@ -75,6 +75,7 @@ class SocketHandler:
 
     def connection_lost(self, code: int, reason: str) -> None:
         """See `ConnectionHandler`."""
+        self._request.leave()
         if self._socket is not None:
             self._socket.closing.lose(code, reason or None)
         elif self._line is not None:

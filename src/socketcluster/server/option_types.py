@@ -136,6 +136,9 @@ class ServerOptionsDict(TypedDict, total=False):
     decides on them again; a subscription that exceeds it is refused. Default: 1 MiB."""
     max_pending_clients: int
     """Sockets in the handshake phase; more are refused with 503. Default: 10000."""
+    max_connections: int | None
+    """WebSocket connections at a time, those in the handshake phase included; more are refused with
+    503. HTTP requests to `app` do not count. Default: None, for no limit."""
     handshakes_per_turn: int
     """Upgrades, and handshakes, of new connections in one turn of the event loop; more wait for the
     next turns, so that connected clients do not wait when many connect at once. While turns take

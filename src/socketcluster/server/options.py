@@ -131,6 +131,7 @@ class ServerOptions:
     max_channel_name_length: int = 255
     max_subscription_data: int = 1024 * 1024
     max_pending_clients: int = 10_000
+    max_connections: int | None = None
     handshakes_per_turn: int = 16
     max_inbound_backlog: int = 1000
     max_inbound_backlog_bytes: int = 4 * 1024 * 1024
@@ -156,6 +157,9 @@ class ServerOptions:
         limit = self.socket_channel_limit
         if limit is not None and (type(limit) is not int or limit < 0):
             raise invalid_option("socket_channel_limit", "an integer of at least 0, or None", limit)
+        most = self.max_connections
+        if most is not None and (type(most) is not int or most <= 0):
+            raise invalid_option("max_connections", "an integer above 0, or None", most)
         if cast("object", self.max_batch_items) is None:
             object.__setattr__(self, "max_batch_items", default_batch_items(limit))
         for name in _DURATIONS:

@@ -15,6 +15,7 @@ from socketcluster.engines.base import (
     ASGISend,
     Connection,
     DeflateOptions,
+    Gate,
     ListenAddress,
     Pace,
     UpgradeRequest,
@@ -52,6 +53,7 @@ class EchoEndpoint:
 
     path = "/"
     max_outbound_buffer = 64 * 1024 * 1024
+    admission: Gate | None = None
 
     def __init__(
         self, deflate: DeflateOptions | None = None, max_payload: int = 16 * 1024 * 1024
