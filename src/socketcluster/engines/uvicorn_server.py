@@ -12,9 +12,9 @@ from typing import Any
 
 from uvicorn import Config, Server
 
-from socketcluster.engines import request_limits
 from socketcluster.engines.base import CLOSE_SECONDS, ASGIApp, Endpoint, ListenAddress
 from socketcluster.engines.bound_socket import bind
+from socketcluster.engines.tls_acceptor import TlsAcceptor
 from socketcluster.errors import HTTPServerError
 from socketcluster.runtime.isolation import for_each
 
@@ -66,7 +66,8 @@ class UvicornListener:
         self._connections = connections
         self._socket: socket.socket | None = None
         self._accepting = False
-        self._acceptor: asyncio.Server | None = None
+        self._acceptor: asyncio.Server | TlsAcceptor | None = None
+        self._pace = endpoint.pace
         self._config = Config(
             app,
             interface="asgi3",
@@ -114,7 +115,7 @@ class UvicornListener:
         self._accepting = True
 
     async def _accept(self, bound: socket.socket) -> None:
-        """Accept as `uvicorn.Server.startup` does, with a time limit for the TLS handshake."""
+        """Accept as `uvicorn.Server.startup` does; with TLS, at the endpoint's pace."""
         config, uvicorn = self._config, self._server
 
         def protocol() -> asyncio.Protocol:
@@ -124,6 +125,10 @@ class UvicornListener:
                 app_state=uvicorn.lifespan.state,  # pyright: ignore[reportCallIssue]
             )
 
+        if config.ssl is not None:
+            bound.listen(config.backlog)
+            self._acceptor = TlsAcceptor(bound, protocol, config.ssl, self._pace)
+            return
         loop = asyncio.get_running_loop()
         self._acceptor = await loop.create_server(
             protocol,
@@ -131,8 +136,6 @@ class UvicornListener:
             # asyncio accepts up to `backlog` connections in a row and, without file descriptors,
             # logs each that it cannot accept. So it gets 1, and the system the real backlog.
             backlog=1 if isinstance(loop, asyncio.BaseEventLoop) else config.backlog,
-            ssl=config.ssl,
-            ssl_handshake_timeout=request_limits.HEAD_SECONDS if config.ssl is not None else None,
         )
         bound.listen(config.backlog)
 
@@ -152,6 +155,8 @@ class UvicornListener:
     async def close(self) -> None:
         """See `Listener.close`."""
         self.stop_accepting()
+        if isinstance(self._acceptor, TlsAcceptor):
+            self._acceptor.abort()
         state = self._server.server_state
         caller = {asyncio.current_task()}  # An HTTP request may close the server.
 
