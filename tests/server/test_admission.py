@@ -24,7 +24,7 @@ from socketcluster.server.admission import AddressLimits, network_of
 from support import connected, soon, until
 from transports import Refused, dial
 
-STORM = 500
+STORM = 150
 REQUEST = (
     b"GET /socketcluster/ HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
