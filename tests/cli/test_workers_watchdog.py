@@ -134,7 +134,9 @@ async def test_a_stopped_worker_is_replaced_and_its_waiting_connections_are_serv
 @pytest.mark.parametrize("procedure", ["block", "swallow"])
 async def test_sigterm_ends_a_hanging_worker(procedure: str, serve: Serve, tmp_path: Path) -> None:
     source = tmp_path / "mine.py"
-    source.write_text(source.read_text().replace("drain_timeout=5000", "drain_timeout=100"))
+    source.write_text(
+        source.read_text().replace("drain_timeout=5000", "drain_timeout=60, drain_delay=40")
+    )
     served = await serve("mine:server", "--port", "0", "--workers", "2", "--watchdog", "0")
     port = await served.port()
     async with AsyncExitStack() as stack:

@@ -165,7 +165,9 @@ async def _link_to_supervisor(
     link = SupervisorLink(stop_accepting, drain, lost)
     await link.open(settings.supervisor_fd)
     options = server.options
-    longest = options.milliseconds("drain_timeout") / 1000 + CLOSE_SECONDS
+    # The drain spreads the closes within its timeout.
+    drain_ms = options.milliseconds("drain_delay") + options.milliseconds("drain_timeout")
+    longest = drain_ms / 1000 + CLOSE_SECONDS
     link.ready(longest, settings.beat_seconds)
     return link
 
