@@ -25,7 +25,7 @@ FLOORS = (
     ("close_codes", "error_fields", "error_text", "generics", "literals"),
     ("errors", "events"),
     ("auth", "codecs", "options", "patterns"),
-    ("config", "protocol", "runtime"),
+    ("config", "logs", "protocol", "runtime"),
     ("brokers", "engines", "middleware", "streams"),
     ("handlers",),
     ("sockets",),

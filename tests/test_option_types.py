@@ -7,6 +7,7 @@ import dataclasses
 import inspect
 import re
 import sys
+from pathlib import Path
 from typing import Any, get_type_hints
 
 import pytest
@@ -78,3 +79,11 @@ def test_the_options_of_a_subscription() -> None:
 
 def test_the_options_of_the_connection() -> None:
     assert set(documented_defaults(WsOptions)) == {"ssl", "headers", "proxy", "per_message_deflate"}
+
+
+def test_every_option_is_in_the_table_of_the_configuration_page() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "configuration.md").read_text()
+    rows = set(re.findall(r"^\| `(\w+)` \| .+ \|$", text, re.MULTILINE))
+    options = {field.name for field in dataclasses.fields(ServerOptions)}
+    assert options - rows == set(), "add a row `| `option` | type of its value |`"
+    assert rows - options == set(), "remove the row of an option that no longer exists"

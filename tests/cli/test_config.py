@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import AsyncIterator
+import json
+import logging
+import os
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from cli.commands import Commands, line_of
+from socketcluster.cli.logging_setup import set_up_logging
 from socketcluster.cli.serve_options import ServeOptions, serve_options
+from socketcluster.cli.settings import Settings
 from socketcluster.config.defaults import defaults
 from socketcluster.config.environment import OTHER_VARIABLES
 from socketcluster.errors import InvalidOptionsError
+from socketcluster.logs import Process
 
 SERVER = """
 from socketcluster import AGServer
@@ -20,6 +26,20 @@ server = AGServer(ping_timeout=777)
 print([server.options.ping_interval, server.options.ping_timeout, server.options.ack_timeout])
 print(server.signature_key, type(server.exchange.broker).__name__, flush=True)
 """
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Restore the variables, and the configuration of this process."""
+    monkeypatch.setattr(defaults, "file", None)
+    monkeypatch.setattr(defaults, "warns", False)
+    before = dict(os.environ)
+    for name in list(os.environ):
+        if name.startswith("SOCKETCLUSTER_") or name == "PORT":
+            del os.environ[name]
+    yield
+    os.environ.clear()
+    os.environ.update(before)
 
 
 @pytest.fixture
@@ -67,8 +87,6 @@ def test_arguments_win_over_variables_over_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("PORT", raising=False)
-    monkeypatch.setattr(defaults, "file", None)
     (tmp_path / "app.toml").write_text("[serve]\nhost = 'file'\nport = 99\nuds = 'file'")
     monkeypatch.setenv("SOCKETCLUSTER_UDS", "environment")
     monkeypatch.setenv("SOCKETCLUSTER_HOST", "environment")
@@ -161,6 +179,87 @@ async def test_a_broker_of_the_file_connects_workers(commands: Commands, tmp_pat
     result = await commands("serve", "--config", "app.toml")
     assert "there is no broker for 'wrong'" in result.err
     assert (result.status, result.err.count("\n")) == (1, 1)
+
+
+async def test_the_format_of_the_log(commands: Commands) -> None:
+    env = {"SOCKETCLUSTER_PING_INTERVALL": "5", "SOCKETCLUSTER_LOG_FORMAT": "json"}
+    result = await commands("serve", "--check-config", **env)
+    found = json.loads(result.err)
+    assert (found["level"], found["logger"]) == ("WARNING", "socketcluster")
+    assert found["message"].startswith("The environment variable SOCKETCLUSTER_PING_INTERVALL")
+
+
+CONFIG = {
+    "version": 1,
+    "formatters": {"mine": {"()": "socketcluster.logs.JSONFormatter"}},
+    "handlers": {"file": {"class": "logging.FileHandler", "filename": "log", "formatter": "mine"}},
+    "root": {"handlers": ["file"], "level": "WARNING"},
+}
+TOML = """
+version = 1
+root = {handlers = ["file"], level = "WARNING"}
+[formatters.mine]
+"()" = "socketcluster.logs.JSONFormatter"
+[handlers.file]
+class = "logging.FileHandler"
+filename = "log"
+formatter = "mine"
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("a.json", json.dumps(CONFIG)), ("a.yaml", json.dumps(CONFIG)), ("a.toml", TOML)],
+)
+def test_a_logging_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).write_text(text)
+    root, logger = logging.getLogger(), logging.getLogger("socketcluster.of_this_test")
+    before = root.handlers[:], root.level
+    try:
+        set_up_logging(Settings(None, log_config=name, worker=2))
+        logger.warning("kept")
+        found = json.loads((tmp_path / "log").read_text())
+        assert (found["message"], found["worker"]) == ("kept", 2)
+    finally:
+        monkeypatch.setattr(Process, "worker", None)
+        for handler in root.handlers:
+            handler.close()
+        root.handlers[:], root.level = before
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("none.json", None, "none.json: No such file or directory"),
+        ("a.ini", "", "a.ini: its name must end with .json, .toml or .yaml"),
+        ("a.json", "{", "a.json: Expecting property name"),
+        ("a.json", "[]", "a.json: it must have the keys of logging.config.dictConfig"),
+        ("a.yaml", "a: [", "a.yaml: while parsing"),
+        ("a.toml", "a = ", "a.toml: Invalid value"),
+        ("a.json", '{"version": 2}', "a.json: Unsupported version: 2"),
+        ("a.json", '{"version": 1, "root": {"handlers": ["x"]}}', "a.json: Unable to"),
+    ],
+)
+def test_a_wrong_logging_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str | None, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    root = logging.getLogger()
+    handlers = root.handlers[:]
+    try:
+        with pytest.raises(InvalidOptionsError) as raised:
+            set_up_logging(Settings(None, log_config=name))
+    finally:
+        for handler in set(root.handlers) - set(handlers):
+            handler.close()
+        root.handlers[:] = handlers
+    assert str(raised.value).startswith(message)
+    assert "\n" not in str(raised.value)
 
 
 def test_the_names_of_other_variables() -> None:

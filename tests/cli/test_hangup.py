@@ -18,7 +18,7 @@ async def test_one_process_goes_on(serve: Serve) -> None:
     await served.port()
     served.process.send_signal(signal.SIGHUP)
     line = await served.line("SIGHUP")
-    assert line.startswith("WARNING socketcluster: SIGHUP restarts the workers of 'serve --wor")
+    assert "Z WARNING socketcluster: SIGHUP restarts the workers of 'serve --wor" in line
     served.process.terminate()
     assert await served.wait() == 0
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -368,12 +367,6 @@ def test_nested_dataclasses() -> None:
     assert raised.value.keys == ("limits", "others", "add", "count")
     with pytest.raises(ConversionError, match="first must be positive"):
         convert({"first": {"count": -2}}, Group, ("limits",))
-
-
-def test_the_documentation_lists_all_options() -> None:
-    text = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
-    documented = set(re.findall(r"`(\w+)`", text))
-    assert {field.name for field in dataclasses.fields(ServerOptions)} <= documented
 
 
 def test_a_layer_that_is_empty() -> None:

@@ -12,8 +12,9 @@ from socketcluster import __version__
 from socketcluster.cli import client_commands, description, tokens
 from socketcluster.cli.exit_status import FAILED, CommandError, usage_error
 from socketcluster.cli.listening_options import inherited_sockets
+from socketcluster.cli.logging_setup import set_up_logging
 from socketcluster.cli.reporting import report
-from socketcluster.cli.serve import check, run, set_up_logging
+from socketcluster.cli.serve import check, run
 from socketcluster.cli.serve_options import ServeOptions, serve_options
 from socketcluster.cli.settings import Settings
 from socketcluster.cli.workers.supervisor import WorkerOptions, run_workers
@@ -33,6 +34,13 @@ class LogLevel(StrEnum):
     warning = "warning"
     error = "error"
     critical = "critical"
+
+
+class LogFormat(StrEnum):
+    """The formats of log lines."""
+
+    text = "text"
+    json = "json"
 
 
 def _print_version(requested: bool) -> None:
@@ -126,6 +134,16 @@ Fd = Annotated[
 ]
 
 
+Format = Annotated[
+    LogFormat | None,
+    typer.Option(help="Lines of text, or of JSON with fields.", show_default="text"),
+]
+LogConfig = Annotated[
+    str | None,
+    typer.Option(help="File for logging.config.dictConfig: .json, .toml or .yaml."),
+]
+
+
 @app.command()
 def serve(
     context: typer.Context,
@@ -146,6 +164,8 @@ def serve(
     broker: Broker = None,
     broker_required: BrokerRequired = None,
     log_level: Level = None,
+    log_format: Format = None,
+    log_config: LogConfig = None,
 ) -> None:
     """Serve an AGServer until Ctrl-C or SIGTERM, then answer calls under way and exit.
 
@@ -158,19 +178,27 @@ def serve(
         report(str(error))
         raise typer.Exit(FAILED) from None
     fds = _inherited_sockets(context, fd, options)
-    set_up_logging(options.log_level)
-    log_unknown_variables()
     if reload and options.workers > 1:
         raise typer.BadParameter("--reload takes one worker", param_hint="--workers")
     # A configured broker is a default, which a server with a broker of its own may ignore. The
     # argument is an instruction, so `serve` refuses such a server.
     settings = Settings.of(options, broker=broker, config=config, fds=fds)
+    _set_up_logging(settings)
     if check_config:
         raise typer.Exit(check(settings))
     if options.workers > 1:
         supervision = WorkerOptions(options.workers, options.rolling, options.watchdog)
         raise typer.Exit(run_workers(settings, supervision))
     raise typer.Exit(run(settings, reload=reload))
+
+
+def _set_up_logging(settings: Settings) -> None:
+    try:
+        set_up_logging(settings)
+    except InvalidOptionsError as error:
+        report(str(error))
+        raise typer.Exit(FAILED) from None
+    log_unknown_variables()
 
 
 def _inherited_sockets(

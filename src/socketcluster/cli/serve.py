@@ -19,6 +19,7 @@ from socketcluster.brokers.registry import BROKER_VARIABLE, create_broker
 from socketcluster.cli.exit_status import DONE, FAILED, INTERRUPTED
 from socketcluster.cli.hangup import HangupSignal, has_terminal
 from socketcluster.cli.loading import TargetError, load_server, print_target_traceback
+from socketcluster.cli.logging_setup import set_up_logging
 from socketcluster.cli.reporting import describe, report
 from socketcluster.cli.settings import Settings
 from socketcluster.cli.systemd import Notifier
@@ -42,8 +43,8 @@ def run(settings: Settings, *, reload: bool = False) -> int:
     """Serve until a signal, and return the exit status."""
     if reload:
         return _run_reloading(settings)
-    set_up_logging(settings.log_level)
     try:
+        set_up_logging(settings)
         _configure(settings)
         _check(settings)
         uvloop.run(serve(settings))
@@ -66,12 +67,6 @@ def check(settings: Settings) -> int:
         return FAILED
     print(f"{settings.config or 'The environment'}: no fault found")
     return DONE
-
-
-def set_up_logging(level: str) -> None:
-    """Log to standard error."""
-    logging.basicConfig(level=level.upper(), format="%(levelname)s %(name)s: %(message)s")
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
 
 
 def _configure(settings: Settings) -> None:

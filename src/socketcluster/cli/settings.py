@@ -21,6 +21,7 @@ class Settings:
         fds: inherited listening sockets, in place of an address.
         reuse_port: whether other processes may listen on the same port.
         supervisor_fd: a socket connected to the supervisor.
+        worker: the number of the worker.
         beat_seconds: the time between two beats that a worker sends; 0 for none.
         temporary_folder: a folder that a worker removes if its supervisor is killed.
         reloading: whether `--reload` started this process; it passes on a Ctrl-C that the process
@@ -34,11 +35,14 @@ class Settings:
     ssl_certfile: str | None = None
     ssl_keyfile: str | None = None
     log_level: str = "info"
+    log_format: str = "text"
+    log_config: str | None = None
     broker: str | None = None
     config: str | None = None
     fds: tuple[int, ...] = ()
     reuse_port: bool = False
     supervisor_fd: int | None = None
+    worker: int | None = None
     beat_seconds: float = 0.0
     temporary_folder: str | None = None
     reloading: bool = False

@@ -123,6 +123,21 @@ def application_place() -> str:
     return "unknown" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
+def fields_of(about: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of a log record: those of a `socket`, and all others as they are."""
+    fields: dict[str, Any] = {}
+    for name, value in about.items():
+        fields[name] = clean(value) if isinstance(value, str) else value
+    socket = fields.pop("socket", None)
+    if socket is not None:
+        fields["socket_id"] = socket.id
+        fields["address"] = getattr(socket, "client_address", None)
+        claims = getattr(socket, "auth_token", None) or {}
+        user = claims.get("sub", claims.get("username"))
+        fields["user"] = None if user is None else clean(user)
+    return fields
+
+
 class _Kind:
     """A kind that was logged less than `SECONDS` ago."""
 
@@ -146,22 +161,32 @@ class Reporter:
         self._logged_once: dict[Hashable, None] = {}
 
     def fault(
-        self, text: str, error: BaseException, level: int = logging.ERROR, kind: Hashable = None
+        self,
+        text: str,
+        error: BaseException,
+        level: int = logging.ERROR,
+        kind: Hashable = None,
+        **about: Any,
     ) -> None:
-        """Log an error with its traceback. `kind` separates errors of one type and line."""
-        self._report(level, (kind, kind_of(error)), text, error)
+        """Log an error with its traceback. `kind` separates errors of one type and line.
 
-    def line(self, text: str, level: int, kind: Hashable) -> None:
-        """Log one line without a traceback."""
-        self._report(level, kind, text, None)
+        `about` adds fields to the record: `procedure`, `channel`, and those of a `socket`.
+        """
+        self._report(level, (kind, kind_of(error)), text, error, about)
 
-    def line_once(self, text: str, kind: Hashable, level: int = logging.WARNING) -> None:
+    def line(self, text: str, level: int, kind: Hashable, **about: Any) -> None:
+        """Log one line without a traceback. See `fault` about `about`."""
+        self._report(level, kind, text, None, about)
+
+    def line_once(
+        self, text: str, kind: Hashable, level: int = logging.WARNING, **about: Any
+    ) -> None:
         """Log one line without a traceback, once while the kind is remembered."""
         if kind not in self._logged_once:
             if len(self._logged_once) >= MAX_KINDS:
                 del self._logged_once[next(iter(self._logged_once))]
             self._logged_once[kind] = None
-            self._log(level, text, None)
+            self._log(level, text, None, about)
 
     def check_event_name(self, event: str, events: frozenset[str]) -> None:
         """Log, once, that the event of a listener looks like a misspelled documented one."""
@@ -179,7 +204,14 @@ class Reporter:
         for key, recent in list(self._kinds.items()):
             self._forget(key, recent)
 
-    def _report(self, level: int, kind: Hashable, text: str, error: BaseException | None) -> None:
+    def _report(
+        self,
+        level: int,
+        kind: Hashable,
+        text: str,
+        error: BaseException | None,
+        about: dict[str, Any],
+    ) -> None:
         if not self._logger.isEnabledFor(level):
             return
         key = (level, kind)
@@ -195,7 +227,7 @@ class Reporter:
         if len(self._kinds) >= MAX_KINDS:
             oldest = next(iter(self._kinds))
             self._forget(oldest, self._kinds[oldest])
-        self._log(level, text, error)
+        self._log(level, text, error, about)
         recent = self._kinds[key] = _Kind(text)
         self._open_window(key, recent)
 
@@ -221,9 +253,8 @@ class Reporter:
 
     def _count(self, level: int, recent: _Kind) -> None:
         left_out, recent.left_out = recent.left_out, 0
-        self._log(
-            level, f"… and {left_out:,} more of this kind in the last second: {recent.title}", None
-        )
+        text = f"… and {left_out:,} more of this kind in the last second: {recent.title}"
+        self._log(level, text, None, {"repeated": left_out})
 
     def _forget(self, key: tuple[int, Hashable], recent: _Kind) -> None:
         if recent.timer is not None:
@@ -232,7 +263,9 @@ class Reporter:
         if recent.left_out:
             self._count(key[0], recent)
 
-    def _log(self, level: int, text: str, error: BaseException | None) -> None:
+    def _log(
+        self, level: int, text: str, error: BaseException | None, about: dict[str, Any]
+    ) -> None:
         logger = self._logger
         if not logger.isEnabledFor(level):
             return
@@ -243,4 +276,5 @@ class Reporter:
         if error is not None:
             # The standard formatters show this, instead of a text without bounds.
             record.exc_text = formatted(error)
+        record.__dict__.update(fields_of(about))
         logger.handle(record)

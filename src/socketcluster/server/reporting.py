@@ -25,13 +25,18 @@ class ReportEmitter(Protocol):
 
 
 class ServerReports:
-    """Logs and emits a server's errors. Repeats of the same fault are counted, not logged again."""
+    """Logs and emits a server's errors. Repeats of the same fault are counted, not logged again.
 
-    __slots__ = ("_emitter", "_reporter")
+    Attributes:
+        subject: the socket whose error is being emitted as 'warning'.
+    """
+
+    __slots__ = ("_emitter", "_reporter", "subject")
 
     def __init__(self, emitter: ReportEmitter, reporter: Reporter) -> None:
         self._emitter = emitter
         self._reporter = reporter
+        self.subject: Any = None
 
     def emit_error(self, error: BaseException) -> None:
         """Emit 'error', and without a listener log the error with its traceback."""
@@ -45,7 +50,8 @@ class ServerReports:
         Without a listener, log it at DEBUG in one line.
         """
         if not self._emitter.has_listener("warning"):
-            self._reporter.line(one_line(warning), logging.DEBUG, type(warning).__qualname__)
+            kind = type(warning).__qualname__
+            self._reporter.line(one_line(warning), logging.DEBUG, kind, socket=self.subject)
         self._emitter.emit("warning", WarningEvent(warning))
 
     def report_broker(self, action: str, error: BaseException, channel: str | None = None) -> None:
@@ -62,10 +68,11 @@ class ServerReports:
         else:
             self._reporter.fault(text, error, kind=("broker", action))
 
-    def report_auth_engine(self, error: BaseException) -> None:
+    def report_auth_engine(self, error: BaseException, socket: Any = None) -> None:
         """Log an auth engine's failure, as opposed to a bad token."""
         if not isinstance(error, SocketClusterError):
-            self._reporter.fault("The auth engine failed to verify a token", error)
+            text = "The auth engine failed to verify a token"
+            self._reporter.fault(text, error, socket=socket)
         elif isinstance(error, BrokerError):
             self.report_broker("authentication", error)
 

@@ -69,6 +69,8 @@ class Watchdog:
             "ack_timeout: its handler must return, or in a loop call request.end() or "
             "request.error()",
             ("unanswered", procedure),
+            socket=socket,
+            procedure=procedure,
         )
 
     def handshake_timed_out(self, socket: AGServerSocket) -> None:
@@ -82,6 +84,7 @@ class Watchdog:
                 "of 'handshake', held it up",
                 logging.WARNING,
                 "handshake",
+                socket=socket,
             )
 
     def ticked(self, late: float) -> None:
@@ -94,4 +97,5 @@ class Watchdog:
                 f"that computes or makes a blocking call, or a suspended machine{last}",
                 logging.WARNING,
                 "blocked",
+                lag_seconds=round(late, 3),
             )

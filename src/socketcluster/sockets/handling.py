@@ -234,6 +234,8 @@ class Handling:
             f"The data for {clean(handler.name)!r} is invalid: {error}",
             logging.DEBUG,
             ("invalid", handler.name),
+            socket=socket,
+            procedure=handler.name,
         )
         self._on_invalid(socket, error)
 

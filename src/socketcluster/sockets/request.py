@@ -42,18 +42,23 @@ class HandlerResponder(Protocol):
     def request_failed(self, procedure: str, error: BaseException) -> None: ...
 
 
-def report_failed(reporter: Reporter, procedure: str, error: BaseException) -> None:
+def report_failed(
+    reporter: Reporter, procedure: str, error: BaseException, socket: Any = None
+) -> None:
     """Log the error that a procedure's handler raised."""
-    reporter.fault(f"The handler of {clean(procedure)!r} failed", error, kind=procedure)
+    text = f"The handler of {clean(procedure)!r} failed"
+    reporter.fault(text, error, kind=procedure, socket=socket, procedure=procedure)
 
 
-def report_dropped(reporter: Reporter, procedure: str) -> None:
+def report_dropped(reporter: Reporter, procedure: str, socket: Any = None) -> None:
     """Log that a procedure's handler dropped a call without an answer."""
     reporter.line(
         f"A call of {clean(procedure)!r} was dropped unanswered: its handler ended, or went on, "
         "without request.end() or request.error()",
         logging.WARNING,
         ("dropped", procedure),
+        socket=socket,
+        procedure=procedure,
     )
 
 

@@ -17,8 +17,8 @@ from socketcluster.brokers.registry import BROKER_VARIABLE
 from socketcluster.cli import systemd
 from socketcluster.cli.exit_status import DONE, FAILED
 from socketcluster.cli.hangup import HangupSignal
+from socketcluster.cli.logging_setup import set_up_logging
 from socketcluster.cli.reporting import describe, report
-from socketcluster.cli.serve import set_up_logging
 from socketcluster.cli.settings import Settings
 from socketcluster.cli.workers.broker import shared_broker
 from socketcluster.cli.workers.generation import restart_generation, start_generation
@@ -130,7 +130,7 @@ class Supervisor:
 
 def run_workers(settings: Settings, options: WorkerOptions) -> int:
     """Serve with several workers until a signal, and return the exit status."""
-    set_up_logging(settings.log_level)
+    set_up_logging(settings)
     try:
         with ExitStack() as stack:
             environment = dict(os.environ)
@@ -150,7 +150,7 @@ def run_workers(settings: Settings, options: WorkerOptions) -> int:
 
             def slot(index: int) -> Slot:
                 fds = sockets.fds(index)
-                own = replace(settings, fds=fds)
+                own = replace(settings, fds=fds, worker=index + 1)
                 return Slot(index + 1, own, environment, lambda: sockets.pause(index))
 
             async def supervise() -> int:

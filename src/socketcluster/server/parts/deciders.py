@@ -108,6 +108,7 @@ class Decider:
                 f"The handler of the channel {handler.name!r} failed, {handler.place}",
                 error,
                 kind=handler.name,
+                channel=handler.name,
             )
 
         return error_for_caller(error, report)

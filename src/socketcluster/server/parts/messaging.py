@@ -169,12 +169,12 @@ class Messaging:
 
     def _answer_dropped(self, rid: int | float, procedure: str) -> None:
         if self._life.state == OPEN:
-            report_dropped(self._context.reporter, procedure)
+            report_dropped(self._context.reporter, procedure, self._socket)
             self.respond(rid, None, internal_error())
 
     def request_failed(self, procedure: str, error: BaseException) -> None:
         """See `Responder.request_failed`."""
-        report_failed(self._context.reporter, procedure, error)
+        report_failed(self._context.reporter, procedure, error, self._socket)
 
     # Answers of the client
 

@@ -59,7 +59,7 @@ class Tokens:
         algorithm: str,
         verify_algorithms: list[str],
         default_expiry: float,
-        report_engine: Callable[[BaseException], None],
+        report_engine: Callable[[BaseException, Any], None],
     ) -> None:
         """Make the tokens of a server.
 
@@ -92,7 +92,7 @@ class Tokens:
             failure = translate_token_error(error)
             # Engines raise all kinds of errors when there is no token.
             if signed_token is not None and type(failure) is AuthTokenError:
-                self._report_engine(error)
+                self._report_engine(error, socket)
             return AuthInfo(signed_token, failure, None, UNAUTHENTICATED)
         return AuthInfo(signed_token, None, claims, AUTHENTICATED)
 
