@@ -25,7 +25,7 @@ FLOORS = (
     ("close_codes", "error_fields", "error_text", "generics", "literals"),
     ("errors", "events"),
     ("auth", "codecs", "options", "patterns"),
-    ("config", "logs", "protocol", "runtime"),
+    ("config", "jwks", "logs", "protocol", "runtime"),
     ("brokers", "engines", "middleware", "streams"),
     ("handlers",),
     ("sockets",),

@@ -43,6 +43,7 @@ from socketcluster.events import (
     WarningEvent,
 )
 from socketcluster.handlers.router import Router
+from socketcluster.jwks.engine import JWKSAuthEngine
 from socketcluster.literals import (
     ActionOutcome,
     ActionType,
@@ -181,6 +182,7 @@ __all__ = [
     "ExchangeEventName",
     "FileTokenStore",
     "HandshakeEvent",
+    "JWKSAuthEngine",
     "KickOutEvent",
     "Limits",
     "MemoryTokenStore",

@@ -21,7 +21,7 @@ from socketcluster.errors import InvalidOptionsError
 from socketcluster.server.configured import configured, option_kinds
 
 DURATION = "'ping_interval' must be a number or a duration such as '8s'"
-ONLY_IN_CODE = {"auth_engine", "codec_engine", "handle_protocols", "request_creator"}
+ONLY_IN_CODE = {"auth_engine", "codec_engine", "handle_protocols", "identify", "request_creator"}
 
 
 @pytest.fixture(autouse=True)
