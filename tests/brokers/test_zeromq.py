@@ -124,7 +124,7 @@ async def link(tmp_path: Path) -> AsyncIterator[tuple[ZeroMQLink, LinkReports]]:
     proxy = Proxy(str(tmp_path / "b"))
     proxy.start()
     reports = LinkReports()
-    made = await ZeroMQConnector(str(tmp_path / "b"), "p").connect(reports)
+    made = await ZeroMQConnector(str(tmp_path / "b"), "p:").connect(reports)
     assert isinstance(made, ZeroMQLink)
     try:
         yield made, reports
@@ -188,7 +188,7 @@ async def test_a_sender_of_another_form_is_cut_off_and_others_are_not(
     made, reports = link
     await soon(made.subscribe(["a"]))
     others = LinkReports()
-    other = await ZeroMQConnector(str(tmp_path / "b"), "p").connect(others)
+    other = await ZeroMQConnector(str(tmp_path / "b"), "p:").connect(others)
     assert isinstance(other, ZeroMQLink)
     other._send([records], lambda: None)
     await until(lambda: bool(others.lost))

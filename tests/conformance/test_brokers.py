@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
@@ -14,6 +15,8 @@ from socketcluster import AGServer
 from socketcluster.brokers.base import Broker
 from socketcluster.brokers.registry import create_broker
 from socketcluster.brokers.simple import SimpleBroker
+from socketcluster.nodes import messages as node_messages
+from socketcluster.nodes.messages import Message, NodeMessages
 from support import connected, soon, until
 
 KINDS = ("simple", "zeromq", "redis", "redis-sentinel", "redis-cluster", "nats", "nats-cluster")
@@ -247,3 +250,87 @@ async def test_a_closed_broker_can_be_started_again(pair: MakeBrokers) -> None:
         await reaches(b, a, channel)
         await reaches(a, a, channel)
     assert a.listener.gaps == []
+
+
+@pytest.fixture
+async def nodes(
+    url: str, make_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> list[AGServer] | None:
+    """Two servers that know each other; None where there are no others."""
+    monkeypatch.setattr(node_messages, "ALIVE_SECONDS", 0.1)
+    if url == "simple:":
+        server: AGServer = await make_server(broker_engine=url, auth_key="secret")
+        assert (server.node_messages, server.nodes) == (None, [])
+        return None
+    servers: list[AGServer] = [
+        await make_server(broker_engine=url, auth_key="secret") for _ in range(2)
+    ]
+    await until(lambda: all(server.nodes for server in servers))
+    return servers
+
+
+def messages_of(server: AGServer) -> NodeMessages:
+    assert server.node_messages is not None
+    return server.node_messages
+
+
+async def test_servers_know_each_other(nodes: list[AGServer] | None) -> None:
+    if nodes is None:
+        return
+    a, b = nodes
+    assert [node.id for node in a.nodes] == [messages_of(b).id]
+    assert [node.id for node in b.nodes] == [messages_of(a).id]
+    assert a.lifecycle.knows_peers
+    received: list[Message] = []
+    messages_of(b).on("hello", received.append)
+    for number in range(10):
+        await done(messages_of(a).send("hello", {"n": number}, messages_of(b).id))
+    await done(messages_of(a).send("hello", "for another", "another"))
+    await until(lambda: len(received) == 10)
+    assert received[3] == Message("hello", messages_of(a).id, {"n": 3})
+    assert [message.data["n"] for message in received] == [*range(10)]
+    await b.close()
+    await until(lambda: all(node.draining for node in a.nodes))
+    assert not a.lifecycle.knows_peers
+    assert messages_of(a).dropped == messages_of(b).dropped == {}
+
+
+async def test_clients_reach_no_internal_name(
+    nodes: list[AGServer] | None, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither with a name that resembles one, nor with a message that is signed."""
+    if nodes is None:
+        return
+    prefix = url.rpartition("prefix=")[2]
+    inner = messages_of(nodes[0])._broker
+    inboxes = [b.inbox for b in getattr(inner, "_servers", {}).values()] or [inner.inbox]  # type: ignore[attr-defined]
+    names = [node_messages.NAME, *inboxes]
+    channels = [f"{start}{name}" for name in names for start in ("", "!", f"{prefix}!", ":", ".")]
+    recorded: list[bytes] = []
+    wire = messages_of(nodes[0])._wire
+
+    class Recording:
+        seal = wire.seal
+
+        def open(self, payload: bytes) -> Any:
+            recorded.append(payload)
+            return wire.open(payload)
+
+    monkeypatch.setattr(messages_of(nodes[0]), "_wire", Recording())
+    await until(lambda: bool(recorded))
+    async with connected(nodes[0]) as client:
+        for channel in channels:
+            await client.call("#subscribe", {"channel": channel})
+        signed = recorded[0].decode()
+        assert wire.open(recorded[0]).type == "alive"
+        seen = len(recorded)
+        for channel in channels:
+            await client.call("#publish", {"channel": channel, "data": json.loads(signed)})
+        packets = [await client.event() for _ in channels]
+        # Two more signs of life pass before this looks.
+        await until(lambda: len(recorded) >= seen + 4)
+        assert client.events.empty()
+    assert sorted(p["data"]["channel"] for p in packets) == sorted(channels)
+    for server in nodes:
+        assert messages_of(server).dropped == {}
+        assert len(server.nodes) == 1

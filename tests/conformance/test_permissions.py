@@ -17,6 +17,7 @@ from conformance.test_brokers import NAMES, Made, done, reaches
 from socketcluster import AGServer
 from socketcluster.brokers.registry import create_broker
 from socketcluster.errors import BrokerError
+from socketcluster.nodes import messages as node_messages
 from support import AnswerError, connected, soon, until
 
 SCALING = (Path(__file__).resolve().parents[2] / "docs" / "scaling.md").read_text()
@@ -107,6 +108,27 @@ async def test_a_lost_link_is_replaced(url: str, kind: str) -> None:
     await reaches(a, a, "again")
     assert a.listener.failures == []
     await a.broker.close()
+
+
+async def test_servers_know_each_other(
+    url: str, make_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(node_messages, "ALIVE_SECONDS", 0.1)
+    servers = [await make_server(broker_engine=url, auth_key="secret") for _ in range(2)]
+    await until(lambda: all(server.nodes for server in servers))
+
+
+async def test_without_permissions_for_internal_names_all_else_works(
+    url: str, make_server: Any, caplog: Any
+) -> None:
+    url = url.replace("//socketcluster:", "//narrow:") + "&required=true"
+    server: AGServer = await make_server(broker_engine=url, auth_key="secret")
+    async with connected(server) as client:
+        await client.call("#subscribe", {"channel": "mine"})
+        await client.call("#publish", {"channel": "mine", "data": 1})
+        assert (await client.event())["data"]["data"] == 1
+    await until(lambda: "see Permissions in docs/scaling.md" in caplog.text)
+    assert server.nodes == []
 
 
 async def test_another_prefix_is_refused(url: str, kind: str) -> None:

@@ -25,6 +25,7 @@ class BrokerAddress:
         username, password: decoded; None if the URL has none.
         options: the broker's options, from the query.
         query: the other parameters of the query, which are the adapter's.
+        internal: whether the broker carries messages between servers, in a name space of its own.
     """
 
     scheme: str
@@ -34,6 +35,16 @@ class BrokerAddress:
     password: str | None
     options: BrokerOptions
     query: dict[str, str] = field(default_factory=dict)
+    internal: bool = False
+
+    def name_prefix(self, separator: str) -> str:
+        """Return what precedes the name of each channel on the backend.
+
+        `separator` ends the prefix of channels. That of internal names ends with "!", so that none
+        of them is the name of a channel.
+        """
+        prefix = self.options.prefix
+        return prefix and prefix + ("!" if self.internal else separator)
 
     def display_url(self, default_port: int) -> str:
         """Return the URL for logs and errors, without credentials and options."""

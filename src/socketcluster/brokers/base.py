@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Collection
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Collection
+from typing import NamedTuple, Protocol
 
 from socketcluster.errors import BrokerError
 
@@ -48,6 +48,30 @@ class BrokerListener(Protocol):
                 change after the call.
             server: the address of the lost server; None if the broker does not know it.
         """
+
+
+class InternalBroker(NamedTuple):
+    """A broker for messages between servers.
+
+    Attributes:
+        broker: not started; a channel of it is an internal name.
+        prefix: that of the application on the backend.
+    """
+
+    broker: Broker
+    prefix: str
+
+
+class BackendBroker:
+    """The addition to a `Broker` that lets servers send each other messages through its backend.
+
+    Attributes:
+        internal: makes a broker for internal names, to which no name of a channel leads. None
+            where that is not possible. A broker without this attribute works, without messages
+            between servers.
+    """
+
+    internal: Callable[[], InternalBroker] | None = None
 
 
 class Broker(Protocol):

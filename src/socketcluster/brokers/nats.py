@@ -202,7 +202,7 @@ class NatsConnector:
     def __init__(self, address: BrokerAddress) -> None:
         self.name: str = address.display_url(PORT)
         self._address = address
-        self._prefix = f"{address.options.prefix}." if address.options.prefix else ""
+        self._prefix = address.name_prefix(".")
         self._epochs = LinkEpochs()
         account_of(address)
         self._tls = None

@@ -153,7 +153,7 @@ class RedisLink:
 
 
 class RedisConnector:
-    """Opens links to one server. `prefix` has no separator."""
+    """Opens links to one server. `prefix` includes its separator."""
 
     def __init__(
         self, name: str, host: str, port: int, account: RedisAccount, prefix: str, commands: PubSub
@@ -161,7 +161,7 @@ class RedisConnector:
         self.name = name
         self._host, self._port = host, port
         self._account = account
-        self._prefix = f"{prefix}:" if prefix else ""
+        self._prefix = prefix
         self._commands = commands
         self._former: RedisConnection | None = None
 
@@ -250,7 +250,7 @@ def create(address: BrokerAddress) -> RemoteBroker:
         host,
         port or PORT,
         RedisAccount.of(address),
-        address.options.prefix,
+        address.name_prefix(":"),
         PLAIN,
     )
     if sentinel:

@@ -24,7 +24,7 @@ from socketcluster.brokers.address import (
     host_port,
     url_error,
 )
-from socketcluster.brokers.base import BrokerListener
+from socketcluster.brokers.base import BackendBroker, BrokerListener
 from socketcluster.brokers.redis import PORT, SHARDED, RedisConnector
 from socketcluster.brokers.redis_connection import RedisAccount, connect
 from socketcluster.brokers.remote import (
@@ -51,12 +51,13 @@ Owners = list[Address | None]
 NO_OWNERS: Owners = [None] * SLOTS
 
 
-class ClusterBroker:
+class ClusterBroker(BackendBroker):
     """A `Broker` that spreads channels over the brokers of a cluster's servers."""
 
     def __init__(self, address: BrokerAddress) -> None:
         self.name: str = address.display_url(PORT)
         self._options = address.options
+        self._prefix = address.name_prefix(":")
         self._account = RedisAccount.of(address)
         self._seeds = [(host, port or PORT) for host, port in address.hosts]
         self._listener: BrokerListener | None = None
@@ -152,8 +153,7 @@ class ClusterBroker:
         return self._ownerless if owner is None else self._servers[owner]
 
     def _slot_of(self, channel: str) -> int:
-        prefix = self._options.prefix
-        return slot_of(f"{prefix}:{channel}" if prefix else channel)
+        return slot_of(self._prefix + channel)
 
     # The owners of the slots
 
@@ -269,7 +269,7 @@ class ClusterBroker:
         while owners[self._slot_of(inbox)] != address:
             inbox = new_inbox()
         name = f"{self.name.partition('://')[0]}://{host_port(*address)}"
-        connector = RedisConnector(name, *address, self._account, self._options.prefix, SHARDED)
+        connector = RedisConnector(name, *address, self._account, self._prefix, SHARDED)
         server = RemoteBroker(connector, replace(self._options, required=False), outage, inbox)
         if self._listener is not None:
             server.attach(self._listener)

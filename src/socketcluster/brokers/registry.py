@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import importlib
 import os
-from typing import cast
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from socketcluster.brokers.adapter import BrokerOptions
 from socketcluster.brokers.address import parse_address, url_error
-from socketcluster.brokers.base import Broker
+from socketcluster.brokers.base import Broker, InternalBroker
 from socketcluster.brokers.simple import SimpleBroker
+
+if TYPE_CHECKING:
+    from socketcluster.brokers.redis_cluster import ClusterBroker
+    from socketcluster.brokers.remote import RemoteBroker
 
 BROKER_VARIABLE = "SOCKETCLUSTER_BROKER"
 REQUIRED_VARIABLE = "SOCKETCLUSTER_BROKER_REQUIRED"
@@ -53,7 +58,17 @@ def create_broker(url: str, options: BrokerOptions | None = None) -> Broker:
         raise url_error(
             f"{address.scheme}:// needs the extra {extra!r}: pip install 'socketcluster[{extra}]'"
         ) from error
-    return cast("Broker", adapter.create(address))
+    broker: RemoteBroker | ClusterBroker = adapter.create(address)
+    if address.options.prefix:
+
+        def internal() -> InternalBroker:
+            # Not "local": a message that reached only its own process was not sent.
+            settings = replace(address.options, away="fail", required=False)
+            inner = replace(address, options=settings, internal=True)
+            return InternalBroker(adapter.create(inner), settings.prefix)
+
+        broker.internal = internal
+    return broker
 
 
 def resolve_broker(broker: str | Broker | None) -> Broker:

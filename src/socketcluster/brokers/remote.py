@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from socketcluster.brokers.adapter import BrokerOptions, Connector, Publish
-from socketcluster.brokers.base import BrokerListener
+from socketcluster.brokers.base import BackendBroker, BrokerListener
 from socketcluster.brokers.session import Session, as_broker_error, resolve
 from socketcluster.errors import BrokerError, UsageError
 from socketcluster.protocol.state import CLOSED, CONNECTING, StateMachine, Transitions
@@ -90,7 +90,7 @@ def already_started(name: str) -> UsageError:
     return UsageError(f"The broker of {name} is started already. Use one broker for each server")
 
 
-class RemoteBroker:
+class RemoteBroker(BackendBroker):
     """A `Broker` over a backend that a `Connector` reaches.
 
     During an outage subscriptions stay, and changes of them take effect when it ends; publishes do

@@ -203,12 +203,12 @@ def _too_long(topic: bytes) -> BrokerError:
 
 
 class ZeroMQConnector:
-    """Opens links to the proxy at a path."""
+    """Opens links to the proxy at a path. `prefix` includes its separator."""
 
     def __init__(self, path: str, prefix: str) -> None:
         self.name: str = f"ipc://{path}"
         self._path = path
-        self._prefix = f"{prefix}:" if prefix else ""
+        self._prefix = prefix
         self._epochs = LinkEpochs()
         self._process = bytes.fromhex(self._epochs.process)
 
@@ -248,7 +248,7 @@ def create(address: BrokerAddress) -> RemoteBroker:
     Raises:
         InvalidOptionsError: a part of the URL is wrong.
     """
-    connector = ZeroMQConnector(_checked(address), address.options.prefix)
+    connector = ZeroMQConnector(_checked(address), address.name_prefix(":"))
     return RemoteBroker(connector, address.options)
 
 

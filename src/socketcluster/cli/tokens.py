@@ -24,7 +24,7 @@ from socketcluster.errors import (
     AuthTokenExpiredError,
     AuthTokenNotBeforeError,
 )
-from socketcluster.server.server import AUTH_KEY_VARIABLE
+from socketcluster.server.options import AUTH_KEY_VARIABLE
 
 app: typer.Typer = typer.Typer(
     no_args_is_help=True, help="Sign, verify and decode JSON Web Tokens."

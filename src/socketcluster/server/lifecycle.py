@@ -37,6 +37,7 @@ class Lifecycle:
         is_accepting: whether it accepts connections; while `drain_delay` lasts it does so, too.
         is_closing: whether it has begun to close, until it starts again.
         listeners: the engine's listeners that are open.
+        on_closing: functions to call when the closing begins, maybe more than once.
         host: the address of the last `listen`; None before it, and for a Unix socket.
         secure: whether the last `listen` was with TLS.
     """
@@ -57,6 +58,7 @@ class Lifecycle:
         "is_closing",
         "is_ready",
         "listeners",
+        "on_closing",
         "secure",
     )
 
@@ -70,6 +72,7 @@ class Lifecycle:
         self._drain: Drain | None = None
         self._stop_at: float | None = None
         self._stopped: asyncio.Event | None = None
+        self.on_closing: list[Callable[[], None]] = []
         self._peers: list[Callable[[], bool]] = []
         self.is_ready: bool = False
         self.is_accepting: bool = False
@@ -200,6 +203,7 @@ class Lifecycle:
         self._context.loop_binding.check()
         self.is_ready = self.is_accepting = False
         self.is_closing = True
+        for_each(self.on_closing, lambda call: call(), self._report_failure)
         if self._stopped is not None:
             self._stopped.set()
         for_each(self.listeners, lambda listener: listener.stop_accepting(), self._report_failure)
@@ -210,6 +214,7 @@ class Lifecycle:
             return
         self.is_ready = False
         self.is_closing = True
+        for_each(self.on_closing, lambda call: call(), self._report_failure)
         try:
             await self._wait_drain_delay()
             self.stop_accepting()

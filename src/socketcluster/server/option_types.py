@@ -59,6 +59,16 @@ class ServerOptionsDict(TypedDict, total=False):
     auth_public_key: str | bytes | None
     """A key in PEM that verifies, for RSA and ECDSA algorithms; with `auth_private_key`.
     Default: None."""
+    nodes: bool | None
+    """Whether the servers on one backend send each other messages, so that each knows the others.
+    True is an error if they cannot. Default: None, which is True if the broker reaches other
+    processes and the servers share a key."""
+    cluster_key: str | bytes | None
+    """The secret that signs messages between servers. Default: None, which takes a key made of
+    `auth_key` or `auth_private_key`."""
+    cluster_previous_keys: Sequence[str | bytes]
+    """Former values of `cluster_key`, or of the key that replaces it, which are accepted, too,
+    until all servers have the new one. Default: ()."""
     auth_default_expiry: int | float
     """Seconds until a token expires. Default: 86400."""
     auth_algorithm: str

@@ -40,6 +40,10 @@ from socketcluster.server.option_types import DeflateOptionsDict, ServerOptionsD
 from socketcluster.server.origins import ORIGIN_FORM, AllowedOrigins
 from socketcluster.tracing.options import Tracing
 
+AUTH_KEY_VARIABLE = "SOCKETCLUSTER_AUTH_KEY"
+"""The environment variable that replaces a missing `auth_key` option, so that all processes of one
+server share a key."""
+
 CLEANUP_MODES: tuple[str, ...] = get_args(CleanupMode)
 WITHOUT_EFFECT = frozenset({"authSignAsync", "authVerifyAsync", "cloneData"})
 """Options of the JavaScript server that are accepted and ignored."""
@@ -122,6 +126,9 @@ class ServerOptions:
     socket_stream_cleanup_mode: CleanupMode = "kill"
     strict_handshake: bool = True
     broker_engine: str | Broker | None = None
+    nodes: bool | None = None
+    cluster_key: str | bytes | None = None
+    cluster_previous_keys: Sequence[str | bytes] = ()
     auth_engine: AuthEngine | None = None
     codec_engine: CodecEngine | None = None
     handle_protocols: Callable[[set[str], UpgradeRequest], str | None] | None = None
@@ -175,6 +182,7 @@ class ServerOptions:
             if type(getattr(self, name)) is not bool:
                 raise invalid_option(name, "True or False", getattr(self, name))
         _check_auth(self)
+        _check_nodes(self)
         _check_batch_limit(self)
         _check_protocol(self)
         _check_objects(self)
@@ -277,6 +285,25 @@ def _check_auth(options: ServerOptions) -> None:
     engine = options.auth_engine
     if engine is not None and not has_methods(engine, "verify_token", "sign_token"):
         raise invalid_option("auth_engine", "an object with verify_token and sign_token", engine)
+
+
+def _check_nodes(options: ServerOptions) -> None:
+    if cast("object", options.nodes) not in (None, True, False):
+        raise invalid_option("nodes", "True, False or None", options.nodes)
+    keys = cast("object", options.cluster_previous_keys)
+    if isinstance(keys, str | bytes) or not isinstance(keys, Sequence):
+        raise InvalidOptionsError(
+            "The cluster_previous_keys option must be a list of keys", "cluster_previous_keys"
+        )
+    for name, key in (
+        ("cluster_key", options.cluster_key),
+        *(("cluster_previous_keys", key) for key in keys),
+    ):
+        if not (key is None and name == "cluster_key") and (
+            not isinstance(key, str | bytes) or not key
+        ):
+            # The value is a secret, or was meant to be one.
+            raise InvalidOptionsError(f"The {name} option must have non-empty str or bytes", name)
 
 
 def _check_batch_limit(options: ServerOptions) -> None:

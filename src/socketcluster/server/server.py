@@ -7,6 +7,7 @@ import os
 import secrets
 from typing import Any, Unpack
 
+from socketcluster.brokers.base import Broker
 from socketcluster.brokers.registry import resolve_broker
 from socketcluster.codecs.base import CodecEngine
 from socketcluster.codecs.json import JSONCodec
@@ -16,6 +17,8 @@ from socketcluster.engines.registry import resolve_engine
 from socketcluster.handlers.tables import HandlerTables
 from socketcluster.literals import MiddlewareType
 from socketcluster.middleware import MiddlewareFunction
+from socketcluster.nodes.messages import NodeMessages
+from socketcluster.nodes.table import Node
 from socketcluster.options import invalid_option
 from socketcluster.protocol.payloads import Payloads
 from socketcluster.protocol.wire import Wire, largest_uncounted
@@ -35,9 +38,10 @@ from socketcluster.server.keepalive import Keepalive
 from socketcluster.server.lifecycle import Lifecycle
 from socketcluster.server.listeners import ServerListeners
 from socketcluster.server.memory_limit import MemoryLimit
+from socketcluster.server.nodes import connect_nodes, node_messages
 from socketcluster.server.option_types import ServerOptionsDict
 from socketcluster.server.option_warnings import log_option_warnings
-from socketcluster.server.options import ServerOptions
+from socketcluster.server.options import AUTH_KEY_VARIABLE, ServerOptions
 from socketcluster.server.origins import AllowedOrigins
 from socketcluster.server.packets.batch import dispatch_batch
 from socketcluster.server.packets.dispatch import dispatch
@@ -58,10 +62,6 @@ from socketcluster.sockets.handling import Handling
 from socketcluster.sockets.request import AGRequest
 
 logger: logging.Logger = logging.getLogger("socketcluster")
-
-AUTH_KEY_VARIABLE = "SOCKETCLUSTER_AUTH_KEY"
-"""The environment variable that replaces a missing `auth_key` option, so that all processes of one
-server share a key."""
 
 
 class AGServer(
@@ -89,6 +89,7 @@ class AGServer(
         handlers: the tables of all handlers.
         engine: the WebSocket engine.
         rate_limits: the `limits`, with the counts `limited` and `paused`.
+        node_messages: messages to other servers on the same backend; None if they are off.
 
     Events: 'error', 'warning', 'ready', 'handshake', 'connection', 'connectionAbort',
     'disconnection', 'closure', 'subscription', 'unsubscription', 'authentication',
@@ -102,6 +103,7 @@ class AGServer(
 
     engine: Engine
     options: ServerOptions
+    node_messages: NodeMessages | None
 
     def __init__(self, *, app: ASGIApp | None = None, **options: Unpack[ServerOptionsDict]) -> None:
         super().__init__(binding_of("AGServer", "server"))
@@ -127,10 +129,8 @@ class AGServer(
             unparsed_above,
             Payloads if tracing is None else tracing.payloads,
         )
-        broker = resolve_broker(opts.broker_engine)
-        broker = broker if tracing is None else tracing.broker(broker)
         self.exchange: AGExchange = AGExchange(
-            broker,
+            self._make_broker(tracing),
             self.wire.payloads,
             self.reports.broker_failed,
             self.loop_binding,
@@ -158,11 +158,17 @@ class AGServer(
         self.keepalive: Keepalive = Keepalive(self._context, self.hub, memory_limit, watchdog)
         self.ticker.on_tick = self.keepalive.tick
         self.lifecycle: Lifecycle = Lifecycle(self._context, self.hub, watchdog)
+        connect_nodes(self.node_messages, self.lifecycle)
         self.endpoint: ServerEndpoint = ServerEndpoint(
             self, self._context, self.hub, self.lifecycle
         )
         self.asgi: ServerApp = ServerApp(self.endpoint, self, app, _sites(self))
         self._connect_handlers()
+
+    def _make_broker(self, tracing: ServerTracing | None) -> Broker:
+        broker = resolve_broker(self.options.broker_engine)
+        self.node_messages = node_messages(self.options, broker, self.reporter, self.reports)
+        return broker if tracing is None else tracing.broker(broker)
 
     def _make_context(self, handling: Handling, tracing: ServerTracing | None) -> SocketContext:
         refuses = self.options.channels_default == "refuse"
@@ -251,6 +257,11 @@ class AGServer(
     def generate_id(self) -> str:
         """Make a socket id: 20 URL-safe characters, 120 random bits."""
         return secrets.token_urlsafe(15)
+
+    @property
+    def nodes(self) -> list[Node]:
+        """The other servers on the same backend that are alive; see the option `nodes`."""
+        return [] if self.node_messages is None else self.node_messages.nodes
 
     @property
     def app(self) -> ASGIApp | None:

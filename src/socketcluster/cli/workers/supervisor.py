@@ -28,7 +28,7 @@ from socketcluster.cli.workers.watchdog import Watchdog, beat_seconds
 from socketcluster.errors import SocketClusterError
 from socketcluster.server.configured import has_configured_key
 from socketcluster.server.console import print_running, print_stopping
-from socketcluster.server.server import AUTH_KEY_VARIABLE
+from socketcluster.server.options import AUTH_KEY_VARIABLE
 
 logger: logging.Logger = logging.getLogger("socketcluster.workers")
 
