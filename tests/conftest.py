@@ -31,6 +31,10 @@ ONE_WORKER = {
 one worker runs those of a group, one after the other."""
 
 
+FIGURES = ("Soak", "Rolling restart")
+"""What tests record to be printed at the end, by `record_property`."""
+
+
 class _Groups(LoadScopeScheduling):  # type: ignore[misc]
     """Shares out single tests, and groups as a whole.
 
@@ -119,12 +123,17 @@ def npm_20() -> Iterator[int]:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Print the interop matrices."""
+    """Print the interop matrices, and the figures that tests recorded."""
     reports = [
         report
         for outcome in ("passed", "failed")
         for report in terminalreporter.stats.get(outcome, ())
     ]
+    for report in reports:
+        for name, figures in report.user_properties:
+            if name in FIGURES:
+                terminalreporter.section(name)
+                terminalreporter.write_line(figures)
     for kind, title in (("client", "Clients understood"), ("server", "Servers understood")):
         if lines := table(reports, kind):
             terminalreporter.section(title)

@@ -1,0 +1,127 @@
+"""A rolling restart under load, as npm clients notice it.
+
+`make soak` runs it with 1,000 clients and four workers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from broker_servers import environment
+from interop.servers import JS
+from support import require
+
+SOAK = bool(os.environ.get("SOAK"))
+CLIENTS, WORKERS = (1000, 4) if SOAK else (60, 2)
+PAUSE = 500 if SOAK else 100
+"""Milliseconds between an answer and the next call of a client."""
+
+MOST_AWAY = 1000
+"""Milliseconds; looked at in `make soak` alone."""
+
+SERVER = """
+import asyncio, os
+from pathlib import Path
+from socketcluster import AGServer
+server = AGServer(drain_spread=3000)
+done = open(f"done-{os.getpid()}", "w", buffering=1)
+
+@server.procedure("work", order="free", at_once=100)
+async def work(data: str) -> dict[str, object]:
+    await asyncio.sleep(0.02)
+    done.write(data + chr(10))
+    return {"id": data, "pid": os.getpid()}
+"""
+
+
+@asynccontextmanager
+async def supervisor(folder: Path) -> AsyncIterator[tuple[int, asyncio.subprocess.Process]]:
+    """A supervisor with its workers: its port and its process."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "socketcluster", "serve", "mine:server"),
+        *("--port", "0", "--workers", str(WORKERS)),
+        cwd=folder,
+        stdout=asyncio.subprocess.PIPE,
+        env=environment(),
+    )
+    try:
+        assert process.stdout is not None
+        line = (await asyncio.wait_for(process.stdout.readline(), 60)).decode()
+        yield int(line.split()[4].rpartition(":")[2]), process
+    finally:
+        process.terminate()
+        await asyncio.wait_for(process.communicate(), 60)
+
+
+@asynccontextmanager
+async def crowd(port: int) -> AsyncIterator[asyncio.subprocess.Process]:
+    """npm clients that are connected and call."""
+    process = await asyncio.create_subprocess_exec(
+        *("node", "crowd.js", "client20", str(port), str(CLIENTS), str(PAUSE)),
+        cwd=JS,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        limit=2**24,
+    )
+    assert process.stdout is not None
+    try:
+        assert await asyncio.wait_for(process.stdout.readline(), 60) == b"connected\n"
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+def children(pid: int) -> set[int]:
+    """The workers of a supervisor."""
+    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return {int(child) for child in text.split()}
+
+
+def carried_out(folder: Path) -> set[str]:
+    """The calls that any worker has carried out."""
+    return {line for path in folder.glob("done-*") for line in path.read_text().splitlines()}
+
+
+async def test_each_client_moves_once(
+    tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    require(shutil.which("node") is not None, "Node.js")
+    (tmp_path / "mine.py").write_text(SERVER)
+    async with supervisor(tmp_path) as (port, process), crowd(port) as clients:
+        old = children(process.pid)
+        process.send_signal(signal.SIGHUP)
+        async with asyncio.timeout(120):
+            while children(process.pid) & old or len(children(process.pid)) != WORKERS:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        new = children(process.pid)
+        await asyncio.sleep(2 * PAUSE / 1000)  # All have called again.
+        assert clients.stdin is not None
+        assert clients.stdout is not None
+        clients.stdin.close()
+        noticed: dict[str, Any] = json.loads(await asyncio.wait_for(clients.stdout.readline(), 60))
+    away = sorted(noticed["away"])
+    failed = dict(noticed["failed"])
+    record_property(
+        "Rolling restart",
+        f"{CLIENTS} clients, {WORKERS} workers: away {away[len(away) // 2]:.0f} ms (median), "
+        f"{away[-1]:.0f} ms (longest); {noticed['calls']} calls answered, {len(failed)} to repeat",
+    )
+    assert noticed["moves"] == [1] * CLIENTS
+    assert noticed["refused"] == noticed["wrong"] == 0
+    assert set(noticed["pids"]) == new
+    # A call that was under way at its client's close was not carried out, and may be repeated.
+    assert set(failed.values()) <= {"BadConnectionError"}
+    assert not failed.keys() & carried_out(tmp_path)
+    if SOAK:
+        assert away[-1] < MOST_AWAY
