@@ -171,4 +171,4 @@ bench-servers:
 		$(NPM_INSTALL) --prefix bench/js && touch bench/js/node_modules/.stamp; fi
 
 programs:
-	@tools/ensure.sh chromium nats-server redis-server valgrind
+	@tools/ensure.sh chromium nats-server prometheus redis-server valgrind

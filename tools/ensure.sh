@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Install the programs that the tests use and that no Python or npm package brings.
 #
-#   ensure.sh NAME...    NAME is a Debian package: chromium graphviz nats-server redis-server valgrind
+#   ensure.sh NAME...    NAME is a Debian package: chromium graphviz nats-server prometheus redis-server valgrind
 #
 # Prints nothing when all are installed. Runs apt-get only as root, or through sudo on CI where sudo asks
 # no password; otherwise prints the command to run. Never fails: the tests that need a missing program

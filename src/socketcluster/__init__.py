@@ -60,6 +60,7 @@ from socketcluster.literals import (
     SocketState,
     SubscriptionState,
 )
+from socketcluster.metrics.options import Metrics
 from socketcluster.middleware.action import AGAction
 from socketcluster.pubsub.channel import AGChannel, SubscribeOptionsDict
 from socketcluster.pubsub.exchange import AGExchange
@@ -187,6 +188,7 @@ __all__ = [
     "Limits",
     "MemoryTokenStore",
     "MessageEvent",
+    "Metrics",
     "MiddlewareType",
     "Publisher",
     "Rate",

@@ -25,13 +25,13 @@ MAX_SECONDS = 200
 _SOURCES = Path(__file__).resolve().parents[2] / "src"
 
 
-def count() -> dict[str, int]:
-    """Instructions per operation of every path of the workload."""
+def count(*options: str) -> dict[str, int]:
+    """Instructions per operation of every path of the workload, with options such as "metrics"."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "out")
         command = ["valgrind", "--tool=callgrind", f"--dump-before={MARK}"]
         command += [f"--callgrind-out-file={out}", sys.executable]
-        command.append(str(Path(__file__).with_name("workload.py")))
+        command += [str(Path(__file__).with_name("workload.py")), *options]
         done = subprocess.run(
             command,
             env=_environment(),

@@ -26,11 +26,19 @@ RATIOS = [
 ]
 """(path, the path it is compared with, the greatest ratio): "rpc" is a loop over a procedure."""
 
+MOST_WITH_METRICS = 1.15
+"""How much longer metrics may make a path."""
+
 
 @pytest.fixture(scope="module")
 def counted() -> dict[str, int]:
     require(shutil.which("valgrind") is not None, "valgrind")
     return count()
+
+
+@pytest.fixture(scope="module")
+def metered() -> dict[str, int]:
+    return count("metrics")
 
 
 @pytest.mark.parametrize("path", OPERATIONS)
@@ -52,3 +60,11 @@ def test_handlers_take_less_than_loops(
     _, exact = bounds()
     ratio = counted[path] / counted[other]
     assert ratio <= most * (1 if exact else ELSEWHERE), f"{path}: {ratio:.3f} of {other}"
+
+
+@pytest.mark.parametrize("path", OPERATIONS)
+def test_metrics_make_no_path_much_longer(
+    path: str, counted: dict[str, int], metered: dict[str, int]
+) -> None:
+    ratio = metered[path] / counted[path]
+    assert ratio <= MOST_WITH_METRICS, f"{path} takes {ratio:.2%} of its instructions with metrics"

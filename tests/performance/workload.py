@@ -15,6 +15,7 @@ import json
 import os
 import selectors
 import socket
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -22,7 +23,7 @@ import msgspec
 from uvicorn import Config
 from uvicorn.server import ServerState
 
-from socketcluster import AGServer, AGServerSocket
+from socketcluster import AGServer, AGServerSocket, Metrics
 from socketcluster.engines.base import ASGIApp, Endpoint, ListenAddress
 from socketcluster.engines.picows import open_connection
 from socketcluster.engines.uvicorn_http import opening_protocol
@@ -207,10 +208,15 @@ class Workload:
     on the time that a turn takes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, metrics: Metrics | None = None) -> None:
         self.engine = MemoryEngine()
-        self.server = AGServer(ws_engine=self.engine, handshakes_per_turn=SUBSCRIBERS)
-        self.server.background(self._handle_connections)
+        self.server = AGServer(
+            ws_engine=self.engine, handshakes_per_turn=SUBSCRIBERS, metrics=metrics
+        )
+
+    def tick(self) -> None:
+        """Do what the ticker does with the durations of the calls since its last tick."""
+        self.server.ticker._on_late(0.0)
 
     async def _handle_connections(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -245,6 +251,7 @@ class Workload:
 
     async def run(self) -> None:
         """Take every path."""
+        self.server.background(self._handle_connections)
         await self.server.listen(0)
         gc.collect()
         gc.freeze()
@@ -269,6 +276,7 @@ class Workload:
         mark()
         for read in reads:
             await say(callers, [read] * SIDE_BY_SIDE)
+        self.tick()
         mark()
         last = f'"rid":{count // SIDE_BY_SIDE - 1},'.encode()
         assert all(last in caller.written()[-1] for caller in callers)
@@ -313,9 +321,8 @@ class Add(msgspec.Struct):
 class HandlerWorkload(Workload):
     """A server with handlers, and its clients."""
 
-    def __init__(self) -> None:
-        self.engine = MemoryEngine()
-        self.server = AGServer(ws_engine=self.engine, handshakes_per_turn=SUBSCRIBERS)
+    def __init__(self, metrics: Metrics | None = None) -> None:
+        super().__init__(metrics)
 
         @self.server.procedure("echo")
         def echo(data: str) -> str:
@@ -355,5 +362,5 @@ async def say(clients: list[MemoryTransport], frames: list[bytes]) -> None:
 
 if __name__ == "__main__":
     with asyncio.Runner(loop_factory=StillLoop) as runner:
-        runner.run(Workload().run())
-        runner.run(HandlerWorkload().run())
+        for kind in (Workload, HandlerWorkload):
+            runner.run(kind(Metrics(path=None) if "metrics" in sys.argv else None).run())

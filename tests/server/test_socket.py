@@ -49,6 +49,7 @@ SERVER_PARTS = {
     "keepalive",
     "lifecycle",
     "middleware_functions",
+    "metrics",
     "node_messages",
     "reporter",
     "reports",

@@ -135,3 +135,15 @@ class Broker(Protocol):
             BrokerError: the backend refused it, is unreachable, or was lost before it answered. In
                 the last case the payload may have been delivered.
         """
+
+
+class MeasuredBroker(Protocol):
+    """A broker that tells how its backend does."""
+
+    def measure(self) -> tuple[int, float | None]:
+        """Return how many publishes the backend has not accepted yet, and its round trip.
+
+        That is in seconds, of the last heartbeat; None while the backend is away. With several
+        servers it is that of the slowest.
+        """
+        ...

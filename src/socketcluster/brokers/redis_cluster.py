@@ -81,6 +81,11 @@ class ClusterBroker(BackendBroker):
         """Whether every slot has an owner, and every owner's link is up."""
         return None not in self._owners and all(s.ready for s in self._servers.values())
 
+    def measure(self) -> tuple[int, float | None]:
+        measured = [server.measure() for server in self._servers.values()]
+        known = [round_trip for _, round_trip in measured if round_trip is not None]
+        return sum(unconfirmed for unconfirmed, _ in measured), max(known, default=None)
+
     async def start(self) -> None:
         """Ask for the owners of the slots and connect to them. See `RemoteBroker.start`."""
         if not self._closed:

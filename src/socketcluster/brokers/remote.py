@@ -18,7 +18,7 @@ from typing import Final
 
 from socketcluster.brokers.adapter import BrokerOptions, Connector, Publish
 from socketcluster.brokers.base import BackendBroker, BrokerListener
-from socketcluster.brokers.session import Session, as_broker_error, resolve
+from socketcluster.brokers.session import Session, as_broker_error, measured, resolve
 from socketcluster.errors import BrokerError, UsageError
 from socketcluster.protocol.state import CLOSED, CONNECTING, StateMachine, Transitions
 
@@ -130,7 +130,6 @@ class RemoteBroker(BackendBroker):
         self._log = _OutageLog(connector.name)
 
     def attach(self, listener: BrokerListener) -> None:
-        """See `Broker.attach`."""
         self._listener = listener
 
     @property
@@ -144,6 +143,9 @@ class RemoteBroker(BackendBroker):
             return self.outage
         error = BrokerError(f"{self.name} handed channels over to another server")
         return Outage(self._session.proven_at, error)
+
+    def measure(self) -> tuple[int, float | None]:
+        return measured(self._session, len(self._outgoing))
 
     async def start(self) -> None:
         """Try to connect once; if that fails, keep trying in the background.
@@ -182,7 +184,6 @@ class RemoteBroker(BackendBroker):
             await asyncio.wait(self._applying)
 
     async def check(self) -> None:
-        """See `Broker.check`."""
         if self._session is None:
             raise BrokerError(self._describe_outage())
         await self._session.prove()
@@ -261,8 +262,7 @@ class RemoteBroker(BackendBroker):
                 resolve(done, refused.get(channel))
 
     def _describe_outage(self) -> str:
-        reason = self.outage.error if self.outage else "not connected yet"
-        return f"{self.name} is away: {reason}"
+        return f"{self.name} is away: {self.outage.error if self.outage else 'not connected yet'}"
 
     def _publish_in_outage(self, channel: str, payload: bytes) -> BrokerError:
         if self._options.away == "fail":

@@ -35,6 +35,7 @@ class Session:
         link: the link, once it is open.
         ended: done when the link is lost; the result is the reason.
         proven_at: when the last heartbeat that returned was sent, by the loop's clock.
+        round_trip: seconds that this heartbeat took to return.
         unconfirmed: publishes that the backend has not answered, in order.
         unconfirmed_bytes: the bytes of their payloads.
     """
@@ -50,6 +51,7 @@ class Session:
         self.link: Link | None = None
         self.ended: asyncio.Future[BrokerError] = loop.create_future()
         self.proven_at: float = loop.time()
+        self.round_trip: float = 0.0
         self.unconfirmed: dict[Publish, None] = {}
         self.unconfirmed_bytes = 0
         self._options = options
@@ -198,6 +200,7 @@ class Session:
         try:
             await self._wait_for_heartbeat({checked, returned, heartbeat.confirmed})
             self.proven_at = sent_at
+            self.round_trip = loop.time() - sent_at
         finally:
             del self._heartbeats[nonce]
             self.publish_refused(heartbeat, BrokerError("The heartbeat is over"))
@@ -214,6 +217,13 @@ class Session:
             if not pending:
                 return
         raise BrokerError(f"The backend did not deliver a heartbeat within {seconds:g} s")
+
+
+def measured(session: Session | None, outgoing: int) -> tuple[int, float | None]:
+    """See `MeasuredBroker.measure`; `outgoing` publishes have not been sent yet."""
+    if session is None:
+        return outgoing, None
+    return outgoing + len(session.unconfirmed), session.round_trip
 
 
 def as_broker_error(error: Exception) -> BrokerError:

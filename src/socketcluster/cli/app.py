@@ -142,6 +142,13 @@ LogConfig = Annotated[
     str | None,
     typer.Option(help="File for logging.config.dictConfig: .json, .toml or .yaml."),
 ]
+MetricsPort = Annotated[
+    str | None,
+    typer.Option(
+        metavar="[HOST:]PORT",
+        help="Port for the metrics of all workers, which Prometheus reads at /metrics.",
+    ),
+]
 
 
 @app.command()
@@ -163,6 +170,7 @@ def serve(
     fd: Fd = None,
     broker: Broker = None,
     broker_required: BrokerRequired = None,
+    metrics_port: MetricsPort = None,
     log_level: Level = None,
     log_format: Format = None,
     log_config: LogConfig = None,

@@ -11,6 +11,7 @@ import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import uvloop
 
@@ -20,6 +21,7 @@ from socketcluster.cli.exit_status import DONE, FAILED, INTERRUPTED
 from socketcluster.cli.hangup import HangupSignal, has_terminal
 from socketcluster.cli.loading import TargetError, load_server, print_target_traceback
 from socketcluster.cli.logging_setup import set_up_logging
+from socketcluster.cli.metrics import serve_metrics
 from socketcluster.cli.reporting import describe, report
 from socketcluster.cli.settings import Settings
 from socketcluster.cli.systemd import Notifier
@@ -35,6 +37,9 @@ _RELOAD_DRAIN_SECONDS = 30
 
 CLOSE_SECONDS = 5.0
 """How long a worker may take to close after its drain, before the supervisor kills it."""
+
+if TYPE_CHECKING:
+    from socketcluster.metrics.port import MetricsPort
 
 logger: logging.Logger = logging.getLogger("socketcluster")
 
@@ -97,15 +102,18 @@ async def serve(settings: Settings) -> None:
     """
     # Inside the event loop, because a function that makes the server may start tasks.
     server = await load_server(settings.target)
+    metrics: MetricsPort | None = None
+    is_worker = settings.supervisor_fd is not None
     try:
         await _listen(server, settings)
+        if settings.metrics_port is not None and not is_worker:
+            metrics = await serve_metrics(server, settings.metrics_port)
     except BaseException:
         await server.close()
         raise
     _relieve_garbage_collector()
     stopping = asyncio.Event()
     notifier = Notifier(os.environ)
-    is_worker = settings.supervisor_fd is not None
 
     def stop() -> None:
         if not is_worker and not stopping.is_set():
@@ -125,6 +133,8 @@ async def serve(settings: Settings) -> None:
         await stopping.wait()
         await server.close()
         keep_alive.cancel()
+        if metrics is not None:
+            await metrics.close()
         if link is not None:
             link.close()
 
@@ -158,6 +168,8 @@ async def _link_to_supervisor(
         stopping.set()
 
     link = SupervisorLink(stop_accepting, drain, lost)
+    if server.metrics is not None:
+        link.answer("metrics", server.metrics.packed)
     await link.open(settings.supervisor_fd)
     options = server.options
     # The drain spreads the closes within its timeout.

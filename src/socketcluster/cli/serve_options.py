@@ -22,6 +22,7 @@ from socketcluster.server.configured import (
     configured,
     option_kinds,
 )
+from socketcluster.server.metering import COLLECT_VARIABLE
 
 PORT_VARIABLE = "PORT"
 """Set by platforms such as Heroku and Cloud Run."""
@@ -46,6 +47,7 @@ class ServeOptions:
     reuse_port: bool = False
     broker: str | None = None
     broker_required: bool = False
+    metrics_port: str | None = None
     log_level: Literal["debug", "info", "warning", "error", "critical"] = "info"
     log_format: Literal["text", "json"] = "text"
     log_config: str | None = None
@@ -57,8 +59,23 @@ class ServeOptions:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise invalid_option(name, "an integer of at least 1", value)
+        if self.metrics_port is not None:
+            split_metrics_port(self.metrics_port)
         if not 0 <= self.watchdog < math.inf:
             raise invalid_option("watchdog", "a number of seconds of at least 0", self.watchdog)
+
+
+def split_metrics_port(text: str) -> tuple[str, int]:
+    """Return the host and the port of "[HOST:]PORT".
+
+    Raises:
+        InvalidOptionsError: it is no port.
+    """
+    host, _, port = text.rpartition(":")
+    if not port.isascii() or not port.isdigit() or int(port) > 65535:
+        expected = "a port such as 9100, or 0.0.0.0:9100 for other machines"
+        raise invalid_option("metrics_port", expected, text)
+    return host.removeprefix("[").removesuffix("]") or "127.0.0.1", int(port)
 
 
 def serve_options(arguments: Mapping[str, Any], config: str | None) -> ServeOptions:
@@ -85,6 +102,8 @@ def serve_options(arguments: Mapping[str, Any], config: str | None) -> ServeOpti
     if broker is not None:  # For the supervisor and its workers.
         os.environ[BROKER_VARIABLE] = broker
         os.environ.pop(BROKER_VARIABLE + FILE_SUFFIX.upper(), None)
+    if options.metrics_port is not None:
+        os.environ[COLLECT_VARIABLE] = "1"
     if options.broker_required:
         os.environ[REQUIRED_VARIABLE] = "1"
     return options

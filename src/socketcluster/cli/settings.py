@@ -18,6 +18,7 @@ class Settings:
         target: the server as module:attribute; None for the demo.
         broker: the URL of `--broker`; None if the option was not used.
         config: the path of the configuration file.
+        metrics_port: the address of the metrics, "[HOST:]PORT"; None without one.
         fds: inherited listening sockets, in place of an address.
         reuse_port: whether other processes may listen on the same port.
         supervisor_fd: a socket connected to the supervisor.
@@ -39,6 +40,7 @@ class Settings:
     log_config: str | None = None
     broker: str | None = None
     config: str | None = None
+    metrics_port: str | None = None
     fds: tuple[int, ...] = ()
     reuse_port: bool = False
     supervisor_fd: int | None = None

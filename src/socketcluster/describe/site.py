@@ -7,7 +7,6 @@ Source: ASGI specification, HTTP; Content Security Policy Level 3.
 
 from __future__ import annotations
 
-import hmac
 import re
 from importlib.resources import files
 
@@ -18,26 +17,19 @@ from socketcluster.describe.asyncapi import asyncapi_document
 from socketcluster.describe.options import AsyncAPI
 from socketcluster.describe.tables import HandlerTables
 from socketcluster.engines.base import ASGIScope, ASGISend
+from socketcluster.engines.http_answers import Response, own_path, refusal, send_response
 
 _FILES = {
     "": ("page.html", b"text/html; charset=utf-8"),
     ".js": ("page.js", b"text/javascript; charset=utf-8"),
     ".css": ("page.css", b"text/css; charset=utf-8"),
 }
-_HEADERS = [
-    (b"cache-control", b"no-store"),
-    (
-        b"content-security-policy",
-        b"default-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; "
-        b"frame-ancestors 'none'",
-    ),
-    (b"cross-origin-resource-policy", b"same-origin"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"x-content-type-options", b"nosniff"),
-]
+_POLICY = (
+    b"content-security-policy",
+    b"default-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; "
+    b"frame-ancestors 'none'",
+)
 _HOST = re.compile(r"[\w.\-\[\]:]+", re.ASCII)
-
-Response = tuple[int, list[tuple[bytes, bytes]], bytes]
 
 
 class DescriptionSite:
@@ -66,20 +58,17 @@ class DescriptionSite:
         )
 
     async def answer(self, scope: ASGIScope, send: ASGISend) -> None:
-        """Answer a request: 200, or 401 without the token."""
+        """Answer a request: 200, or for the document what `refusal` says."""
         suffix = self._suffix(scope)
-        status, headers, body = (
-            self._document(scope) if suffix == ".json" else self._file(suffix or "")
-        )
-        headers = [*_HEADERS, *headers, (b"content-length", str(len(body)).encode())]
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        body = b"" if scope["method"] == "HEAD" else body
-        await send({"type": "http.response.body", "body": body})
+        if suffix == ".json":
+            status, headers, body = refusal(scope, self._options.token) or self._document(scope)
+        else:
+            status, headers, body = self._file(suffix or "")
+        await send_response(scope, send, (status, [_POLICY, *headers], body))
 
     def _suffix(self, scope: ASGIScope) -> str | None:
         """The end of the path behind that of the page, or None for another path."""
-        path: str = scope["path"].removeprefix(scope.get("root_path", "").rstrip("/"))
-        own = self._options.path
+        path, own = own_path(scope), self._options.path
         return path.removeprefix(own) if path.startswith(own) else None
 
     def _file(self, suffix: str) -> Response:
@@ -94,11 +83,6 @@ class DescriptionSite:
     def _document(self, scope: ASGIScope) -> Response:
         options = self._options
         headers = dict(scope["headers"])
-        if options.token is not None:
-            wanted = f"Bearer {options.token}".encode()
-            if not hmac.compare_digest(headers.get(b"authorization", b""), wanted):
-                plain = (b"content-type", b"text/plain; charset=utf-8")
-                return 401, [plain, (b"www-authenticate", b"Bearer")], b"Unauthorized"
         document = asyncapi_document(
             self._describe(),
             title=options.title,

@@ -91,9 +91,19 @@ class Handler:
         default: the default of that parameter; EMPTY without one.
         returns: the type of its result; None if it returns nothing.
         invalid: how many messages were refused, because their data was of another type.
+        failed: how many calls it did not carry out, because it raised an error or was cancelled.
     """
 
-    __slots__ = ("data", "default", "invalid", "name", "options", "returns", "signature")
+    __slots__ = (
+        "data",
+        "default",
+        "failed",
+        "invalid",
+        "name",
+        "options",
+        "returns",
+        "signature",
+    )
 
     orders: tuple[Order, ...] = ("socket", "free")
     payload: str | None = "data"
@@ -119,6 +129,7 @@ class Handler:
         parameter = signature.parameter(self.payload)
         self.default: Any = EMPTY if parameter is None else parameter.default
         self.invalid: int = 0
+        self.failed: int = 0
         try:
             self.data: DataType[Any] | None = _data_type(parameter)
             self.returns: DataType[Any] | None = (

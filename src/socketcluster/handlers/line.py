@@ -39,6 +39,7 @@ class Line:
         tasks: holds the running tasks of all lines.
 
     Attributes:
+        name: of the handler.
         on_idle: called when the last task ends, if set.
     """
 
@@ -52,6 +53,7 @@ class Line:
         "_own",
         "_tasks",
         "_waiting",
+        "name",
         "on_idle",
     )
 
@@ -77,6 +79,7 @@ class Line:
         self._waiting: deque[tuple[Any, int]] | None = None
         self._full = False
         self._own: list[asyncio.Task[None]] = []
+        self.name: str = ""
         self.on_idle: Callable[[], None] | None = None
 
     @property
@@ -87,6 +90,11 @@ class Line:
     def busy(self, spared: Container[asyncio.Task[Any]]) -> bool:
         """Return whether a task runs, except those `spared`."""
         return any(task not in spared for task in self._own)
+
+    @property
+    def waiting(self) -> int:
+        """How many messages wait behind those that are carried out."""
+        return 0 if self._waiting is None else len(self._waiting)
 
     def use(self, carry_out: Callable[[Any], Coroutine[Any, Any, None]]) -> None:
         """Handle the messages that wait, and later ones, with another function."""

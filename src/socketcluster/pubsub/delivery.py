@@ -91,6 +91,9 @@ class PublishDelivery:
         finally:
             self._decoded = None
 
+    publish_own = publish
+    """`publish` for the publishes of the exchange itself."""
+
     def _check_size(self, channel: str, payload: bytes) -> None:
         """Refuse a publish that no socket can receive: its delivery would close each of them.
 

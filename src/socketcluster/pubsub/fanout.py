@@ -59,11 +59,13 @@ class FanOut:
 
     Attributes:
         subscribers: the collected run's subscribers; None when there is no run.
+        dropped: publishes that sockets have dropped because their clients read too slowly.
     """
 
-    __slots__ = ("_flusher", "_run", "subscribers")
+    __slots__ = ("_flusher", "_run", "dropped", "subscribers")
 
     def __init__(self) -> None:
+        self.dropped: int = 0
         self.subscribers: dict[Subscriber, None] | None = None
         self._run: Run | None = None
         self._flusher = Flusher()

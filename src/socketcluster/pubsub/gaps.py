@@ -41,9 +41,12 @@ class GapReports:
         channels: the names of all subscribed channels; only read here.
         emitter: emits the exchange's events.
         on_error: called with errors of `send_gap`.
+
+    Attributes:
+        count, seconds: outages that are over, and how long they took together.
     """
 
-    __slots__ = ("_asked", "_channels", "_emitter", "_on_error")
+    __slots__ = ("_asked", "_channels", "_emitter", "_on_error", "count", "seconds")
 
     def __init__(
         self, channels: Collection[str], emitter: GapEmitter, on_error: OnBrokerError
@@ -52,6 +55,8 @@ class GapReports:
         self._emitter = emitter
         self._on_error = on_error
         self._asked: dict[str, dict[GapSubscriber, None]] = {}
+        self.count: int = 0
+        self.seconds: float = 0.0
 
     def add(self, channel: str, subscriber: GapSubscriber) -> None:
         """Have a subscriber receive the gaps of a channel."""
@@ -81,6 +86,8 @@ class GapReports:
         server: str | None,
     ) -> None:
         """Emit 'brokerGap', and send `$gap` to the sockets that asked for it."""
+        self.count += 1
+        self.seconds += duration / 1000
         is_listened_to = self._emitter.get_listener_consumer_count("brokerGap") > 0
         if not is_listened_to and not self._asked:
             return

@@ -18,7 +18,9 @@ from socketcluster.server.channel_policy import ChannelPolicy
 from socketcluster.server.options import ServerOptions
 from socketcluster.server.parts.authentication import AuthObserver
 from socketcluster.server.parts.closing import ClosingObserver
+from socketcluster.server.parts.counts import Counts
 from socketcluster.server.parts.deciders import Deciders
+from socketcluster.server.parts.outbound import Outbound
 from socketcluster.server.parts.rate_limits import RateLimits
 from socketcluster.server.parts.reauthorization import ReauthorizationPace
 from socketcluster.server.parts.sequencer import Continuation
@@ -63,6 +65,10 @@ class SocketContext:
         channel_policy: the channels that clients may use; None if they may use all.
         middleware: from a middleware type to its function.
         make_request: makes an AGRequest of (socket, cid, procedure, data).
+        make_call: makes the AGRequest of a call of a procedure; `make_request` by default.
+        make_outbound: makes the write path of a socket.
+        counts: what happened to the sockets.
+        pongs: called with the seconds between a ping and its pong, if set.
         deciders: decide on subscriptions and publishes of clients.
         direct: carries out short messages for handlers, by the name in the message.
         dispatch, dispatch_batch: carry out a packet, or a batch of them.
@@ -93,6 +99,10 @@ class SocketContext:
     rate_limits: RateLimits | None
 
     equip: Callable[[Any], None] | None = None
+    make_call: Callable[..., Any] = field(init=False)
+    make_outbound: Callable[..., Outbound] = Outbound
+    counts: Counts = field(default_factory=Counts)
+    pongs: Callable[[float], None] | None = None
     deciders: Deciders = field(init=False)
     direct: Mapping[bytes, Callable[[Any, bytes], bool]] = field(default_factory=dict)
     upgrade_pace: Pace = field(init=False)
@@ -103,6 +113,7 @@ class SocketContext:
     ping_timeout: float = field(init=False)
 
     def __post_init__(self) -> None:
+        self.make_call = self.make_request
         self.deciders = Deciders(self.handling.start)
         self.upgrade_pace = Pace(self.options.handshakes_per_turn)
         self.handshake_pace = Pace(self.options.handshakes_per_turn)
@@ -115,6 +126,19 @@ class SocketContext:
     def emit_warning(self, warning: BaseException) -> None:
         """See `AGServer.emit_warning`, which an application may override."""
         self.emitter.emit_warning(warning)
+
+    def count_failed(self, procedure: str) -> None:
+        """Count a call of a loop, or of nothing, that failed; handlers count their own."""
+        if self._is_of_loop(procedure):
+            self.counts.failed_calls += 1
+
+    def count_abandoned(self, procedure: str) -> None:
+        """Count a call of a loop whose client left before the answer."""
+        if self._is_of_loop(procedure):
+            self.counts.abandoned_calls += 1
+
+    def _is_of_loop(self, procedure: str) -> bool:
+        return procedure not in self.handling.procedures and not procedure.startswith("#")
 
     def report_fault(self, error: BaseException) -> None:
         """See `ServerReports.report_fault`."""

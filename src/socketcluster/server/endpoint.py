@@ -91,22 +91,30 @@ class ServerEndpoint:
         """See `Endpoint.open_now`."""
         if not self._lifecycle.is_accepting or MIDDLEWARE_HANDSHAKE in self._context.middleware:
             return None
-        self._admit(request)
         try:
-            self._check_origin(request)
-            return self._accept(request, None)
-        except BaseException:
-            request.leave()
+            self._admit(request)
+            try:
+                self._check_origin(request)
+                return self._accept(request, None)
+            except BaseException:
+                request.leave()
+                raise
+        except UpgradeRefusedError:
+            self._context.counts.refused += 1
             raise
 
     async def open(self, request: UpgradeRequest) -> Accepted:
         """See `Endpoint.open`: limits, HANDSHAKE_WS middleware, origin, sub-protocol."""
-        await self._check_accepting()
-        self._admit(request)
         try:
-            return await self._open(request)
-        except BaseException:
-            request.leave()
+            await self._check_accepting()
+            self._admit(request)
+            try:
+                return await self._open(request)
+            except BaseException:
+                request.leave()
+                raise
+        except UpgradeRefusedError:
+            self._context.counts.refused += 1
             raise
 
     async def _open(self, request: UpgradeRequest) -> Accepted:
@@ -178,6 +186,7 @@ class ServerEndpoint:
             async with asyncio.timeout(context.handshake_timeout / 1000):
                 await line.decide(AGAction.HANDSHAKE_WS, request=request)
         except Blocked as blocked:
+            context.counts.blocked[AGAction.HANDSHAKE_WS] += 1
             line.kill()
             if blocked.for_server is not None and context.options.middleware_emit_failures:
                 context.emit_warning(blocked.for_server)

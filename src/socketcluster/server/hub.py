@@ -77,6 +77,11 @@ class Hub:
 
     def connection_lost(self, socket: AGServerSocket, code: int, reason: str | None) -> None:
         """Emit 'disconnection', or 'connectionAbort' if the handshake was never completed."""
+        for procedure in socket.messaging.unanswered.values():
+            socket.context.count_abandoned(procedure)
+        socket.context.counts.ended(
+            code, socket.life.was_opened, socket.inbound.received, socket.get_bytes_received()
+        )
         if socket.life.was_opened:
             self._emit("disconnection", DisconnectionEvent(socket, code, reason))
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from time import perf_counter
 
 from socketcluster.protocol.frames import text_frame
 from socketcluster.protocol.state import CLOSE_HANDSHAKE_TIMEOUT, CLOSE_PONG_TIMEOUT, PINGS
@@ -56,6 +57,8 @@ class Keepalive:
             if time >= socket.life.next_ping:
                 socket.life.next_ping = time + interval
                 socket.outbound.append(self._ping_frame)
+                if self._context.pongs is not None:
+                    socket.life.pinged_at = perf_counter()
         if socket.auth.expires_at is not None:
             socket.auth.check_expiry()
 

@@ -15,6 +15,7 @@ from socketcluster.describe.options import AsyncAPI
 from socketcluster.engines.base import DeflateOptions, Engine
 from socketcluster.engines.upgrade_request import UpgradeRequest
 from socketcluster.literals import ChannelsDefault, CleanupMode
+from socketcluster.metrics.options import Metrics
 from socketcluster.options import Duration
 from socketcluster.pubsub.rules import ChannelRule
 from socketcluster.server.limits import Limits
@@ -189,6 +190,8 @@ class ServerOptionsDict(TypedDict, total=False):
     drain_delay: Duration
     """How long a closing server still accepts connections, while /health/ready says 503. Default:
     0."""
+    metrics: Metrics | None
+    """`Metrics(token=…)` counts, and serves metrics for Prometheus. Default: None."""
     drain_timeout: Duration
     """How long `close()` waits for unanswered calls, once it has stopped accepting. Default:
     10000."""

@@ -16,6 +16,7 @@ from socketcluster.engines.proxies import TrustedProxies
 from socketcluster.engines.upgrade_request import UpgradeRequest
 from socketcluster.errors import InvalidArgumentsError, InvalidOptionsError
 from socketcluster.literals import ChannelsDefault, CleanupMode
+from socketcluster.metrics.options import Metrics
 from socketcluster.options import (
     Duration,
     check_entries,
@@ -154,6 +155,7 @@ class ServerOptions:
     asyncapi: AsyncAPI | None = None
     tracing: Tracing | None = None
     drain_delay: Duration = 0
+    metrics: Metrics | None = None
     drain_timeout: Duration = 10000
     drain_spread: Duration = 10000
     drain_code: Literal["auto"] | int = "auto"
@@ -363,6 +365,8 @@ def _check_objects(options: ServerOptions) -> None:
     if options.limits is not None and not isinstance(options.limits, Limits):
         expected = "limits, such as Limits(invoke=Rate(100)), or None"
         raise invalid_option("limits", expected, options.limits)
+    if options.metrics is not None and not isinstance(options.metrics, Metrics):
+        raise invalid_option("metrics", "Metrics(token=…) or None", options.metrics)
     droppable = options.droppable_channels
     if isinstance(droppable, str) or not (callable(droppable) or isinstance(droppable, Collection)):
         raise invalid_option("droppable_channels", "a collection of names or a callable", droppable)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from socketcluster.brokers.base import Broker
 from socketcluster.brokers.registry import resolve_broker
@@ -38,6 +38,7 @@ from socketcluster.server.keepalive import Keepalive
 from socketcluster.server.lifecycle import Lifecycle
 from socketcluster.server.listeners import ServerListeners
 from socketcluster.server.memory_limit import MemoryLimit
+from socketcluster.server.metering import Metering, ticking
 from socketcluster.server.nodes import connect_nodes, node_messages
 from socketcluster.server.option_types import ServerOptionsDict
 from socketcluster.server.option_warnings import log_option_warnings
@@ -60,6 +61,9 @@ from socketcluster.server.watchdog import Watchdog
 from socketcluster.sockets.flusher import Flusher
 from socketcluster.sockets.handling import Handling
 from socketcluster.sockets.request import AGRequest
+
+if TYPE_CHECKING:
+    from socketcluster.metrics.service import ServerMetrics
 
 logger: logging.Logger = logging.getLogger("socketcluster")
 
@@ -90,6 +94,7 @@ class AGServer(
         engine: the WebSocket engine.
         rate_limits: the `limits`, with the counts `limited` and `paused`.
         node_messages: messages to other servers on the same backend; None if they are off.
+        metrics: the ServerMetrics of a server with the option `metrics`; None without.
 
     Events: 'error', 'warning', 'ready', 'handshake', 'connection', 'connectionAbort',
     'disconnection', 'closure', 'subscription', 'unsubscription', 'authentication',
@@ -113,14 +118,7 @@ class AGServer(
         if app is not None and not callable(app):
             raise invalid_option("app", "an ASGI application", app)
         self.reports: ServerReports = ServerReports(self, self.reporter)
-        self.tokens: Tokens = Tokens(
-            opts.auth_engine,
-            _keys(opts),
-            opts.auth_algorithm,
-            list(opts.auth_verify_algorithms or [opts.auth_algorithm]),
-            opts.auth_default_expiry,
-            self.reports.report_auth_engine,
-        )
+        self.tokens: Tokens = _tokens(opts, self.reports)
         unparsed_above = largest_uncounted(opts.max_inbound_backlog, opts.max_inbound_backlog_bytes)
         tracing = None if opts.tracing is None else ServerTracing(opts.tracing)
         self.wire: Wire = Wire(
@@ -129,6 +127,7 @@ class AGServer(
             unparsed_above,
             Payloads if tracing is None else tracing.payloads,
         )
+        metering = Metering.of(opts.metrics)
         self.exchange: AGExchange = AGExchange(
             self._make_broker(tracing),
             self.wire.payloads,
@@ -137,6 +136,7 @@ class AGServer(
             self.reporter,
             channel_bound(opts, self.reports.report_fault),
             opts.max_outbound_buffer,
+            None if metering is None else metering.traffic,
         )
         self.channel_policy: ChannelPolicy = ChannelPolicy()
         for rule in opts.channels:
@@ -152,7 +152,7 @@ class AGServer(
         )
         watchdog = Watchdog(self.reporter, self.ack_timeout, handling)
         durations = [self.ping_interval, self.ping_timeout, self.handshake_timeout]
-        self.ticker: Ticker = Ticker(durations, watchdog.ticked)
+        self.ticker: Ticker = Ticker(durations, ticking(metering, watchdog.ticked))
         self._context = self._make_context(handling, tracing)
         memory_limit = MemoryLimit(opts.max_buffered, self.reporter)
         self.keepalive: Keepalive = Keepalive(self._context, self.hub, memory_limit, watchdog)
@@ -162,6 +162,9 @@ class AGServer(
         self.endpoint: ServerEndpoint = ServerEndpoint(
             self, self._context, self.hub, self.lifecycle
         )
+        self.metrics: ServerMetrics | None = None
+        if metering is not None:
+            self.metrics = metering.serve(self._context, self.hub, self.lifecycle.add_background)
         self.asgi: ServerApp = ServerApp(self.endpoint, self, app, _sites(self))
         self._connect_handlers()
 
@@ -299,6 +302,17 @@ class AGServer(
         return f"<AGServer {state}{where} clients={self.clients_count}>"
 
 
+def _tokens(options: ServerOptions, reports: ServerReports) -> Tokens:
+    return Tokens(
+        options.auth_engine,
+        _keys(options),
+        options.auth_algorithm,
+        list(options.auth_verify_algorithms or [options.auth_algorithm]),
+        options.auth_default_expiry,
+        reports.report_auth_engine,
+    )
+
+
 def _keys(options: ServerOptions) -> tuple[str | bytes, str | bytes]:
     """The keys that sign and verify tokens."""
     if options.auth_private_key is not None and options.auth_public_key is not None:
@@ -320,4 +334,6 @@ def _sites(server: AGServer) -> list[Site]:
                 options.asyncapi, server.handlers, options.path, can_publish=can_publish
             )
         )
+    if server.metrics is not None and server.metrics.port is None:
+        sites += filter(None, [server.metrics.site])
     return sites

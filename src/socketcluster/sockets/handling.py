@@ -73,8 +73,8 @@ class Handling:
         tables: all that the application has declared.
         procedures, receivers: from the name to the runner.
         events: from the event's name to its handlers.
-        on_resolved: called after the handlers were prepared.
         make_line: makes the line of an async handler and a socket.
+        on_procedure, on_resolved: called with each procedure's runner; after all were prepared.
         latest: the plain handler that ran last; the watchdog resets it.
         tasks: those of the async handlers.
         is_open: whether messages may come; then a new handler is prepared at once.
@@ -88,6 +88,7 @@ class Handling:
         "is_open",
         "latest",
         "make_line",
+        "on_procedure",
         "on_resolved",
         "procedures",
         "receivers",
@@ -111,6 +112,7 @@ class Handling:
         self.reporter: Reporter = reporter
         self.on_resolved: Callable[[], None] = lambda: None
         self.make_line: type[Line] = Line
+        self.on_procedure: Callable[[DirectProcedure | LinedProcedure], None] = lambda _: None
         self._is_resolved = False
         self.procedures: dict[str, DirectProcedure | LinedProcedure] = {}
         self.receivers: dict[str, DirectReceiver | LinedReceiver] = {}
@@ -150,7 +152,9 @@ class Handling:
 
     def _procedure(self, handler: Handler) -> DirectProcedure | LinedProcedure:
         plan = self._message_plan(handler)
-        return (LinedProcedure if plan.is_async else DirectProcedure)(handler, plan, self)
+        runner = (LinedProcedure if plan.is_async else DirectProcedure)(handler, plan, self)
+        self.on_procedure(runner)
+        return runner
 
     def _receiver(self, handler: Handler) -> DirectReceiver | LinedReceiver:
         plan = self._message_plan(handler)
@@ -220,7 +224,7 @@ class Handling:
                 socket.streams.gauge,
                 self.tasks.messages,
             )
-            lines[runner] = line
+            line.name, lines[runner] = runner.handler.name, line
         return line
 
     def start(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

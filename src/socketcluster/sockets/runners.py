@@ -117,6 +117,7 @@ class ProcedureRunner(Runner):
 
     def fail(self, socket: Any, cid: int | float, error: BaseException, result: Any = None) -> None:
         """Answer a call with the error of the handler, or of its result, which is no answer."""
+        self.handler.failed += 1
         if isinstance(error, EncodeError):
             error = _dropped(result, self.handler) or error
         answer_failure(socket.messaging, cid, self.handler.name, _exception(error))
@@ -132,10 +133,37 @@ class ReceiverRunner(Runner):
         _report(self.context, self.handler, error)
 
 
-class DirectProcedure(ProcedureRunner):
-    """Answers calls with a plain function, at once."""
+class CallTimer(Protocol):
+    """Counts calls, and takes the seconds of some."""
 
-    __slots__ = ()
+    @property
+    def due(self) -> Callable[[], bool]:
+        """A function that counts a call, and returns whether to time it.
+
+        It raises IndexError when `refill` has to be called in its place.
+        """
+        ...
+
+    @property
+    def add(self) -> Callable[[float], None]:
+        """A function that takes the seconds of a call."""
+        ...
+
+    def refill(self) -> bool: ...
+
+
+class DirectProcedure(ProcedureRunner):
+    """Answers calls with a plain function, at once.
+
+    Attributes:
+        timing: the function without the timing in `call`, and its timer; None if nothing is timed.
+    """
+
+    __slots__ = ("timing",)
+
+    def __init__(self, handler: Handler, plan: Plan, context: RunnerContext) -> None:
+        super().__init__(handler, plan, context)
+        self.timing: tuple[Callable[..., Any], CallTimer] | None = None
 
     def carry_out(self, socket: Any, cid: int | float, data: Any, *, size: int = 0) -> None:
         """Carry out a call; it never raises."""
@@ -260,12 +288,16 @@ class LinedProcedure(_Lined, ProcedureRunner):
             socket.messaging.answer(cid, result)
         except FAILURES as error:
             if is_cancelled(error):
-                socket.messaging.request_dropped(cid, self.handler.name)
+                self._drop(socket, cid)
                 raise
             self.fail(socket, cid, error, result)
         except BaseException:
-            socket.messaging.request_dropped(cid, self.handler.name)
+            self._drop(socket, cid)
             raise
+
+    def _drop(self, socket: Any, cid: int | float) -> None:
+        self.handler.failed += 1
+        socket.messaging.request_dropped(cid, self.handler.name)
 
 
 class LinedReceiver(_Lined, ReceiverRunner):

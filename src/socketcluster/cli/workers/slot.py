@@ -36,6 +36,7 @@ class Slot:
     Attributes:
         process: the process that serves this slot.
         processes: all processes of this slot that have not ended.
+        restarts: how often its process has ended by itself.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Slot:
         self.number = number
         self.process: WorkerProcess | None = None
         self.processes: set[WorkerProcess] = set()
+        self.restarts = 0
         self._settings = settings
         self._environment = environment
         self._pause = pause
@@ -88,6 +90,7 @@ class Slot:
             return
         if loop.time() - started_at >= STEADY_SECONDS:
             self._back_off = FIRST_BACK_OFF_SECONDS
+        self.restarts += 1
         status = process.exit_status or 0
         end = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
         logger.warning("%s %s; starting another in %g s", process.describe(), end, self._back_off)

@@ -18,6 +18,7 @@ from socketcluster.cli import systemd
 from socketcluster.cli.exit_status import DONE, FAILED
 from socketcluster.cli.hangup import HangupSignal
 from socketcluster.cli.logging_setup import set_up_logging
+from socketcluster.cli.metrics import serve_workers_metrics
 from socketcluster.cli.reporting import describe, report
 from socketcluster.cli.settings import Settings
 from socketcluster.cli.workers.broker import shared_broker
@@ -155,7 +156,14 @@ def run_workers(settings: Settings, options: WorkerOptions) -> int:
 
             async def supervise() -> int:
                 slots = [slot(index) for index in range(options.workers)]
-                return await Supervisor(slots, sockets, options, notifier).run()
+                supervisor = Supervisor(slots, sockets, options, notifier)
+                if settings.metrics_port is None:
+                    return await supervisor.run()
+                metrics = await serve_workers_metrics(slots, settings.metrics_port)
+                try:
+                    return await supervisor.run()
+                finally:
+                    await metrics.close()
 
             return uvloop.run(supervise())
     except (SocketClusterError, OSError) as error:

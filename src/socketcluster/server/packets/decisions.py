@@ -9,7 +9,8 @@ import msgspec
 
 from socketcluster.errors import SocketClusterError
 from socketcluster.handlers.dependencies import Invocation
-from socketcluster.middleware.action import UNCHANGED
+from socketcluster.literals import ActionType
+from socketcluster.middleware.action import UNCHANGED, AGAction
 from socketcluster.protocol.packets import AnyPacket
 from socketcluster.server.packets.replies import parse_data, reject
 from socketcluster.server.parts.deciders import Decider, DecidingFunction
@@ -35,7 +36,8 @@ def decide_on_subscribe(
         return pending
 
     invocation = Invocation(socket, data, found[1])
-    return _decide(socket, packet, found[0].subscribing, invocation, accept_for_now)
+    kind = AGAction.SUBSCRIBE
+    return _decide(socket, packet, kind, found[0].subscribing, invocation, accept_for_now)
 
 
 def decide_on_publish(
@@ -53,7 +55,7 @@ def decide_on_publish(
         decider.check_publishable(channel)
         value = _typed(socket, decider, data)
     except Exception as error:
-        reject(socket, packet, decider.error_for_client(error))
+        _refuse(socket, packet, AGAction.PUBLISH_IN, decider.error_for_client(error))
         return None
     function = decider.publishing
     if function is None:
@@ -63,7 +65,7 @@ def decide_on_publish(
         return accept(data if result is UNCHANGED else result)
 
     invocation = Invocation(socket, value, names)
-    return _decide(socket, packet, function, invocation, accept_replaced)
+    return _decide(socket, packet, AGAction.PUBLISH_IN, function, invocation, accept_replaced)
 
 
 def _typed(socket: AGServerSocket, decider: Decider, data: Any) -> Any:
@@ -73,19 +75,27 @@ def _typed(socket: AGServerSocket, decider: Decider, data: Any) -> Any:
     return kind.from_json(data) if type(data) is msgspec.Raw else kind.from_value(data)
 
 
+def _refuse(
+    socket: AGServerSocket, packet: AnyPacket, kind: ActionType, error: BaseException
+) -> None:
+    socket.context.counts.blocked[kind] += 1
+    reject(socket, packet, error)
+
+
 def _decide(
     socket: AGServerSocket,
     packet: AnyPacket,
+    kind: ActionType,
     function: DecidingFunction,
     invocation: Invocation,
     accept: Accept,
 ) -> Pending | None:
     if function.is_async:
-        return _decide_later(socket, packet, function, invocation, accept)
+        return _decide_later(socket, packet, kind, function, invocation, accept)
     try:
         result = function.call(invocation)
     except SocketClusterError as error:
-        reject(socket, packet, error)
+        _refuse(socket, packet, kind, error)
         return None
     return None if socket.life.ended else accept(result)
 
@@ -93,6 +103,7 @@ def _decide(
 async def _decide_later(
     socket: AGServerSocket,
     packet: AnyPacket,
+    kind: ActionType,
     function: DecidingFunction,
     invocation: Invocation,
     accept: Accept,
@@ -100,7 +111,7 @@ async def _decide_later(
     try:
         result = await function.call_async(invocation)
     except SocketClusterError as error:
-        reject(socket, packet, error)
+        _refuse(socket, packet, kind, error)
         return
     if not socket.life.ended:
         pending = accept(result)

@@ -38,7 +38,7 @@ def deliver(
     if event in handling.procedures:
         handling.procedures[event].carry_out(socket, cid, data, size=_weight(data, size))
         return
-    request = socket.context.make_request(socket, cid, event, data)
+    request = socket.context.make_call(socket, cid, event, data)
     socket.messaging.unanswered[cid] = event
     if size and socket.streams.procedures is not None:
         has_consumer = socket.streams.procedures.write_deferred(
@@ -122,7 +122,7 @@ class WaitingCall:
             socket.inbound.rejections.count_malformed()
             return NO_VALUE
         try:
-            return socket.context.make_request(socket, self._cid, self._event, data)
+            return socket.context.make_call(socket, self._cid, self._event, data)
         except Exception as error:
             socket.middleware.fail(error)
             return NO_VALUE

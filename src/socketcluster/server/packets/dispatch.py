@@ -58,7 +58,7 @@ def dispatch(socket: AGServerSocket, packet: AnyPacket, message: bytes) -> Conti
         deliver(socket, event, cid, data)
     else:
         # Inlined from `deliver`, which would cost 2 % of a call, and 4 % of a pipelined one.
-        request = socket.context.make_request(socket, cid, event, data)
+        request = socket.context.make_call(socket, cid, event, data)
         socket.messaging.unanswered[cid] = event
         if not procedures.put(event, request):
             answer_unknown_procedure(socket, event, request)

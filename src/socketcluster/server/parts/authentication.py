@@ -142,6 +142,7 @@ class SocketAuth:
             self._clear()
             error = info.auth_token_error
             if info.signed_auth_token is not None:
+                self._tokens.count_failure(error)
                 socket.emit_error(error)
                 if getattr(error, "is_bad_token", False):
                     self._emit_bad_token(error, info.signed_auth_token)

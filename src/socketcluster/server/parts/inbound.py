@@ -74,6 +74,11 @@ class InboundContext(Protocol):
     @property
     def middleware(self) -> Mapping[MiddlewareType, Any]: ...
     @property
+    def pongs(self) -> Callable[[float], None] | None:
+        """Called with the seconds between a ping and its pong, if set."""
+        ...
+
+    @property
     def direct(self) -> Mapping[bytes, Callable[[Any, bytes], bool]]:
         """Functions that carry out short messages: (socket, message)."""
         ...
@@ -289,6 +294,8 @@ class Inbound:
         if self._socket.life.state == CONNECTING:
             self.rejections.reject_before_handshake()
         else:
+            if self._context.pongs is not None:
+                self._socket.life.take_pong(self._context.pongs)
             self._socket.auth.check_expiry()
 
     @property

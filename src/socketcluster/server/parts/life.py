@@ -11,6 +11,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from time import perf_counter
 from typing import Final
 
 from socketcluster.literals import SocketState
@@ -47,9 +49,10 @@ class Life:
         was_opened: whether the handshake has been completed.
         opened_at: when the connection was made, in seconds on the ticker's clock of silence.
         next_ping: when the next ping is due, in seconds of the loop's time.
+        pinged_at: when the last ping was sent, by `perf_counter`, if its pong is to be timed.
     """
 
-    __slots__ = ("next_ping", "opened_at", "phase", "state", "was_opened")
+    __slots__ = ("next_ping", "opened_at", "phase", "pinged_at", "state", "was_opened")
 
     def __init__(self, opened_at: float, next_ping: float) -> None:
         self.phase: str = CONNECTING
@@ -57,6 +60,7 @@ class Life:
         self.was_opened: bool = False
         self.opened_at: float = opened_at
         self.next_ping: float = next_ping
+        self.pinged_at: float | None = None
 
     def enter(self, phase: str) -> None:
         """Change to another phase.
@@ -68,6 +72,12 @@ class Life:
         self.state = _STATES[phase]
         if phase == OPEN:
             self.was_opened = True
+
+    def take_pong(self, pongs: Callable[[float], None]) -> None:
+        """Call `pongs` with the seconds since the ping, if one was sent since the last pong."""
+        if self.pinged_at is not None:
+            pongs(perf_counter() - self.pinged_at)
+            self.pinged_at = None
 
     @property
     def ended(self) -> bool:

@@ -42,6 +42,8 @@ class MessagingContext(Protocol):
     def loop_binding(self) -> LoopBinding: ...
     @property
     def ack_timeout(self) -> float: ...
+    def count_failed(self, procedure: str) -> None:
+        """Count a call that was answered with an error."""
 
 
 class Messaging:
@@ -128,6 +130,7 @@ class Messaging:
             self._socket.emit_error(not_open())
             return
         if error is not None:
+            self._context.count_failed(self.unanswered.get(rid, "#"))
             self.respond_error(rid, error)
         elif data is None:
             self.respond_ok(rid)

@@ -19,6 +19,7 @@ from socketcluster.protocol.wire import Wire
 from socketcluster.runtime.loop_binding import LoopBinding
 from socketcluster.runtime.reporting import Reporter
 from socketcluster.server.options import ServerOptions
+from socketcluster.server.parts.counts import Counts
 from socketcluster.server.parts.decision import Decision, OnVerdict
 
 _IMMUTABLE = (str, bytes, int, float, bool, type(None))
@@ -47,6 +48,8 @@ class MiddlewareContext(Protocol):
     def reporter(self) -> Reporter: ...
     @property
     def loop_binding(self) -> LoopBinding: ...
+    @property
+    def counts(self) -> Counts: ...
     def emit_warning(self, warning: BaseException) -> None: ...
     def report_fault(self, error: BaseException) -> None: ...
 
@@ -83,7 +86,7 @@ class SocketMiddleware:
         try:
             return await self._line(type).decide(kind, socket=self._socket, **fields)
         except Blocked as blocked:
-            self._report(type, blocked)
+            self._report(type, kind, blocked)
             raise blocked.for_client from None
 
     def put(
@@ -100,7 +103,7 @@ class SocketMiddleware:
             if blocked is None:
                 decision.make(None, data)
             else:
-                self._report(type, blocked)
+                self._report(type, kind, blocked)
                 decision.make(blocked.for_client, None)
 
         self._line(type).submit(AGAction(kind, socket=self._socket, **fields), callback)
@@ -129,10 +132,11 @@ class SocketMiddleware:
         self._socket.disconnect(1011)
 
     def report(self, blocked: Blocked) -> None:
-        """Report a blocked publish, if `middleware_emit_failures` is set."""
-        self._report(MIDDLEWARE_OUTBOUND, blocked)
+        """Count a blocked publish, and report it if `middleware_emit_failures` is set."""
+        self._report(MIDDLEWARE_OUTBOUND, AGAction.PUBLISH_OUT, blocked)
 
-    def _report(self, type: MiddlewareType, blocked: Blocked) -> None:
+    def _report(self, type: MiddlewareType, kind: ActionType, blocked: Blocked) -> None:
+        self._context.counts.blocked[kind] += 1
         if blocked.for_server is not None and self._context.options.middleware_emit_failures:
             if type == MIDDLEWARE_HANDSHAKE:
                 self._context.emit_warning(blocked.for_server)

@@ -130,11 +130,9 @@ class Outbound(FrameWriter):
         self.sent: int = 0
 
     def overflow(self) -> None:
-        """See `FrameWriter.overflow`."""
         self._socket.closing.overflow()
 
     def failed(self, error: Exception) -> None:
-        """See `FrameWriter.failed`."""
         self._socket.closing.fail(error)
 
     def send(self, packet: Any) -> None:
@@ -191,13 +189,17 @@ class Outbound(FrameWriter):
                 if unwritten > self._limit:
                     self.overflow()
         else:
-            if not self._scheduled:
-                self._schedule()
-            self._frames += frames
-            self._droppable = self._droppable or run.droppable
-            self._room -= run.size
-            if self._room < 0:
-                self._make_room()
+            self._queue(run)
+
+    def _queue(self, run: Run) -> None:
+        if not self._scheduled:
+            self._schedule()
+        self._frames += run.frames
+        if run.droppable:
+            self._droppable = True
+        self._room -= run.size
+        if self._room < 0:
+            self._make_room()
 
     def _publish_separately(self, run: Run) -> None:
         for payload, frame in zip(run.payloads, run.frames, strict=True):
@@ -222,17 +224,14 @@ class Outbound(FrameWriter):
             fan_out.deliver()
 
     def start_batch(self) -> None:
-        """See `FrameWriter.start_batch`."""
         self.collect_publishes()
         super().start_batch()
 
     def flush_batch(self) -> None:
-        """See `FrameWriter.flush_batch`."""
         self.collect_publishes()
         super().flush_batch()
 
     def cancel_batch(self) -> None:
-        """See `FrameWriter.cancel_batch`."""
         self.collect_publishes()
         super().cancel_batch()
 
@@ -257,6 +256,7 @@ class Outbound(FrameWriter):
         for frame in self._frames:
             if self._room < 0 and type(frame) is DroppableFrame:
                 self._room += len(frame)
+                self._fan_out.dropped += 1
             else:
                 kept.append(frame)
         self._frames = kept

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
@@ -14,10 +15,25 @@ from socketcluster.auth import (
     translate_token_error,
     warn_of_short_key,
 )
-from socketcluster.errors import AuthTokenError, AuthTokenInvalidError, InvalidArgumentsError
+from socketcluster.errors import (
+    AuthTokenError,
+    AuthTokenExpiredError,
+    AuthTokenInvalidError,
+    AuthTokenNotBeforeError,
+    InvalidArgumentsError,
+)
 from socketcluster.literals import AuthenticationState
 from socketcluster.options import refuse_unknown
 from socketcluster.protocol.state import AUTHENTICATED, UNAUTHENTICATED
+
+_REASONS = (
+    (AuthTokenExpiredError, "expired"),
+    (AuthTokenNotBeforeError, "early"),
+    (AuthTokenInvalidError, "invalid"),
+    (BaseException, "other"),
+)
+REASONS = tuple(reason for _, reason in _REASONS)
+"""Why a client's token was not accepted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +53,14 @@ class Tokens:
         engine: the auth engine.
         signature_key, verification_key: handed to the engine.
         signature_options, verification_options: handed to the engine with each token.
+        failures: tokens of clients that were not accepted, by reason.
     """
 
     __slots__ = (
         "_default_expiry",
         "_report_engine",
         "engine",
+        "failures",
         "signature_key",
         "signature_options",
         "verification_key",
@@ -72,6 +90,7 @@ class Tokens:
         self.verification_options: dict[str, Any] = {"algorithms": verify_algorithms}
         self._default_expiry = default_expiry
         self._report_engine = report_engine
+        self.failures: Counter[str] = Counter()
         if isinstance(self.engine, JWTAuthEngine):
             warn_of_short_key(self.signature_key, algorithm)
 
@@ -95,6 +114,11 @@ class Tokens:
                 self._report_engine(error, socket)
             return AuthInfo(signed_token, failure, None, UNAUTHENTICATED)
         return AuthInfo(signed_token, None, claims, AUTHENTICATED)
+
+    def count_failure(self, error: BaseException) -> None:
+        """Count a client's token that was not accepted."""
+        reason = next(reason for kind, reason in _REASONS if isinstance(error, kind))
+        self.failures[reason] += 1
 
     def check_options(self, options: dict[str, Any]) -> None:
         """Refuse an option of `set_auth_token` that the engine does not have.

@@ -1,0 +1,1 @@
+"""Metrics: what a server counts, as Prometheus reads it."""

@@ -1,0 +1,114 @@
+"""Families: a reading as the metrics of Prometheus, with their names, types and help texts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+
+from socketcluster.metrics.durations import Durations
+from socketcluster.metrics.reading import Reading
+
+PREFIX = "socketcluster_"
+
+_GAUGES = {
+    "clients": "Clients that are connected.",
+    "pending_clients": "Connections in the handshake phase.",
+    "subscriptions": "Subscriptions of clients to channels.",
+    "channels": "Channels with a subscriber in this process.",
+    "calls_in_progress": "Calls of clients that have no answer yet.",
+    "inbound_backlog_messages_max": "Largest number of received messages of one socket that wait.",
+    "outbound_buffer_bytes_max": "Largest number of bytes that wait to be sent to one socket.",
+    "consumer_backpressure_max": "Largest number of values that one loop or handler has not taken.",
+    "paused_sockets": "Sockets that are not read from, because their messages wait.",
+}
+_COUNTERS = {
+    "messages_received": "Messages that clients sent, pongs included.",
+    "received_bytes": "Bytes of the messages that clients sent.",
+    "messages_sent": "Messages that clients were sent, pings included.",
+    "sent_bytes": "Bytes of the frames that clients were sent, before compression.",
+    "deliveries": "Publishes times the subscribed sockets that they were delivered to.",
+    "dropped_publishes": "Publishes that were dropped for a client that reads too slowly.",
+    "broker_gaps": "Outages of the broker's backend that are over. Publishes may be lost in them.",
+    "broker_gap_seconds": "Seconds that the outages of the broker's backend took.",
+}
+_LABELLED = {
+    "connections": ("result", "Connections that ended, by how far they got, and open ones."),
+    "disconnections": ("code", "Clients that left, by the close code."),
+    "publishes": ("source", "Publishes by their source: a client, the exchange or the backend."),
+    "blocked_actions": ("type", "Actions that middleware or a channel's handler blocked."),
+    "rate_limited": ("kind", "Messages and connections that a limit applied to."),
+    "auth_failures": ("reason", "Tokens of clients that were not accepted."),
+}
+
+
+def families(reading: Reading) -> Iterator[Metric]:
+    """Yield the metrics of one reading."""
+    for name, text in _GAUGES.items():
+        yield GaugeMetricFamily(PREFIX + name, text, value=getattr(reading, name))
+    for name, text in _COUNTERS.items():
+        yield CounterMetricFamily(PREFIX + name, text, value=getattr(reading, name))
+    for name, (label, text) in _LABELLED.items():
+        yield _labelled(name, label, text, getattr(reading, name))
+    yield from _calls(reading)
+    yield from _broker(reading)
+    pongs = {"": reading.pongs}
+    yield _histogram("pong_seconds", "Seconds between a ping and the client's pong.", pongs)
+    lag = {"": reading.loop_lag}
+    yield _histogram("loop_lag_seconds", "Seconds that a timer of the event loop was late.", lag)
+    build = GaugeMetricFamily(
+        f"{PREFIX}build_info", "The versions that run; the value is 1.", labels=list(reading.build)
+    )
+    build.add_metric(list(reading.build.values()), 1)
+    yield build
+
+
+def _labelled(name: str, label: str, text: str, values: Mapping[str, int]) -> Metric:
+    family = CounterMetricFamily(PREFIX + name, text, labels=[label])
+    for value, count in values.items():
+        family.add_metric([value], count)
+    return family
+
+
+def _calls(reading: Reading) -> Iterator[Metric]:
+    calls = CounterMetricFamily(
+        f"{PREFIX}calls", "Calls of procedures that were answered.", labels=["procedure", "result"]
+    )
+    for labels, count in reading.calls.items():
+        calls.add_metric(labels, count)
+    yield calls
+    text = "Seconds that a handler took for a call; for loops, from its arrival to its answer."
+    yield _histogram("call_duration_seconds", text, reading.call_durations, "procedure")
+
+
+def _broker(reading: Reading) -> Iterator[Metric]:
+    text = "Whether publishes reach all processes: 1, or 0 while the backend is away."
+    yield GaugeMetricFamily(f"{PREFIX}broker_up", text, value=int(reading.broker_up))
+    unconfirmed = GaugeMetricFamily(
+        f"{PREFIX}broker_unconfirmed", "Publishes that the broker's backend has not accepted yet."
+    )
+    if reading.broker_unconfirmed is not None:
+        unconfirmed.add_metric([], reading.broker_unconfirmed)
+    yield unconfirmed
+    trip = GaugeMetricFamily(
+        f"{PREFIX}broker_round_trip_seconds",
+        "Seconds that the last heartbeat through the broker's backend took.",
+    )
+    if reading.broker_round_trip is not None:
+        trip.add_metric([], reading.broker_round_trip)
+    yield trip
+
+
+def _histogram(
+    name: str, text: str, durations: Mapping[str, Durations], label: str | None = None
+) -> Metric:
+    family = HistogramMetricFamily(PREFIX + name, text, labels=None if label is None else [label])
+    for value, each in durations.items():
+        labels = [] if label is None else [value]
+        family.add_metric(labels, buckets=each.buckets(), sum_value=each.total)
+    return family

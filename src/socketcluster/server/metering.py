@@ -1,0 +1,219 @@
+"""Metering: the counters of a server whose metrics are on, and their reading."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections import Counter
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from typing import TYPE_CHECKING, get_args
+
+from socketcluster.errors import UsageError
+from socketcluster.literals import ActionType
+from socketcluster.metrics.calls import CallTimes
+from socketcluster.metrics.durations import Durations
+from socketcluster.metrics.options import Metrics
+from socketcluster.metrics.reading import OTHER, Reading
+from socketcluster.pubsub.traffic import Traffic
+from socketcluster.server.background import BackgroundFunction
+from socketcluster.server.context import SocketContext
+from socketcluster.server.hub import Hub
+from socketcluster.server.parts.counted_outbound import CountedOutbound
+from socketcluster.server.parts.tokens import REASONS
+from socketcluster.server.survey import Survey
+
+if TYPE_CHECKING:
+    from socketcluster.metrics.service import ServerMetrics
+
+COLLECT_VARIABLE = "SOCKETCLUSTER_COLLECT_METRICS"
+"""The environment variable by which `serve --metrics-port` turns on the metrics of a server that
+does not have the option."""
+
+Measure = Callable[[], tuple[int, float | None]]
+"""`MeasuredBroker.measure`."""
+
+
+class Metering:
+    """Counts what a server does.
+
+    It is made before the parts of the server, which then count with it; a server without metrics
+    has none, and its parts count nothing on the hot path.
+
+    Attributes:
+        traffic: the publishes and messages.
+    """
+
+    __slots__ = ("_calls", "_context", "_hub", "_lag", "_options", "_pongs", "_reported", "traffic")
+
+    _context: SocketContext
+    _hub: Hub
+
+    def __init__(self, options: Metrics) -> None:
+        self._options = options
+        self.traffic: Traffic = Traffic()
+        self._calls = CallTimes()
+        self._pongs = Durations()
+        self._reported: dict[tuple[str, str], int] = {}
+        self._lag = Durations()
+
+    @classmethod
+    def of(cls, options: Metrics | None) -> Metering | None:
+        """Make the metering of a server with these options; None if its metrics are off."""
+        if options is None and COLLECT_VARIABLE in os.environ:
+            options = Metrics(path=None)
+        return None if options is None else cls(options)
+
+    def settle(self, late: float) -> None:
+        """Count a tick that was `late` seconds late, and the durations since the tick before."""
+        self._lag.add(max(0.0, late))
+        self._pongs.settle()
+        self._lag.settle()
+        self._calls.settle()
+        self.traffic.settle()
+
+    def serve(
+        self, context: SocketContext, hub: Hub, background: Callable[[BackgroundFunction], None]
+    ) -> ServerMetrics:
+        """Have a server's sockets count, and make the metrics that users see.
+
+        `background` has a function run while the server does.
+
+        Raises:
+            UsageError: prometheus-client is not installed.
+        """
+        try:
+            from socketcluster.metrics.service import ServerMetrics  # noqa: PLC0415  Optional.
+        except ModuleNotFoundError as error:
+            raise UsageError(
+                "The metrics option needs the extra 'metrics': pip install 'socketcluster[metrics]'"
+            ) from error
+        self._context = context
+        self._hub = hub
+        traffic = self.traffic
+        context.make_outbound = lambda *parts: CountedOutbound(traffic, *parts)
+        if context.options.request_creator is None:
+            context.make_call = self._calls.request_maker()
+        context.pongs = self._pongs.add
+        context.handling.on_procedure = self._calls.time_procedure
+        metrics = ServerMetrics(
+            self._options, self.read, self.read_in_slices, context.loop_binding, context.reporter
+        )
+        if metrics.port is not None:
+            background(metrics.port.serve)
+        return metrics
+
+    # Reading
+
+    def read(self) -> Reading:
+        """Read all numbers at once."""
+        survey = self._new_survey()
+        survey.look(self._hub.sockets())
+        return self._reading(survey)
+
+    async def read_in_slices(self) -> Reading:
+        """Read all numbers, and let the event loop turn in between."""
+        survey = self._new_survey()
+        await survey.look_in_slices(self._hub.sockets())
+        return self._reading(survey)
+
+    def _new_survey(self) -> Survey:
+        """Start with the sockets that ended before: one that ends meanwhile is counted once."""
+        counts = self._context.counts
+        return Survey(counts.received, counts.received_size)
+
+    def _reading(self, survey: Survey) -> Reading:
+        context, hub, traffic = self._context, self._hub, self.traffic
+        traffic.settle()
+        limits = context.rate_limits
+        counts, exchange = context.counts, context.exchange
+        broker = exchange.broker
+        # A broker of the application, or around another one, may have it or not.
+        measure: Measure | None = getattr(broker, "measure", None)
+        unconfirmed, round_trip = (None, None) if measure is None else measure()
+        opened = len(hub.clients) + counts.disconnections.total()
+        return Reading(
+            clients=len(hub.clients),
+            pending_clients=len(hub.pending),
+            subscriptions=survey.subscriptions,
+            channels=exchange.channels_count,
+            connections={
+                "opened": opened,
+                "aborted": counts.aborted,
+                "refused": counts.refused,
+            },
+            disconnections=dict(counts.disconnections),
+            messages_received=survey.received,
+            received_bytes=survey.received_size,
+            messages_sent=traffic.messages + traffic.deliveries,
+            sent_bytes=traffic.size + traffic.deliveries_size,
+            calls=self._answered(survey.calls),
+            call_durations=self._durations(),
+            calls_in_progress=survey.calls.total(),
+            publishes={
+                "client": traffic.from_clients,
+                "exchange": traffic.from_exchange,
+                "backend": traffic.from_backend,
+            },
+            deliveries=traffic.deliveries,
+            dropped_publishes=exchange.fan_out.dropped,
+            blocked_actions=dict.fromkeys(get_args(ActionType), 0) | counts.blocked,
+            inbound_backlog_messages_max=survey.backlog,
+            outbound_buffer_bytes_max=survey.buffer,
+            consumer_backpressure_max=max(
+                survey.backpressure, exchange.get_all_channels_backpressure()
+            ),
+            paused_sockets=survey.paused,
+            pongs=self._pongs,
+            broker_up=broker.ready,
+            broker_gaps=exchange.gaps.count,
+            broker_gap_seconds=exchange.gaps.seconds,
+            broker_unconfirmed=unconfirmed,
+            broker_round_trip=round_trip,
+            loop_lag=self._lag,
+            auth_failures=dict.fromkeys(REASONS, 0) | context.tokens.failures,
+            rate_limited={} if limits is None else dict(limits.limited),
+            build=_build(),
+        )
+
+    def _durations(self) -> dict[str, Durations]:
+        return {OTHER: self._calls.others, **self._calls.handlers}
+
+    def _answered(self, waiting: Mapping[str, int]) -> dict[tuple[str, str], int]:
+        """The calls by procedure and result; `waiting` are those without an answer."""
+        found, handling, counts = {}, self._context.handling, self._context.counts
+        procedures, failed = handling.tables.procedures, counts.failed_calls
+        running = Counter(line.name for line in list(handling.tasks.messages.values()))
+        others = sum(
+            count
+            for name, count in waiting.items()
+            if name not in procedures and not name.startswith("#")
+        )
+        found[OTHER, "ok"] = self._calls.others.begun - failed - others - counts.abandoned_calls
+        found[OTHER, "error"] = failed
+        for name, handler in procedures.items():
+            times = self._calls.handlers.get(name)
+            begun = 0 if times is None else times.begun
+            found[name, "ok"] = begun - handler.failed - running[name]
+            found[name, "error"] = handler.failed
+            found[name, "invalid"] = handler.invalid
+        for labels, count in found.items():
+            # Calls that go on during a survey must not let a counter fall.
+            found[labels] = self._reported[labels] = max(count, self._reported.get(labels, 0))
+        return found
+
+
+def ticking(metering: Metering | None, on_late: Callable[[float], None]) -> Callable[[float], None]:
+    """Return a function for the ticker, which calls `on_late` and settles the metering."""
+    if metering is None:
+        return on_late
+
+    def ticked(late: float) -> None:
+        metering.settle(late)
+        on_late(late)
+
+    return ticked
+
+
+def _build() -> dict[str, str]:
+    return {"version": version("socketcluster"), "python": platform.python_version()}

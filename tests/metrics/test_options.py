@@ -1,0 +1,144 @@
+"""The options of the metrics, and the histogram of durations."""
+
+from __future__ import annotations
+
+import sys
+from bisect import bisect_left
+from random import Random
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from socketcluster import AGRequest, AGServer, Metrics, ServerOptions
+from socketcluster.errors import InvalidOptionsError, UsageError
+from socketcluster.metrics.calls import CallTimes
+from socketcluster.metrics.durations import BOUNDS, EVERY, FEW, CallDurations, Durations
+
+
+@pytest.mark.parametrize(
+    ("fields", "name"),
+    [
+        ({}, "metrics.token"),
+        ({"token": ""}, "metrics.token"),
+        ({"token": 7}, "metrics.token"),
+        ({"token": "t", "path": "metrics"}, "metrics.path"),
+        ({"token": "t", "path": 7}, "metrics.path"),
+        ({"port": 65536}, "metrics.port"),
+        ({"port": "9100"}, "metrics.port"),
+        ({"port": True}, "metrics.port"),
+        ({"port": 9100, "host": ""}, "metrics.host"),
+    ],
+)
+def test_a_wrong_value_is_named(fields: dict[str, Any], name: str) -> None:
+    with pytest.raises(InvalidOptionsError, match=name) as caught:
+        Metrics(**fields)
+    assert caught.value.option == name
+
+
+def test_a_token_is_needed_beside_the_clients_only() -> None:
+    assert Metrics(token=None).secret is None
+    assert Metrics(token="secret").secret == "secret"
+    assert "secret" not in repr(Metrics(token="secret"))
+    assert Metrics(port=9100).secret is None
+    assert Metrics(path=None).secret is None
+
+
+def test_the_option_is_checked() -> None:
+    with pytest.raises(InvalidOptionsError, match="metrics"):
+        AGServer(metrics="/metrics")  # type: ignore[arg-type]
+    metrics = Metrics(port=0)
+    assert ServerOptions.from_mapping({"metrics": metrics}).metrics is metrics
+    assert AGServer().metrics is None
+
+
+def test_the_extra_is_named_if_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in [name for name in sys.modules if name.startswith("socketcluster.metrics.")]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    with pytest.raises(UsageError, match=r"socketcluster\[metrics\]"):
+        AGServer(metrics=Metrics(token="t"))
+
+
+def test_durations_are_in_the_buckets_that_they_belong_to() -> None:
+    random = Random(7)
+    durations, added = Durations(), [0.0, 0.001, 10.0, 11.0]
+    for value in added:
+        durations.add(value)
+    for _ in range(20):
+        values = [random.choice((random.random() * 12, *BOUNDS)) for _ in range(50)]
+        for value in values:
+            durations.add(value)
+        added += values
+        durations.settle()
+    places = [bisect_left(BOUNDS, value) for value in added]
+    expected = [sum(place <= index for place in places) for index in range(len(BOUNDS) + 1)]
+    assert [count for _, count in durations.buckets()] == expected
+    assert durations.count == len(added)
+    assert durations.total == pytest.approx(sum(added))
+
+
+def test_no_duration_is_lost_while_threads_read() -> None:
+    durations = Durations()
+
+    def settle() -> None:
+        for _ in range(2000):
+            durations.settle()
+
+    readers = [Thread(target=settle) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    for _ in range(50_000):
+        durations.add(0.001)
+    for reader in readers:
+        reader.join()
+    assert durations.count == 50_000
+
+
+def take(times: CallDurations, calls: int, seconds: float) -> int:
+    """Make calls of this length; return how many were timed."""
+    timed = 0
+    for _ in range(calls):
+        try:
+            is_due = times.due()
+        except IndexError:
+            is_due = times.refill()
+        if is_due:
+            times.add(seconds)
+            timed += 1
+    return timed
+
+
+def test_of_many_calls_some_are_timed_and_stand_for_all() -> None:
+    times = CallDurations()
+    assert take(times, FEW, 0.002) == FEW
+    timed = take(times, EVERY * 100, 0.2)
+    assert 100 <= timed <= 102
+    assert times.begun == FEW + EVERY * 100
+    assert times.count == FEW + EVERY * timed
+    assert times.total == pytest.approx(FEW * 0.002 + EVERY * timed * 0.2)
+    buckets = dict(times.buckets())
+    assert (buckets["0.001"], buckets["0.0025"], buckets["0.25"]) == (0, FEW, times.count)
+
+
+@pytest.mark.parametrize("before", [0, 1, FEW, FEW + 1, FEW + EVERY * 300 + 3])
+def test_calls_are_timed_one_by_one_again_once_they_are_few(before: int) -> None:
+    times = CallDurations()
+    take(times, before, 0.1)
+    times.time_all()
+    assert times.begun == before
+    assert take(times, 5, 0.1) == 5
+    assert times.begun == before + 5
+
+
+async def test_the_ticker_decides_which_calls_are_few() -> None:
+    calls = CallTimes()
+    make = calls.request_maker()
+    socket: Any = type("Socket", (), {"messaging": None})
+    requests = [make(socket, number, "x", None) for number in range(FEW + 2)]
+    assert type(requests[-1]) is AGRequest
+    calls.settle()
+    assert type(make(socket, 0, "x", None)) is AGRequest
+    calls.settle()
+    assert type(make(socket, 0, "x", None)) is not AGRequest
+    assert calls.others.begun == FEW + 4
