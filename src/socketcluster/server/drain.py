@@ -18,6 +18,7 @@ from socketcluster.runtime.isolation import for_each
 from socketcluster.server.hub import Hub, drop_failed
 from socketcluster.server.options import ServerOptions
 from socketcluster.server.socket import AGServerSocket
+from socketcluster.sockets.calls import has_read
 from socketcluster.sockets.handling import Handling
 
 SOCKETS_PER_SECOND = 500
@@ -104,6 +105,7 @@ class Drain:
             if not (hub.clients or hub.pending or self._handling.busy(spared)):
                 return
             await asyncio.sleep(POLL_SECONDS)
+            await has_read()  # A call that has arrived is not lost.
 
     def _advance(self, now: float, spared: Container[asyncio.Task[Any]]) -> None:
         sockets = self._busy + self._take_turns(now)

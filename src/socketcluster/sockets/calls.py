@@ -106,6 +106,13 @@ class PendingCalls:
         self._arm()
 
 
+async def has_read() -> None:
+    """Return after the loop has polled its sockets once more."""
+    polled = asyncio.get_running_loop().create_future()
+    after_reading(partial(complete, polled, None, None))
+    await polled
+
+
 def after_reading(callback: Callable[[], object]) -> None:
     """Call `callback()` after the loop has polled its sockets once more.
 

@@ -6,7 +6,7 @@ const [moduleName, port, count, pause] = process.argv.slice(2);
 const { create } = require(moduleName);
 const options = { hostname: '127.0.0.1', port: Number(port), multiplex: false };
 
-const noticed = { moves: [], away: [], refused: 0, calls: 0, failed: [], wrong: 0, pids: [] };
+const noticed = { moves: [], away: [], refused: 0, calls: 0, repeated: 0, wrong: 0, pids: [] };
 let running = true;
 let connected = 0;
 
@@ -35,18 +35,25 @@ async function watch(socket, number) {
 }
 
 async function call(socket, number) {
-  let n = 0;
-  while (running) {
-    const id = `${number}/${n++}`;
-    try {
-      const answer = await socket.invoke('work', id);
-      noticed.calls++;
-      if (answer.id !== id) noticed.wrong++;
-      noticed.pids[number] = answer.pid;
-    } catch (error) {
-      noticed.failed.push([id, error.name]);
-    }
+  for (let n = 0; running; n++) {
+    const id = `${number}/${n}`;
+    const answer = await answerOf(socket, id);
+    noticed.calls++;
+    if (answer.id !== id) noticed.wrong++;
+    noticed.pids[number] = answer.pid;
     await new Promise((resolve) => setTimeout(resolve, Number(pause)));
+  }
+}
+
+// A call that was on its way when its connection closed was not carried out, and is repeated.
+async function answerOf(socket, id) {
+  for (;;) {
+    try {
+      return await socket.invoke('work', id);
+    } catch (error) {
+      if (error.name !== 'BadConnectionError') throw error;
+      noticed.repeated++;
+    }
   }
 }
 
