@@ -13,7 +13,7 @@ CODE := src tests examples tools bench
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-all test-lowest coverage soak check format autobahn autobahn-ci bench \
-	bench-quick instructions dist changelog imports hooks clean
+	bench-quick bench-capacity instructions dist changelog imports hooks clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -84,6 +84,9 @@ bench: $(VENV)/bench.stamp bench-servers programs ## Measure for half an hour an
 
 bench-quick: $(VENV)/bench.stamp bench-servers programs ## Measure for two minutes and print
 	@$(BIN)/python -m bench --quick
+
+bench-capacity: $(VENV)/bench.stamp programs ## Measure the figures of docs/capacity.md, in a minute
+	@$(BIN)/python -m bench.capacity
 
 instructions: $(VENV)/dev.stamp programs ## Count the instructions of each path and record them for the tests
 	@PYTHONPATH=tests $(BIN)/python -m performance.counting
@@ -171,4 +174,4 @@ bench-servers:
 		$(NPM_INSTALL) --prefix bench/js && touch bench/js/node_modules/.stamp; fi
 
 programs:
-	@tools/ensure.sh chromium nats-server prometheus redis-server valgrind
+	@tools/ensure.sh chromium haproxy nats-server nginx prometheus redis-server valgrind

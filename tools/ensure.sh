@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Install the programs that the tests use and that no Python or npm package brings.
 #
-#   ensure.sh NAME...    NAME is a Debian package: chromium graphviz nats-server prometheus redis-server valgrind
+#   ensure.sh NAME...    NAME is a Debian package, such as chromium or redis-server
 #
 # Prints nothing when all are installed. Runs apt-get only as root, or through sudo on CI where sudo asks
 # no password; otherwise prints the command to run. Never fails: the tests that need a missing program
@@ -37,7 +37,8 @@ fi
 echo "Installing ${missing[*]} with apt-get"
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-run() { "${as_root[@]+"${as_root[@]}"}" env DEBIAN_FRONTEND=noninteractive apt-get "$@" >>"$log" 2>&1 </dev/null; }
+# RUNLEVEL=1 keeps what is installed, such as nginx, from being started.
+run() { "${as_root[@]+"${as_root[@]}"}" env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get "$@" >>"$log" 2>&1 </dev/null; }
 run update -qq || true
 run install -y -qq --no-install-recommends "${missing[@]}" || {
   tail -5 "$log"

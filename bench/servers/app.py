@@ -100,3 +100,8 @@ def min_bin() -> AGServer:
 def deflate() -> AGServer:
     """Create the server with compression of messages from 1 KiB on."""
     return plain(per_message_deflate=True)
+
+
+def capacity() -> AGServer:
+    """Create a server whose clients have tokens, for `bench.capacity`."""
+    return AGServer(auth_key="k" * 32)
