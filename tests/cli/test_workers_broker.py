@@ -15,7 +15,7 @@ import pytest
 
 from cli.serving import SECONDS, Serve, clients_on_all, stop_process
 from socketcluster.brokers.registry import BROKER_VARIABLE
-from socketcluster.cli.workers.broker import PREFIX, remove_abandoned_folders, shared_broker
+from socketcluster.cli.workers.broker import FILES, PREFIX, remove_abandoned_folders, shared_broker
 
 
 def folders(where: Path) -> list[Path]:
@@ -65,7 +65,7 @@ async def test_the_next_supervisor_removes_an_abandoned_folder(serve: Serve, fol
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
         await served.wait()
-    assert (abandoned / "broker.in").exists()
+    assert (abandoned / "broker.sock").exists()
     again = await serve("mine:server", "--port", "0", "--workers", "2", variables=variables)
     await again.port()
     assert not abandoned.exists()
@@ -94,6 +94,16 @@ def test_only_folders_that_are_not_locked_are_removed(folder: Path) -> None:
     assert file.exists()
 
 
+def test_a_folder_with_other_files_is_left_alone(folder: Path) -> None:
+    """A clone of a repository may have any name, and lie anywhere."""
+    for name in ("socketcluster-client-js", f"{PREFIX}notes"):
+        (folder / name / "src").mkdir(parents=True)
+        (folder / name / "README").touch()
+    remove_abandoned_folders()
+    assert all((each / "README").exists() for each in folder.iterdir())
+    assert len(list(folder.iterdir())) == 2
+
+
 def test_a_folder_that_another_supervisor_takes_for_abandoned_is_made_anew(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,7 +120,7 @@ def test_a_folder_that_another_supervisor_takes_for_abandoned_is_made_anew(
     with shared_broker({}) as (url, used):
         assert used == made[1]
         assert url == f"ipc://{used}/broker"
-        assert {path.name for path in Path(used).iterdir()} >= {"broker.in", "broker.out"}
+        assert {path.name for path in Path(used).iterdir()} == FILES
     assert folders(folder) == []
 
 
@@ -119,4 +129,4 @@ def test_a_chosen_broker_needs_no_folder(folder: Path) -> None:
         assert shared == ("redis://127.0.0.1:1", None)
     with shared_broker({BROKER_VARIABLE: f"ipc://{folder}/mine"}) as shared:
         assert shared == (f"ipc://{folder}/mine", None)
-        assert (folder / "mine.in").exists()
+        assert (folder / "mine.sock").exists()

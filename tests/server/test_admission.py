@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import socket
+import ssl
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,13 +16,13 @@ import pytest
 from websockets.frames import Frame, Opcode
 
 from socketcluster import AGServer, Limits, Rate
-from socketcluster.engines import uvicorn_http, uvicorn_limits
+from socketcluster.engines import request_limits, uvicorn_http, uvicorn_limits
 from socketcluster.engines.base import Seat, UpgradeRefusedError, UpgradeRequest
 from socketcluster.engines.proxies import TrustedProxies
 from socketcluster.errors import InvalidOptionsError
 from socketcluster.server import admission
 from socketcluster.server.admission import AddressLimits, network_of
-from support import connected, soon, until
+from support import connected, self_signed, soon, until
 from transports import Refused, dial
 
 STORM = 150
@@ -276,6 +277,86 @@ async def test_a_peer_past_its_connections_is_dropped_before_its_request(make_se
     await until(lambda: not seats(server))
     async with connected(server):
         assert seats(server) == {"127.0.0.1": 1}
+
+
+def encrypted(folder: Path, **options: Any) -> tuple[AGServer, dict[str, Any], ssl.SSLContext]:
+    """A server with limits of addresses, how it listens with TLS, and its clients' context."""
+    certfile, keyfile = self_signed(folder)
+    server = AGServer(limits=Limits(connections_per_ip=2), drain_timeout=100, **options)
+    files = {"ssl_certfile": certfile, "ssl_keyfile": keyfile}
+    return server, files, ssl.create_default_context(cafile=certfile)
+
+
+async def test_a_peer_past_its_connections_is_dropped_before_its_tls_handshake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crowd: Crowd
+) -> None:
+    server, files, context = encrypted(tmp_path)
+    await server.listen(0, **files)
+
+    async def shake_hands() -> asyncio.StreamWriter:
+        connecting = asyncio.open_connection(
+            "127.0.0.1", server.source_port, ssl=context, server_hostname="localhost"
+        )
+        writer: asyncio.StreamWriter = (await soon(connecting))[1]
+        return writer
+
+    writer = await shake_hands()
+    crowd.connect(server, request=b"")  # It says nothing.
+    await until(lambda: seats(server) == {"127.0.0.1": 2})
+    reader, refused = await asyncio.open_connection("127.0.0.1", server.source_port)
+    assert await soon(reader.read()) == b""
+    refused.close()
+    assert server.endpoint.limited["connections_per_ip"] == 1
+
+    # Every end gives the seat back: of a connection, of one that is no TLS, and of a silent one.
+    writer.transport.abort()
+    await until(lambda: seats(server) == {"127.0.0.1": 1})
+    reader, plain = await asyncio.open_connection("127.0.0.1", server.source_port)
+    plain.write(REQUEST)
+    assert b"HTTP" not in await soon(reader.read())
+    plain.close()
+    await until(lambda: seats(server) == {"127.0.0.1": 1})
+    crowd.sockets[0].close()
+    await until(lambda: not seats(server))
+    monkeypatch.setattr(request_limits, "HEAD_SECONDS", 0.05)
+    reader, silent = await asyncio.open_connection("127.0.0.1", server.source_port)
+    assert await soon(reader.read()) == b""
+    silent.close()
+    await until(lambda: not seats(server))
+    assert server.endpoint.limited["connections_per_ip"] == 1
+    await server.close()
+
+
+async def test_a_closing_server_gives_the_seats_of_tls_handshakes_back(
+    tmp_path: Path, crowd: Crowd
+) -> None:
+    server, files, _ = encrypted(tmp_path)
+    await server.listen(0, **files)
+    crowd.connect(server, request=b"")
+    await until(lambda: seats(server) == {"127.0.0.1": 1})
+    server.endpoint.pace._left = 0
+    crowd.connect(server, request=b"\x16\x03\x01")
+    await until(lambda: len(server.endpoint.pace._waiting) > 0)
+    await server.close()
+    assert not seats(server)
+
+
+async def test_a_refused_peer_keeps_its_seat_until_its_connection_ends(tmp_path: Path) -> None:
+    server, files, context = encrypted(tmp_path, origins="example.com:*")
+    await server.listen(0, **files)
+
+    def ask() -> tuple[ssl.SSLSocket, bytes]:
+        plain = socket.create_connection(("127.0.0.1", server.source_port), 5)
+        client = context.wrap_socket(plain, server_hostname="localhost")
+        client.sendall(REQUEST)
+        return client, client.recv(100)  # The end of TLS, which comes next, is not answered.
+
+    client, answer = await soon(asyncio.to_thread(ask))
+    assert b" 403 " in answer
+    assert seats(server) == {"127.0.0.1": 1}
+    client.close()
+    await until(lambda: not seats(server))
+    await server.close()
 
 
 @OVER_NETWORK

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 from typing import Any, Literal
 
 import pytest
 import websockets
 
-from socketcluster import AGServer, Limits, Rate
+from socketcluster import AGServer, AGServerSocket, Limits, Rate
 from socketcluster.codecs.minbin import MinBinCodec
 from socketcluster.errors import RateLimitError
 from support import AnswerError, Client, Running, connected, soon, until
@@ -375,6 +376,87 @@ async def test_closing_a_paused_socket_ends_its_pause(make_server: Any) -> None:
         assert await client.closed() == (4500, "enough")
         await until(lambda: server.rate_limits.paused == 0)
         assert not socket.inbound.flow_control.paused
+
+
+@EVERYWHERE
+@pytest.mark.parametrize("form", ["at once", "batch"])
+async def test_closing_the_input_ends_the_pauses(make_server: Any, form: str) -> None:
+    server, seen = server_with(invoke=Rate(1, SLOW), exceeded="pause")
+    await make_server(server)
+    async with connected(server) as client:
+        packets = packets_of(client, "invoke", 10)
+        answers = [client.answer(packet) for packet in packets]
+        await send(client, packets, form)
+        await until(lambda: server.rate_limits.paused == 1)
+        (socket,) = server.clients.values()
+        socket.close_input()
+        for answer in answers:
+            await soon(answer)
+        assert seen.values == list(range(10))
+        assert server.rate_limits.paused == 0
+
+
+@pytest.mark.parametrize("make_server", ["memory"], indirect=True)
+async def test_a_closing_server_carries_out_what_waits_in_a_pause(make_server: Any) -> None:
+    server = AGServer(limits=Limits(invoke=Rate(1, SLOW), exceeded="pause"), drain_timeout=10_000)
+    seen = Seen(server)
+    await make_server(server)
+    async with connected(server) as client:
+        packets = packets_of(client, "invoke", 10)
+        answers = [client.answer(packet) for packet in packets]
+        await send(client, packets, "at once")
+        await until(lambda: server.rate_limits.paused == 1)
+        began = asyncio.get_running_loop().time()
+        await server.close()
+        assert asyncio.get_running_loop().time() - began < 9, "it did not take all of its time"
+        for answer in answers:
+            await soon(answer)
+        assert seen.values == list(range(10))
+
+
+@pytest.mark.parametrize("make_server", ["memory"], indirect=True)
+async def test_a_pause_that_has_not_begun_ends_with_its_socket(make_server: Any) -> None:
+    server, _ = server_with(invoke=Rate(1, SLOW), exceeded="pause")
+
+    @server.procedure("leave")
+    def leave(socket: AGServerSocket, data: Any) -> None:
+        asyncio.get_running_loop().call_soon(socket.disconnect, 4500, "enough")
+
+    await make_server(server)
+    async with connected(server) as client:
+        await client.call("add", 1)
+        await client.send(client.packet("leave", None))
+        assert await client.closed() == (4500, "enough")
+    gc.collect()  # A coroutine that was not awaited would warn.
+    assert server.rate_limits.paused == 0
+
+
+@pytest.mark.parametrize("make_server", ["memory"], indirect=True)
+@pytest.mark.parametrize("form", ["one by one", "batches"])
+@pytest.mark.parametrize("refusing", ["bytes", "procedures"])
+async def test_what_another_limit_refuses_counts_for_a_pause(
+    make_server: Any, refusing: str, form: str
+) -> None:
+    refuses = Rate(1, SLOW, exceeded="error")
+    limits = Limits(
+        message=Rate(20, exceeded="pause"),
+        bytes=refuses if refusing == "bytes" else None,
+        procedures={"add": refuses} if refusing == "procedures" else {},
+    )
+    server = AGServer(limits=limits, drain_timeout=100)
+    Seen(server)
+    await make_server(server)
+    loop = asyncio.get_running_loop()
+    async with connected(server) as client:
+        began = loop.time()
+        packets = packets_of(client, "message", 200)
+        for packet in packets:
+            answer = client.answer(packet)
+            await client.send([packet] if form == "batches" else packet)
+            last = await outcome(answer)
+        assert last != "done"
+        await until(lambda: server.rate_limits.paused == 0)
+        assert loop.time() - began > 8
 
 
 @pytest.mark.parametrize("make_server", ["picows", "asgi"], indirect=True)

@@ -135,3 +135,20 @@ async def test_a_fault_of_the_option_is_reported(make_server: Any, fault: str) -
         assert isinstance(errors[0], UsageError if fault == "wrong" else KeyError)
         (socket,) = server.clients.values()
         assert server.identify(socket) is None
+
+
+@EVERYWHERE
+@pytest.mark.parametrize("fault", ["raises", "wrong"])
+async def test_a_limit_closes_a_socket_whose_user_cannot_be_found_out(
+    make_server: Any, fault: str
+) -> None:
+    def identify(socket: AGServerSocket) -> Any:
+        return 5 if fault == "wrong" else socket.request.headers["user"]
+
+    server = await make_server(identify=identify, limits=Limits(sockets_per_user=1))
+    errors: list[Any] = []
+    server.on("error")(lambda event: errors.append(event.error))
+    async with connected(server) as client:
+        assert await client.closed() == (1011, "The user of the connection cannot be found out")
+    assert len(errors) == 1
+    assert not server.clients

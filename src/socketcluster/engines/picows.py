@@ -44,7 +44,9 @@ class PicowsEngine:
         connections: set[Any] = set()
         protocol = opening_protocol(endpoint, connections, open_connection)
         websocket = guarded_websocket(endpoint)  # For other paths than the endpoint's.
-        listener = UvicornListener(endpoint, app, address, protocol, websocket, connections)
+        listener = UvicornListener(
+            endpoint, app, address, protocol, websocket, connections, endpoint.admission
+        )
         await listener.start()
         return listener
 

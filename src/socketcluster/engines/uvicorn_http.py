@@ -140,6 +140,8 @@ class GatedProtocol(OpeningProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        if self.seat is not None:  # Taken before the TLS handshake.
+            return
         client = get_remote_addr(transport)
         try:
             self.seat = self.gate.seat_peer(client[0] if client else None)

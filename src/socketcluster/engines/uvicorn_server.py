@@ -12,7 +12,7 @@ from typing import Any
 
 from uvicorn import Config, Server
 
-from socketcluster.engines.base import CLOSE_SECONDS, ASGIApp, Endpoint, ListenAddress
+from socketcluster.engines.base import CLOSE_SECONDS, ASGIApp, Endpoint, Gate, ListenAddress
 from socketcluster.engines.bound_socket import bind
 from socketcluster.engines.tls_acceptor import TlsAcceptor
 from socketcluster.errors import HTTPServerError
@@ -47,6 +47,7 @@ class UvicornListener:
         http: the HTTP protocol class, or uvicorn's name of one.
         ws: the WebSocket protocol class, or uvicorn's name of one.
         connections: WebSocket connections to end in `close`; each has `abort()`.
+        gate: counts TLS connections before their handshakes; the protocol counts others.
 
     Attributes:
         port: the port in use; None on a Unix socket and before `start`.
@@ -60,6 +61,7 @@ class UvicornListener:
         http: type[asyncio.Protocol] | str,
         ws: type[asyncio.Protocol] | str,
         connections: set[Any],
+        gate: Gate | None = None,
     ) -> None:
         self.port: int | None = None
         self._address = address
@@ -68,6 +70,7 @@ class UvicornListener:
         self._accepting = False
         self._acceptor: asyncio.Server | TlsAcceptor | None = None
         self._pace = endpoint.pace
+        self._gate = gate
         self._config = Config(
             app,
             interface="asgi3",
@@ -127,7 +130,7 @@ class UvicornListener:
 
         if config.ssl is not None:
             bound.listen(config.backlog)
-            self._acceptor = TlsAcceptor(bound, protocol, config.ssl, self._pace)
+            self._acceptor = TlsAcceptor(bound, protocol, config.ssl, self._pace, self._gate)
             return
         loop = asyncio.get_running_loop()
         self._acceptor = await loop.create_server(

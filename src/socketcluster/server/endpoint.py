@@ -92,12 +92,13 @@ class ServerEndpoint:
         if not self._lifecycle.is_accepting or MIDDLEWARE_HANDSHAKE in self._context.middleware:
             return None
         try:
-            self._admit(request)
+            seated = self._admit(request)
             try:
                 self._check_origin(request)
                 return self._accept(request, None)
             except BaseException:
-                request.leave()
+                if seated:
+                    request.leave()
                 raise
         except UpgradeRefusedError:
             self._context.counts.refused += 1
@@ -107,11 +108,12 @@ class ServerEndpoint:
         """See `Endpoint.open`: limits, HANDSHAKE_WS middleware, origin, sub-protocol."""
         try:
             await self._check_accepting()
-            self._admit(request)
+            seated = self._admit(request)
             try:
                 return await self._open(request)
             except BaseException:
-                request.leave()
+                if seated:
+                    request.leave()
                 raise
         except UpgradeRefusedError:
             self._context.counts.refused += 1
@@ -132,17 +134,21 @@ class ServerEndpoint:
                 line.kill()
             raise
 
-    def _admit(self, request: UpgradeRequest) -> None:
-        """Check the limits of connections.
+    def _admit(self, request: UpgradeRequest) -> bool:
+        """Check the limits of connections; return whether the request got a seat now.
+
+        One that it had belongs to its connection, which may outlive a refusal.
 
         Raises:
             UpgradeRefusedError: 429 or 503.
         """
         self._check_room()
         request.trust(self._proxies)
+        had_seat = request.seat is not None
         if self.admission is not None:
             self.admission.check_room()
             self._admission.seat_client(request)
+        return request.seat is not None and not had_seat
 
     def _count(self) -> int:
         return len(self._hub.clients) + len(self._hub.pending) + self._opening

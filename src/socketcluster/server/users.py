@@ -10,6 +10,7 @@ from socketcluster.server.options import ServerOptions
 from socketcluster.server.socket import AGServerSocket
 
 TOO_MANY_SOCKETS = "The user has too many connections"
+UNKNOWN_USER = "The user of the connection cannot be found out"
 
 
 def user_of_token(socket: AGServerSocket) -> str | None:
@@ -27,7 +28,8 @@ def user_of_token(socket: AGServerSocket) -> str | None:
 class UserIndex:
     """The sockets of each user. A socket is in it from its log-in until its log-out or end.
 
-    A socket past `sockets_per_user` is closed with 1008, and the user's older sockets stay.
+    A socket past `sockets_per_user` is closed with 1008, and the user's older sockets stay. With
+    that limit a socket is closed with 1011 if the option `identify` fails.
 
     Attributes:
         follows_tokens: whether the user depends on the token only, as without the option
@@ -62,12 +64,15 @@ class UserIndex:
     def identify(self, socket: AGServerSocket) -> str | None:
         """Return the user of a socket. A fault of the option `identify` is reported."""
         try:
-            user: Any = self._identify(socket)
-            if user is not None and not isinstance(user, str):
-                raise UsageError(f"The identify option must return a str or None, not {user!r}")
+            return self._find(socket)
         except Exception as error:
             self._report_fault(error)
             return None
+
+    def _find(self, socket: AGServerSocket) -> str | None:
+        user: Any = self._identify(socket)
+        if user is not None and not isinstance(user, str):
+            raise UsageError(f"The identify option must return a str or None, not {user!r}")
         return user
 
     def sockets(self, user: str) -> list[AGServerSocket]:
@@ -78,7 +83,13 @@ class UserIndex:
         """Find out the user of a socket anew; close the socket if the user has too many."""
         if socket.life.ended:
             return
-        user = self.identify(socket)
+        try:
+            user = self._find(socket)
+        except Exception as error:
+            self._report_fault(error)
+            user = None
+            if self._limit is not None:  # Else it would be a way around the limit.
+                socket.disconnect(1011, UNKNOWN_USER)
         if user == self._users.get(socket.id):
             return
         self.forget(socket)

@@ -14,13 +14,16 @@ import os
 import shutil
 import tempfile
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from socketcluster.brokers.address import parse_address
 from socketcluster.brokers.registry import BROKER_VARIABLE, create_broker
 
-PREFIX = "socketcluster-"
+PREFIX = "socketcluster-workers-"
+NAME = "broker"
+FILES = {f"{NAME}.sock", f"{NAME}.lock"}
+"""The files of the ZeroMQ proxy."""
 
 
 @contextmanager
@@ -34,7 +37,7 @@ def shared_broker(
             yield url, None
         return
     with _temporary_folder() as folder:
-        url = f"ipc://{folder}/broker"
+        url = f"ipc://{folder}/{NAME}"
         with _running(url):
             yield url, folder
 
@@ -72,11 +75,16 @@ def _temporary_folder() -> Generator[str, None, None]:
 
 
 def remove_abandoned_folders() -> None:
-    """Remove folders of supervisors that were killed together with their workers."""
+    """Remove folders of supervisors that were killed together with their workers.
+
+    A folder with other files is not a supervisor's, and stays.
+    """
     for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         lock = _lock(str(folder))
         if lock is not None:
-            shutil.rmtree(folder, ignore_errors=True)
+            with suppress(OSError):  # A worker may remove it now.
+                if {path.name for path in folder.iterdir()} <= FILES:
+                    shutil.rmtree(folder)
             os.close(lock)
 
 

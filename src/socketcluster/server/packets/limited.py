@@ -48,16 +48,17 @@ class LimitedPackets:
         return self._within(socket, packet, message, ())
 
     def _within(
-        self, socket: AGServerSocket, packet: AnyPacket, message: bytes, rules: Rules
+        self, socket: AGServerSocket, packet: AnyPacket, message: bytes, whole: Rules
     ) -> Continuation:
         if socket.life.phase != OPEN and socket.closing.last_words is None:
             return self._carry_out(socket, packet, message)
         rates, now = _rates(socket), _rates(socket).now()
-        rules += self._limits.rules_of(packet.event, packet.cid is not None)
+        rules = whole + self._limits.rules_of(packet.event, packet.cid is not None)
         refusing = rates.find_refusing(rules, now)
         if refusing is not None:
             _refuse(socket, packet, refusing)
-            return None
+            exceeded = rates.add(whole, now, len(message))
+            return rates.pause_after(None, exceeded) if exceeded else None
         exceeded = rates.add(rules, now, len(message))
         continuation = self._carry_out(socket, packet, message)
         return rates.pause_after(continuation, exceeded) if exceeded else continuation

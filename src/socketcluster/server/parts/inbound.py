@@ -106,11 +106,11 @@ class Inbound:
         last_seen: the time of the last message, on the ticker's clock of silence.
         silence: when a silence was first noticed, and the connection's activity then.
         closed: whether messages are ignored from now on.
+        ending: whether messages received from now on are ignored, except for answers.
     """
 
     __slots__ = (
         "_context",
-        "_ending",
         "_held_by_loops",
         "_middleware",
         "_on_idle",
@@ -123,6 +123,7 @@ class Inbound:
         "_wire",
         "batched",
         "closed",
+        "ending",
         "flow_control",
         "last_seen",
         "listeners",
@@ -145,8 +146,9 @@ class Inbound:
         self._raw: RawMiddleware | None = None
         self._sequencer: MessageSequencer | None = None
         self._pong = PINGS[options.protocol_version][1]
-        self._held_by_loops = self._ending = False
+        self._held_by_loops = False
         self.closed: bool = False
+        self.ending: bool = False
         self.listeners: StreamDemux[Any] | None = None
         self.flow_control: FlowControl = FlowControl(
             connection, options.max_inbound_backlog, options.max_inbound_backlog_bytes, self
@@ -168,14 +170,14 @@ class Inbound:
         if (
             self._sequencer is None
             and self._raw is None
-            and not self._ending
+            and not self.ending
             and MIDDLEWARE_INBOUND_RAW not in self._middleware
         ):
             # The common case, with nothing to wait for.
             continuation = self._process(message)
             if continuation is not None:
                 self.wait_for(continuation)
-        elif self._ending:
+        elif self.ending:
             self.processed += take_answers(self._socket, self._context, message)
         elif self._raw is not None or MIDDLEWARE_INBOUND_RAW in self._middleware:
             self._put_raw(message)
@@ -326,11 +328,11 @@ class Inbound:
 
     def close_after_backlog(self) -> None:
         """Carry out the messages received so far, and of later ones only the answers."""
-        self._ending = True
+        self.ending = True
 
     def close(self) -> None:
         """Ignore messages from now on, and drop the backlog."""
-        self.closed = self._ending = True
+        self.closed = self.ending = True
         sequencer, self._sequencer = self._sequencer, None
         if sequencer is not None:
             sequencer.clear()

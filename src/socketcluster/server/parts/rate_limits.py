@@ -2,7 +2,9 @@
 
 Message and bytes rules that refuse are asked before a message is decoded. All other rules are asked
 when a packet is carried out. A rule that pauses lets its packet pass. The packets behind it wait in
-the socket's sequencer until the bucket has room, and reading pauses meanwhile.
+the socket's sequencer until the bucket has room, and reading pauses meanwhile. A
+refused packet counts for the message and bytes rules that pause, too: otherwise a client could send
+such packets without end.
 """
 
 from __future__ import annotations
@@ -165,13 +167,22 @@ class SocketRates:
         if limits.before and message != self._pong and socket.life.state != CLOSED:
             now = self._time()
             refusing = self.find_refusing(limits.before, now)
-            if refusing is not None:
+            if refusing is None:
+                self.add(limits.before, now, len(message))
+                socket.inbound.message(message)
+            else:
                 limits.refuse(socket, message, refusing)
-                return
-            self.add(limits.before, now, len(message))
-        socket.inbound.message(message)
+                self._add_refused(message, now)
+        else:
+            socket.inbound.message(message)
         if self._waiter is not None and self._reopening is None:
             self._pause()
+
+    def _add_refused(self, message: bytes, now: float) -> None:
+        exceeded = self.add(self._limits.message, now, len(message))
+        inbound = self._socket.inbound
+        if exceeded and not inbound.ending and not inbound.waiting:
+            inbound.wait_for(self.pause_after(None, exceeded))
 
     # Rules
 
@@ -221,7 +232,7 @@ class SocketRates:
         if continuation is not None:
             await continuation
         socket, levels = self._socket, self._levels
-        if socket.inbound.closed or socket.closing.last_words is not None:
+        if socket.inbound.ending or socket.closing.last_words is not None:
             return
         now = self._time()
         seconds = max(rule.bucket.wait(levels[rule.index], now) for rule in rules)

@@ -9,6 +9,7 @@ from socketcluster.literals import SocketEventName
 from socketcluster.options import check_text
 from socketcluster.runtime.reporting import Reporter
 from socketcluster.server.parts.middleware import SocketMiddleware
+from socketcluster.server.parts.rate_limits import SocketRates
 from socketcluster.server.parts.statistics import StatisticsMixin
 from socketcluster.sockets.streams import ProcedureMixin, ReceiverMixin
 from socketcluster.streams import AsyncStreamEmitter, ConsumableStream, StreamDemux
@@ -22,6 +23,7 @@ class StreamsMixin(ReceiverMixin, ProcedureMixin, StatisticsMixin, AsyncStreamEm
     __slots__ = ()
 
     middleware: SocketMiddleware
+    rates: SocketRates | None
     _listeners_demux: StreamDemux[Any] | None
     _reporter: Reporter
 
@@ -107,6 +109,8 @@ class StreamsMixin(ReceiverMixin, ProcedureMixin, StatisticsMixin, AsyncStreamEm
         """Carry out the messages received so far, and ignore later ones."""
         self.loop_binding.check()
         self.inbound.close_after_backlog()
+        if self.rates is not None:
+            self.rates.end_pause()
 
     def kill_input(self) -> None:
         """Carry out no more messages, and drop those that wait."""
