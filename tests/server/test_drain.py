@@ -23,6 +23,10 @@ async def shaken(server: AGServer) -> Client:
     return client
 
 
+def echo(data: Any) -> Any:
+    return data
+
+
 def no_status(server: AGServer) -> int:
     """What a client sees of a close without a code: ASGI always sends one."""
     return 4001 if type(server.engine).__name__ == "AsgiEngine" else 1005
@@ -136,6 +140,29 @@ async def test_few_sockets_do_not_wait(make_server: Any, clients: int) -> None:
     assert loop.time() - started < 0.02
     for client in dialed:
         await client.close()
+
+
+@pytest.mark.parametrize("make_server", ["memory"], indirect=True)
+async def test_a_socket_that_calls_is_closed_right_after_an_answer(
+    make_server: Any, running: Running
+) -> None:
+    """If its client finds another server. A socket that is silent waits for a second."""
+    server: AGServer = await make_server(drain_timeout=10_000)
+    server.lifecycle.add_peers(lambda: True)
+    server.procedure("echo")(echo)
+    loop = asyncio.get_running_loop()
+    async with connected(server) as silent, connected(server) as calling:
+        times = times_of_closes(server, running)
+        started = loop.time()
+        closing = asyncio.create_task(server.close())
+        await asyncio.sleep(0.5)
+        assert times == []
+        assert await calling.call("echo", 1) == 1
+        await calling.closed()
+        assert loop.time() - started < 0.6
+        await silent.closed()
+        assert 1 <= loop.time() - started < 1.1
+        await soon(closing)
 
 
 @pytest.mark.parametrize("make_server", ["memory"], indirect=True)

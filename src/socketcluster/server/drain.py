@@ -3,6 +3,10 @@
 Each socket has a turn, 500 a second, or more often if `drain_spread` would not suffice for all. An
 idle socket is closed in its turn, a busy one as soon as it is idle. Until then its messages are
 carried out as ever, so that no message that was received is lost.
+
+A call may be on its way when its socket is closed. So if clients find another server, an idle
+socket is closed right after its next message was carried out, for which it has a second: the client
+has just had its answer, and is least likely to have sent another call.
 """
 
 from __future__ import annotations
@@ -30,6 +34,9 @@ POLL_SECONDS = 0.01
 LISTENING_SHARE = 0.5
 """The part of `drain_timeout` in which the messages of a busy socket are still carried out. Without
 an end of it a socket that always has a call under way would lose its last ones."""
+
+QUIET_SECONDS = 1.0
+"""How long an idle socket may wait for a message, if clients find another server."""
 
 CLOSE_BATCH = 200
 """How many of the last sockets to close before the event loop turns."""
@@ -68,6 +75,7 @@ class Drain:
         "_handling",
         "_hub",
         "_listening_until",
+        "_quiet",
         "_rate",
         "_turn_count",
         "_waiting",
@@ -89,6 +97,7 @@ class Drain:
         self._waiting: deque[AGServerSocket] = deque(hub.sockets())
         self._turn_count = 0
         self._busy: list[AGServerSocket] = []
+        self._quiet: dict[AGServerSocket, tuple[int, float]] = {}
         spread = min(options.milliseconds("drain_spread") / 1000, timeout)
         self._rate = max(SOCKETS_PER_SECOND, len(self._waiting) / max(spread, POLL_SECONDS))
         self.closed: int = 0
@@ -108,8 +117,12 @@ class Drain:
             await has_read()  # A call that has arrived is not lost.
 
     def _advance(self, now: float, spared: Container[asyncio.Task[Any]]) -> None:
-        sockets = self._busy + self._take_turns(now)
-        self._busy = [socket for socket in sockets if self._is_busy(socket, spared)]
+        turns = self._take_turns(now)
+        if self._code() == CLOSE_NO_STATUS:
+            for socket in turns:
+                self._quiet[socket] = (socket.inbound.received, now + QUIET_SECONDS)
+        sockets = self._busy + turns
+        self._busy = [socket for socket in sockets if self._has_to_wait(socket, now, spared)]
         busy = set(self._busy)
         self._close([socket for socket in sockets if socket not in busy])
         if now >= self._listening_until:
@@ -123,6 +136,18 @@ class Drain:
         turns = [self._waiting.popleft() for _ in range(min(due, len(self._waiting)))]
         self._turn_count += len(turns)
         return turns
+
+    def _has_to_wait(
+        self, socket: AGServerSocket, now: float, spared: Container[asyncio.Task[Any]]
+    ) -> bool:
+        if self._is_busy(socket, spared):
+            self._quiet.pop(socket, None)  # It is closed as soon as it is idle.
+            return True
+        received, until = self._quiet.get(socket, (0, 0.0))
+        if socket.inbound.received == received and now < until and not socket.life.ended:
+            return True
+        self._quiet.pop(socket, None)
+        return False
 
     def _is_busy(self, socket: AGServerSocket, spared: Container[asyncio.Task[Any]]) -> bool:
         """Whether a message is not yet carried out, or a call awaits its answer."""
