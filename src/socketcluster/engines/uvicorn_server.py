@@ -8,11 +8,18 @@ import logging
 import os
 import socket
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from uvicorn import Config, Server
 
-from socketcluster.engines.base import CLOSE_SECONDS, ASGIApp, Endpoint, Gate, ListenAddress
+from socketcluster.engines.base import (
+    CLOSE_SECONDS,
+    ASGIApp,
+    DeflateOptions,
+    Gate,
+    ListenAddress,
+    Pace,
+)
 from socketcluster.engines.bound_socket import bind
 from socketcluster.engines.tls_acceptor import TlsAcceptor
 from socketcluster.errors import HTTPServerError
@@ -40,6 +47,17 @@ def _is_wanted(record: logging.LogRecord) -> bool:
     return record.msg not in _UNWANTED_LOGS
 
 
+class ListenerLimits(Protocol):
+    """The limits of a listener; an `Endpoint` has them."""
+
+    @property
+    def max_payload(self) -> int: ...
+    @property
+    def deflate(self) -> DeflateOptions | None: ...
+    @property
+    def pace(self) -> Pace: ...
+
+
 class UvicornListener:
     """A bound uvicorn server: the `Listener` of both engines.
 
@@ -55,7 +73,7 @@ class UvicornListener:
 
     def __init__(
         self,
-        endpoint: Endpoint,
+        limits: ListenerLimits,
         app: ASGIApp,
         address: ListenAddress,
         http: type[asyncio.Protocol] | str,
@@ -69,15 +87,15 @@ class UvicornListener:
         self._socket: socket.socket | None = None
         self._accepting = False
         self._acceptor: asyncio.Server | TlsAcceptor | None = None
-        self._pace = endpoint.pace
+        self._pace = limits.pace
         self._gate = gate
         self._config = Config(
             app,
             interface="asgi3",
             http=http,
             ws=ws,
-            ws_max_size=endpoint.max_payload,
-            ws_per_message_deflate=endpoint.deflate is not None,
+            ws_max_size=limits.max_payload,
+            ws_per_message_deflate=limits.deflate is not None,
             log_config=None,
             access_log=False,
             proxy_headers=False,
@@ -118,7 +136,7 @@ class UvicornListener:
         self._accepting = True
 
     async def _accept(self, bound: socket.socket) -> None:
-        """Accept as `uvicorn.Server.startup` does; with TLS, at the endpoint's pace."""
+        """Accept as `uvicorn.Server.startup` does; with TLS, at the pace of its limits."""
         config, uvicorn = self._config, self._server
 
         def protocol() -> asyncio.Protocol:

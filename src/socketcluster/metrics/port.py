@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from socketcluster.engines.base import ASGIApp, ListenAddress
+from socketcluster.engines.base import ASGIApp, ListenAddress, Pace
 from socketcluster.engines.uvicorn_limits import GuardedHttp
 from socketcluster.engines.uvicorn_server import UvicornListener
 from socketcluster.errors import UsageError
@@ -13,8 +13,9 @@ from socketcluster.errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class _NoWebSockets:
-    """The limits that the listener reads from an endpoint."""
+    """The limits of a listener without WebSockets and TLS."""
 
+    pace: Pace
     max_payload: int = 0
     deflate: None = None
 
@@ -44,7 +45,7 @@ class MetricsPort:
         if self._listener is not None:
             return
         listener = UvicornListener(
-            _NoWebSockets(),  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+            _NoWebSockets(Pace(1)),
             self._app,
             ListenAddress(self._host, self._port),
             GuardedHttp,
