@@ -13,6 +13,7 @@ from collections.abc import Callable
 from socketcluster.brokers.epochs import LinkEpochs
 from socketcluster.brokers.zeromq_wire import (
     BATCH_BYTES,
+    BODY_OVERHEAD,
     CUT,
     PUBLISH,
     RECORD_OVERHEAD,
@@ -100,8 +101,9 @@ class Switch:
             link.flow.take(message)
             for kind, topic, start, body, end in records_in(message):
                 if kind == PUBLISH:
-                    if end - body - 4 > self._max_buffered:
-                        raise LinkError(f"A publish has {end - body - 4} bytes, above max_buffered")
+                    size = end - body - BODY_OVERHEAD
+                    if size > self._max_buffered:
+                        raise LinkError(f"A publish has {size} bytes, above max_buffered")
                     self._pass_on(topic, message[start:end])
                     if link.is_cut:  # Its own queue is full.
                         return
