@@ -136,6 +136,24 @@ async def test_a_loop_that_keeps_up_is_never_ended(make: Make) -> None:
             assert (await soon(consumer.next())).value == [round, number]
 
 
+async def test_a_loop_that_keeps_up_receives_a_value_above_the_limit(make: Make) -> None:
+    server = await make(max_channel_backlog_bytes=1000)
+    consumer = made_by_subscribe(server)
+    waiting = asyncio.ensure_future(consumer.next())
+    await asyncio.sleep(0)
+    for _ in range(3):
+        server.exchange.transmit_publish("c", "x" * 2000)
+        assert (await soon(waiting)).value == "x" * 2000
+        waiting = asyncio.ensure_future(consumer.next())
+    waiting.cancel()
+    for _ in range(2):
+        assert consumer.is_alive
+        server.exchange.transmit_publish("c", "x" * 2000)
+    assert not consumer.is_alive
+    with pytest.raises(BackpressureError, match="was 2 values"):
+        await soon(anext(consumer))
+
+
 async def test_what_waits_takes_what_was_published_and_no_more(make: Make) -> None:
     server = await make()
     consumers = [made_by_subscribe(server) for _ in range(3)]

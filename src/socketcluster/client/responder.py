@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from socketcluster.client.connection import ClientConnection
@@ -71,6 +72,8 @@ class ConnectionResponder:
             writer.send({"rid": rid, "error": dehydrate_error(error)})
         except ResourceLimitError as full:  # There is no room for the answer.
             self._events.emit_error(full)
+            with contextlib.suppress(ResourceLimitError):
+                writer.send({"rid": rid, "error": dehydrate_error(internal_error())})
 
     def request_dropped(self, rid: int | float, procedure: str) -> None:
         """See `Responder.request_dropped`."""

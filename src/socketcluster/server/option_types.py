@@ -165,7 +165,8 @@ class ServerOptionsDict(TypedDict, total=False):
     max_channel_backlog_bytes: int
     """The same in bytes, as published. Default: 16 MiB."""
     max_outbound_buffer: int
-    """Bytes that wait to be sent to one socket, the transport's included. Default: 4 MiB."""
+    """Bytes that wait to be sent to one socket, the transport's included; past it the socket is
+    closed. A single message that is larger raises ResourceLimitError. Default: 4 MiB."""
     max_buffered: int
     """Bytes that all sockets of the server hold together, received and to be sent; past it the
     server pauses reading from the sockets with the largest backlogs, then closes those with the

@@ -12,6 +12,7 @@ from socketcluster.errors import (
     BrokerError,
     InvalidActionError,
     InvalidArgumentsError,
+    ResourceLimitError,
     SocketClusterError,
     UsageError,
     internal_error,
@@ -131,10 +132,16 @@ class AGRequest(Generic[DataT]):
             InvalidActionError: the request was already answered.
             EncodeError: the codec cannot encode `data`. The request can still be
                 answered.
+            ResourceLimitError: the answer is larger than `max_outbound_buffer`, or a client has no
+                room for it. This is logged. The request can still be answered.
         """
         if self.sent:
             raise self._sent_already()
-        self._responder.respond(self.id, data, None)
+        try:
+            self._responder.respond(self.id, data, None)
+        except ResourceLimitError as error:
+            self._responder.request_failed(self.procedure, error)
+            raise
         self.sent = True
 
     def error(self, error: BaseException | str) -> None:

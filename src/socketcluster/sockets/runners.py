@@ -16,6 +16,7 @@ from socketcluster.errors import (
     EncodeError,
     InvalidDataError,
     InvalidMessageError,
+    ResourceLimitError,
     TimeoutError,
 )
 from socketcluster.handlers.dependencies import Invocation
@@ -120,6 +121,9 @@ class ProcedureRunner(Runner):
         self.handler.failed += 1
         if isinstance(error, EncodeError):
             error = _dropped(result, self.handler) or error
+        elif isinstance(error, ResourceLimitError) and result is not None:
+            # The answer is too large: a fault of this side, which the caller learns, too.
+            socket.messaging.request_failed(self.handler.name, error)
         answer_failure(socket.messaging, cid, self.handler.name, _exception(error))
 
 

@@ -23,7 +23,7 @@ class Bound:
 
     Attributes:
         values: the most values.
-        size: the most bytes of payloads.
+        size: the most bytes of payloads; a single value may have more.
         exceeded: called with the stream's name, the values and the bytes. The consumer's loop
             raises the error that it returns; with None its oldest values are dropped instead.
     """
@@ -58,7 +58,7 @@ class BoundedInbox(Inbox):
             self.put(item)
             items = self.items  # The first value is put into another queue.
         self._size = size = self._size + len(item.data)
-        if size > self._max_size or len(items) > self._max_values:
+        if (size > self._max_size and len(items) > 1) or len(items) > self._max_values:
             error = self._exceeded(self._name, len(items), size)
             if error is not None:
                 self.fail(error)

@@ -6,7 +6,12 @@ from datetime import timedelta
 from threading import get_ident
 from typing import Any, Protocol, TypeVar, overload
 
-from socketcluster.errors import BadConnectionError, dehydrate_error, internal_error
+from socketcluster.errors import (
+    BadConnectionError,
+    ResourceLimitError,
+    dehydrate_error,
+    internal_error,
+)
 from socketcluster.generics import TypeForm
 from socketcluster.handlers.data_type import DataType
 from socketcluster.options import check_text
@@ -143,6 +148,7 @@ class Messaging:
 
         Raises:
             EncodeError: the codec cannot encode `data`.
+            ResourceLimitError: the answer is larger than `max_outbound_buffer`.
         """
         if self._life.phase != OPEN:
             return
@@ -163,8 +169,15 @@ class Messaging:
         self._outbound.send({"rid": rid})
 
     def respond_error(self, rid: int | float, error: BaseException | str) -> None:
-        """Answer one of the protocol's own calls with an error."""
-        self._outbound.send({"rid": rid, "error": dehydrate_error(error)})
+        """Answer one of the protocol's own calls with an error.
+
+        Of an error that is larger than `max_outbound_buffer` the caller learns nothing more.
+        """
+        try:
+            self._outbound.send({"rid": rid, "error": dehydrate_error(error)})
+        except ResourceLimitError as large:
+            self._socket.emit_error(large)
+            self._outbound.send({"rid": rid, "error": dehydrate_error(internal_error())})
 
     def request_dropped(self, rid: int | float, procedure: str) -> None:
         """Answer a request that was garbage-collected without a response, and log the mistake."""
@@ -220,6 +233,7 @@ class MessagingMixin:
 
         Raises:
             InvalidArgumentsError: the codec cannot encode `data`, or `event` is not a text.
+            ResourceLimitError: the message is larger than `max_outbound_buffer`.
         """
         self.messaging.transmit(event, data)
 
@@ -263,6 +277,7 @@ class MessagingMixin:
             BadConnectionError: the socket is not open, or is lost meanwhile.
             TimeoutError: no answer arrived in time.
             InvalidArgumentsError: the codec cannot encode `data`, or `event` is not a text.
+            ResourceLimitError: the message is larger than `max_outbound_buffer`.
             InvalidDataError: the answer is not of the type `returns`.
             SocketClusterError: the client answered with this error.
         """
@@ -272,7 +287,11 @@ class MessagingMixin:
         return answer_type.from_value(await self.messaging.invoke(event, data, ack_timeout))
 
     def send(self, data: str | bytes) -> None:
-        """Send a raw message, text or binary. A closed socket emits a warning instead."""
+        """Send a raw message, text or binary. A closed socket emits a warning instead.
+
+        Raises:
+            ResourceLimitError: the message is larger than `max_outbound_buffer`.
+        """
         self.messaging.send(data)
 
     def encode(self, object: Any) -> str | bytes:

@@ -11,16 +11,17 @@ from functools import partial
 from typing import Any, Protocol
 
 from socketcluster.engines.base import Connection
+from socketcluster.errors import ResourceLimitError
 from socketcluster.literals import MiddlewareType
 from socketcluster.middleware import MIDDLEWARE_OUTBOUND
 from socketcluster.middleware.action import UNCHANGED
-from socketcluster.protocol.frames import DroppableFrame, frame_of
+from socketcluster.protocol.frames import frame_of
 from socketcluster.protocol.wire import Wire
 from socketcluster.pubsub.fanout import FanOut, Run
 from socketcluster.server.options import ServerOptions
 from socketcluster.server.parts.sequencer import Sequencer
+from socketcluster.server.parts.socket_writer import SocketWriter, too_large
 from socketcluster.sockets.flusher import Flusher
-from socketcluster.sockets.writer import FrameWriter
 
 _HIGH_WATER = 64 * 1024
 """Bytes in the transport past which droppable frames stay here, where they can be dropped."""
@@ -56,6 +57,8 @@ class OutboundOwner(Protocol):
     def closing(self) -> OutboundClosing: ...
     @property
     def middleware(self) -> OutboundMiddleware: ...
+    def emit_error(self, error: BaseException) -> None:
+        """Emit 'error' on the socket and 'warning' on the server."""
 
 
 class OutboundExchange(Protocol):
@@ -95,7 +98,7 @@ HeldItem = tuple[Any, int, bool]
 """(a packet, frame or publish, its bytes, whether `prepared` counts it)"""
 
 
-class Outbound(FrameWriter):
+class Outbound(SocketWriter):
     """The write path of one socket, and the `Subscriber` that the exchange delivers to.
 
     Attributes:
@@ -238,6 +241,8 @@ class Outbound(FrameWriter):
     def _enqueue(self, sequencer: Sequencer[HeldItem], item: Any, size: int, counted: bool) -> None:
         if self.closed:
             return
+        if size > self._limit:
+            raise too_large(size, self._limit)
         if not self._scheduled:
             self._schedule()
         self._held_count += counted
@@ -247,21 +252,15 @@ class Outbound(FrameWriter):
             self.overflow()
 
     def _hold(self, queue: Any, item: Any, size: int) -> None:
+        if size > self._limit and not self.closed:
+            raise too_large(size, self._limit)
         super()._hold(queue, item, size)
         if not self._scheduled:  # The end of the turn updates `sent`.
             self._schedule()
 
-    def _make_room(self) -> None:
-        kept: list[bytes] = []
-        for frame in self._frames:
-            if self._room < 0 and type(frame) is DroppableFrame:
-                self._room += len(frame)
-                self._fan_out.dropped += 1
-            else:
-                kept.append(frame)
-        self._frames = kept
-        if self._room < 0:
-            self.overflow()
+    def frame_dropped(self) -> None:
+        """See `SocketWriter.frame_dropped`."""
+        self._fan_out.dropped += 1
 
     def flush(self) -> None:
         """See `FrameWriter.flush`."""
@@ -325,6 +324,8 @@ class Outbound(FrameWriter):
         try:
             if item is not None:
                 self._append_item(item)
+        except ResourceLimitError as error:  # Middleware allowed a publish with larger data.
+            self._socket.emit_error(error)
         finally:
             sequencer.done()
 
@@ -341,6 +342,8 @@ class Outbound(FrameWriter):
             self.append(item)
         elif self.batch is not None:
             entry, size = self._wire.batch_item(item)
+            if size > self._limit:
+                raise too_large(size, self._limit)
             self.batch.append((entry, size))
             self._count_held(size)
         else:
