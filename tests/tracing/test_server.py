@@ -15,9 +15,10 @@ from opentelemetry.trace import SpanKind
 
 from broker_servers import BackendServers, running_backend
 from conftest import MakeServer
-from socketcluster import AGServer, AGServerSocket
+from socketcluster import AGServer, AGServerSocket, Limits, Rate
 from socketcluster.errors import InvalidOptionsError, SocketClusterError
 from socketcluster.middleware import MiddlewareStream
+from socketcluster.server import call_spans
 from socketcluster.tracing.options import Tracing
 from socketcluster.tracing.spans import span_of
 from support import AnswerError, Client, Running, connected, soon
@@ -130,6 +131,46 @@ async def test_calls_of_a_batch_have_their_own_parents(
         assert await soon(asyncio.gather(*answers)) == [0, 1]
         await recorded.wait(2)
     assert [trace_of(span) for span in recorded.spans] == traces
+
+
+@pytest.mark.parametrize("limited", [False, True], ids=["", "limited"])
+async def test_the_parents_of_a_batch_are_looked_for_once(
+    make_server: MakeServer,
+    recorded: Recorded,
+    monkeypatch: pytest.MonkeyPatch,
+    limited: bool,
+) -> None:
+    """Once a call, a client could have a long message decoded thousands of times."""
+    decoded: list[int] = []
+    decode = call_spans._batch_fields
+
+    def counted(message: bytes) -> Any:
+        decoded.append(len(message))
+        return decode(message)
+
+    monkeypatch.setattr(call_spans, "_batch_fields", counted)
+    limits = Limits(message=Rate(100, exceeded="pause"), invoke=Rate(100)) if limited else None
+    server = await make_server(tracing=recorded.tracing, limits=limits)
+
+    @server.procedure("echo")
+    async def echo_later(data: Any) -> Any:
+        await asyncio.sleep(0)
+        return data
+
+    server.set_middleware(server.MIDDLEWARE_INBOUND, allow)
+    async with connected(server) as one, connected(server) as two:
+        answers = []
+        for client in (one, two):  # They take turns.
+            packets = [client.packet("echo", n) for n in range(40)]
+            answers += [client.answer(packet) for packet in packets]
+            marked = [{**packet, "traceparent": PARENT} for packet in packets]
+            await client.send([*marked, {"event": "echo", "cid": []}])
+        await soon(asyncio.gather(*answers))
+        await recorded.wait(80)
+        assert len(decoded) == 2
+        assert await call(one, "echo", 1, traceparent=PARENT) == 1
+        await recorded.wait(81)
+    assert {trace_of(span) for span in recorded.spans} == {TRACE}
 
 
 async def test_call_of_a_loop(

@@ -12,8 +12,9 @@ from opentelemetry.trace import Span
 
 from socketcluster.handlers.line import Line
 from socketcluster.literals import ActionType, MiddlewareType
-from socketcluster.protocol.packets import SYSTEM_EVENTS, AnyPacket
+from socketcluster.protocol.packets import SYSTEM_EVENTS, AnyPacket, Batch
 from socketcluster.server.context import SocketContext
+from socketcluster.server.packets.batch import Dispatch, dispatch_batch
 from socketcluster.server.packets.dispatch import dispatch
 from socketcluster.server.parts.decision import Decision, OnVerdict, Pending
 from socketcluster.server.parts.messaging import Messaging
@@ -34,6 +35,7 @@ class _Fields(msgspec.Struct):
     cid: Any = None
 
 
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _packet_fields = msgspec.json.Decoder(_Fields).decode
 _batch_fields = msgspec.json.Decoder(list[_Fields]).decode
 
@@ -43,13 +45,15 @@ class TracedMessaging(Messaging):
 
     Attributes:
         spans: the spans of the unanswered calls, by cid.
+        parents: while a batch is carried out, the `traceparent` of its calls, by cid; else None.
     """
 
-    __slots__ = ("spans",)
+    __slots__ = ("parents", "spans")
 
     def __init__(self, socket: Any, life: Any, outbound: Any, context: Any) -> None:
         super().__init__(socket, life, outbound, context)
         self.spans: dict[int | float, Span] = {}
+        self.parents: dict[Any, Any] | None = None
 
     def began(self, cid: int | float, span: Span) -> None:
         """Keep the span of a call until it is answered."""
@@ -134,7 +138,7 @@ def _in_context(carry_out: CarryOut) -> CarryOut:
 
 
 class CallTracing:
-    """Traces the messages of clients. `dispatch` stands for the one without it.
+    """Traces the messages of clients. Its two functions stand for those without it.
 
     It takes the ordinary path for all calls: the direct one knows no spans.
     """
@@ -142,7 +146,6 @@ class CallTracing:
     def __init__(self, spans: Spans, context: SocketContext) -> None:
         self._spans = spans
         self._context = context
-        self._batch: tuple[bytes, dict[Any, Any]] = (b"", {})
         context.handling.make_line = ContextLine
 
     def equip(self, socket: AGServerSocket) -> None:
@@ -157,12 +160,14 @@ class CallTracing:
         event, cid = packet.event, packet.cid
         if event is None or socket.life.phase != "open":
             return dispatch(socket, packet, message)
-        traceparent = self._traceparent(message, cid) if _MARK in message else None
+        assert isinstance(socket.messaging, TracedMessaging)
+        parents = socket.messaging.parents
+        found = _traceparent_in(message) if parents is None else parents.get(cid)
+        traceparent = found if isinstance(found, str) else None
         if cid is None or event in SYSTEM_EVENTS:
             current = self._spans.context_of(traceparent)
         else:
             span = self._spans.call(event, self._exists(socket, event), traceparent)
-            assert isinstance(socket.messaging, TracedMessaging)
             socket.messaging.began(cid, span)
             current = trace.set_span_in_context(span, Context())
         with use(current):
@@ -171,21 +176,52 @@ class CallTracing:
             return continuation
         return within(current, continuation)
 
+    def dispatch_batch(
+        self,
+        socket: AGServerSocket,
+        batch: Batch,
+        message: bytes,
+        carry_out: Dispatch | None = None,
+    ) -> Continuation:
+        """See `dispatch_batch`. The context of all calls is found once, not once for each call."""
+        messaging = socket.messaging
+        assert isinstance(messaging, TracedMessaging)
+        messaging.parents = _traceparents_in(message)
+        continuation = dispatch_batch(socket, batch, message, carry_out)
+        if continuation is None:
+            messaging.parents = None
+            return None
+        return _finish(messaging, continuation)
+
     def _exists(self, socket: AGServerSocket, procedure: str) -> bool:
         return procedure in self._context.handling.procedures or socket.streams.has_procedure(
             procedure
         )
 
-    def _traceparent(self, message: bytes, cid: int | float | None) -> str | None:
-        """Find the field in a packet, or in the call of a batch; only JSON has named fields."""
-        try:
-            if not message.startswith(b"["):
-                found = _packet_fields(message).traceparent
-            else:
-                if self._batch[0] is not message:
-                    fields = {each.cid: each.traceparent for each in _batch_fields(message)}
-                    self._batch = (message, fields)
-                found = None if cid is None else self._batch[1].get(cid)
-        except (msgspec.MsgspecError, UnicodeDecodeError, TypeError, RecursionError):
-            return None
-        return found if isinstance(found, str) else None
+
+async def _finish(messaging: TracedMessaging, continuation: Pending | Decision) -> None:
+    try:
+        await continuation
+    finally:
+        messaging.parents = None
+
+
+def _traceparent_in(message: bytes) -> Any:
+    """Find the field in a packet; only JSON has named fields."""
+    if _MARK not in message:
+        return None
+    try:
+        return _packet_fields(message).traceparent
+    except _UNREADABLE:
+        return None
+
+
+def _traceparents_in(message: bytes) -> dict[Any, Any]:
+    """Find the field in the calls of a batch, by their cid."""
+    if _MARK not in message:
+        return {}
+    try:
+        fields = _batch_fields(message)
+    except _UNREADABLE:
+        return {}
+    return {each.cid: each.traceparent for each in fields if isinstance(each.cid, int | float)}

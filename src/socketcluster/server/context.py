@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from socketcluster.engines.base import Pace
 from socketcluster.literals import MiddlewareType
 from socketcluster.middleware import MiddlewareFunction
-from socketcluster.protocol.packets import AnyPacket, Batch
+from socketcluster.protocol.packets import AnyPacket
 from socketcluster.protocol.wire import Wire
 from socketcluster.pubsub.exchange import AGExchange
 from socketcluster.runtime.loop_binding import LoopBinding
@@ -71,7 +71,9 @@ class SocketContext:
         pongs: called with the seconds between a ping and its pong, if set.
         deciders: decide on subscriptions and publishes of clients.
         direct: carries out short messages for handlers, by the name in the message.
-        dispatch, dispatch_batch: carry out a packet, or a batch of them.
+        dispatch: carries out a packet: (socket, packet, message).
+        dispatch_batch: carries out a batch: (socket, batch, message), and a function in place of
+            `dispatch` as an option.
         equip: changes the parts of each new socket; None changes none.
         upgrade_pace, handshake_pace: admit upgrade requests, and '#handshake' packets.
         rate_limits: the limits of messages and packets; None if there are none.
@@ -95,7 +97,7 @@ class SocketContext:
     reauthorization_pace: ReauthorizationPace
     make_request: Callable[..., Any]
     dispatch: Callable[[Any, AnyPacket, bytes], Continuation]
-    dispatch_batch: Callable[[Any, Batch, bytes], Continuation]
+    dispatch_batch: Callable[..., Continuation]
     rate_limits: RateLimits | None
 
     equip: Callable[[Any], None] | None = None

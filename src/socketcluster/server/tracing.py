@@ -39,4 +39,5 @@ class ServerTracing:
         """Trace the messages of the server's sockets."""
         calls = load("server.call_spans").CallTracing(self._spans, context)
         context.dispatch = calls.dispatch
+        context.dispatch_batch = calls.dispatch_batch
         context.equip = calls.equip

@@ -13,7 +13,7 @@ from socketcluster.protocol.packets import AnyPacket, Batch
 from socketcluster.protocol.state import OPEN
 from socketcluster.protocol.typed_packets import encoded_name
 from socketcluster.server.context import SocketContext
-from socketcluster.server.packets.batch import Dispatch, dispatch_batch
+from socketcluster.server.packets.batch import dispatch_batch
 from socketcluster.server.packets.direct import Direct
 from socketcluster.server.packets.replies import answer_error, reject
 from socketcluster.server.parts.inbound import take_answers
@@ -23,13 +23,14 @@ from socketcluster.server.socket import AGServerSocket
 
 
 class LimitedPackets:
-    """Carries out packets and batches like `carry_out` and `dispatch_batch`, within limits."""
+    """Carries out packets and batches like the functions of a context, within limits."""
 
-    __slots__ = ("_carry_out", "_limits")
+    __slots__ = ("_carry_out", "_carry_out_batch", "_limits")
 
-    def __init__(self, limits: RateLimits, carry_out: Dispatch) -> None:
+    def __init__(self, limits: RateLimits, context: SocketContext) -> None:
         self._limits = limits
-        self._carry_out = carry_out
+        self._carry_out = context.dispatch
+        self._carry_out_batch = context.dispatch_batch
 
     def dispatch(self, socket: AGServerSocket, packet: AnyPacket, message: bytes) -> Continuation:
         """Carry out the packet of a message."""
@@ -39,7 +40,7 @@ class LimitedPackets:
         """Carry out the packets of a batch, which is one message."""
         rates = _rates(socket)
         exceeded = rates.add(self._limits.message, rates.now(), len(message))
-        continuation = dispatch_batch(socket, batch, message, self._dispatch_in_batch)
+        continuation = self._carry_out_batch(socket, batch, message, self._dispatch_in_batch)
         return rates.pause_after(continuation, exceeded) if exceeded else continuation
 
     def _dispatch_in_batch(
@@ -67,7 +68,7 @@ class LimitedPackets:
 def limit_packets(context: SocketContext, limits: RateLimits) -> None:
     """Have the functions of a context that carry out packets keep within limits."""
     if limits.limits_packets:
-        limited = LimitedPackets(limits, context.dispatch)
+        limited = LimitedPackets(limits, context)
         context.dispatch = limited.dispatch
         context.dispatch_batch = limited.dispatch_batch
 
