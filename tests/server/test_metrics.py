@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from socketcluster import AGAction, AGRequest, AGServer, Metrics
+from socketcluster import AGAction, AGRequest, AGServer, Limits, Metrics, Rate
 from socketcluster.brokers.simple import SimpleBroker
 from socketcluster.errors import BrokerError, InvalidRequestError
 from socketcluster.middleware import MIDDLEWARE_INBOUND, MIDDLEWARE_OUTBOUND
 from socketcluster.server.survey import SLICE, Survey
 from support import AnswerError, connected, soon, until
+from transports import Refused, dial
 
 ON = Metrics(token=None)
 
@@ -350,3 +351,25 @@ async def test_own_requests_are_left_as_they_are(make_server: Any) -> None:
         with pytest.raises(AnswerError):
             await client.call("x")
     assert read(server)["call_duration_seconds_count/_OTHER"] == 0
+
+
+@pytest.mark.parametrize("make_server", ["picows", "asgi"], indirect=True)
+async def test_refusals_of_all_limits_are_counted(make_server: Any) -> None:
+    limits = Limits(sockets_per_user=1, connections_per_ip=2, connect_per_ip=Rate(100))
+    server = await make_server(
+        metrics=ON,
+        limits=limits,
+        max_connections=1,
+        identify=lambda socket: "ann",
+    )
+    async with connected(server):
+        for _ in range(2):
+            with pytest.raises(Refused):
+                await dial(server)
+    await until(lambda: not server.clients)
+    found = read(server)
+    assert found["connections_total/refused"] == 2
+    kinds = {n.split("/")[1]: v for n, v in found.items() if n.startswith("rate_limited_total")}
+    assert kinds == {**server.rate_limits.limited, **server.endpoint.limited}
+    assert kinds["max_connections"] == 2
+    assert {"sockets_per_user", "connections_per_ip", "connect_per_ip", "message"} <= set(kinds)

@@ -130,7 +130,7 @@ class Admission:
         addresses: the limits of addresses; None without any.
     """
 
-    __slots__ = ("_count", "_most", "addresses", "limited")
+    __slots__ = ("_count", "_most", "_refused", "addresses", "limited")
 
     def __init__(
         self,
@@ -138,7 +138,10 @@ class Admission:
         limits: Limits | None,
         proxies: TrustedProxies,
         count: Callable[[], int],
+        refused: Callable[[], None],
     ) -> None:
+        """`count()` returns how many there are; `refused()` counts a refusal of the engine."""
+        self._refused = refused
         self._most = max_connections
         self._count = count
         self.limited: dict[str, int] = {FULL: 0, PER_ADDRESS: 0, RATE: 0}
@@ -153,6 +156,18 @@ class Admission:
 
     def check_room(self) -> None:
         """See `Gate.check_room`."""
+        try:
+            self.check_count()
+        except UpgradeRefusedError:
+            self._refused()
+            raise
+
+    def check_count(self) -> None:
+        """Check `max_connections`.
+
+        Raises:
+            UpgradeRefusedError: 503.
+        """
         if self._most is not None and self._count() >= self._most:
             self.limited[FULL] += 1
             raise UpgradeRefusedError(503, _FULL_TEXT, retry_after=_RETRY_SECONDS)

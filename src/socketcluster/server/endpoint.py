@@ -76,7 +76,7 @@ class ServerEndpoint:
         self._opening = 0
         self._proxies = options.proxies()
         self._admission = Admission(
-            options.max_connections, options.limits, self._proxies, self._count
+            options.max_connections, options.limits, self._proxies, self._count, self._count_refused
         )
         self.admission = self._admission if self._admission.is_limited else None
         self.allowed_origins: AllowedOrigins = options.allowed_origins()
@@ -146,12 +146,15 @@ class ServerEndpoint:
         request.trust(self._proxies)
         had_seat = request.seat is not None
         if self.admission is not None:
-            self.admission.check_room()
+            self._admission.check_count()
             self._admission.seat_client(request)
         return request.seat is not None and not had_seat
 
     def _count(self) -> int:
         return len(self._hub.clients) + len(self._hub.pending) + self._opening
+
+    def _count_refused(self) -> None:
+        self._context.counts.refused += 1
 
     @property
     def limited(self) -> dict[str, int]:

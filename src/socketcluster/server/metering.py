@@ -44,10 +44,21 @@ class Metering:
         traffic: the publishes and messages.
     """
 
-    __slots__ = ("_calls", "_context", "_hub", "_lag", "_options", "_pongs", "_reported", "traffic")
+    __slots__ = (
+        "_calls",
+        "_context",
+        "_hub",
+        "_lag",
+        "_limited",
+        "_options",
+        "_pongs",
+        "_reported",
+        "traffic",
+    )
 
     _context: SocketContext
     _hub: Hub
+    _limited: Callable[[], Mapping[str, int]]
 
     def __init__(self, options: Metrics) -> None:
         self._options = options
@@ -73,11 +84,16 @@ class Metering:
         self.traffic.settle()
 
     def serve(
-        self, context: SocketContext, hub: Hub, background: Callable[[BackgroundFunction], None]
+        self,
+        context: SocketContext,
+        hub: Hub,
+        limited: Callable[[], Mapping[str, int]],
+        background: Callable[[BackgroundFunction], None],
     ) -> ServerMetrics:
         """Have a server's sockets count, and make the metrics that users see.
 
-        `background` has a function run while the server does.
+        `limited` returns how often each limit applied. `background` has a function run while the
+        server does.
 
         Raises:
             UsageError: prometheus-client is not installed.
@@ -90,6 +106,7 @@ class Metering:
             ) from error
         self._context = context
         self._hub = hub
+        self._limited = limited
         traffic = self.traffic
         context.make_outbound = lambda *parts: CountedOutbound(traffic, *parts)
         if context.options.request_creator is None:
@@ -125,7 +142,6 @@ class Metering:
     def _reading(self, survey: Survey) -> Reading:
         context, hub, traffic = self._context, self._hub, self.traffic
         traffic.settle()
-        limits = context.rate_limits
         counts, exchange = context.counts, context.exchange
         broker = exchange.broker
         # A broker of the application, or around another one, may have it or not.
@@ -172,7 +188,7 @@ class Metering:
             broker_round_trip=round_trip,
             loop_lag=self._lag,
             auth_failures=dict.fromkeys(REASONS, 0) | context.tokens.failures,
-            rate_limited={} if limits is None else dict(limits.limited),
+            rate_limited=dict(self._limited()),
             build=_build(),
         )
 

@@ -164,7 +164,9 @@ class AGServer(
         )
         self.metrics: ServerMetrics | None = None
         if metering is not None:
-            self.metrics = metering.serve(self._context, self.hub, self.lifecycle.add_background)
+            self.metrics = metering.serve(
+                self._context, self.hub, lambda: _limited(self), self.lifecycle.add_background
+            )
         self.asgi: ServerApp = ServerApp(self.endpoint, self, app, _sites(self))
         self._connect_handlers()
 
@@ -319,6 +321,11 @@ def _keys(options: ServerOptions) -> tuple[str | bytes, str | bytes]:
         return options.auth_private_key, options.auth_public_key
     key = options.auth_key or os.environ.get(AUTH_KEY_VARIABLE) or secrets.token_hex(32)
     return key, key
+
+
+def _limited(server: AGServer) -> dict[str, int]:
+    """How often each limit applied, of messages and of connections."""
+    return {**server.rate_limits.limited, **server.endpoint.limited}
 
 
 def _sites(server: AGServer) -> list[Site]:
