@@ -27,6 +27,7 @@ from socketcluster.errors import (
     UsageError,
 )
 from socketcluster.jwks.fetching import MAX_BYTES, FetchError, fetch
+from socketcluster.jwks.keys import parse_keys
 from support import connected
 
 ISSUER = "https://id.example.com/"
@@ -316,3 +317,9 @@ async def test_a_client_with_a_token_of_the_provider(provider: Provider) -> None
             assert socket.auth_token["sub"] == "ann"
             with pytest.raises(UsageError, match="only verifies"):
                 await socket.set_auth_token({"sub": "eve"})
+
+
+@pytest.mark.parametrize("fields", [{"alg": "none"}, {"kty": []}, {"n": 5}, {"e": "AA"}])
+def test_a_key_that_cannot_be_read_is_left_out(fields: dict[str, Any]) -> None:
+    keys = [jwk(RSA_KEY, "odd", **fields), jwk(OTHER_KEY, "good")]
+    assert [key.kid for key in parse_keys(json.dumps({"keys": keys}).encode())] == ["good"]

@@ -86,3 +86,11 @@ def test_tls(tmp_path: Path) -> None:
     assert unverified.verify_mode is ssl.CERT_NONE
     with pytest.raises(InvalidOptionsError, match=r"TLS files .* cannot be used \(/nowhere\)"):
         parse_address("rediss://a?ssl_certfile=/nowhere").tls_context()
+
+
+@pytest.mark.parametrize("host", ["ho[st", "[::1", "a\u2100b"])
+def test_a_malformed_host_is_one_error_without_the_password(host: str) -> None:
+    with pytest.raises(InvalidOptionsError) as caught:
+        parse_address(f"redis://user:topsecret@{host}")
+    assert str(caught.value) == "The broker_engine option: the URL's host is malformed"
+    assert caught.value.__suppress_context__

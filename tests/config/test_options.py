@@ -371,3 +371,16 @@ def test_nested_dataclasses() -> None:
 
 def test_a_layer_that_is_empty() -> None:
     assert configured({}, None).values == {}
+
+
+def test_a_text_in_place_of_a_table_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be the secret that belongs into the table."""
+    monkeypatch.setenv("SOCKETCLUSTER_METRICS", "topsecret")
+    with pytest.raises(InvalidOptionsError) as raised:
+        AGServer()
+    assert str(raised.value) == "SOCKETCLUSTER_METRICS: 'metrics' must be a table, not a text"
+
+
+def test_a_duration_that_is_too_long_is_one_error(file: File) -> None:
+    fault = file.fault("ping_interval = '99999999999999999999 d'")
+    assert fault == "app.toml:1: 'ping_interval' is longer than a duration can be"

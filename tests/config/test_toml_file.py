@@ -89,3 +89,10 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         TomlFile.read(str(tmp_path / "none.toml"))
     with pytest.raises(InvalidOptionsError, match=": Is a directory"):
         TomlFile.read(str(tmp_path))
+
+
+def test_deep_nesting_is_one_error(tmp_path: Path) -> None:
+    path = tmp_path / "deep.toml"
+    path.write_text(f"x = {'[' * 5000}{']' * 5000}")
+    with pytest.raises(InvalidOptionsError, match=r"deep\.toml: it is nested too deeply"):
+        TomlFile.read(str(path))

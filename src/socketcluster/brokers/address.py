@@ -93,7 +93,10 @@ def parse_address(url: str, options: BrokerOptions | None = None) -> BrokerAddre
     Raises:
         InvalidOptionsError: the URL is wrong; the message does not contain its credentials.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # Its text may have the password.
+        raise url_error("the URL's host is malformed") from None
     credentials, _, hosts = parts.netloc.rpartition("@")
     username, _, password = credentials.partition(":")
     query = dict(parse_qsl(parts.query, keep_blank_values=True))

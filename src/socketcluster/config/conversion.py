@@ -118,7 +118,9 @@ def convert(value: Any, kind: Any, keys: KeyPath) -> Any:
         found = convert_as(value, members, keys)
         if found is not None:
             return found
-    raise ConversionError(f"{_label(keys)} must be {_expected(members)}, not {_shown(value)}", keys)
+    raise ConversionError(
+        f"{_label(keys)} must be {_expected(members)}, not {_shown(value, members)}", keys
+    )
 
 
 def _as_table(value: Any, members: tuple[Any, ...], keys: KeyPath) -> Any:
@@ -147,7 +149,10 @@ def _as_duration(value: Any, members: tuple[Any, ...], keys: KeyPath) -> timedel
     if not isinstance(value, str) or timedelta not in members:
         return None
     found = _DURATION.fullmatch(value.strip())
-    return found and timedelta(seconds=float(found[1]) * _UNITS[found[2]])
+    try:
+        return found and timedelta(seconds=float(found[1]) * _UNITS[found[2]])
+    except OverflowError:
+        raise ConversionError(f"{_label(keys)} is longer than a duration can be", keys) from None
 
 
 def _as_scalar(value: Any, members: tuple[Any, ...], keys: KeyPath) -> Any:
@@ -204,10 +209,15 @@ def _expected(members: tuple[Any, ...]) -> str:
     return f"{', '.join(others)} or {last}" if others else last
 
 
-def _shown(value: Any) -> str:
-    """Show a variable, which is no secret unless it is a text, or name the type of a value."""
-    if isinstance(value, Variable):
+def _shown(value: Any, members: tuple[Any, ...]) -> str:
+    """Show a variable that stands for a number or a word, or name the type of a value.
+
+    Texts, and the texts in tables and lists, may be secrets.
+    """
+    if isinstance(value, Variable) and not (_has_tables(members) or _has_lists(members)):
         return repr(value[:40])
+    if isinstance(value, str):
+        return "a text"
     if isinstance(value, Mapping):
         return "a table"
     return _SCALARS.get(type(value)) or (
@@ -215,11 +225,18 @@ def _shown(value: Any) -> str:
     )
 
 
+def _has_lists(members: tuple[Any, ...]) -> bool:
+    return any(get_origin(m) in _SEQUENCE_ORIGINS for m in members)
+
+
+def _has_tables(members: tuple[Any, ...]) -> bool:
+    return any(get_origin(m) in _MAPPING_ORIGINS or dataclasses.is_dataclass(m) for m in members)
+
+
 def _parsed(text: Variable, members: tuple[Any, ...], keys: KeyPath) -> Any:
     """Parse the text of a variable that is JSON, a list, or a word for true or false."""
     stripped = text.strip()
-    lists = any(get_origin(m) in _SEQUENCE_ORIGINS for m in members)
-    tables = any(get_origin(m) in _MAPPING_ORIGINS or dataclasses.is_dataclass(m) for m in members)
+    lists, tables = _has_lists(members), _has_tables(members)
     if (lists and stripped.startswith("[")) or (tables and stripped.startswith("{")):
         try:
             return msgspec.json.decode(stripped)

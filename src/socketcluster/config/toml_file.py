@@ -52,6 +52,8 @@ class TomlFile:
             line = int(found[1]) if found and found[1] else text.count("\n") + 1
             message = _POSITION.sub("", message)
             raise InvalidOptionsError(f"{path}:{line}: {message}", "config") from None
+        except RecursionError:
+            raise InvalidOptionsError(f"{path}: it is nested too deeply", "config") from None
 
     def place(self, keys: KeyPath) -> str:
         """Return "file:line" of the statement that sets a value, or the file alone."""
