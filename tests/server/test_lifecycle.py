@@ -225,3 +225,30 @@ async def test_any_source_may_know_peers(make_server: Any) -> None:
     assert server.lifecycle.knows_peers
     others.clear()
     assert not server.lifecycle.knows_peers
+
+
+@pytest.mark.parametrize("make_server", ["picows", "asgi"], indirect=True)
+async def test_a_server_that_accepts_again_runs_its_background_functions_once(
+    make_server: Any,
+) -> None:
+    server: AGServer = await make_server()
+    runs: list[str] = []
+
+    def add(name: str) -> None:
+        @server.background
+        async def work() -> None:
+            runs.append(name)
+            await asyncio.Event().wait()
+
+    add("first")
+    async with connected(server):
+        await server.close(keep_sockets_open=True)
+        add("second")
+        await server.listen(0)
+        async with connected(server):
+            assert server.clients_count == 2
+        assert runs == ["first", "second"]
+    await server.close()
+    await server.listen(0)
+    add("third")
+    await until(lambda: runs == ["first", "second", "first", "second", "third"])

@@ -17,11 +17,13 @@ BackgroundFunction = Callable[[], Awaitable[Any]]
 class Background:
     """Runs coroutines in tasks of their own, from the server's start to its close."""
 
-    __slots__ = ("_functions", "_report_fault", "_tasks")
+    __slots__ = ("_begun", "_functions", "_loop", "_report_fault", "_tasks")
 
     def __init__(self, report_fault: Callable[[BaseException], None]) -> None:
         self._report_fault = report_fault
         self._functions: list[BackgroundFunction] = []
+        self._begun = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     def add(self, function: BackgroundFunction) -> None:
@@ -29,8 +31,15 @@ class Background:
         self._functions.append(function)
 
     def start(self) -> None:
-        """Run all functions."""
-        for function in self._functions:
+        """Run all functions that do not run since an earlier start.
+
+        A server that stopped accepting, and starts again, has not closed meanwhile.
+        """
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            self._loop, self._begun = loop, 0
+        begun, self._begun = self._begun, len(self._functions)
+        for function in self._functions[begun:]:
             self.spawn(function())
 
     def spawn(self, coroutine: Awaitable[Any]) -> asyncio.Task[None]:
@@ -56,6 +65,7 @@ class Background:
 
     async def close(self, spared: Container[asyncio.Task[Any]], ending: Ending) -> None:
         """Cancel all except `spared`, and wait for them."""
+        self._loop = None
         tasks = [task for task in self._tasks if task not in spared]
         for task in tasks:
             if not task.cancelling():

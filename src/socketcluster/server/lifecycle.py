@@ -86,7 +86,7 @@ class Lifecycle:
         self._context.loop_binding.check()
         self._background.add(function)
         if self.is_accepting:
-            self._background.spawn(function())
+            self._background.start()
 
     def spawn(self, coroutine: Awaitable[Any]) -> asyncio.Task[None]:
         """See `AGServer.spawn`."""
