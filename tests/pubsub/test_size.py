@@ -61,3 +61,18 @@ async def test_a_message_of_another_process_above_every_buffer_is_dropped_and_na
     text = warnings[0].getMessage()
     assert "'a'" in text
     assert "has 100011 bytes" in text
+
+
+@pytest.mark.parametrize("count", [2, 5000])
+async def test_envelopes_in_envelopes_are_foreign(
+    make_server: Any, caplog: pytest.LogCaptureFixture, count: int
+) -> None:
+    """A program that writes to the backend could end the link of a process with them."""
+    server: AGServer = await make_server()
+    async with connected(server) as subscriber:
+        await subscriber.call("#subscribe", {"channel": "a"})
+        listener = server.exchange._delivery
+        listener.backend_message_received("a", b"\xc1\x01\x00" * count + b'"nested"')
+        listener.backend_message_received("a", b"\xc1\x01\x00" + b'"next"')
+        assert (await soon(subscriber.event()))["data"]["data"] == "next"
+    assert "foreign" in caplog.text

@@ -149,7 +149,7 @@ class PublishDelivery:
             except SocketClusterError as error:
                 # Looked for here, so that other messages do not pay for it.
                 opened = open_envelope(payload)
-                if opened is not None:
+                if opened is not None and open_envelope(opened[2]) is None:  # No node nests them.
                     self.backend_message_received(channel, opened[2])
                     return
                 reason = f"A message on the channel {channel!r} of the backend is foreign: {error}"
