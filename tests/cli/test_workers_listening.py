@@ -110,7 +110,7 @@ async def test_an_old_and_a_new_process_share_a_port(workers: list[str], serve: 
 
 
 @pytest.mark.parametrize("workers", [[], ["--workers", "2"]])
-async def test_fd(workers: list[str], serve: Serve) -> None:
+async def test_fd(workers: list[str], serve: Serve, tmp_path: Path) -> None:
     with bound() as listening:
         fd = str(listening.fileno())
         served = await serve("mine:server", "--fd", fd, *workers, pass_fds=[listening.fileno()])
@@ -129,7 +129,10 @@ async def test_fd(workers: list[str], serve: Serve) -> None:
         assert await served.wait() == 0
         # The socket goes on: the next process serves the connections that wait in it.
         waiting = socket.create_connection(listening.getsockname(), SECONDS)
-        again = await serve("mine:server", "--fd", fd, pass_fds=[listening.fileno()])
+        file = tmp_path / "fd.toml"
+        file.write_text(f"[serve]\nfd = {fd}\n")
+        config = ["--config", str(file)]
+        again = await serve("mine:server", *config, pass_fds=[listening.fileno()])
         await again.port()
         loop = asyncio.get_running_loop()
         waiting.setblocking(False)

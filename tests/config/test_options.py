@@ -204,6 +204,10 @@ def test_the_code_wins_over_the_environment_over_the_file(
             "per_message_deflate = 2",
             "app.toml:1: 'per_message_deflate' must be true or false or a table, not an integer",
         ),
+        (
+            "#\n[per_message_deflate]\nlevel = 99",
+            "app.toml:2: The per_message_deflate option must have as level an integer from 1 to 9",
+        ),
         ("#\n[asyncapi]\npath = 'a'", "app.toml:2: The asyncapi.path option must be a URL path"),
         ("max_payload = 2024-01-01", "app.toml:1: 'max_payload' must be an integer, not a date"),
         ("auth_key_file = 'none'", "app.toml:1: cannot read 'none': No such file or directory"),

@@ -11,7 +11,9 @@ import pytest
 import socketcluster
 from socketcluster import AGServer, ServerOptions
 from socketcluster.engines.base import DeflateOptions
+from socketcluster.engines.deflate import DeflateCache, negotiate
 from socketcluster.errors import InvalidOptionsError
+from socketcluster.protocol.frames import text_frame
 from support import connected
 
 DOCUMENTED = {
@@ -97,6 +99,17 @@ def test_durations_may_be_timedeltas() -> None:
         ("allow_client_publish", 1),
         ("per_message_deflate", "yes"),
         ("per_message_deflate", {"nonsense": 1}),
+        ("per_message_deflate", {"level": 99}),
+        ("per_message_deflate", {"level": 0}),
+        ("per_message_deflate", {"level": None}),
+        ("per_message_deflate", {"level": True}),
+        ("per_message_deflate", {"threshold": -1}),
+        ("per_message_deflate", {"threshold": "1024"}),
+        ("per_message_deflate", {"serverMaxWindowBits": 8}),
+        ("per_message_deflate", {"server_max_window_bits": 16}),
+        ("per_message_deflate", {"client_max_window_bits": 7}),
+        ("per_message_deflate", {"server_no_context_takeover": 1}),
+        ("per_message_deflate", {"client_no_context_takeover": None}),
         ("max_payload", 0),
         ("max_payload", 1.5),
         ("handle_protocols", 5),
@@ -112,6 +125,24 @@ def test_a_wrong_option_is_named(option: str, value: Any) -> None:
     named = {"auth_private_key": "auth_public_key", "auth_public_key": "auth_private_key"}
     assert refused.value.option == named.get(option, option)
     assert option in str(refused.value)
+
+
+def test_wrong_deflate_options_are_refused_when_they_are_made() -> None:
+    with pytest.raises(InvalidOptionsError, match="as level an integer from 1 to 9, not 99"):
+        DeflateOptions(level=99)
+
+
+@pytest.mark.parametrize("bits", [9, 15, None])
+@pytest.mark.parametrize("level", [1, 9])
+def test_all_that_deflate_options_allow_can_be_negotiated(bits: Any, level: int) -> None:
+    options = DeflateOptions(
+        server_max_window_bits=bits, client_max_window_bits=bits and bits - (bits == 9), level=level
+    )
+    offer = "permessage-deflate; client_max_window_bits"
+    agreed = negotiate(offer, options, DeflateCache())
+    assert agreed is not None
+    frame = text_frame(b"a" * 5000)
+    assert len(agreed[1].compress([frame])[0]) < len(frame)
 
 
 def test_deflate_in_three_forms() -> None:

@@ -185,7 +185,7 @@ def serve(
     except InvalidOptionsError as error:
         report(str(error))
         raise typer.Exit(FAILED) from None
-    fds = _inherited_sockets(context, fd, options)
+    fds = _inherited_sockets(context, options)
     if reload and options.workers > 1:
         raise typer.BadParameter("--reload takes one worker", param_hint="--workers")
     # A configured broker is a default, which a server with a broker of its own may ignore. The
@@ -209,9 +209,7 @@ def _set_up_logging(settings: Settings) -> None:
     log_unknown_variables()
 
 
-def _inherited_sockets(
-    context: typer.Context, fd: int | None, options: ServeOptions
-) -> tuple[int, ...]:
+def _inherited_sockets(context: typer.Context, options: ServeOptions) -> tuple[int, ...]:
     used = {
         name
         for name in context.params
@@ -225,7 +223,7 @@ def _inherited_sockets(
             raise usage_error(
                 f"--watchdog must be 0 or at least 1 second, not {options.watchdog:g}"
             )
-        return inherited_sockets(fd, used, os.environ)
+        return inherited_sockets(options.fd, used, os.environ)
     except CommandError as error:
         report(f"{error} (see {context.command_path} --help)")
         raise typer.Exit(error.status) from None

@@ -18,7 +18,7 @@ def inherited_sockets(
     """Return the descriptors of the listening sockets that this process has inherited.
 
     Args:
-        fd: the value of `--fd`.
+        fd: the option `fd`, from the command line, a variable or the file.
         used: the names of the options on the command line, as in Python.
         environment: variables, of which those of systemd's socket activation are removed.
 

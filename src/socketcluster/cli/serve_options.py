@@ -45,6 +45,7 @@ class ServeOptions:
     rolling: int | None = None
     watchdog: float = 30.0
     reuse_port: bool = False
+    fd: int | None = None
     broker: str | None = None
     broker_required: bool = False
     metrics_port: str | None = None
@@ -55,6 +56,8 @@ class ServeOptions:
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
             raise invalid_option("port", "an integer from 0 to 65535", self.port)
+        if self.fd is not None and self.fd < 0:
+            raise invalid_option("fd", "an integer of at least 0", self.fd)
         for name in ("workers", "rolling"):
             value = getattr(self, name)
             if value is not None and value < 1:

@@ -59,7 +59,7 @@ from typing import Protocol
 from socketcluster.engines.asgi_types import ASGIApp, ASGIReceive, ASGIScope, ASGISend
 from socketcluster.engines.pace import Pace
 from socketcluster.engines.upgrade_request import Seat, UpgradeRequest
-from socketcluster.errors import InvalidArgumentsError
+from socketcluster.errors import InvalidArgumentsError, InvalidOptionsError
 
 __all__ = [
     "CLOSE_SECONDS",
@@ -127,8 +127,12 @@ class DeflateOptions:
         server_no_context_takeover: compress every message on its own; a publish is then compressed
             once for all subscribers.
         client_no_context_takeover: ask the client to do the same.
-        server_max_window_bits, client_max_window_bits: 8 to 15, or None for the default.
+        server_max_window_bits: 9 to 15, or None for the default.
+        client_max_window_bits: 8 to 15, or None for the default.
         level: zlib level, 1 to 9.
+
+    Raises:
+        InvalidOptionsError: a value is invalid.
     """
 
     threshold: int = 1024
@@ -137,6 +141,30 @@ class DeflateOptions:
     server_max_window_bits: int | None = None
     client_max_window_bits: int | None = None
     level: int = 6
+
+    def __post_init__(self) -> None:
+        for name in ("server_no_context_takeover", "client_no_context_takeover"):
+            self._check(name, "True or False", type(getattr(self, name)) is bool)
+        at_least = type(self.threshold) is int and self.threshold >= 0
+        self._check("threshold", "an integer of at least 0", at_least)
+        # zlib makes no raw stream with a window of 8 bits.
+        for name, least, most in (
+            ("server_max_window_bits", 9, 15),
+            ("client_max_window_bits", 8, 15),
+            ("level", 1, 9),
+        ):
+            value = getattr(self, name)
+            within = type(value) is int and least <= value <= most
+            default = value is None and name != "level"
+            self._check(name, f"an integer from {least} to {most}", within or default)
+
+    def _check(self, name: str, expected: str, is_valid: bool) -> None:
+        if not is_valid:
+            option = "per_message_deflate"
+            value = getattr(self, name)
+            raise InvalidOptionsError(
+                f"The {option} option must have as {name} {expected}, not {value!r}", option
+            )
 
 
 class Connection(Protocol):

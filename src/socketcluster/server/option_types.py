@@ -33,7 +33,7 @@ class DeflateOptionsDict(TypedDict, total=False):
     client_no_context_takeover: bool
     """Ask the client to do the same. Default: True."""
     server_max_window_bits: int | None
-    """8 to 15. Default: None, which is 15."""
+    """9 to 15. Default: None, which is 15."""
     client_max_window_bits: int | None
     """8 to 15. Default: None, which is 15."""
     level: int

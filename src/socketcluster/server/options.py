@@ -223,10 +223,7 @@ class ServerOptions:
         names = {f.name for f in fields(DeflateOptions)}
         entries = {snake_case(str(name)): v for name, v in cast("Mapping[str, Any]", value).items()}
         check_entries("per_message_deflate", entries, names)
-        try:
-            return DeflateOptions(**entries)
-        except (TypeError, ValueError) as error:
-            raise invalid_option("per_message_deflate", str(error), value) from error
+        return DeflateOptions(**entries)
 
     def milliseconds(self, name: str) -> float:
         """A duration option in milliseconds."""
