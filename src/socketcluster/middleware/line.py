@@ -38,6 +38,7 @@ class MiddlewareLine:
     Attributes:
         function: the function.
         stream: the actions that it reads.
+        socket, request: what log records are about: the socket, or the upgrade without one.
     """
 
     __slots__ = (
@@ -48,6 +49,8 @@ class MiddlewareLine:
         "_undecided",
         "function",
         "loop_binding",
+        "request",
+        "socket",
         "stream",
     )
 
@@ -58,8 +61,13 @@ class MiddlewareLine:
         on_failure: Callable[[MiddlewareError], None],
         reporter: Reporter,
         loop_binding: LoopBinding,
+        *,
+        socket: Any = None,
+        request: Any = None,
     ) -> None:
         self.loop_binding: LoopBinding = loop_binding
+        self.socket: Any = socket
+        self.request: Any = request
         self.function: MiddlewareFunction = function
         self.stream: MiddlewareStream = MiddlewareStream(type)
         self._on_failure = on_failure
@@ -67,6 +75,10 @@ class MiddlewareLine:
         self._ended = False
         self._undecided: dict[_Undecided, None] = {}
         self._task = asyncio.ensure_future(self._run())
+
+    @property
+    def _about(self) -> dict[str, Any]:
+        return {"request": self.request} if self.socket is None else {"socket": self.socket}
 
     @property
     def type(self) -> MiddlewareType:
@@ -95,9 +107,10 @@ class MiddlewareLine:
             )
             failure.__cause__ = cause
             if isinstance(cause, Exception):
-                self._reporter.fault(str(failure), cause, kind=self.type)
+                self._reporter.fault(str(failure), cause, kind=self.type, **self._about)
             else:
-                self._reporter.line(str(failure), logging.WARNING, (self.type, how, place))
+                kind = (self.type, how, place)
+                self._reporter.line(str(failure), logging.WARNING, kind, **self._about)
             self._on_failure(failure)
 
     def submit(self, action: AGAction, callback: OnDecided) -> None:
@@ -160,7 +173,9 @@ class MiddlewareLine:
                 f"The {self.type} middleware function {place} neither allowed nor blocked "
                 f"an action of type {kind!r}"
             )
-            self._reporter.line(str(forgotten), logging.WARNING, (self.type, kind, place))
+            self._reporter.line(
+                str(forgotten), logging.WARNING, (self.type, kind, place), **self._about
+            )
             return Blocked(silent, forgotten)
         if error is None:
             return Blocked(silent, silent)
@@ -190,6 +205,7 @@ class MiddlewareLine:
                 f"The {self.type} middleware function {place} has neither allowed nor blocked "
                 f"an action of type {undecided.kind!r} within {option}; what follows it waits",
                 ("held", self.type, place),
+                **self._about,
             )
 
     def close(self) -> None:

@@ -123,21 +123,6 @@ def application_place() -> str:
     return "unknown" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
-def fields_of(about: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields of a log record: those of a `socket`, and all others as they are."""
-    fields: dict[str, Any] = {}
-    for name, value in about.items():
-        fields[name] = clean(value) if isinstance(value, str) else value
-    socket = fields.pop("socket", None)
-    if socket is not None:
-        fields["socket_id"] = socket.id
-        fields["address"] = getattr(socket, "client_address", None)
-        claims = getattr(socket, "auth_token", None) or {}
-        user = claims.get("sub", claims.get("username"))
-        fields["user"] = None if user is None else clean(user)
-    return fields
-
-
 class _Kind:
     """A kind that was logged less than `SECONDS` ago."""
 
@@ -151,12 +136,20 @@ class _Kind:
 
 
 class Reporter:
-    """Rate-limited reports to one logger. Its methods are cheap to call often, and never raise."""
+    """Rate-limited reports to one logger. Its methods are cheap to call often, and never raise.
 
-    __slots__ = ("_kinds", "_logged_once", "_logger")
+    Attributes:
+        identify: returns the user of a socket; called for records that are logged, and must not
+            raise.
+    """
 
-    def __init__(self, logger: logging.Logger) -> None:
+    __slots__ = ("_kinds", "_logged_once", "_logger", "identify")
+
+    def __init__(
+        self, logger: logging.Logger, identify: Callable[[Any], str | None] = lambda socket: None
+    ) -> None:
         self._logger = logger
+        self.identify: Callable[[Any], str | None] = identify
         self._kinds: dict[tuple[int, Hashable], _Kind] = {}
         self._logged_once: dict[Hashable, None] = {}
 
@@ -170,7 +163,8 @@ class Reporter:
     ) -> None:
         """Log an error with its traceback. `kind` separates errors of one type and line.
 
-        `about` adds fields to the record: `procedure`, `channel`, and those of a `socket`.
+        `about` adds fields to the record: `procedure`, `channel`, and those of a `socket`, or of
+        the `request` of one that does not exist yet.
         """
         self._report(level, (kind, kind_of(error)), text, error, about)
 
@@ -276,5 +270,29 @@ class Reporter:
         if error is not None:
             # The standard formatters show this, instead of a text without bounds.
             record.exc_text = formatted(error)
-        record.__dict__.update(fields_of(about))
+        record.__dict__.update(self._fields_of(about))
         logger.handle(record)
+
+    def _fields_of(self, about: dict[str, Any]) -> dict[str, Any]:
+        """Return the fields of a record: those of a `socket` or `request`, and others as given."""
+        fields: dict[str, Any] = {}
+        for name, value in about.items():
+            fields[name] = clean(value) if isinstance(value, str) else value
+        request, socket = fields.pop("request", None), fields.pop("socket", None)
+        if request is not None:
+            fields["address"] = request.client_address
+        if socket is not None:
+            fields["socket_id"] = socket.id
+            fields["address"] = getattr(socket, "client_address", None)
+            user = self._user_of(socket)
+            fields["user"] = None if user is None else clean(user)
+        return fields
+
+    def _user_of(self, socket: Any) -> str | None:
+        identify = self.identify
+        # A record that is made meanwhile has no user: `identify` would be asked without end.
+        self.identify = lambda socket: None
+        try:
+            return identify(socket)
+        finally:
+            self.identify = identify

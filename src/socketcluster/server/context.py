@@ -142,9 +142,18 @@ class SocketContext:
     def _is_of_loop(self, procedure: str) -> bool:
         return procedure not in self.handling.procedures and not procedure.startswith("#")
 
-    def report_fault(self, error: BaseException) -> None:
+    def emit_warning_about(self, warning: BaseException, **about: Any) -> None:
+        """Emit 'warning' about a `socket`, or the `request` of one that does not exist yet."""
+        reports = self.reports
+        reports.about = about
+        try:
+            self.emitter.emit_warning(warning)
+        finally:
+            reports.about = {}
+
+    def report_fault(self, error: BaseException, socket: Any = None) -> None:
         """See `ServerReports.report_fault`."""
-        self.reports.report_fault(error)
+        self.reports.report_fault(error, socket)
 
     def report_broker(self, action: str, error: BaseException, channel: str | None = None) -> None:
         """See `ServerReports.report_broker`."""

@@ -6,6 +6,7 @@ Source: AGServer specification, "Middleware"; WebSocket origins: RFC 6454.
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 from socketcluster.engines.base import (
     Accepted,
@@ -187,9 +188,10 @@ class ServerEndpoint:
         line = MiddlewareLine(
             MIDDLEWARE_HANDSHAKE,
             function,
-            context.emit_warning,
+            partial(context.emit_warning_about, request=request),
             context.reporter,
             context.loop_binding,
+            request=request,
         )
         try:
             async with asyncio.timeout(context.handshake_timeout / 1000):
@@ -198,7 +200,7 @@ class ServerEndpoint:
             context.counts.blocked[AGAction.HANDSHAKE_WS] += 1
             line.kill()
             if blocked.for_server is not None and context.options.middleware_emit_failures:
-                context.emit_warning(blocked.for_server)
+                context.emit_warning_about(blocked.for_server, request=request)
             error = blocked.for_client
             reason = getattr(error, "public_message", None) or str(error)
             raise UpgradeRefusedError(401, reason) from None
@@ -225,7 +227,7 @@ class ServerEndpoint:
             error = ServerProtocolError(
                 f"Failed to authorize socket handshake - Invalid origin: {text}"
             )
-            self._context.emit_warning(error)
+            self._context.emit_warning_about(error, request=request)
             raise UpgradeRefusedError(403, str(error))
 
     def _subprotocol(self, request: UpgradeRequest) -> str | None:

@@ -28,15 +28,16 @@ class ServerReports:
     """Logs and emits a server's errors. Repeats of the same fault are counted, not logged again.
 
     Attributes:
-        subject: the socket whose error is being emitted as 'warning'.
+        about: the `socket` whose error is being emitted as 'warning', or the `request` of one that
+            does not exist yet.
     """
 
-    __slots__ = ("_emitter", "_reporter", "subject")
+    __slots__ = ("_emitter", "_reporter", "about")
 
     def __init__(self, emitter: ReportEmitter, reporter: Reporter) -> None:
         self._emitter = emitter
         self._reporter = reporter
-        self.subject: Any = None
+        self.about: dict[str, Any] = {}
 
     def emit_error(self, error: BaseException) -> None:
         """Emit 'error', and without a listener log the error with its traceback."""
@@ -51,7 +52,7 @@ class ServerReports:
         """
         if not self._emitter.has_listener("warning"):
             kind = type(warning).__qualname__
-            self._reporter.line(one_line(warning), logging.DEBUG, kind, socket=self.subject)
+            self._reporter.line(one_line(warning), logging.DEBUG, kind, **self.about)
         self._emitter.emit("warning", WarningEvent(warning))
 
     def report_broker(self, action: str, error: BaseException, channel: str | None = None) -> None:
@@ -83,7 +84,7 @@ class ServerReports:
         self.report_broker(action, error, channel)
         self._emitter.emit("warning", WarningEvent(error))
 
-    def report_fault(self, error: BaseException) -> None:
+    def report_fault(self, error: BaseException, socket: Any = None) -> None:
         """Report this side's fault that no caller receives: log its traceback, emit 'error'."""
-        self._reporter.fault(f"Unexpected {one_line(error)}", error)
+        self._reporter.fault(f"Unexpected {one_line(error)}", error, socket=socket)
         self._emitter.emit("error", ErrorEvent(error))

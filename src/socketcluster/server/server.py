@@ -146,6 +146,7 @@ class AGServer(
         self.middleware_functions: dict[MiddlewareType, MiddlewareFunction] = {}
         self.handlers: HandlerTables = HandlerTables()
         self.users: UserIndex = UserIndex(opts, self.rate_limits.count, self.reports.report_fault)
+        self.reporter.identify = self.users.identify
         self.hub: Hub = Hub(self.emit, self.users)
         handling = Handling(
             self.handlers, server_sources(self, self.exchange), self.reporter, report_invalid

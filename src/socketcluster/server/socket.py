@@ -171,12 +171,7 @@ class AGServerSocket(
     def emit_error(self, error: BaseException) -> None:
         """Emit 'error' here and 'warning' on the server."""
         self.emit("error", ErrorEvent(error))
-        reports = self.context.reports
-        reports.subject = self
-        try:
-            self.context.emit_warning(error)
-        finally:
-            reports.subject = None
+        self.context.emit_warning_about(error, socket=self)
 
     def _invalid_data(self, error: Exception) -> None:
         self.emit_error(error)

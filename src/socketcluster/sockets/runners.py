@@ -132,9 +132,9 @@ class ReceiverRunner(Runner):
 
     __slots__ = ()
 
-    def fail(self, error: BaseException) -> None:
+    def fail(self, socket: Any, error: BaseException) -> None:
         """Report the error of the handler."""
-        _report(self.context, self.handler, error)
+        _report(self.context, self.handler, error, socket)
 
 
 class CallTimer(Protocol):
@@ -205,7 +205,7 @@ class DirectReceiver(ReceiverRunner):
             if result is not None:
                 _check_dropped(result, self.handler)
         except FAILURES as error:
-            self.fail(error)
+            self.fail(socket, error)
 
 
 def _dropped(result: Any, handler: Handler) -> TypeError | None:
@@ -225,11 +225,13 @@ def _check_dropped(result: Any, handler: Handler) -> None:
         raise error
 
 
-def _report(context: RunnerContext, handler: Handler, error: BaseException) -> None:
+def _report(context: RunnerContext, handler: Handler, error: BaseException, socket: Any) -> None:
     context.reporter.fault(
         f"The handler of the event {clean(handler.name)!r} failed, {handler.place}",
         _exception(error),
         kind=handler.name,
+        socket=socket,
+        procedure=handler.name,
     )
 
 
@@ -333,7 +335,7 @@ class LinedReceiver(_Lined, ReceiverRunner):
         except FAILURES as error:
             if is_cancelled(error):
                 raise
-            self.fail(error)
+            self.fail(socket, error)
 
 
 def _exception(error: BaseException) -> Exception:
@@ -370,7 +372,7 @@ class EventRunner:
             self._context.latest = self.handler
             _check_dropped(self._plan.call(invocation), self.handler)
         except FAILURES as error:
-            _report(self._context, self.handler, error)
+            _report(self._context, self.handler, error, invocation.socket)
         return None
 
     async def _handle(self, invocation: Invocation) -> None:
@@ -379,4 +381,4 @@ class EventRunner:
         except FAILURES as error:
             if is_cancelled(error):
                 raise
-            _report(self._context, self.handler, error)
+            _report(self._context, self.handler, error, invocation.socket)

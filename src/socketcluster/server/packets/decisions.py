@@ -55,7 +55,7 @@ def decide_on_publish(
         decider.check_publishable(channel)
         value = _typed(socket, decider, data)
     except Exception as error:
-        _refuse(socket, packet, AGAction.PUBLISH_IN, decider.error_for_client(error))
+        _refuse(socket, packet, AGAction.PUBLISH_IN, decider.error_for_client(error, socket))
         return None
     function = decider.publishing
     if function is None:

@@ -79,7 +79,7 @@ class ClosingContext(Protocol):
     def options(self) -> ServerOptions: ...
     @property
     def observer(self) -> ClosingObserver: ...
-    def report_fault(self, error: BaseException) -> None: ...
+    def report_fault(self, error: BaseException, socket: Any = None) -> None: ...
 
 
 class Closing:
@@ -133,7 +133,7 @@ class Closing:
 
     def fail(self, error: Exception) -> None:
         """Report a fault of this side with the socket, and drop that socket alone."""
-        self._context.report_fault(error)
+        self._context.report_fault(error, self._socket)
         # Further errors of a broken socket need no report.
         with contextlib.suppress(Exception):
             self._socket.connection.abort()

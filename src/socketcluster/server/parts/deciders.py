@@ -99,7 +99,7 @@ class Decider:
         if not self._handler.publishable:
             raise refused(PUBLISH, channel)
 
-    def error_for_client(self, error: BaseException) -> SocketClusterError:
+    def error_for_client(self, error: BaseException, socket: Any) -> SocketClusterError:
         """Return the error for the client; report one that the client receives less of."""
         handler = self._handler
 
@@ -108,6 +108,7 @@ class Decider:
                 f"The handler of the channel {handler.name!r} failed, {handler.place}",
                 error,
                 kind=handler.name,
+                socket=socket,
                 channel=handler.name,
             )
 
@@ -138,7 +139,7 @@ class DecidingFunction:
         signature: Signature,
         action: str,
         declared: Declared,
-        error_for_client: Callable[[BaseException], SocketClusterError],
+        error_for_client: Callable[[BaseException, Any], SocketClusterError],
     ) -> None:
         if signature.is_generator:
             raise signature.error("it decides, and therefore cannot yield: return instead")
@@ -176,7 +177,7 @@ class DecidingFunction:
         try:
             return self._judged(self._plan.call(invocation), invocation)
         except (Exception, asyncio.CancelledError) as error:
-            raise self._error_for_client(error) from error
+            raise self._error_for_client(error, invocation.socket) from error
 
     async def call_async(self, invocation: Invocation) -> Any:
         """Call an async function as `call` does a plain one."""
@@ -185,7 +186,7 @@ class DecidingFunction:
         except (Exception, asyncio.CancelledError) as error:
             if is_cancelled(error):
                 raise
-            raise self._error_for_client(error) from error
+            raise self._error_for_client(error, invocation.socket) from error
 
     def _judged(self, result: Any, invocation: Invocation) -> Any:
         if result is None and self._can_be_none:

@@ -50,8 +50,8 @@ class MiddlewareContext(Protocol):
     def loop_binding(self) -> LoopBinding: ...
     @property
     def counts(self) -> Counts: ...
-    def emit_warning(self, warning: BaseException) -> None: ...
-    def report_fault(self, error: BaseException) -> None: ...
+    def emit_warning_about(self, warning: BaseException, **about: Any) -> None: ...
+    def report_fault(self, error: BaseException, socket: Any = None) -> None: ...
 
 
 class SocketMiddleware:
@@ -73,6 +73,8 @@ class SocketMiddleware:
         self._context = context
         self._lines: dict[MiddlewareType, MiddlewareLine] | None = None
         self.handshake_line: MiddlewareLine | None = handshake_line
+        if handshake_line is not None:
+            handshake_line.socket, handshake_line.request = socket, None
 
     async def decide(self, type: MiddlewareType, kind: ActionType, **fields: Any) -> Any:
         """Wait for the decision on an action of this socket; return its data.
@@ -128,7 +130,7 @@ class SocketMiddleware:
 
     def fail(self, error: BaseException) -> None:
         """Report a fault of this side, and close the socket with 1011."""
-        self._context.report_fault(error)
+        self._context.report_fault(error, self._socket)
         self._socket.disconnect(1011)
 
     def report(self, blocked: Blocked) -> None:
@@ -139,7 +141,7 @@ class SocketMiddleware:
         self._context.counts.blocked[kind] += 1
         if blocked.for_server is not None and self._context.options.middleware_emit_failures:
             if type == MIDDLEWARE_HANDSHAKE:
-                self._context.emit_warning(blocked.for_server)
+                self._context.emit_warning_about(blocked.for_server, socket=self._socket)
             else:
                 self._socket.emit_error(blocked.for_server)
 
@@ -156,7 +158,12 @@ class SocketMiddleware:
             if line is not None:
                 line.close()
             line = self._lines[type] = MiddlewareLine(
-                type, function, self._socket.emit_error, context.reporter, context.loop_binding
+                type,
+                function,
+                self._socket.emit_error,
+                context.reporter,
+                context.loop_binding,
+                socket=self._socket,
             )
         return line
 

@@ -296,13 +296,8 @@ class Subscriptions:
         undecided = [channel for channel in channels if channel in self.channels]
         if not undecided or socket.life.state == CLOSED:
             return
-        self._context.reporter.line(
-            f"Socket {socket.id} lost its identity and is kicked out of {len(undecided):,} "
-            f"channel{'s' * (len(undecided) > 1)}: SUBSCRIBE middleware or the channel's "
-            "handler, asked again, decided nothing within ack_timeout",
-            logging.WARNING,
-            "reauthorization",
-        )
+        text = _undecided_text(socket.id, len(undecided))
+        self._context.reporter.line(text, logging.WARNING, "reauthorization", socket=socket)
         for channel in undecided:
             self.kick_out_refused(channel, UNDECIDED)
 
@@ -377,3 +372,11 @@ def _abandoned_error(channel: str) -> BadConnectionError:
 
 def _failure_text(channel: str) -> str:
     return f"Failed to subscribe socket to the {channel} channel"
+
+
+def _undecided_text(id: str, count: int) -> str:
+    return (
+        f"Socket {id} lost its identity and is kicked out of {count:,} channel{'s' * (count > 1)}: "
+        "SUBSCRIBE middleware or the channel's handler, asked again, decided nothing within "
+        "ack_timeout"
+    )
