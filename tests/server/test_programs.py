@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import websockets
 
-from support import soon
+from support import soon, until
 
 SECONDS = 30
 SERVER = """
@@ -292,3 +292,141 @@ async def test_without_descriptors_it_waits_and_recovers(start: Start, runner: s
     status, _, err = await ended(process)
     assert status == 0
     assert len(err) < 20_000
+
+
+STUCK = """
+import asyncio, sys, threading, time
+from socketcluster import AGServer
+from socketcluster.cli.serve import run
+from socketcluster.cli.settings import Settings
+from socketcluster.runtime import exit_limit
+from socketcluster.server import lifecycle
+
+exit_limit.GRACE_SECONDS = lifecycle.GRACE_SECONDS = lifecycle.END_SECONDS = 0.2
+server = AGServer(drain_timeout=100)
+
+async def stubborn():
+    while True:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            pass
+
+def wait():
+    threading.Event().wait()
+
+def spin():
+    print("begun", flush=True)
+    while True:
+        pass
+
+@server.procedure("task")
+async def task():
+    print("begun", flush=True)
+    await stubborn()
+
+@server.procedure("thread")
+async def thread():
+    print("begun", flush=True)
+    await asyncio.to_thread(wait)
+
+@server.procedure("own thread")
+def own_thread():
+    threading.Thread(target=wait, name="mine").start()
+    print("begun", flush=True)
+
+@server.procedure("sleep")
+def sleep():
+    print("begun", flush=True)
+    time.sleep(1000)
+
+@server.procedure("spin")
+def spins():
+    spin()
+
+if __name__ == "__main__":
+"""
+STUCK_RUN = STUCK + "    server.run(0)\n    print('over')\n"
+STUCK_SERVE = STUCK + "    sys.exit(run(Settings(target='program:server', port=0)))\n"
+
+
+@pytest.mark.parametrize(
+    ("procedure", "named"),
+    [
+        ("task", ["a task has not ended: task (", "program.py:"]),
+        ("thread", ["the thread 'uvloop_0' runs wait (", "program.py:"]),
+        ("sleep", ["the thread 'MainThread' runs sleep (", "program.py:"]),
+        ("spin", ["the thread 'MainThread' runs spin (", "program.py:"]),
+    ],
+)
+@pytest.mark.parametrize("program", [STUCK_RUN, STUCK_SERVE], ids=["run", "serve"])
+async def test_a_program_ends_whatever_hangs(
+    start: Start, program: str, procedure: str, named: list[str]
+) -> None:
+    await check_ended(await start(program), procedure, named)
+
+
+async def test_a_program_of_serve_ends_although_a_thread_of_its_own_hangs(start: Start) -> None:
+    named = ["the thread 'mine' runs wait (", "program.py:"]
+    await check_ended(await start(STUCK_SERVE), "own thread", named)
+
+
+async def check_ended(process: Process, procedure: str, named: list[str]) -> None:
+    """Have a procedure hang, and check that the process ends after SIGTERM and names it."""
+    where = await address(process)
+    assert process.stdout is not None
+    async with websockets.connect(where) as ws:
+        await ws.send('{"event":"#handshake","data":{},"cid":1}')
+        await soon(ws.recv())
+        await ws.send(f'{{"event":"{procedure}","cid":2}}')
+        lines = [b""]
+        while lines[-1] != b"begun\n":
+            lines.append(await soon(process.stdout.readline()))
+            assert lines[-1], lines
+        process.send_signal(signal.SIGTERM)
+        status, _, err = await ended(process)
+    assert status == 1
+    (line,) = [line for line in err.splitlines() if "The process ends, although " in line]
+    for text in named:
+        assert text in line
+
+
+async def test_a_second_signal_forces_although_the_event_loop_is_blocked(start: Start) -> None:
+    process = await start(STUCK_RUN.replace("= 0.2", "= 1000"))
+    where = await address(process)
+    assert process.stdout is not None
+    async with websockets.connect(where) as ws:
+        await ws.send('{"event":"#handshake","data":{},"cid":1}')
+        await soon(ws.recv())
+        await ws.send('{"event":"spin","cid":2}')
+        while await soon(process.stdout.readline()) != b"begun\n":
+            pass
+        before = threads(process)
+        process.send_signal(signal.SIGTERM)
+        # Two at once would count as one: the first is taken when it has made its thread.
+        await until(lambda: threads(process) > before)
+        process.send_signal(signal.SIGTERM)
+        assert await ended(process) == (1, "", "")
+
+
+def threads(process: Process) -> int:
+    return len(os.listdir(f"/proc/{process.pid}/task"))
+
+
+AGAIN = """
+from socketcluster.runtime import exit_limit
+exit_limit.GRACE_SECONDS = 0.2
+
+async def stop():
+    await server.close()
+for _ in range(2):
+    server.background(stop)
+    server.run(0)
+    import time; time.sleep(0.6)
+print("over")
+"""
+
+
+async def test_a_program_lives_on_after_run(start: Start) -> None:
+    status, out, err = await ended(await start(SERVER + AGAIN))
+    assert (status, out.splitlines()[-1], err) == (0, "over", "")

@@ -29,6 +29,7 @@ from socketcluster.cli.workers.link import SupervisorLink
 from socketcluster.config.defaults import defaults
 from socketcluster.config.toml_file import TomlFile
 from socketcluster.errors import SocketClusterError
+from socketcluster.runtime.exit_limit import ExitLimit
 from socketcluster.server.console import print_running, print_stopping
 from socketcluster.server.signals import StopSignals
 
@@ -52,7 +53,9 @@ def run(settings: Settings, *, reload: bool = False) -> int:
         set_up_logging(settings)
         _configure(settings)
         _check(settings)
-        uvloop.run(serve(settings))
+        limit = ExitLimit()
+        with limit.after():
+            uvloop.run(serve(settings, limit))
     except (TargetError, SocketClusterError, OSError) as error:
         if isinstance(error, TargetError) and error.__cause__ is not None:
             print_target_traceback(error.__cause__)
@@ -95,13 +98,15 @@ def _check(settings: Settings) -> None:
         create_broker(settings.broker)
 
 
-async def serve(settings: Settings) -> None:
+async def serve(settings: Settings, limit: ExitLimit) -> None:
     """Listen until SIGINT, SIGTERM or the end of the supervisor, then drain.
 
     A second signal ends the process at once.
     """
     # Inside the event loop, because a function that makes the server may start tasks.
+    limit.loop = asyncio.get_running_loop()
     server = await load_server(settings.target)
+    server.lifecycle.exit_limit = limit
     metrics: MetricsPort | None = None
     is_worker = settings.supervisor_fd is not None
     try:
@@ -122,7 +127,8 @@ async def serve(settings: Settings) -> None:
         stopping.set()
 
     # `--reload` sends Ctrl-C a second time, which must not end the draining.
-    with StopSignals(stop, forgiving=settings.reloading), HangupSignal(_refuse_restart, stop):
+    signals = StopSignals(stop, forgiving=settings.reloading, received=server.lifecycle.limit_exit)
+    with signals, HangupSignal(_refuse_restart, stop):
         link: SupervisorLink | None = None
         if is_worker:
             link = await _link_to_supervisor(server, settings, stopping)

@@ -23,6 +23,9 @@ LEAST_SECONDS = 0.1
 MAX_NAMED = 10
 """How many tasks of one step a warning names."""
 
+UNKNOWN = "unknown"
+"""The place of a task of the event loop's own."""
+
 
 class Ending:
     """The time that a close has.
@@ -53,7 +56,7 @@ class Ending:
         if running:
             _, running = await asyncio.wait(running, timeout=self.left)
         if running:
-            self._warn(f"{what} has not ended: {_places(running)}")
+            self._warn(f"{what} has not ended: {places_of(running)}")
             for task in running:
                 cancel(task)
             _, running = await asyncio.wait(running, timeout=LEAST_SECONDS)
@@ -96,7 +99,8 @@ async def _awaited(function: Callable[[], Awaitable[None]]) -> None:
     await function()
 
 
-def _places(tasks: set[asyncio.Task[Any]]) -> str:
+def places_of(tasks: set[asyncio.Task[Any]]) -> str:
+    """Return where tasks wait, `MAX_NAMED` places at most."""
     places = sorted({waiting_place(task) for task in tasks})
     more = f" and {len(places) - MAX_NAMED} more places" if len(places) > MAX_NAMED else ""
     return ", ".join(places[:MAX_NAMED]) + more
@@ -108,7 +112,7 @@ def waiting_place(task: asyncio.Task[Any]) -> str:
     Without one it is the innermost place.
     """
     package = __name__.partition(".")[0]
-    place = "unknown"
+    place = UNKNOWN
     for frame in _frames(task.get_coro()):
         name, code = frame.f_globals.get("__name__", ""), frame.f_code
         place = f"{code.co_qualname} ({code.co_filename}:{frame.f_lineno})"

@@ -14,6 +14,7 @@ from socketcluster.events import ReadyEvent
 from socketcluster.middleware.line import spared
 from socketcluster.pubsub.exchange import AGExchange
 from socketcluster.runtime.ending import Ending
+from socketcluster.runtime.exit_limit import GRACE_SECONDS, ExitLimit
 from socketcluster.runtime.isolation import for_each
 from socketcluster.server.background import Background, BackgroundFunction
 from socketcluster.server.context import SocketContext
@@ -40,6 +41,7 @@ class Lifecycle:
         on_closing: functions to call when the closing begins, maybe more than once.
         host: the address of the last `listen`; None before it, and for a Unix socket.
         secure: whether the last `listen` was with TLS.
+        exit_limit: ends the process if it does not end after a signal; None if nothing does.
     """
 
     __slots__ = (
@@ -53,6 +55,7 @@ class Lifecycle:
         "_stop_at",
         "_stopped",
         "_watchdog",
+        "exit_limit",
         "host",
         "is_accepting",
         "is_closing",
@@ -80,6 +83,7 @@ class Lifecycle:
         self.listeners: list[Listener] = []
         self.host: str | None = None
         self.secure: bool = False
+        self.exit_limit: ExitLimit | None = None
 
     def add_background(self, function: BackgroundFunction) -> None:
         """Run a background function now, if the server has started, and at every start."""
@@ -166,10 +170,16 @@ class Lifecycle:
             nonlocal closing
             closing = closing or asyncio.ensure_future(self.close(False))
 
-        with StopSignals(stop):
+        with StopSignals(stop, received=self.limit_exit):
             await self._closed.wait()
         if closing is not None:
             await closing
+
+    def limit_exit(self) -> None:
+        """Let the process end in bounded time, because a signal was received."""
+        if self.exit_limit is not None:
+            delay = self._context.options.milliseconds("drain_delay") / 1000
+            self.exit_limit.begin(delay + self._drain_seconds + END_SECONDS + GRACE_SECONDS)
 
     async def close(self, keep_sockets_open: bool) -> None:
         """See `AGServer.close`."""

@@ -10,6 +10,7 @@ from typing import Any, Self
 from socketcluster.engines.base import Engine, ListenAddress
 from socketcluster.errors import UsageError
 from socketcluster.options import check_async_function, check_coroutine
+from socketcluster.runtime.exit_limit import ExitLimit
 from socketcluster.server.asgi import ServerApp
 from socketcluster.server.background import BackgroundFunction
 from socketcluster.server.console import print_running
@@ -115,8 +116,9 @@ class ServingMixin:
         """Run as the whole program: listen, print the address, serve until SIGINT or SIGTERM.
 
         This makes an event loop, with uvloop if it is installed, and returns when the server has
-        closed as `close` does. A second signal ends the process at once. The arguments are those
-        of `listen`.
+        closed as `close` does. A second signal ends the process at once, and so does whatever
+        still runs 10 s after the close; the log names it, and the status is 1. The arguments are
+        those of `listen`.
 
         Raises:
             UsageError: an event loop is already running.
@@ -125,11 +127,17 @@ class ServingMixin:
         """
         _check_no_running_loop()
         address = ListenAddress(host, port, uds, ssl_certfile, ssl_keyfile, fd, reuse_port)
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            try:
-                runner.run(self._run(address))
-            except KeyboardInterrupt:
-                raise SystemExit(130) from None
+        limit = self.lifecycle.exit_limit = ExitLimit()
+        try:
+            with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+                limit.loop = runner.get_loop()
+                with limit.after():
+                    runner.run(self._run(address))
+        except KeyboardInterrupt:
+            raise SystemExit(130) from None
+        finally:
+            self.lifecycle.exit_limit = None
+            limit.cancel()
 
     async def _run(self, address: ListenAddress) -> None:
         async with self:

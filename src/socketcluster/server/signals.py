@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any, ClassVar, Self
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
@@ -17,20 +17,28 @@ NUMBERS = (signal.SIGINT, signal.SIGTERM)
 class StopSignals:
     """Context manager that calls `stop` at SIGINT and SIGTERM.
 
-    A second signal ends the process at once, with status 1, unless `forgiving`. Only the main
-    thread of the main interpreter can handle signals; elsewhere this does nothing. A handler that
-    the program has installed itself is kept, and only that one is called. Leaving the last context
-    restores the former handlers. Several contexts at the same time are all called.
+    `received` is called at once, even while the event loop is blocked. A second signal ends the
+    process at once, with status 1, unless `forgiving`. Only the main thread of the main interpreter
+    can handle signals; elsewhere this does nothing. A handler that the program has installed itself
+    is kept, and only that one is called. Leaving the last context restores the former handlers.
+    Several contexts at the same time are all called.
     """
 
     _entered: ClassVar[list[StopSignals]] = []
     _replaced: ClassVar[dict[signal.Signals, tuple[Any, Any]]] = {}
     _loop: ClassVar[asyncio.AbstractEventLoop | None] = None
 
-    def __init__(self, stop: Callable[[], None], *, forgiving: bool = False) -> None:
+    def __init__(
+        self,
+        stop: Callable[[], None],
+        *,
+        forgiving: bool = False,
+        received: Callable[[], None] | None = None,
+    ) -> None:
         self._stop = stop
         self._forgiving = forgiving
-        self._stopping = False
+        self._on_received = received
+        self._has_received = False
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
@@ -66,6 +74,8 @@ class StopSignals:
                 loop.add_signal_handler(number, cls._received)
             except (ValueError, RuntimeError, NotImplementedError):
                 continue  # Another interpreter, or a loop without signal handlers.
+            signal.signal(number, functools.partial(_receive, signal.getsignal(number)))
+            signal.siginterrupt(number, False)
             cls._replaced[number] = (former, signal.getsignal(number))
 
     @classmethod
@@ -84,11 +94,29 @@ class StopSignals:
             entered.handle_signal()
 
     def handle_signal(self) -> None:
-        """Call `stop`, or end the process at the second signal."""
-        if self._stopping and not self._forgiving:
-            os._exit(1)
-        self._stopping = True
+        """Call `stop`; the event loop does this in its turn."""
         self._stop()
+
+    @classmethod
+    def receive_all(cls) -> None:
+        """Take a signal for all contexts; the signal handler does this at once."""
+        for entered in list(cls._entered):
+            entered.receive()
+
+    def receive(self) -> None:
+        """Call `received`, or end the process at the second signal."""
+        if self._has_received and not self._forgiving:
+            os._exit(1)
+        self._has_received = True
+        if self._on_received is not None:
+            self._on_received()
+
+
+def _receive(loop_handler: Any, number: int, frame: FrameType | None) -> None:
+    """Handle a signal: the loop may be blocked, and its callback comes later."""
+    StopSignals.receive_all()
+    if callable(loop_handler):
+        loop_handler(number, frame)
 
 
 def _is_default(handler: Any) -> bool:
