@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ from websockets.asyncio.client import ClientConnection
 from websockets.frames import Frame, Opcode
 
 from socketcluster import AGServer, AGServerSocket
+from socketcluster.server import keepalive
+from socketcluster.server.memory_limit import MemoryLimit
 from socketcluster.server.ticker import Ticker
 from support import Client, Running, connected, soon, until
 
@@ -164,3 +167,81 @@ async def test_a_ping_timeout_not_above_the_interval_is_warned_of(
     assert "ping_timeout (500 ms) is not above ping_interval (5000 ms)" in caplog.text
     async with connected(server) as client:
         assert (await soon(client.closed()))[0] == 4001
+
+
+IN_MEMORY = pytest.mark.parametrize("make_server", ["memory"], indirect=True)
+
+
+@IN_MEMORY
+async def test_many_sockets_are_checked_in_slices(
+    make_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keepalive, "SLICE", 2)
+    slices: list[list[str]] = []
+    add = MemoryLimit.add
+
+    def recorded(limit: MemoryLimit, sockets: list[AGServerSocket]) -> None:
+        slices.append([socket.id for socket in sockets])
+        add(limit, sockets)
+
+    monkeypatch.setattr(MemoryLimit, "add", recorded)
+    server = await make_server()
+    async with AsyncExitStack() as stack:
+        for _ in range(5):
+            await stack.enter_async_context(connected(server))
+        server.ticker.stop()
+        now, ids = server.ticker.now, list(server.clients)
+        server.keepalive.tick(now)  # The one before may have slices left.
+        await until(lambda: slices[-1:] == [ids[4:]])
+        del slices[:]
+        server.keepalive.tick(now)
+        assert slices == [ids[:2]]
+        await until(lambda: slices == [ids[:2], ids[2:4], ids[4:]])
+        # A tick before the last slice checks the rest at once.
+        del slices[:]
+        server.keepalive.tick(now)
+        server.keepalive.tick(now)
+        assert slices == [ids[:2], ids[2:4], ids[4:], ids[:2]]
+        # A socket that ends before its slice is left alone.
+        server.clients[ids[3]].terminate()
+        await until(lambda: slices[4:] == [[ids[2]], ids[4:]])
+
+
+@IN_MEMORY
+async def test_all_slices_ping_and_time_out(
+    make_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keepalive, "SLICE", 1)
+    server = await make_server(ping_interval=80, ping_timeout=400)
+    async with AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(connected(server)) for _ in range(3)]
+        for client in clients:
+            client.answers_pings = False
+        for client in clients:
+            assert (await client.closed())[0] == 4001
+
+
+@IN_MEMORY
+async def test_the_memory_limit_counts_the_sockets_of_all_slices(
+    make_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keepalive, "SLICE", 1)
+    server = await make_server(ping_interval=80, max_buffered=100_000)
+    async with AsyncExitStack() as stack:
+        consumers = []
+        for number in range(3):
+            client = await stack.enter_async_context(connected(server))
+            socket = list(server.clients.values())[number]
+            consumers.append(socket.receiver("n").create_consumer())
+            for _ in range(4):
+                await client.transmit("n", "x" * 10_000)
+            await until(lambda: consumers[-1].get_backpressure() == 4)
+        sockets = list(server.clients.values())
+        # Each of them is below the limit.
+        await until(lambda: any(socket.inbound.flow_control.held for socket in sockets))
+        for consumer in consumers:
+            while consumer.get_backpressure():
+                await soon(consumer.next())
+        await until(lambda: not any(socket.inbound.flow_control.held for socket in sockets))
+        for consumer in consumers:
+            consumer.return_()

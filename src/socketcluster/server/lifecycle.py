@@ -267,7 +267,7 @@ class Lifecycle:
         context.ticker.stop()
         await self._background.close(spared, ending)
         await context.handling.close(spared, self._drain_seconds, ending)
-        self._watchdog.look(context.ticker.now, ())
+        self._watchdog.begin()
         context.reporter.flush()
         context.loop_binding.takes_calls = False
         if failures:

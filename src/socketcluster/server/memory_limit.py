@@ -19,40 +19,47 @@ _size_of = itemgetter(0)
 
 
 class MemoryLimit:
-    """Keeps the sockets' buffers within a limit, and checks them once a tick.
+    """Keeps the sockets' buffers within a limit, and checks them once a period.
 
     Past the limit it pauses reading from the sockets with the largest inbound backlogs, until these
-    backlogs are empty or half of the limit is free. If the next tick is still past the limit, it
+    backlogs are empty or half of the limit is free. If the next check is still past the limit, it
     closes the sockets with the largest outbound buffers or unfinished messages.
     """
 
-    __slots__ = ("_held", "_limit", "_reporter", "_was_over")
+    __slots__ = ("_closable", "_held", "_inbound", "_limit", "_reporter", "_was_over")
 
     def __init__(self, limit: int, reporter: Reporter) -> None:
         self._limit = limit
         self._reporter = reporter
         self._held: list[AGServerSocket] = []
         self._was_over = False
+        self._inbound: list[tuple[int, AGServerSocket]] = []
+        self._closable: list[tuple[int, AGServerSocket]] = []
 
-    def check(self, sockets: Iterable[AGServerSocket]) -> None:
-        """Add up the buffers of all sockets, and pause or close some if they exceed the limit."""
-        inbound: list[tuple[int, AGServerSocket]] = []
-        closable: list[tuple[int, AGServerSocket]] = []
-        total = 0
+    def begin(self) -> None:
+        """Begin to add up the buffers of all sockets."""
+        self._inbound, self._closable = [], []
+
+    def add(self, sockets: Iterable[AGServerSocket]) -> None:
+        """Add the buffers of some sockets."""
+        inbound, closable = self._inbound, self._closable
 
         def add(socket: AGServerSocket) -> None:
-            nonlocal total
             size = socket.inbound.get_held_size()
             if size:
-                total += size
                 inbound.append((size, socket))
             # Pausing an unfinished message frees nothing: only closing its socket does.
             size = socket.outbound.get_held_size() + socket.connection.get_incomplete_size()
             if size:
-                total += size
                 closable.append((size, socket))
 
         for_each(sockets, add, drop_failed)
+
+    def enforce(self) -> None:
+        """Pause or close some of the sockets that were added, if they exceed the limit."""
+        inbound, closable = _left(self._inbound), _left(self._closable)
+        self._inbound, self._closable = [], []
+        total = sum(map(_size_of, inbound)) + sum(map(_size_of, closable))
         excess = total - self._limit
         if excess > 0:
             self._reporter.line(
@@ -104,6 +111,11 @@ class MemoryLimit:
                 f"{size} bytes wait to be sent to this one, or are of its unfinished message"
             )
             for_each((socket,), partial(_close, reason), drop_failed)
+
+
+def _left(sizes: list[tuple[int, AGServerSocket]]) -> list[tuple[int, AGServerSocket]]:
+    """Return the sizes of the sockets that have not ended since."""
+    return [each for each in sizes if not each[1].life.ended]
 
 
 def _close(reason: str, socket: AGServerSocket) -> None:

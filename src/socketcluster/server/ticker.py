@@ -32,9 +32,10 @@ class Ticker:
             every message may.
         time: the loop's time in seconds at the last tick.
         on_tick: called with `now`.
+        period: the seconds between two ticks.
     """
 
-    __slots__ = ("_handle", "_loop", "_on_late", "_period", "_ticks", "now", "on_tick", "time")
+    __slots__ = ("_handle", "_loop", "_on_late", "_ticks", "now", "on_tick", "period", "time")
 
     time: float
     now: float
@@ -47,7 +48,7 @@ class Ticker:
     ) -> None:
         """Make a ticker with 8 ticks in the shortest of `durations`, which are milliseconds."""
         shortest = min((d / 1000 for d in durations if d > 0), default=LONGEST_PERIOD)
-        self._period = min(LONGEST_PERIOD, max(SHORTEST_PERIOD, shortest / 8))
+        self.period: float = min(LONGEST_PERIOD, max(SHORTEST_PERIOD, shortest / 8))
         self._on_late = on_late
         self.on_tick: Callable[[float], None] = on_tick
         self._ticks = 0
@@ -73,10 +74,10 @@ class Ticker:
         assert self._loop is not None
         elapsed = self._loop.time() - self.time
         self.time += elapsed
-        if elapsed <= STALLED_PERIODS * self._period:
+        if elapsed <= STALLED_PERIODS * self.period:
             self.now += elapsed
-        self._handle = self._loop.call_later(self._period, self._run)
+        self._handle = self._loop.call_later(self.period, self._run)
         self._ticks += 1
         if self._ticks > _STARTING_TICKS:
-            self._on_late(elapsed - self._period)
+            self._on_late(elapsed - self.period)
         self.on_tick(self.now)

@@ -36,17 +36,22 @@ class Watchdog:
     call.
     """
 
-    __slots__ = ("_handling", "_limit", "_reporter", "_seen")
+    __slots__ = ("_before", "_handling", "_limit", "_reporter", "_seen")
 
     def __init__(self, reporter: Reporter, ack_timeout: float, handling: WatchedHandling) -> None:
         self._reporter = reporter
         self._handling = handling
         self._limit = ack_timeout / 1000
+        self._before: dict[Hashable, float] = {}
         self._seen: dict[Hashable, float] = {}
 
+    def begin(self) -> None:
+        """Begin a new look at all sockets; forget the calls and actions that have ended."""
+        self._before, self._seen = self._seen, {}
+
     def look(self, now: float, sockets: Iterable[AGServerSocket]) -> None:
-        """Look at all sockets; `now` is in seconds."""
-        before, self._seen = self._seen, {}
+        """Look at some sockets; `now` is in seconds."""
+        before = self._before
         if self._limit == 0:
             return
         for socket in sockets:
