@@ -20,6 +20,7 @@ from socketcluster.server.background import Background, BackgroundFunction
 from socketcluster.server.context import SocketContext
 from socketcluster.server.drain import Drain, drain_code
 from socketcluster.server.hub import Hub
+from socketcluster.server.options import ServerOptions
 from socketcluster.server.parts.reauthorization import ReauthorizationPace
 from socketcluster.server.signals import StopSignals
 from socketcluster.server.watchdog import Watchdog
@@ -178,8 +179,9 @@ class Lifecycle:
     def limit_exit(self) -> None:
         """Let the process end in bounded time, because a signal was received."""
         if self.exit_limit is not None:
-            delay = self._context.options.milliseconds("drain_delay") / 1000
-            self.exit_limit.begin(delay + self._drain_seconds + END_SECONDS + GRACE_SECONDS)
+            options = self._context.options
+            longest = _seconds(options, "drain_delay") + _seconds(options, "drain_timeout")
+            self.exit_limit.begin(longest + END_SECONDS + GRACE_SECONDS)
 
     async def close(self, keep_sockets_open: bool) -> None:
         """See `AGServer.close`."""
@@ -238,7 +240,7 @@ class Lifecycle:
 
     async def _wait_drain_delay(self) -> None:
         """Go on accepting, so that a load balancer sees that the server is not ready any more."""
-        seconds = self._context.options.milliseconds("drain_delay") / 1000
+        seconds = _seconds(self._context.options, "drain_delay")
         if not (self.is_accepting and self._stopped and seconds):
             return
         now = asyncio.get_running_loop().time()
@@ -266,7 +268,7 @@ class Lifecycle:
         failures = await _close_outside(listeners, context.exchange, ending)
         context.ticker.stop()
         await self._background.close(spared, ending)
-        await context.handling.close(spared, self._drain_seconds, ending)
+        await context.handling.close(spared, _seconds(context.options, "drain_timeout"), ending)
         self._watchdog.begin()
         context.reporter.flush()
         context.loop_binding.takes_calls = False
@@ -279,9 +281,9 @@ class Lifecycle:
     def _report_failure(self, _: object, error: Exception) -> None:
         self._context.report_fault(error)
 
-    @property
-    def _drain_seconds(self) -> float:
-        return self._context.options.milliseconds("drain_timeout") / 1000
+
+def _seconds(options: ServerOptions, name: str) -> float:
+    return options.milliseconds(name) / 1000
 
 
 async def _close_outside(
