@@ -96,6 +96,7 @@ def test_every_option_is_in_the_table() -> None:
         "drain_delay",
         "drain_spread",
         "ready_without_broker",
+        "metrics",
         "tracing",
         "limits",
         "asyncapi",
