@@ -31,6 +31,7 @@ from socketcluster.server.reporting import ServerReports
 from socketcluster.server.ticker import Ticker
 from socketcluster.sockets.flusher import Flusher
 from socketcluster.sockets.handling import Handling
+from socketcluster.sockets.request import AGRequest
 
 
 class SocketObserver(AuthObserver, SubscriptionObserver, ClosingObserver, Protocol):
@@ -92,15 +93,15 @@ class SocketContext:
     tokens: Tokens
     ticker: Ticker
     observer: SocketObserver
-    flusher: Flusher
     handling: Handling
-    reauthorization_pace: ReauthorizationPace
-    make_request: Callable[..., Any]
     dispatch: Callable[[Any, AnyPacket, bytes], Continuation]
     dispatch_batch: Callable[..., Continuation]
     rate_limits: RateLimits | None
 
+    flusher: Flusher = field(default_factory=Flusher)
+    reauthorization_pace: ReauthorizationPace = field(default_factory=ReauthorizationPace)
     equip: Callable[[Any], None] | None = None
+    make_request: Callable[..., Any] = field(init=False)
     make_call: Callable[..., Any] = field(init=False)
     make_outbound: Callable[..., Outbound] = Outbound
     counts: Counts = field(default_factory=Counts)
@@ -115,7 +116,7 @@ class SocketContext:
     ping_timeout: float = field(init=False)
 
     def __post_init__(self) -> None:
-        self.make_call = self.make_request
+        self.make_request = self.make_call = self.options.request_creator or AGRequest
         self.deciders = Deciders(self.handling.start)
         self.upgrade_pace = Pace(self.options.handshakes_per_turn)
         self.handshake_pace = Pace(self.options.handshakes_per_turn)
@@ -124,6 +125,14 @@ class SocketContext:
         self.handshake_timeout = milliseconds("handshake_timeout")
         self.ping_interval = milliseconds("ping_interval")
         self.ping_timeout = milliseconds("ping_timeout")
+
+    def restart(self) -> None:
+        """Drop what an earlier event loop may have left unfinished."""
+        self.flusher = Flusher()
+        self.reauthorization_pace = ReauthorizationPace()
+        self.exchange.fan_out.use(self.flusher)
+        self.upgrade_pace.restart()
+        self.handshake_pace.restart()
 
     def emit_warning(self, warning: BaseException) -> None:
         """See `AGServer.emit_warning`, which an application may override."""

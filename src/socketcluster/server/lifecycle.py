@@ -21,10 +21,8 @@ from socketcluster.server.context import SocketContext
 from socketcluster.server.drain import Drain, drain_code
 from socketcluster.server.hub import Hub
 from socketcluster.server.options import ServerOptions
-from socketcluster.server.parts.reauthorization import ReauthorizationPace
 from socketcluster.server.signals import StopSignals
 from socketcluster.server.watchdog import Watchdog
-from socketcluster.sockets.flusher import Flusher
 
 END_SECONDS = 4.0
 """How long after `drain_timeout` a close may take, apart from the least time of each step. Tasks
@@ -123,12 +121,7 @@ class Lifecycle:
             context.loop_binding.takes_calls = True
             if self._closed is None or self._closed.is_set():
                 self._closed = asyncio.Event()
-            # An earlier event loop may have left these unfinished.
-            context.flusher = Flusher()
-            context.reauthorization_pace = ReauthorizationPace()
-            context.exchange.fan_out.use(context.flusher)
-            context.upgrade_pace.restart()
-            context.handshake_pace.restart()
+            context.restart()
             context.ticker.start()
             await context.exchange.start()
             self._background.start()

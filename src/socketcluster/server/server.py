@@ -48,7 +48,6 @@ from socketcluster.server.packets.batch import dispatch_batch
 from socketcluster.server.packets.dispatch import dispatch
 from socketcluster.server.packets.limited import limit_packets, refuse_message
 from socketcluster.server.parts.rate_limits import RateLimits
-from socketcluster.server.parts.reauthorization import ReauthorizationPace
 from socketcluster.server.parts.tokens import Tokens
 from socketcluster.server.reporting import ServerReports
 from socketcluster.server.serving import ServingMixin
@@ -58,9 +57,7 @@ from socketcluster.server.token_methods import TokensMixin
 from socketcluster.server.tracing import ServerTracing
 from socketcluster.server.users import UserIndex, UsersMixin
 from socketcluster.server.watchdog import Watchdog
-from socketcluster.sockets.flusher import Flusher
 from socketcluster.sockets.handling import Handling
-from socketcluster.sockets.request import AGRequest
 
 if TYPE_CHECKING:
     from socketcluster.metrics.service import ServerMetrics
@@ -191,10 +188,7 @@ class AGServer(
             tokens=self.tokens,
             ticker=self.ticker,
             observer=self.hub,
-            flusher=Flusher(),
             handling=handling,
-            reauthorization_pace=ReauthorizationPace(),
-            make_request=self.options.request_creator or AGRequest,
             dispatch=dispatch,
             dispatch_batch=dispatch_batch,
             rate_limits=self.rate_limits if self.rate_limits.size else None,
