@@ -62,7 +62,7 @@ SERVER_FLOORS = (
         "parts",
         "socket_server",
     ),
-    ("context", "token_methods"),
+    ("context", "option_methods", "token_methods"),
     ("socket",),
     ("events", "packets", "users", "watchdog"),
     ("call_spans", "hub", "listeners", "survey", "tracing"),

@@ -125,6 +125,34 @@ class Hub:
         self._emit("badSocketAuthToken", BadSocketAuthTokenEvent(socket, error, signed_token))
 
 
+class ClientsMixin:
+    """The sockets of a server. Source: AGServer specification."""
+
+    __slots__ = ()
+
+    hub: Hub
+
+    @property
+    def clients(self) -> dict[str, AGServerSocket]:
+        """The connected sockets, by id."""
+        return self.hub.clients
+
+    @property
+    def clients_count(self) -> int:
+        """How many clients are connected."""
+        return len(self.hub.clients)
+
+    @property
+    def pending_clients(self) -> dict[str, AGServerSocket]:
+        """The sockets in the handshake phase, by id."""
+        return self.hub.pending
+
+    @property
+    def pending_clients_count(self) -> int:
+        """How many clients are in the handshake phase."""
+        return len(self.hub.pending)
+
+
 def drop_failed(socket: AGServerSocket, error: Exception) -> None:
     """Drop one socket that this side failed with, and report the fault. Other sockets go on."""
     socket.closing.fail(error)

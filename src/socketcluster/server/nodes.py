@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from socketcluster.brokers.base import Broker
 from socketcluster.errors import InvalidOptionsError
 from socketcluster.nodes.messages import NodeMessages
+from socketcluster.nodes.table import Node
 from socketcluster.nodes.wire import NodeWire
 from socketcluster.runtime.reporting import Reporter
-from socketcluster.server.options import AUTH_KEY_VARIABLE, ServerOptions
+from socketcluster.server.options import ServerOptions
 
 
 class FaultReports(Protocol):
@@ -29,13 +29,26 @@ class NodesLifecycle(Protocol):
     def add_peers(self, known: Callable[[], bool]) -> None: ...
 
 
+class NodesMixin:
+    """The other servers, as this one knows them."""
+
+    __slots__ = ()
+
+    node_messages: NodeMessages | None
+
+    @property
+    def nodes(self) -> list[Node]:
+        """The other servers on the same backend that are alive; see the option `nodes`."""
+        return [] if self.node_messages is None else self.node_messages.nodes
+
+
 def shared_secret(options: ServerOptions) -> str | bytes | None:
     """Return the secret that the servers share; None if each has a random one."""
     if options.cluster_key is not None:
         return options.cluster_key
     if options.auth_private_key is not None:
         return options.auth_private_key
-    return options.auth_key or os.environ.get(AUTH_KEY_VARIABLE) or None
+    return options.auth_key
 
 
 def node_messages(

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-import os
 import secrets
 from typing import TYPE_CHECKING, Any, Unpack
 
-from socketcluster.brokers.base import Broker
 from socketcluster.brokers.registry import resolve_broker
 from socketcluster.codecs.base import CodecEngine
 from socketcluster.codecs.json import JSONCodec
@@ -18,7 +16,6 @@ from socketcluster.handlers.tables import HandlerTables
 from socketcluster.literals import MiddlewareType
 from socketcluster.middleware import MiddlewareFunction
 from socketcluster.nodes.messages import NodeMessages
-from socketcluster.nodes.table import Node
 from socketcluster.options import invalid_option
 from socketcluster.protocol.payloads import Payloads
 from socketcluster.protocol.wire import Wire, largest_uncounted
@@ -33,16 +30,17 @@ from socketcluster.server.context import SocketContext
 from socketcluster.server.endpoint import ServerEndpoint
 from socketcluster.server.handling import HandlersMixin, report_invalid, server_sources
 from socketcluster.server.health import Health
-from socketcluster.server.hub import Hub
+from socketcluster.server.hub import ClientsMixin, Hub
 from socketcluster.server.keepalive import Keepalive
 from socketcluster.server.lifecycle import Lifecycle
 from socketcluster.server.listeners import ServerListeners
 from socketcluster.server.memory_limit import MemoryLimit
 from socketcluster.server.metering import Metering, ticking
-from socketcluster.server.nodes import connect_nodes, node_messages
+from socketcluster.server.nodes import NodesMixin, connect_nodes, node_messages
+from socketcluster.server.option_methods import OptionsMixin
 from socketcluster.server.option_types import ServerOptionsDict
 from socketcluster.server.option_warnings import log_option_warnings
-from socketcluster.server.options import AUTH_KEY_VARIABLE, ServerOptions
+from socketcluster.server.options import ServerOptions
 from socketcluster.server.origins import AllowedOrigins
 from socketcluster.server.packets.batch import dispatch_batch
 from socketcluster.server.packets.dispatch import dispatch
@@ -51,7 +49,6 @@ from socketcluster.server.parts.rate_limits import RateLimits
 from socketcluster.server.parts.tokens import Tokens
 from socketcluster.server.reporting import ServerReports
 from socketcluster.server.serving import ServingMixin
-from socketcluster.server.socket import AGServerSocket
 from socketcluster.server.ticker import Ticker
 from socketcluster.server.token_methods import TokensMixin
 from socketcluster.server.tracing import ServerTracing
@@ -67,9 +64,12 @@ logger: logging.Logger = logging.getLogger("socketcluster")
 
 class AGServer(
     ConfiguredMixin,
+    OptionsMixin,
     ServingMixin,
+    ClientsMixin,
     TokensMixin,
     UsersMixin,
+    NodesMixin,
     ThreadMixin,
     HandlersMixin,
     ServerListeners,
@@ -125,8 +125,10 @@ class AGServer(
             Payloads if tracing is None else tracing.payloads,
         )
         metering = Metering.of(opts.metrics)
+        broker = resolve_broker(opts.broker_engine)
+        self.node_messages = node_messages(opts, broker, self.reporter, self.reports)
         self.exchange: AGExchange = AGExchange(
-            self._make_broker(tracing),
+            broker if tracing is None else tracing.broker(broker),
             self.wire.payloads,
             self.reports.broker_failed,
             self.loop_binding,
@@ -168,11 +170,6 @@ class AGServer(
         self.asgi: ServerApp = ServerApp(self.endpoint, self, app, _sites(self))
         self._connect_handlers()
 
-    def _make_broker(self, tracing: ServerTracing | None) -> Broker:
-        broker = resolve_broker(self.options.broker_engine)
-        self.node_messages = node_messages(self.options, broker, self.reporter, self.reports)
-        return broker if tracing is None else tracing.broker(broker)
-
     def _make_context(self, handling: Handling, tracing: ServerTracing | None) -> SocketContext:
         refuses = self.options.channels_default == "refuse"
         context = SocketContext(
@@ -198,70 +195,14 @@ class AGServer(
         limit_packets(context, self.rate_limits)
         return context
 
-    # Properties of the specification
-
-    @property
-    def clients(self) -> dict[str, AGServerSocket]:
-        """The connected sockets, by id."""
-        return self.hub.clients
-
-    @property
-    def clients_count(self) -> int:
-        """How many clients are connected."""
-        return len(self.hub.clients)
-
-    @property
-    def pending_clients(self) -> dict[str, AGServerSocket]:
-        """The sockets in the handshake phase, by id."""
-        return self.hub.pending
-
-    @property
-    def pending_clients_count(self) -> int:
-        """How many clients are in the handshake phase."""
-        return len(self.hub.pending)
-
     @property
     def allowed_origins(self) -> AllowedOrigins:
         """The origins that pages may connect from."""
         return self.endpoint.allowed_origins
 
-    @property
-    def ack_timeout(self) -> float:
-        """Milliseconds that `invoke` waits for an answer."""
-        return self.options.milliseconds("ack_timeout")
-
-    @property
-    def handshake_timeout(self) -> float:
-        """Milliseconds that a client has for its handshake."""
-        return self.options.milliseconds("handshake_timeout")
-
-    @property
-    def ping_interval(self) -> float:
-        """Milliseconds between pings."""
-        return self.options.milliseconds("ping_interval")
-
-    @property
-    def ping_timeout(self) -> float:
-        """Milliseconds without a message after which a client counts as lost."""
-        return self.options.milliseconds("ping_timeout")
-
-    @property
-    def path(self) -> str:
-        """The URL path it serves."""
-        return self.options.path
-
-    def get_path(self) -> str:
-        """`path`."""
-        return self.options.path
-
     def generate_id(self) -> str:
         """Make a socket id: 20 URL-safe characters, 120 random bits."""
         return secrets.token_urlsafe(15)
-
-    @property
-    def nodes(self) -> list[Node]:
-        """The other servers on the same backend that are alive; see the option `nodes`."""
-        return [] if self.node_messages is None else self.node_messages.nodes
 
     @property
     def app(self) -> ASGIApp | None:
@@ -314,7 +255,7 @@ def _keys(options: ServerOptions) -> tuple[str | bytes, str | bytes]:
     """The keys that sign and verify tokens."""
     if options.auth_private_key is not None and options.auth_public_key is not None:
         return options.auth_private_key, options.auth_public_key
-    key = options.auth_key or os.environ.get(AUTH_KEY_VARIABLE) or secrets.token_hex(32)
+    key = options.auth_key or secrets.token_hex(32)
     return key, key
 
 
