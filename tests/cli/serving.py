@@ -1,4 +1,4 @@
-"""Runs `socketcluster serve` as a program, for the tests of workers."""
+"""Runs `socketcluster serve` as a program."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +88,11 @@ class Served:
         line = await self.line("SocketCluster is running on")
         return int(line.split()[4].rstrip(",").rpartition(":")[2])
 
+    def workers(self) -> set[int]:
+        """The process ids of its workers."""
+        pid = self.process.pid
+        return set(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+
     async def wait(self) -> int:
         """Wait for its end, and return its exit status."""
         async with asyncio.timeout(SECONDS):
@@ -102,6 +107,18 @@ class Served:
             if self.process.returncode is None:
                 self.process.send_signal(number)
         await self.wait()
+
+
+@asynccontextmanager
+async def serving(folder: Path, *arguments: str) -> AsyncIterator[Served]:
+    """Run `serve` with arguments in a folder, and stop it in order."""
+    served = await Served.start(folder, arguments)
+    try:
+        yield served
+    finally:
+        if served.process.returncode is None:
+            served.process.terminate()
+        await served.wait()
 
 
 Serve = Callable[..., Awaitable[Served]]

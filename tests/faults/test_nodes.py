@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 import websockets
 
-from broker_servers import environment, running_backend
+from broker_servers import running_backend
+from cli.serving import serving
 from support import Client, soon
 
 SOAK = bool(os.environ.get("SOAK"))
@@ -53,25 +52,6 @@ class Subscriber:
                 name, number = (await self.client.events.get())["data"]["data"]
                 if name != "warm-up":
                     self.received.append((name, number))
-
-
-@asynccontextmanager
-async def node(folder: Path, url: str) -> AsyncIterator[int]:
-    """A supervisor with two workers; its port."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "socketcluster", "serve", "mine:server"),
-        *("--port", "0", "--workers", "2", "--broker", url, "--broker-required"),
-        cwd=folder,
-        stdout=asyncio.subprocess.PIPE,
-        env=environment(),
-    )
-    try:
-        assert process.stdout is not None
-        line = (await asyncio.wait_for(process.stdout.readline(), 60)).decode()
-        yield int(line.split()[4].rpartition(":")[2])
-    finally:
-        process.terminate()
-        await asyncio.wait_for(process.communicate(), 60)
 
 
 async def subscriber_at(port: int) -> Subscriber:
@@ -123,8 +103,11 @@ async def test_everyone_gets_every_message_once_and_in_order(kind: str, tmp_path
     with running_backend(kind) as servers:
         if kind == "zeromq":  # The supervisors' own proxy, the first one's, not that of the test.
             servers.kill()
-        async with node(tmp_path, servers.url) as one, node(tmp_path, servers.url) as two:
-            subscribers = [await subscriber_at((one, two)[n % 2]) for n in range(CLIENTS)]
+        arguments = ("mine:server", "--port", "0", "--workers", "2", "--broker-required")
+        node = partial(serving, tmp_path, *arguments, "--broker", servers.url)
+        async with node() as one, node() as two:
+            ports = [await one.port(), await two.port()]
+            subscribers = [await subscriber_at(ports[n % 2]) for n in range(CLIENTS)]
             pids = {s.pid for s in subscribers}
             assert len(pids) == 4
             await warm_up(subscribers)

@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 from statistics import linear_regression
 
 import websockets
 
-from broker_servers import environment
+from cli.serving import serving
 from support import Client
 
 SOAK = bool(os.environ.get("SOAK"))
@@ -39,30 +37,6 @@ server = AGServer()
 async def echo(data: object) -> object:
     return data
 """
-
-
-@asynccontextmanager
-async def workers(folder: Path) -> AsyncIterator[tuple[int, list[int]]]:
-    """Two workers with the broker between them: the port, and their process ids."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "socketcluster", "serve", "mine:server"),
-        *("--port", "0", "--workers", "2"),
-        cwd=folder,
-        stdout=asyncio.subprocess.PIPE,
-        env=environment(),
-    )
-    try:
-        assert process.stdout is not None
-        line = (await asyncio.wait_for(process.stdout.readline(), 60)).decode()
-        yield int(line.split()[4].rpartition(":")[2]), _children(process.pid)
-    finally:
-        process.terminate()
-        await asyncio.wait_for(process.communicate(), 60)
-
-
-def _children(pid: int) -> list[int]:
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    return [int(child) for child in children.split()]
 
 
 class Load:
@@ -117,8 +91,9 @@ class Load:
 
 async def test_soak(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
     (tmp_path / "mine.py").write_text(SERVER)
-    async with workers(tmp_path) as (port, pids):
-        load = Load(port)
+    async with serving(tmp_path, "mine:server", "--port", "0", "--workers", "2") as served:
+        load = Load(await served.port())
+        pids = sorted(served.workers())
         clients = [await load.connect() for _ in range(SUBSCRIBERS)]
         for client in clients:
             await client.call("#subscribe", {"channel": "all"})

@@ -10,14 +10,13 @@ import json
 import os
 import shutil
 import signal
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from broker_servers import environment
+from cli.serving import serving
 from interop.servers import JS
 from support import require
 
@@ -45,25 +44,6 @@ async def work(data: str) -> dict[str, object]:
 
 
 @asynccontextmanager
-async def supervisor(folder: Path) -> AsyncIterator[tuple[int, asyncio.subprocess.Process]]:
-    """A supervisor with its workers: its port and its process."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "socketcluster", "serve", "mine:server"),
-        *("--port", "0", "--workers", str(WORKERS)),
-        cwd=folder,
-        stdout=asyncio.subprocess.PIPE,
-        env=environment(),
-    )
-    try:
-        assert process.stdout is not None
-        line = (await asyncio.wait_for(process.stdout.readline(), 60)).decode()
-        yield int(line.split()[4].rpartition(":")[2]), process
-    finally:
-        process.terminate()
-        await asyncio.wait_for(process.communicate(), 60)
-
-
-@asynccontextmanager
 async def crowd(port: int) -> AsyncIterator[asyncio.subprocess.Process]:
     """npm clients that are connected and call."""
     process = await asyncio.create_subprocess_exec(
@@ -83,12 +63,6 @@ async def crowd(port: int) -> AsyncIterator[asyncio.subprocess.Process]:
         await process.wait()
 
 
-def children(pid: int) -> set[int]:
-    """The workers of a supervisor."""
-    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    return {int(child) for child in text.split()}
-
-
 def carried_out(folder: Path) -> Counter[str]:
     """How often each call was carried out, by any worker."""
     return Counter(line for path in folder.glob("done-*") for line in path.read_text().splitlines())
@@ -99,13 +73,14 @@ async def test_each_client_moves_once(
 ) -> None:
     require(shutil.which("node") is not None, "Node.js")
     (tmp_path / "mine.py").write_text(SERVER)
-    async with supervisor(tmp_path) as (port, process), crowd(port) as clients:
-        old = children(process.pid)
-        process.send_signal(signal.SIGHUP)
+    arguments = ("mine:server", "--port", "0", "--workers", str(WORKERS))
+    async with serving(tmp_path, *arguments) as served, crowd(await served.port()) as clients:
+        old = served.workers()
+        served.process.send_signal(signal.SIGHUP)
         async with asyncio.timeout(120):
-            while children(process.pid) & old or len(children(process.pid)) != WORKERS:  # noqa: ASYNC110
+            while served.workers() & old or len(served.workers()) != WORKERS:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
-        new = children(process.pid)
+        new = served.workers()
         await asyncio.sleep(2 * PAUSE / 1000)  # All have called again.
         assert clients.stdin is not None
         assert clients.stdout is not None
