@@ -65,7 +65,6 @@ class Drain:
 
     Attributes:
         deadline: the loop's time at which the drain ends.
-        closed: how many sockets it has closed so far.
     """
 
     __slots__ = (
@@ -79,7 +78,6 @@ class Drain:
         "_rate",
         "_turn_count",
         "_waiting",
-        "closed",
         "deadline",
     )
 
@@ -100,7 +98,6 @@ class Drain:
         self._quiet: dict[AGServerSocket, tuple[int, float]] = {}
         spread = min(options.milliseconds("drain_spread") / 1000, timeout)
         self._rate = max(SOCKETS_PER_SECOND, len(self._waiting) / max(spread, POLL_SECONDS))
-        self.closed: int = 0
 
     async def run(self, spared: Container[asyncio.Task[Any]]) -> None:
         """Close the sockets that are or become idle, and wait for handlers, until the deadline.
@@ -169,5 +166,4 @@ class Drain:
             code = self._code()
             sent = code if may_be_sent(code) else None
             sockets = [socket for socket in sockets if not socket.life.ended]
-            self.closed += len(sockets)
             for_each(sockets, lambda socket: socket.disconnect(sent, REASON), drop_failed)
