@@ -492,5 +492,5 @@ async def test_limits_that_are_off_take_no_part(make_server: Any) -> None:
         assert socket.rates is None
     assert set(server.rate_limits.limited) == {
         *("message", "invoke", "publish", "subscribe", "procedure", "bytes"),
-        *("connections_per_ip", "connect_per_ip", "sockets_per_user"),
+        *("max_connections", "connections_per_ip", "connect_per_ip", "sockets_per_user"),
     }

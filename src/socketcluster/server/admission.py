@@ -19,10 +19,6 @@ from socketcluster.server.limits import Bucket, Limits
 MAX_ADDRESSES = 100_000
 """Addresses whose rate is remembered; past it the one that connected longest ago is forgotten."""
 
-FULL = "max_connections"
-PER_ADDRESS = "connections_per_ip"
-RATE = "connect_per_ip"
-
 _FULL_TEXT = "The server has as many connections as it takes; try again later"
 _RETRY_SECONDS = 10
 """When to try again: it is not known when a connection ends."""
@@ -76,7 +72,7 @@ class AddressLimits:
     def _seat(self, network: str) -> Seat:
         count = self._open.get(network, 0)
         if self._most is not None and count >= self._most:
-            self._limited[PER_ADDRESS] += 1
+            self._limited["connections_per_ip"] += 1
             raise UpgradeRefusedError(
                 429, "Too many connections from this address", retry_after=_RETRY_SECONDS
             )
@@ -89,7 +85,7 @@ class AddressLimits:
         now, levels = self._clock(), self._levels
         level = levels.get(network, 0.0)
         if not bucket.has_room(level, now):
-            self._limited[RATE] += 1
+            self._limited["connect_per_ip"] += 1
             raise UpgradeRefusedError(
                 429,
                 "Too many new connections from this address",
@@ -126,11 +122,10 @@ class Admission:
     """Decides whether a server takes one more connection.
 
     Attributes:
-        limited: how many connections were refused, by the name of the option or limit.
         addresses: the limits of addresses; None without any.
     """
 
-    __slots__ = ("_count", "_most", "_refused", "addresses", "limited")
+    __slots__ = ("_count", "_limited", "_most", "_refused", "addresses")
 
     def __init__(
         self,
@@ -139,15 +134,19 @@ class Admission:
         proxies: TrustedProxies,
         count: Callable[[], int],
         refused: Callable[[], None],
+        limited: dict[str, int],
     ) -> None:
-        """`count()` returns how many there are; `refused()` counts a refusal of the engine."""
+        """`count()` returns how many there are; `refused()` counts a refusal of the engine.
+
+        See `AddressLimits` for `limited`.
+        """
         self._refused = refused
         self._most = max_connections
         self._count = count
-        self.limited: dict[str, int] = {FULL: 0, PER_ADDRESS: 0, RATE: 0}
+        self._limited = limited
         self.addresses: AddressLimits | None = None
         if limits is not None and (limits.connections_per_ip or limits.connect_per_ip):
-            self.addresses = AddressLimits(limits, proxies, self.limited)
+            self.addresses = AddressLimits(limits, proxies, limited)
 
     @property
     def is_limited(self) -> bool:
@@ -169,7 +168,7 @@ class Admission:
             UpgradeRefusedError: 503.
         """
         if self._most is not None and self._count() >= self._most:
-            self.limited[FULL] += 1
+            self._limited["max_connections"] += 1
             raise UpgradeRefusedError(503, _FULL_TEXT, retry_after=_RETRY_SECONDS)
 
     def seat_peer(self, peer: str | None) -> Seat | None:

@@ -77,7 +77,7 @@ class SocketContext:
             `dispatch` as an option.
         equip: changes the parts of each new socket; None changes none.
         upgrade_pace, handshake_pace: admit upgrade requests, and '#handshake' packets.
-        rate_limits: the limits of messages and packets; None if there are none.
+        rate_limits: the rates of messages and packets, and the counts of all limits.
         ack_timeout, handshake_timeout, ping_interval, ping_timeout: milliseconds.
     """
 
@@ -96,7 +96,7 @@ class SocketContext:
     handling: Handling
     dispatch: Callable[[Any, AnyPacket, bytes], Continuation]
     dispatch_batch: Callable[..., Continuation]
-    rate_limits: RateLimits | None
+    rate_limits: RateLimits
 
     flusher: Flusher = field(default_factory=Flusher)
     reauthorization_pace: ReauthorizationPace = field(default_factory=ReauthorizationPace)

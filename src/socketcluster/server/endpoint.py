@@ -77,7 +77,12 @@ class ServerEndpoint:
         self._opening = 0
         self._proxies = options.proxies()
         self._admission = Admission(
-            options.max_connections, options.limits, self._proxies, self._count, self._count_refused
+            options.max_connections,
+            options.limits,
+            self._proxies,
+            self._count,
+            self._count_refused,
+            context.rate_limits.limited,
         )
         self.admission = self._admission if self._admission.is_limited else None
         self.allowed_origins: AllowedOrigins = options.allowed_origins()
@@ -156,11 +161,6 @@ class ServerEndpoint:
 
     def _count_refused(self) -> None:
         self._context.counts.refused += 1
-
-    @property
-    def limited(self) -> dict[str, int]:
-        """How many connections were refused, by the name of the option or limit."""
-        return self._admission.limited
 
     def _accept(self, request: UpgradeRequest, line: MiddlewareLine | None) -> Accepted:
         handler = SocketHandler(self._server, self._context, self._hub, request, line)

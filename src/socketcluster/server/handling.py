@@ -107,7 +107,7 @@ class HandlersMixin(Decorators, MiddlewareMixin, AsyncStreamEmitter):
             and context.equip is None
         )
         context.direct = direct_table(context.handling) if is_direct else {}
-        if context.rate_limits is not None:
+        if context.rate_limits.size:
             context.direct = limited_table(context.direct, context.rate_limits)
 
     def emit(self, event: str, data: Any = None) -> None:

@@ -21,6 +21,8 @@ _ROUNDING = 1 / 1024
 """Units by which sums of floats may be off."""
 _RATES = (*_PAUSABLE, "connect_per_ip")
 _COUNTS = ("connections_per_ip", "sockets_per_user")
+KINDS = (*_PAUSABLE, "procedure", "max_connections", "connect_per_ip", *_COUNTS)
+"""The limits that are counted apart."""
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -189,7 +191,3 @@ class Bucket:
     def wait(self, level: float, now: float) -> float:
         """Return the seconds until one more unit is within the rate; 0 if it is now."""
         return max(0.0, (level - self._room) / self._speed - now)
-
-    def is_empty(self, level: float, now: float) -> bool:
-        """Return whether the bucket is as at the beginning, so that the level can be forgotten."""
-        return level <= now * self._speed

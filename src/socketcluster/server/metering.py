@@ -49,7 +49,6 @@ class Metering:
         "_context",
         "_hub",
         "_lag",
-        "_limited",
         "_options",
         "_pongs",
         "_reported",
@@ -58,7 +57,6 @@ class Metering:
 
     _context: SocketContext
     _hub: Hub
-    _limited: Callable[[], Mapping[str, int]]
 
     def __init__(self, options: Metrics) -> None:
         self._options = options
@@ -87,13 +85,11 @@ class Metering:
         self,
         context: SocketContext,
         hub: Hub,
-        limited: Callable[[], Mapping[str, int]],
         background: Callable[[BackgroundFunction], None],
     ) -> ServerMetrics:
         """Have a server's sockets count, and make the metrics that users see.
 
-        `limited` returns how often each limit applied. `background` has a function run while the
-        server does.
+        `background` has a function run while the server does.
 
         Raises:
             UsageError: prometheus-client is not installed.
@@ -106,7 +102,6 @@ class Metering:
             ) from error
         self._context = context
         self._hub = hub
-        self._limited = limited
         traffic = self.traffic
         context.make_outbound = lambda *parts: CountedOutbound(traffic, *parts)
         if context.options.request_creator is None:
@@ -188,7 +183,7 @@ class Metering:
             broker_round_trip=round_trip,
             loop_lag=self._lag,
             auth_failures=dict.fromkeys(REASONS, 0) | context.tokens.failures,
-            rate_limited=dict(self._limited()),
+            rate_limited=dict(context.rate_limits.limited),
             build=_build(),
         )
 

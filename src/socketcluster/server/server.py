@@ -164,9 +164,7 @@ class AGServer(
         )
         self.metrics: ServerMetrics | None = None
         if metering is not None:
-            self.metrics = metering.serve(
-                self._context, self.hub, lambda: _limited(self), self.lifecycle.add_background
-            )
+            self.metrics = metering.serve(self._context, self.hub, self.lifecycle.add_background)
         self.asgi: ServerApp = ServerApp(self.endpoint, self, app, _sites(self))
         self._connect_handlers()
 
@@ -188,7 +186,7 @@ class AGServer(
             handling=handling,
             dispatch=dispatch,
             dispatch_batch=dispatch_batch,
-            rate_limits=self.rate_limits if self.rate_limits.size else None,
+            rate_limits=self.rate_limits,
         )
         if tracing is not None:
             tracing.trace_calls(context)
@@ -257,11 +255,6 @@ def _keys(options: ServerOptions) -> tuple[str | bytes, str | bytes]:
         return options.auth_private_key, options.auth_public_key
     key = options.auth_key or secrets.token_hex(32)
     return key, key
-
-
-def _limited(server: AGServer) -> dict[str, int]:
-    """How often each limit applied, of messages and of connections."""
-    return {**server.rate_limits.limited, **server.endpoint.limited}
 
 
 def _sites(server: AGServer) -> list[Site]:

@@ -126,7 +126,7 @@ class AGServerSocket(
         self.setup: SetupBarrier = SetupBarrier(self.streams, context)
         limits = context.rate_limits
         self.rates: SocketRates | None = None
-        if limits is not None:
+        if limits.size:
             self.rates = SocketRates(self, limits, options.protocol_version)
 
     @property

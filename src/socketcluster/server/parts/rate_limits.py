@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from socketcluster.errors import RateLimitError
 from socketcluster.literals import Exceeded
 from socketcluster.protocol.state import CLOSED, PINGS
-from socketcluster.server.limits import Bucket, Limits, Rate
+from socketcluster.server.limits import KINDS, Bucket, Limits, Rate
 from socketcluster.server.parts.inbound import Inbound
 from socketcluster.server.parts.life import Life
 from socketcluster.server.parts.sequencer import Continuation
@@ -34,7 +34,6 @@ _NOUNS = {
     "publish": "publishes",
     "subscribe": "subscriptions",
 }
-_KINDS = (*_NOUNS, "procedure", "connections_per_ip", "connect_per_ip", "sockets_per_user")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +67,8 @@ class RateLimits:
     """The rate limits of a server, and how often they were exceeded.
 
     Attributes:
-        limited: how often each limit was exceeded. For "pause" these are the pauses.
+        limited: how often each limit was exceeded, by the limit's name; `Admission` and `UserIndex`
+            count theirs here, too. For "pause" these are the pauses.
         paused: sockets that wait at present because of a limit.
         before: the message and bytes rules that refuse, asked before a message is decoded.
         message: the message and bytes rules that pause.
@@ -82,7 +82,7 @@ class RateLimits:
     def __init__(self, limits: Limits | None, refuse: Callable[[Any, bytes, Rule], None]) -> None:
         """`refuse(socket, message, rule)` refuses a message that is not decoded."""
         self.refuse = refuse
-        self.limited: dict[str, int] = dict.fromkeys(_KINDS, 0)
+        self.limited: dict[str, int] = dict.fromkeys(KINDS, 0)
         self.paused: int = 0
         self.size: int = 0
         limits = Limits() if limits is None else limits
