@@ -116,14 +116,8 @@ class AGServer(
             raise invalid_option("app", "an ASGI application", app)
         self.reports: ServerReports = ServerReports(self, self.reporter)
         self.tokens: Tokens = _tokens(opts, self.reports)
-        unparsed_above = largest_uncounted(opts.max_inbound_backlog, opts.max_inbound_backlog_bytes)
         tracing = None if opts.tracing is None else ServerTracing(opts.tracing)
-        self.wire: Wire = Wire(
-            opts.codec_engine or JSONCodec(),
-            opts.droppable,
-            unparsed_above,
-            Payloads if tracing is None else tracing.payloads,
-        )
+        self.wire: Wire = _wire(opts, tracing)
         metering = Metering.of(opts.metrics)
         broker = resolve_broker(opts.broker_engine)
         self.node_messages = node_messages(opts, broker, self.reporter, self.reports)
@@ -236,6 +230,14 @@ class AGServer(
         state = "ready" if self.is_ready else "not ready"
         where = f" on {self.host}:{self.source_port}" if self.source_port else ""
         return f"<AGServer {state}{where} clients={self.clients_count}>"
+
+
+def _wire(options: ServerOptions, tracing: ServerTracing | None) -> Wire:
+    unparsed_above = largest_uncounted(
+        options.max_inbound_backlog, options.max_inbound_backlog_bytes
+    )
+    payloads = Payloads if tracing is None else tracing.payloads
+    return Wire(options.codec_engine or JSONCodec(), options.droppable, unparsed_above, payloads)
 
 
 def _tokens(options: ServerOptions, reports: ServerReports) -> Tokens:
