@@ -211,6 +211,51 @@ async def test_upgrades_that_wait_for_middleware_count(make_server: Any) -> None
     await (await soon(first)).close()
 
 
+@pytest.mark.parametrize("option", ["max_connections", "max_pending_clients"])
+async def test_connections_that_an_asgi_server_still_accepts_count(option: str) -> None:
+    server = AGServer(**{option: 1})  # type: ignore[arg-type]
+    await server.start()
+    sent: list[Any] = []
+    accepting = asyncio.Event()
+
+    async def receive() -> dict[str, Any]:
+        if not accepting.is_set():
+            return {"type": "websocket.connect"}
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+        if message["type"] == "websocket.accept":
+            accepting.set()
+            await asyncio.Event().wait()
+
+    scope = {
+        "type": "websocket",
+        "path": "/socketcluster/",
+        "query_string": b"",
+        "headers": [],
+        "subprotocols": [],
+        "client": ("127.0.0.1", 1),
+        "extensions": {"websocket.http.response": {}},
+    }
+    first = asyncio.create_task(server(scope, receive, send))
+    await soon(accepting.wait())
+    accepting.clear()
+    await soon(server(scope, receive, send))
+    assert [message.get("status") for message in sent[1:2]] == [503]
+    first.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await first
+    accepting.clear()
+    third = asyncio.create_task(server(scope, receive, send))
+    await soon(accepting.wait())
+    third.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await third
+    await server.close()
+
+
 @OVER_NETWORK
 async def test_a_full_server_still_answers_http(make_server: Any) -> None:
     server = await make_server(max_connections=1)

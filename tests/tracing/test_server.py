@@ -232,6 +232,23 @@ async def test_failed_calls(make_server: MakeServer, recorded: Recorded) -> None
     assert (others[1].attributes or {})["rpc.method_original"] == "nothing\\n"
 
 
+async def test_text_of_an_error_is_no_type(
+    make_server: MakeServer, recorded: Recorded, running: Running
+) -> None:
+    server = await make_server(tracing=recorded.tracing)
+
+    async def handle(socket: AGServerSocket) -> None:
+        async for request in socket.procedure("loop"):
+            request.error(f"no {request.data}")
+
+    running.on_connection(server, handle)
+    async with connected(server) as client:
+        with pytest.raises(AnswerError):
+            await client.call("loop", 1)
+        await recorded.wait(1)
+    assert (recorded.one("loop").attributes or {})["error.type"] == "Error"
+
+
 async def test_client_that_leaves(make_server: MakeServer, recorded: Recorded) -> None:
     server = await make_server(tracing=recorded.tracing)
     began = asyncio.Event()

@@ -68,7 +68,8 @@ class TracedMessaging(Messaging):
     def respond(self, rid: int | float, data: Any, error: BaseException | str | None) -> None:
         """See `Messaging`."""
         super().respond(rid, data, error)
-        self._end(rid, error)
+        # A text is no type, and there may be any number of them.
+        self._end(rid, "Error" if isinstance(error, str) else error)
 
     def answer(self, rid: int | float, data: Any) -> None:
         """See `Messaging`."""
@@ -83,7 +84,7 @@ class TracedMessaging(Messaging):
     def respond_error(self, rid: int | float, error: BaseException | str) -> None:
         """See `Messaging`."""
         super().respond_error(rid, error)
-        self._end(rid, error)
+        self._end(rid, "Error" if isinstance(error, str) else error)
 
     def request_failed(self, procedure: str, error: BaseException) -> None:
         """See `Messaging`."""

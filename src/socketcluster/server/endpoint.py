@@ -157,22 +157,26 @@ class ServerEndpoint:
         return request.seat is not None and not had_seat
 
     def _count(self) -> int:
-        return len(self._hub.clients) + len(self._hub.pending) + self._opening
+        return len(self._hub.clients) + self._count_waiting()
+
+    def _count_waiting(self) -> int:
+        return len(self._hub.pending) + len(self._hub.opening) + self._opening
 
     def _count_refused(self) -> None:
         self._context.counts.refused += 1
 
     def _accept(self, request: UpgradeRequest, line: MiddlewareLine | None) -> Accepted:
+        subprotocol = self._subprotocol(request)
         handler = SocketHandler(self._server, self._context, self._hub, request, line)
         # Callables in slots of the handler stand for its methods.
-        return Accepted(handler, self._subprotocol(request))  # pyright: ignore[reportArgumentType]
+        return Accepted(handler, subprotocol)  # pyright: ignore[reportArgumentType]
 
     async def _check_accepting(self) -> None:
         if not await self._lifecycle.start_accepting():
             raise UpgradeRefusedError(503, "The server is closing")
 
     def _check_room(self) -> None:
-        if len(self._hub.pending) + self._opening >= self._context.options.max_pending_clients:
+        if self._count_waiting() >= self._context.options.max_pending_clients:
             raise UpgradeRefusedError(503, "Too many connections are in the handshake phase")
 
     async def _decide(self, request: UpgradeRequest) -> MiddlewareLine | None:

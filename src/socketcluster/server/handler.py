@@ -41,10 +41,12 @@ class SocketHandler:
         self._request = request
         self._line = line
         self._socket: AGServerSocket | None = None
+        hub.opening.add(self)
 
     def connection_made(self, connection: Connection) -> None:
         """See `ConnectionHandler`."""
         context = self._context
+        self._hub.opening.discard(self)
         socket = AGServerSocket(
             self._server.generate_id(),
             self._server,
@@ -76,6 +78,7 @@ class SocketHandler:
     def connection_lost(self, code: int, reason: str) -> None:
         """See `ConnectionHandler`."""
         self._request.leave()
+        self._hub.opening.discard(self)
         if self._socket is not None:
             self._socket.closing.lose(code, reason or None)
         elif self._line is not None:

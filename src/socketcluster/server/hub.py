@@ -27,15 +27,17 @@ class Hub:
     """The sockets of one server; the `SocketObserver` of all of them.
 
     Attributes:
+        opening: handlers of connections that are accepted, and have no socket yet.
         pending: the sockets in the handshake phase, by id.
         clients: the connected sockets, by id.
     """
 
-    __slots__ = ("_emit", "_users", "clients", "pending")
+    __slots__ = ("_emit", "_users", "clients", "opening", "pending")
 
     def __init__(self, emit: Callable[[str, Any], None], users: UserIndex) -> None:
         self._emit = emit
         self._users = users
+        self.opening: set[Any] = set()
         self.pending: dict[str, AGServerSocket] = {}
         self.clients: dict[str, AGServerSocket] = {}
 
