@@ -488,3 +488,26 @@ async def test_no_counter_where_the_user_types(commands: Commands, terminal: Ter
     async with asyncio.timeout(SECONDS):
         assert await process.wait() == 0
     assert "sent" not in terminal.text
+
+
+@pytest.mark.parametrize("command", ["invoke", "pub", "transmit", "sub", "listen"])
+async def test_the_origin(
+    make_server: MakeServer, running: Running, commands: Commands, command: str
+) -> None:
+    """A server with `origins` refuses programs without the header."""
+    made = await serving(make_server, running, origins=["https://example.com"])
+    commands.env["SOCKETCLUSTER_URL"] = url(made)
+    connections = made.listener("connection").create_consumer()
+    data = ["1"] if command in ("invoke", "pub", "transmit") else []
+    await commands.start(command, "echo", *data, "--origin", "https://example.com")
+    async with asyncio.timeout(SECONDS):
+        await connections.next()
+
+
+async def test_without_an_origin(
+    make_server: MakeServer, running: Running, commands: Commands
+) -> None:
+    made = await serving(make_server, running, origins=["https://example.com"])
+    result = await commands("invoke", "echo", "1", "--url", url(made))
+    assert "HTTP 403" in result.err
+    assert result.status == 1

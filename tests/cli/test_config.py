@@ -107,16 +107,32 @@ def test_a_wrong_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         serve_options({}, None)
 
 
+ENGINE = (
+    "The ws_engine option 'picow' is neither 'picows', 'asgi' nor an importable "
+    "'module:attribute' path: it has no ':attribute'"
+)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a = 1\nb = 1\nb = 1", "app.toml:3: Cannot overwrite a value"),
+        ("a = 1\nb = 1\nb = 1", "app.toml:3: this is not TOML: Cannot overwrite a value"),
+        (
+            "\nping_timeout = '20 parsecs'",
+            "app.toml:2: 'ping_timeout' must be a number or a duration such as '8s', not "
+            "'20 parsecs'",
+        ),
+        (
+            "[limits]\nexceeded = 'paus'",
+            "app.toml:2: 'limits.exceeded' must be 'error', 'pause' or 'close', not 'paus'",
+        ),
+        ("\nws_engine = 'picow'", "app.toml:2: " + ENGINE),
         (
             "\n\n\n\n\n\nping_intervall = 1",
             "app.toml:7: unknown option 'ping_intervall' (nearest: 'ping_interval')",
         ),
         ("[serve]\nprot = 1", "app.toml:2: unknown option 'prot' (nearest: 'port')"),
-        ("[serve]\nport = '1'", "app.toml:2: 'port' must be an integer, not a text"),
+        ("[serve]\nport = '1'", "app.toml:2: 'port' must be an integer, not '1'"),
         (
             "[serve]\n\nport = 99999",
             "app.toml:3: The port option must be an integer from 0 to 65535, not 99999",
@@ -177,7 +193,21 @@ async def test_a_broker_of_the_file_connects_workers(commands: Commands, tmp_pat
     """The supervisor starts no broker of its own."""
     (tmp_path / "app.toml").write_text(f"broker_engine = 'wrong://a'\n{FILE}workers = 2\n")
     result = await commands("serve", "--config", "app.toml")
-    assert "there is no broker for 'wrong'" in result.err
+    text = "socketcluster: app.toml:1: The broker_engine option: there is no broker for 'wrong'"
+    assert result.err.startswith(text)
+    assert (result.status, result.err.count("\n")) == (1, 1)
+
+
+@pytest.mark.parametrize("check", [[], ["--check-config"]])
+async def test_a_wrong_broker_of_a_variable_or_an_argument(
+    commands: Commands, check: list[str]
+) -> None:
+    result = await commands("serve", *check, SOCKETCLUSTER_BROKER="wrong://a")
+    text = "SOCKETCLUSTER_BROKER: The broker_engine option: there is no broker for 'wrong'"
+    assert result.err.startswith(f"socketcluster: {text}")
+    assert (result.status, result.err.count("\n")) == (1, 1)
+    result = await commands("serve", "--broker", "wrong://a", *check)
+    assert result.err.startswith("socketcluster: The broker_engine option: there is no broker for")
     assert (result.status, result.err.count("\n")) == (1, 1)
 
 
@@ -264,6 +294,6 @@ def test_a_wrong_logging_configuration(
 
 def test_the_names_of_other_variables() -> None:
     """So that a misspelled variable is found, and one of the command line is none."""
-    of_clients = {"config", "demo_client", "token", "url"}
+    others = {"collect_metrics", "config", "demo_client", "token", "url"}
     names = {field.name for field in dataclasses.fields(ServeOptions)}
-    assert names | of_clients == OTHER_VARIABLES
+    assert names | others == OTHER_VARIABLES

@@ -70,9 +70,9 @@ def test_the_line_of_a_key(keys: KeyPath, line: int | None, line_break: str) -> 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"a = 1\nb = \n", ":2: Invalid value"),
-        (b"a = 1\na = 2\n", ":2: Cannot overwrite a value"),
-        (b"a = 1\nb = [1,\n", ":3: Invalid value"),
+        (b"a = 1\nb = \n", ":2: this is not TOML: Invalid value"),
+        (b"a = 1\na = 2\n", ":2: this is not TOML: Cannot overwrite a value"),
+        (b"a = 1\nb = [1,\n", ":3: this is not TOML: Invalid value"),
         (b'a = 1\nb = "\xff"\n', ":2: not UTF-8"),
     ],
 )

@@ -28,6 +28,10 @@ Token = Annotated[
     ),
 ]
 TokenFile = Annotated[Path | None, typer.Option(help="File with the signed token.")]
+Origin = Annotated[
+    str | None,
+    typer.Option(help="Origin header, for a server that has the option origins: https://host."),
+]
 Codec = Annotated[CodecName, typer.Option(help="Codec that the server uses.")]
 Protocol = Annotated[
     int, typer.Option(min=1, max=2, help="1 for SocketCluster servers up to version 14.")
@@ -71,6 +75,7 @@ def sub(
     url: Url = DEFAULT_URL,
     token: Token = None,
     token_file: TokenFile = None,
+    origin: Origin = None,
     codec: Codec = _JSON,
     protocol_version: Protocol = 2,
     count: ReceiveCount = None,
@@ -78,7 +83,7 @@ def sub(
     names: Names = None,
 ) -> None:
     """Print the messages that are published to channels, one JSON value per line."""
-    settings = ClientSettings(url, token, token_file, codec, protocol_version)
+    settings = ClientSettings(url, token, token_file, origin, codec, protocol_version)
     options = _receive_options(channels, "channel", count, timeout, names)
     raise typer.Exit(run(subscribe(settings, options)))
 
@@ -88,6 +93,7 @@ def listen_command(
     url: Url = DEFAULT_URL,
     token: Token = None,
     token_file: TokenFile = None,
+    origin: Origin = None,
     codec: Codec = _JSON,
     protocol_version: Protocol = 2,
     count: ReceiveCount = None,
@@ -95,7 +101,7 @@ def listen_command(
     names: Names = None,
 ) -> None:
     """Print the events that the server transmits, one JSON value per line."""
-    settings = ClientSettings(url, token, token_file, codec, protocol_version)
+    settings = ClientSettings(url, token, token_file, origin, codec, protocol_version)
     options = _receive_options(receivers, "receiver", count, timeout, names)
     raise typer.Exit(run(listen(settings, options)))
 
@@ -106,13 +112,14 @@ def pub(
     url: Url = DEFAULT_URL,
     token: Token = None,
     token_file: TokenFile = None,
+    origin: Origin = None,
     codec: Codec = _JSON,
     protocol_version: Protocol = 2,
     count: SendCount = None,
     timeout: Seconds = DEFAULT_SECONDS,
 ) -> None:
     """Publish to a channel, and wait until the server has accepted the message."""
-    settings = ClientSettings(url, token, token_file, codec, protocol_version, timeout)
+    settings = ClientSettings(url, token, token_file, origin, codec, protocol_version, timeout)
     raise typer.Exit(run(publish(settings, SendOptions(channel, data, count))))
 
 
@@ -122,13 +129,14 @@ def invoke_command(
     url: Url = DEFAULT_URL,
     token: Token = None,
     token_file: TokenFile = None,
+    origin: Origin = None,
     codec: Codec = _JSON,
     protocol_version: Protocol = 2,
     count: SendCount = None,
     timeout: Seconds = DEFAULT_SECONDS,
 ) -> None:
     """Call a procedure of the server, and print the answer as one line of JSON."""
-    settings = ClientSettings(url, token, token_file, codec, protocol_version, timeout)
+    settings = ClientSettings(url, token, token_file, origin, codec, protocol_version, timeout)
     raise typer.Exit(run(invoke(settings, SendOptions(procedure, data, count))))
 
 
@@ -138,13 +146,14 @@ def transmit_command(
     url: Url = DEFAULT_URL,
     token: Token = None,
     token_file: TokenFile = None,
+    origin: Origin = None,
     codec: Codec = _JSON,
     protocol_version: Protocol = 2,
     count: SendCount = None,
     timeout: Seconds = DEFAULT_SECONDS,
 ) -> None:
     """Send an event, which the server does not answer."""
-    settings = ClientSettings(url, token, token_file, codec, protocol_version, timeout)
+    settings = ClientSettings(url, token, token_file, origin, codec, protocol_version, timeout)
     raise typer.Exit(run(transmit(settings, SendOptions(receiver, data, count))))
 
 

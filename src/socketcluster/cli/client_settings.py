@@ -47,6 +47,7 @@ class ClientSettings:
     url: str
     token: str | None = None
     token_file: Path | None = None
+    origin: str | None = None
     codec: CodecName = CodecName.json
     protocol_version: int = 2
     seconds: float = DEFAULT_SECONDS
@@ -72,6 +73,7 @@ class ClientSettings:
             "protocol_version": cast("Literal[1, 2]", self.protocol_version),
             "connect_timeout": self.seconds * 1000,
             "ack_timeout": self.seconds * 1000,
+            "ws_options": {"headers": {"Origin": self.origin}} if self.origin else {},
             **options,
         }
         return create(**chosen)

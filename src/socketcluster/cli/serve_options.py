@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_type_hints
 
-from socketcluster.brokers.registry import BROKER_VARIABLE, REQUIRED_VARIABLE
+from socketcluster.brokers.registry import BROKER_VARIABLE, REQUIRED_VARIABLE, create_broker
 from socketcluster.config.conversion import FILE_SUFFIX, Variable
 from socketcluster.config.defaults import defaults
 from socketcluster.config.environment import environment_table
 from socketcluster.config.layers import Layers, merge
 from socketcluster.config.toml_file import TomlFile
+from socketcluster.engines.registry import resolve_engine
 from socketcluster.errors import InvalidOptionsError
 from socketcluster.options import invalid_option
 from socketcluster.server.configured import (
@@ -101,7 +102,8 @@ def serve_options(arguments: Mapping[str, Any], config: str | None) -> ServeOpti
     defaults.file = file
     servers = configured({}, file)
     checked_options({}, servers)
-    broker = options.broker or servers.values.get("broker_engine")
+    _check_engine(servers)
+    broker = _checked_broker(options.broker, layers, servers)
     if broker is not None:  # For the supervisor and its workers.
         os.environ[BROKER_VARIABLE] = broker
         os.environ.pop(BROKER_VARIABLE + FILE_SUFFIX.upper(), None)
@@ -110,6 +112,28 @@ def serve_options(arguments: Mapping[str, Any], config: str | None) -> ServeOpti
     if options.broker_required:
         os.environ[REQUIRED_VARIABLE] = "1"
     return options
+
+
+def _check_engine(servers: Layers) -> None:
+    engine = servers.values.get("ws_engine")
+    if engine is not None and ":" not in engine:  # Others import a module of the application.
+        try:
+            resolve_engine(engine, {})
+        except InvalidOptionsError as error:
+            raise servers.located(error) from None
+
+
+def _checked_broker(url: str | None, layers: Layers, servers: Layers) -> str | None:
+    """Return the URL of an argument, a variable or the file; `layers` are those of `serve`."""
+    broker: str | None = url or servers.values.get("broker_engine")
+    if broker is not None:
+        try:
+            create_broker(broker)
+        except InvalidOptionsError as error:
+            if url is None:
+                raise servers.located(error) from None
+            raise layers.located(InvalidOptionsError(str(error), "broker")) from None
+    return broker
 
 
 def _serve_layers(file: TomlFile | None, used: Mapping[str, Any]) -> Layers:

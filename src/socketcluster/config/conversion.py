@@ -190,6 +190,11 @@ def _is_configurable(member: Any) -> bool:
     )
 
 
+def _is_public(member: Any) -> bool:
+    """Whether a value of a type is never a secret: numbers, durations and choices."""
+    return member in (int, float, bool, timedelta, types.NoneType) or get_origin(member) is Literal
+
+
 def _expected(members: tuple[Any, ...]) -> str:
     found: dict[str, None] = {}
     for member in members:
@@ -210,11 +215,12 @@ def _expected(members: tuple[Any, ...]) -> str:
 
 
 def _shown(value: Any, members: tuple[Any, ...]) -> str:
-    """Show a variable that stands for a number or a word, or name the type of a value.
+    """Show a text that stands for a number or a word, or name the type of a value.
 
-    Texts, and the texts in tables and lists, may be secrets.
+    Other texts, and the texts in tables and lists, may be secrets.
     """
-    if isinstance(value, Variable) and not (_has_tables(members) or _has_lists(members)):
+    is_plain = isinstance(value, Variable) and not (_has_tables(members) or _has_lists(members))
+    if isinstance(value, str) and (is_plain or all(map(_is_public, members))):
         return repr(value[:40])
     if isinstance(value, str):
         return "a text"

@@ -51,7 +51,9 @@ class TomlFile:
             found = _POSITION.search(message)
             line = int(found[1]) if found and found[1] else text.count("\n") + 1
             message = _POSITION.sub("", message)
-            raise InvalidOptionsError(f"{path}:{line}: {message}", "config") from None
+            raise InvalidOptionsError(
+                f"{path}:{line}: this is not TOML: {message}", "config"
+            ) from None
         except RecursionError:
             raise InvalidOptionsError(f"{path}: it is nested too deeply", "config") from None
 
