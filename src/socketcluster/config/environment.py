@@ -21,6 +21,7 @@ OTHER_VARIABLES: frozenset[str] = frozenset(
         "collect_metrics",
         "config",
         "demo_client",
+        "fd",
         "host",
         "log_config",
         "log_format",
