@@ -7,8 +7,9 @@ import dataclasses
 import inspect
 import re
 import sys
+from datetime import timedelta
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import pytest
 
@@ -32,6 +33,16 @@ PAIRS: list[tuple[Any, Any]] = [
     (ReconnectOptions, ReconnectOptionsDict),
     (DeflateOptions, DeflateOptionsDict),
 ]
+SIZES = {
+    "max_payload",
+    "max_subscription_data",
+    "max_inbound_backlog_bytes",
+    "max_channel_backlog_bytes",
+    "max_outbound_buffer",
+    "max_buffered",
+}
+"""The options that are numbers of bytes."""
+
 DEFAULT = re.compile(r"Default: (.+?)(?:, .*)?\.$")
 
 
@@ -81,9 +92,22 @@ def test_the_options_of_the_connection() -> None:
     assert set(documented_defaults(WsOptions)) == {"ssl", "headers", "proxy", "per_message_deflate"}
 
 
+def shown_default(field: Any) -> str:
+    """The default of an option, as the configuration page shows it."""
+    value = default_of(field)
+    if value in (None, (), {}):
+        return "none"
+    if isinstance(value, str):
+        return f'`"{value}"`'
+    if isinstance(value, bool):
+        return str(value).lower()
+    is_duration = timedelta in get_args(get_type_hints(ServerOptions)[field.name])
+    unit = " ms" if is_duration else {"auth_default_expiry": " s"}.get(field.name, "")
+    return f"{value}{' bytes' if field.name in SIZES else unit}"
+
+
 def test_every_option_is_in_the_table_of_the_configuration_page() -> None:
     text = (Path(__file__).parents[1] / "docs" / "configuration.md").read_text()
-    rows = set(re.findall(r"^\| `(\w+)` \| .+ \|$", text, re.MULTILINE))
-    options = {field.name for field in dataclasses.fields(ServerOptions)}
-    assert options - rows == set(), "add a row `| `option` | type of its value |`"
-    assert rows - options == set(), "remove the row of an option that no longer exists"
+    rows = dict(re.findall(r"^\| `(\w+)` \| .+ \| (.+) \|$", text, re.MULTILINE))
+    defaults = {field.name: shown_default(field) for field in dataclasses.fields(ServerOptions)}
+    assert rows == defaults, "the rows are `| `option` | type of its value | default, with unit |`"

@@ -98,4 +98,4 @@ def test_compose() -> None:
 def test_compose_waits_for_the_drain() -> None:
     node = COMPOSE["services"]["node"]
     delay = int(node["environment"]["SOCKETCLUSTER_DRAIN_DELAY"]) / 1000
-    assert int(node["stop_grace_period"].removesuffix("s")) >= delay + 10 + 10 + 5
+    assert int(node["stop_grace_period"].removesuffix("s")) >= delay + 10 + 15

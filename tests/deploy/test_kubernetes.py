@@ -78,7 +78,7 @@ def test_grace_period_fits_the_drain() -> None:
     env = {v["name"]: v.get("value") for v in CONTAINER["env"]}
     delay = int(env["SOCKETCLUSTER_DRAIN_DELAY"]) / 1000
     timeout = int(env["SOCKETCLUSTER_DRAIN_TIMEOUT"]) / 1000
-    assert POD["spec"]["terminationGracePeriodSeconds"] >= delay + timeout + 5
+    assert POD["spec"]["terminationGracePeriodSeconds"] >= delay + timeout + 15
     # The service stops sending clients before the pod stops accepting.
     probe = CONTAINER["readinessProbe"]
     assert delay > probe["periodSeconds"] * probe["failureThreshold"]

@@ -54,4 +54,4 @@ def test_command_line() -> None:
     assert_understood(arguments)
     assert _value("ExecReload") == "/bin/kill -HUP $MAINPID"
     assert _value("Type") == "notify"
-    assert int(_value("TimeoutStopSec")) >= 10 + 10 + 5
+    assert int(_value("TimeoutStopSec")) >= 10 + 15
