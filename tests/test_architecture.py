@@ -44,6 +44,7 @@ SERVER_FLOORS = (
         "batch_limit",
         "console",
         "limits",
+        "listening",
         "middleware",
         "origins",
         "reporting",

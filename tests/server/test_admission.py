@@ -487,7 +487,7 @@ async def test_every_end_gives_the_seat_back(make_server: Any, proxies: str) -> 
         await writer.drain()
         writer.close()
         await writer.wait_closed()
-    state = server.lifecycle.listeners[0]._server.server_state  # type: ignore[attr-defined]
+    state = server.lifecycle.listening.listeners[0]._server.server_state  # type: ignore[attr-defined]
     for how in ("at once", "in two pieces"):
         reader, writer = await asyncio.open_connection("127.0.0.1", server.source_port)
         if how != "at once":

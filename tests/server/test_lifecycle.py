@@ -195,7 +195,7 @@ async def test_a_close_that_fails_ends_serve_forever(make_server: Any) -> None:
         async def close(self) -> None:
             raise FailingError
 
-    server.lifecycle.listeners.append(Listener())
+    server.lifecycle.listening.listeners.append(Listener())
     serving = asyncio.create_task(server.serve_forever())
     await asyncio.sleep(0)
     with pytest.raises(FailingError):

@@ -158,11 +158,6 @@ async def _link_to_supervisor(
     """Join a worker to its supervisor, and report that it is ready."""
     assert settings.supervisor_fd is not None
 
-    def stop_accepting() -> None:
-        # The server itself goes on, so that connections which are accepted already are served.
-        for listener in server.lifecycle.listeners:
-            listener.stop_accepting()
-
     def drain(peers: bool) -> None:
         if peers:
             server.lifecycle.add_peers(lambda: True)
@@ -173,6 +168,8 @@ async def _link_to_supervisor(
             shutil.rmtree(settings.temporary_folder, ignore_errors=True)
         stopping.set()
 
+    # The server itself goes on, so that connections which are accepted already are served.
+    stop_accepting = server.lifecycle.listening.stop_accepting
     link = SupervisorLink(stop_accepting, drain, lost)
     if server.metrics is not None:
         link.answer("metrics", server.metrics.packed)

@@ -8,11 +8,10 @@ import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from socketcluster.engines.base import ASGIApp, Endpoint, Engine, ListenAddress, Listener
+from socketcluster.engines.base import ASGIApp, Endpoint, Engine, ListenAddress
 from socketcluster.errors import UsageError
 from socketcluster.events import ReadyEvent
 from socketcluster.middleware.line import spared
-from socketcluster.pubsub.exchange import AGExchange
 from socketcluster.runtime.ending import Ending
 from socketcluster.runtime.exit_limit import GRACE_SECONDS, ExitLimit
 from socketcluster.runtime.isolation import for_each
@@ -20,6 +19,7 @@ from socketcluster.server.background import Background, BackgroundFunction
 from socketcluster.server.context import SocketContext
 from socketcluster.server.drain import Drain, drain_code
 from socketcluster.server.hub import Hub
+from socketcluster.server.listening import Listening
 from socketcluster.server.options import ServerOptions
 from socketcluster.server.signals import StopSignals
 from socketcluster.server.watchdog import Watchdog
@@ -36,10 +36,8 @@ class Lifecycle:
         is_ready: whether the server is started and not closing.
         is_accepting: whether it accepts connections; while `drain_delay` lasts it does so, too.
         is_closing: whether it has begun to close, until it starts again.
-        listeners: the engine's listeners that are open.
+        listening: the listeners that are open.
         on_closing: functions to call when the closing begins, maybe more than once.
-        host: the address of the last `listen`; None before it, and for a Unix socket.
-        secure: whether the last `listen` was with TLS.
         exit_limit: ends the process if it does not end after a signal; None if nothing does.
     """
 
@@ -55,13 +53,11 @@ class Lifecycle:
         "_stopped",
         "_watchdog",
         "exit_limit",
-        "host",
         "is_accepting",
         "is_closing",
         "is_ready",
-        "listeners",
+        "listening",
         "on_closing",
-        "secure",
     )
 
     def __init__(self, context: SocketContext, hub: Hub, watchdog: Watchdog) -> None:
@@ -79,9 +75,7 @@ class Lifecycle:
         self.is_ready: bool = False
         self.is_accepting: bool = False
         self.is_closing: bool = False
-        self.listeners: list[Listener] = []
-        self.host: str | None = None
-        self.secure: bool = False
+        self.listening: Listening = Listening(context.report_fault)
         self.exit_limit: ExitLimit | None = None
 
     def add_background(self, function: BackgroundFunction) -> None:
@@ -142,14 +136,7 @@ class Lifecycle:
     ) -> None:
         """See `AGServer.listen`."""
         await self.start()
-        self.listeners.append(await engine.listen(endpoint, app, address))
-        self.host = None if address.uds else address.host
-        self.secure = address.ssl_certfile is not None
-
-    @property
-    def port(self) -> int | None:
-        """The port of the last listener; None without one, and on a Unix socket."""
-        return self.listeners[-1].port if self.listeners else None
+        await self.listening.listen(engine, endpoint, app, address)
 
     async def serve_until_closed(self) -> None:
         """See `AGServer.serve_forever`."""
@@ -211,7 +198,7 @@ class Lifecycle:
         for_each(self.on_closing, lambda call: call(), self._report_failure)
         if self._stopped is not None:
             self._stopped.set()
-        for_each(self.listeners, lambda listener: listener.stop_accepting(), self._report_failure)
+        self.listening.stop_accepting()
 
     async def _close(self, keep_sockets_open: bool) -> None:
         if keep_sockets_open:
@@ -257,8 +244,11 @@ class Lifecycle:
         await drain.run(spared)
         await drain.close_rest()
         ending = Ending(drain.deadline + END_SECONDS, context.reporter)
-        listeners, self.listeners = self.listeners, []
-        failures = await _close_outside(listeners, context.exchange, ending)
+        failures = await self.listening.close(ending)
+        try:
+            await ending.run(context.exchange.close, "the close of the broker")
+        except Exception as error:
+            failures.append(error)
         context.ticker.stop()
         await self._background.close(spared, ending)
         await context.handling.close(spared, _seconds(context.options, "drain_timeout"), ending)
@@ -277,22 +267,3 @@ class Lifecycle:
 
 def _seconds(options: ServerOptions, name: str) -> float:
     return options.milliseconds(name) / 1000
-
-
-async def _close_outside(
-    listeners: list[Listener], exchange: AGExchange, ending: Ending
-) -> list[Exception]:
-    """Close the listeners and the broker; return their errors."""
-    failures: list[Exception] = []
-    for listener in listeners:
-        try:
-            # In the caller's task, because an HTTP request may close its own server.
-            async with ending.limit(f"the listener on port {listener.port}"):
-                await listener.close()
-        except Exception as error:
-            failures.append(error)
-    try:
-        await ending.run(exchange.close, "the close of the broker")
-    except Exception as error:
-        failures.append(error)
-    return failures

@@ -36,17 +36,17 @@ class ServingMixin:
     @property
     def source_port(self) -> int | None:
         """The port that the server listens on; None before `listen`, and on a Unix socket."""
-        return self.lifecycle.port
+        return self.lifecycle.listening.port
 
     @property
     def host(self) -> str | None:
         """The address that the server listens on; None before `listen`, and on a Unix socket."""
-        return self.lifecycle.host
+        return self.lifecycle.listening.host
 
     @property
     def secure(self) -> bool:
         """Whether the server listens with TLS."""
-        return self.lifecycle.secure
+        return self.lifecycle.listening.secure
 
     def background(self, function: BackgroundFunction) -> BackgroundFunction:
         """Run an async function from the server's start to its close; also a decorator.
@@ -142,7 +142,7 @@ class ServingMixin:
     async def _run(self, address: ListenAddress) -> None:
         async with self:
             await self._listen(address)
-            print_running(address.url(self.lifecycle.port))
+            print_running(address.url(self.lifecycle.listening.port))
             await self.serve_forever()
 
     async def start(self) -> None:
