@@ -510,4 +510,5 @@ async def test_without_an_origin(
     made = await serving(make_server, running, origins=["https://example.com"])
     result = await commands("invoke", "echo", "1", "--url", url(made))
     assert "HTTP 403" in result.err
+    assert result.err.endswith(". Give an origin that it accepts with --origin\n")
     assert result.status == 1

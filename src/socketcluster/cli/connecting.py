@@ -56,7 +56,8 @@ def _describe_failed_attempt(socket: AGClientSocket, error: BadConnectionError, 
     else:
         text = event.reason or "it closed" if cause is None else describe(cause)
     text = text.removeprefix(_HUNG_UP_PREFIX)
-    return text if url in text else f"{url} could not be opened: {text} ({event.code})"
+    hint = "" if "Invalid origin" not in text else ". Give an origin that it accepts with --origin"
+    return (text if url in text else f"{url} could not be opened: {text} ({event.code})") + hint
 
 
 async def fail_when_lost(closures: Any) -> NoReturn:
