@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from bisect import bisect_left
+from collections.abc import Iterable
 from random import Random
 from threading import Thread
 from typing import Any
 
 import pytest
 
-from socketcluster import AGRequest, AGServer, Metrics, ServerOptions
+from socketcluster import AGServer, Metrics, ServerOptions
 from socketcluster.errors import InvalidOptionsError, UsageError
 from socketcluster.metrics.calls import CallTimes
 from socketcluster.metrics.durations import BOUNDS, EVERY, FEW, CallDurations, Durations
@@ -95,50 +96,58 @@ def test_no_duration_is_lost_while_threads_read() -> None:
     assert durations.count == 50_000
 
 
-def take(times: CallDurations, calls: int, seconds: float) -> int:
-    """Make calls of this length; return how many were timed."""
+def take(times: CallDurations, durations: Iterable[float]) -> int:
+    """Make calls of these seconds; return how many were timed."""
     timed = 0
-    for _ in range(calls):
-        try:
-            is_due = times.due()
-        except IndexError:
-            is_due = times.refill()
-        if is_due:
-            times.add(seconds)
+    for each in durations:
+        if times.due():
+            times.start()
+            times.add(each)
             timed += 1
     return timed
 
 
 def test_of_many_calls_some_are_timed_and_stand_for_all() -> None:
     times = CallDurations()
-    assert take(times, FEW, 0.002) == FEW
-    timed = take(times, EVERY * 100, 0.2)
-    assert 100 <= timed <= 102
-    assert times.begun == FEW + EVERY * 100
-    assert times.count == FEW + EVERY * timed
-    assert times.total == pytest.approx(FEW * 0.002 + EVERY * timed * 0.2)
+    assert take(times, [0.002] * FEW) == FEW
+    assert take(times, [0.2] * EVERY * 100) == 100
+    assert times.begun == times.count == FEW + EVERY * 100
+    assert times.total == pytest.approx(FEW * 0.002 + EVERY * 100 * 0.2)
     buckets = dict(times.buckets())
     assert (buckets["0.001"], buckets["0.0025"], buckets["0.25"]) == (0, FEW, times.count)
 
 
+def test_no_rhythm_hides_calls_that_take_long() -> None:
+    rounds = 12_800
+    for place in (0, 17, EVERY - 1):
+        times = CallDurations()
+        take(times, [0.002] * FEW)
+        take(times, [20.0 if each == place else 0.002 for each in range(EVERY)] * rounds)
+        long = times.count - dict(times.buckets())["10.0"]
+        assert 0.6 < long / rounds < 1.4  # The standard deviation is 0.07.
+
+
 @pytest.mark.parametrize("before", [0, 1, FEW, FEW + 1, FEW + EVERY * 300 + 3])
-def test_calls_are_timed_one_by_one_again_once_they_are_few(before: int) -> None:
+def test_the_first_calls_of_each_second_are_timed(before: int) -> None:
     times = CallDurations()
-    take(times, before, 0.1)
+    take(times, [0.1] * before)
     times.time_all()
     assert times.begun == before
-    assert take(times, 5, 0.1) == 5
-    assert times.begun == before + 5
+    assert take(times, [0.1] * FEW) == FEW
+    assert times.begun == before + FEW
+    assert take(times, [0.1] * 2 * EVERY) == 2
 
 
-async def test_the_ticker_decides_which_calls_are_few() -> None:
+async def test_calls_of_loops_are_timed_by_requests_of_their_own() -> None:
     calls = CallTimes()
-    make = calls.request_maker()
+    make: Any = calls.request_class()
     socket: Any = type("Socket", (), {"messaging": None})
-    requests = [make(socket, number, "x", None) for number in range(FEW + 2)]
-    assert type(requests[-1]) is AGRequest
+
+    def timed(count: int) -> int:
+        requests = [make(socket, number, "x", None) for number in range(count)]
+        return sum(each._responder is not None for each in requests)
+
+    assert timed(FEW + 2 * EVERY) == FEW + 2
     calls.settle()
-    assert type(make(socket, 0, "x", None)) is AGRequest
-    calls.settle()
-    assert type(make(socket, 0, "x", None)) is not AGRequest
-    assert calls.others.begun == FEW + 4
+    assert timed(FEW) == FEW
+    assert calls.others.begun == 2 * FEW + 2 * EVERY

@@ -188,18 +188,24 @@ def test_rules_fire_when_they_should(tmp_path: Path) -> None:
             series("process_open_fds", "900x30"),
             series("process_max_fds", "1000x30"),
         ],
+        "NearConnectionLimit of the option": [
+            series("socketcluster_clients", "800x30"),
+            series("socketcluster_pending_clients", "50x30"),
+            series("socketcluster_max_connections", "1000x30"),
+        ],
         "RefusedConnections": [
             series("socketcluster_connections_total", "0+90x30", ',result="refused"')
         ],
     }
-    assert {rule["alert"] for rule in ALERTS} == {f"SocketCluster{name}" for name in cases}
+    names = {name: f"SocketCluster{name.split()[0]}" for name in cases}
+    assert {rule["alert"] for rule in ALERTS} == set(names.values())
     tests = [
         {
             "interval": "1m",
             "input_series": given,
             "promql_expr_test": [
                 {
-                    "expr": f'count(ALERTS{{alertname="SocketCluster{name}",alertstate="firing"}})',
+                    "expr": f'count(ALERTS{{alertname="{names[name]}",alertstate="firing"}})',
                     "eval_time": "25m",
                     "exp_samples": [{"labels": "{}", "value": 1}],
                 },

@@ -26,7 +26,7 @@ RATIOS = [
 ]
 """(path, the path it is compared with, the greatest ratio): "rpc" is a loop over a procedure."""
 
-MOST_WITH_METRICS = 1.15
+MOST_WITH_METRICS = 1.045
 """How much longer metrics may make a path."""
 
 

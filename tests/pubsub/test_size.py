@@ -52,7 +52,7 @@ async def test_a_message_of_another_process_above_every_buffer_is_dropped_and_na
     server: AGServer = await make_server(max_outbound_buffer=LIMIT)
     async with connected(server) as subscriber:
         await subscriber.call("#subscribe", {"channel": "a"})
-        listener = server.exchange._delivery
+        listener = server.exchange.delivery
         listener.backend_message_received("a", b'"%s"' % payload_of(LIMIT + 1).encode())
         listener.backend_message_received("a", b'"next"')
         assert (await soon(subscriber.event()))["data"]["data"] == "next"
@@ -71,7 +71,7 @@ async def test_envelopes_in_envelopes_are_foreign(
     server: AGServer = await make_server()
     async with connected(server) as subscriber:
         await subscriber.call("#subscribe", {"channel": "a"})
-        listener = server.exchange._delivery
+        listener = server.exchange.delivery
         listener.backend_message_received("a", b"\xc1\x01\x00" * count + b'"nested"')
         listener.backend_message_received("a", b"\xc1\x01\x00" + b'"next"')
         assert (await soon(subscriber.event()))["data"]["data"] == "next"

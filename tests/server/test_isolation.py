@@ -265,7 +265,7 @@ async def test_a_codec_that_raises_for_one_channel(payload: str) -> None:
         server.exchange.subscribe("a")
         consumer = server.exchange.channel("a").create_consumer()
         server.exchange.subscribe(payload[::-1])
-        delivery = server.exchange._delivery
+        delivery = server.exchange.delivery
         server.exchange._on_error = lambda error, *place: warnings.append(error)
         delivery.backend_message_received("a", b"1")
         delivery.backend_message_received(payload[::-1], json.dumps(payload).encode())

@@ -373,3 +373,29 @@ async def test_refusals_of_all_limits_are_counted(make_server: Any) -> None:
     assert kinds == server.rate_limits.limited
     assert kinds["max_connections"] == 2
     assert {"sockets_per_user", "connections_per_ip", "connect_per_ip", "message"} <= set(kinds)
+
+
+@pytest.mark.parametrize("make_server", ["picows", "memory"], indirect=True)
+async def test_refused_connections_are_counted_by_their_limit(make_server: Any) -> None:
+    server = await make_server(metrics=ON, max_connections=1)
+    async with connected(server):
+        with pytest.raises(Refused):
+            await dial(server)
+        found = read(server)
+    assert found["max_connections"] == found["rate_limited_total/max_connections"] == 1
+    assert found["rate_limited_total/connections_per_ip"] == 0
+    assert found["connections_total/refused"] == 1
+    assert "max_connections" not in read(await make_server(metrics=ON))
+
+
+def test_messages_between_servers_are_counted() -> None:
+    server = AGServer(broker_engine="redis://127.0.0.1:1", auth_key="secret", metrics=ON)
+    nodes = server.node_messages
+    assert nodes is not None
+    nodes.sent, nodes.received, nodes.failed = 3, 2, 1
+    nodes.dropped["signature"] = 4
+    found = read(server)
+    assert found["node_messages_total/sent"] == 3
+    assert found["node_messages_total/received"] == 2
+    assert found["node_messages_total/failed"] == 1
+    assert found["node_messages_dropped_total/signature"] == 4

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from socketcluster import AGServer
@@ -61,8 +61,10 @@ async def serve_metrics(server: AGServer, address: str) -> MetricsPort:
     return port
 
 
-async def serve_workers_metrics(workers: Sequence[MeasuredWorker], address: str) -> MetricsPort:
-    """Serve the metrics of all workers, each with a label.
+async def serve_workers_metrics(
+    workers: Sequence[MeasuredWorker], rolling_restarts: Mapping[str, int], address: str
+) -> MetricsPort:
+    """Serve the metrics of all workers, each with a label, and of their supervisor.
 
     Raises:
         UsageError: the port cannot be had, or prometheus-client is not installed.
@@ -80,7 +82,7 @@ async def serve_workers_metrics(workers: Sequence[MeasuredWorker], address: str)
         answers = await asyncio.gather(*(_ask(worker) for worker in workers))
         numbers = (str(worker.number) for worker in workers)
         restarts = sum(worker.restarts for worker in workers)
-        return merged(dict(zip(numbers, answers, strict=True)), restarts)
+        return merged(dict(zip(numbers, answers, strict=True)), restarts, rolling_restarts)
 
     port = MetricsPort(
         MetricsSite(PATH, None, collect, Reporter(logger)), *split_metrics_port(address)

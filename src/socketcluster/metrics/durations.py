@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import threading
-from bisect import bisect_right
-from collections.abc import Callable
+from bisect import bisect_left
+from collections.abc import Awaitable, Callable
+from itertools import accumulate
+from random import getrandbits
+from time import perf_counter
+from typing import Any
 
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """The upper bounds of the buckets, in seconds."""
@@ -22,12 +26,12 @@ class Durations:
         add: append one value.
     """
 
-    __slots__ = ("_below", "_count", "_lock", "_recent", "_total", "add")
+    __slots__ = ("_count", "_counts", "_lock", "_recent", "_total", "add")
 
     def __init__(self) -> None:
         self._recent: list[float] = []
         self.add: Callable[[float], None] = self._recent.append
-        self._below = [0] * len(BOUNDS)
+        self._counts = [0] * len(_LABELS)
         self._count = 0
         self._total = 0.0
         self._lock = threading.Lock()
@@ -44,9 +48,8 @@ class Durations:
             del recent[: len(values)]  # Not `clear`: the loop may have added some meanwhile.
             self._count += len(values) * weight
             self._total += sum(values) * weight
-            values.sort()
-            for index, bound in enumerate(BOUNDS):
-                self._below[index] += bisect_right(values, bound) * weight
+            for value in values:
+                self._counts[bisect_left(BOUNDS, value)] += weight
 
     @property
     def count(self) -> int:
@@ -63,55 +66,76 @@ class Durations:
     def buckets(self) -> list[tuple[str, float]]:
         """The count of the values up to each bound, and last of all of them."""
         self.settle()
-        counts = [*self._below, self._count]
+        counts = accumulate(self._counts)
         return [(bound, float(count)) for bound, count in zip(_LABELS, counts, strict=True)]
 
 
-FEW = 256
-"""While there are fewer calls of a procedure in a second, each is timed."""
+FEW = 16
+"""So many calls of a procedure are timed in each second, one by one."""
 
-EVERY = 16
-"""Of more calls one in so many is timed, and stands for all: to look at the clock twice and to
-enter the duration would take 5 % of a call."""
+EVERY = 64
+"""Of later calls one in so many is timed, and stands for all: to look at the clock twice and to
+enter the duration would take 5 % of a call. Which one is random, so that no rhythm hides it."""
 
-_ALL = [True] * FEW
-_SOME = ([True] + [False] * (EVERY - 1)) * (4 * FEW // EVERY)
+_BITS = EVERY.bit_length() - 1
+_FLAGS = [True] + [False] * (2 * EVERY)
 
 
 class CallDurations(Durations):
-    """Counts each call, and times all of them or, of many, some.
+    """Counts each call, and times some: see `CallTimer`."""
 
-    Attributes:
-        due: count a call, and return whether to time it. It raises IndexError when `refill` has to
-            be called in its place.
-        add: append the duration of a call that was due.
-    """
-
-    __slots__ = ("_begun", "_filled", "_flags", "_some", "due")
+    __slots__ = ("_all", "_begun", "_flags", "_place", "_some", "due")
 
     def __init__(self) -> None:
         super().__init__()
-        # The flags of the calls to come: taking one is the cheapest way to count in Python.
-        self._flags = _ALL.copy()
-        self.due: Callable[[], bool] = self._flags.pop
-        self._filled = FEW
-        self._begun = 0
         self._some: list[float] = []
+        self._all = FEW  # How many calls are timed one by one.
+        self._place = 0  # Of the call that was timed among the last `EVERY`.
+        # A flag for each call until the next one that is timed, whose flag is the last to be taken.
+        # To take a flag is the cheapest way to count in Python.
+        self._flags = [True]
+        self._begun = 1
+        self.due: Callable[[], bool] = self._flags.pop
 
-    def refill(self) -> bool:
-        """Do what `due` does, for the call that found no flag."""
-        self._begun += self._filled + 1
-        self._flags += _SOME
-        self._filled = len(_SOME)
-        self.add = self._some.append
-        return True
+    def start(self) -> float:
+        """Return the time for the call that is due, and choose the next one."""
+        self.add = self._recent.append if self._all else self._some.append
+        gap = 1
+        if self._all:
+            self._all -= 1
+            self._place = EVERY - 1
+        if not self._all:
+            place = getrandbits(_BITS)
+            gap = EVERY - self._place + place
+            self._place = place
+        self._flags += _FLAGS[:gap]
+        self._begun += gap
+        return perf_counter()
+
+    def time(self, answer: Callable[..., None], *call: Any) -> None:
+        """See `CallTimer.time`."""
+        started, add = self.start(), self.add
+        try:
+            answer(*call)
+        finally:
+            add(perf_counter() - started)
+
+    async def time_async(self, work: Callable[[Any], Awaitable[None]], message: Any) -> None:
+        """See `CallTimer.time_async`."""
+        started, add = self.start(), self.add
+        self._flags.append(False)
+        try:
+            await work(message)
+        finally:
+            add(perf_counter() - started)
 
     def time_all(self) -> None:
-        """Time each of the next calls, until they are many again."""
-        self._begun = self.begun
-        self._flags[:] = _ALL
-        self._filled = FEW
-        self.add = self._recent.append
+        """Time the next calls one by one."""
+        if self._all == FEW:
+            return  # None has begun since the last time.
+        self._begun = self.begun + 1
+        self._flags[:] = [True]
+        self._all = FEW
 
     def settle(self) -> None:
         """See `Durations.settle`."""
@@ -121,4 +145,4 @@ class CallDurations(Durations):
     @property
     def begun(self) -> int:
         """How many calls have begun."""
-        return self._begun + self._filled - len(self._flags)
+        return self._begun - len(self._flags)

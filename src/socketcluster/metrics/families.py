@@ -11,7 +11,7 @@ from prometheus_client.core import (
     Metric,
 )
 
-from socketcluster.metrics.durations import Durations
+from socketcluster.metrics.durations import EVERY, Durations
 from socketcluster.metrics.reading import Reading
 
 PREFIX = "socketcluster_"
@@ -43,6 +43,8 @@ _LABELLED = {
     "publishes": ("source", "Publishes by their source: a client, the exchange or the backend."),
     "blocked_actions": ("type", "Actions that middleware or a channel's handler blocked."),
     "rate_limited": ("kind", "Messages and connections that a limit applied to."),
+    "node_messages": ("result", "Messages between servers: sent, received, or failed to be sent."),
+    "node_messages_dropped": ("reason", "Messages between servers that were dropped on receipt."),
     "auth_failures": ("reason", "Tokens of clients that were not accepted."),
 }
 
@@ -55,6 +57,9 @@ def families(reading: Reading) -> Iterator[Metric]:
         yield CounterMetricFamily(PREFIX + name, text, value=getattr(reading, name))
     for name, (label, text) in _LABELLED.items():
         yield _labelled(name, label, text, getattr(reading, name))
+    yield _optional(
+        "max_connections", "Connections that the server takes.", reading.max_connections
+    )
     yield from _calls(reading)
     yield from _broker(reading)
     pongs = {"": reading.pongs}
@@ -82,26 +87,28 @@ def _calls(reading: Reading) -> Iterator[Metric]:
     for labels, count in reading.calls.items():
         calls.add_metric(labels, count)
     yield calls
-    text = "Seconds that a handler took for a call; for loops, from its arrival to its answer."
+    text = (
+        "Seconds from the start of a handler to its answer; for loops, from the call's arrival. "
+        f"Of many calls one in {EVERY} is timed, and counts {EVERY} times."
+    )
     yield _histogram("call_duration_seconds", text, reading.call_durations, "procedure")
 
 
 def _broker(reading: Reading) -> Iterator[Metric]:
     text = "Whether publishes reach all processes: 1, or 0 while the backend is away."
     yield GaugeMetricFamily(f"{PREFIX}broker_up", text, value=int(reading.broker_up))
-    unconfirmed = GaugeMetricFamily(
-        f"{PREFIX}broker_unconfirmed", "Publishes that the broker's backend has not accepted yet."
-    )
-    if reading.broker_unconfirmed is not None:
-        unconfirmed.add_metric([], reading.broker_unconfirmed)
-    yield unconfirmed
-    trip = GaugeMetricFamily(
-        f"{PREFIX}broker_round_trip_seconds",
-        "Seconds that the last heartbeat through the broker's backend took.",
-    )
-    if reading.broker_round_trip is not None:
-        trip.add_metric([], reading.broker_round_trip)
-    yield trip
+    text = "Publishes that the broker's backend has not accepted yet."
+    yield _optional("broker_unconfirmed", text, reading.broker_unconfirmed)
+    text = "Seconds that the last heartbeat through the broker's backend took."
+    yield _optional("broker_round_trip_seconds", text, reading.broker_round_trip)
+
+
+def _optional(name: str, text: str, value: float | None) -> Metric:
+    """A gauge without a sample if there is no value."""
+    family = GaugeMetricFamily(PREFIX + name, text)
+    if value is not None:
+        family.add_metric([], value)
+    return family
 
 
 def _histogram(

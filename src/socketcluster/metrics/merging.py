@@ -26,15 +26,20 @@ def packed(metrics: Iterable[Metric]) -> Families:
     ]
 
 
-def merged(answers: Mapping[str, Families | None], restarts: int) -> Collected:
+def merged(
+    answers: Mapping[str, Families | None], restarts: int, rolling_restarts: Mapping[str, int]
+) -> Collected:
     """Join the metrics of workers, by the worker's number; None is one that did not answer.
 
-    `restarts` is how many workers were replaced.
+    `restarts` is how many workers were replaced because they ended, `rolling_restarts` how often
+    all were, by the result.
     """
-    return Collected([*_supervision(answers, restarts), *_joined(answers)])
+    return Collected([*_supervision(answers, restarts, rolling_restarts), *_joined(answers)])
 
 
-def _supervision(answers: Mapping[str, Families | None], restarts: int) -> Iterator[Metric]:
+def _supervision(
+    answers: Mapping[str, Families | None], restarts: int, rolling_restarts: Mapping[str, int]
+) -> Iterator[Metric]:
     up = GaugeMetricFamily(
         f"{PREFIX}worker_up", "Whether the worker answers its supervisor.", labels=["worker"]
     )
@@ -43,6 +48,11 @@ def _supervision(answers: Mapping[str, Families | None], restarts: int) -> Itera
     yield up
     text = "Workers that ended and were replaced."
     yield CounterMetricFamily(f"{PREFIX}worker_restarts", text, value=restarts)
+    text = "Replacements of all workers at SIGHUP."
+    rolling = CounterMetricFamily(f"{PREFIX}rolling_restarts", text, labels=["result"])
+    for result, count in rolling_restarts.items():
+        rolling.add_metric([result], count)
+    yield rolling
 
 
 def _joined(answers: Mapping[str, Families | None]) -> Iterable[Metric]:

@@ -49,4 +49,7 @@ class Reading:
     loop_lag: Durations
     auth_failures: Mapping[str, int]
     rate_limited: Mapping[str, int]
+    max_connections: int | None
+    node_messages: Mapping[str, int]
+    node_messages_dropped: Mapping[str, int]
     build: Mapping[str, str]

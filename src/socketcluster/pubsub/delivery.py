@@ -34,6 +34,11 @@ class PublishDelivery:
         on_error: called with errors that no call can raise.
         gaps: reports outages.
         max_frame: how many bytes a socket's buffer holds: a larger publish reaches no socket.
+
+    Attributes:
+        published: publishes of this process that were handed to the broker, or refused.
+        published_here: publishes of the exchange itself among them.
+        received: publishes that the broker's backend delivered, those of this process included.
     """
 
     __slots__ = (
@@ -47,6 +52,9 @@ class PublishDelivery:
         "_on_error",
         "_outputs",
         "_payloads",
+        "published",
+        "published_here",
+        "received",
     )
 
     def __init__(
@@ -71,6 +79,9 @@ class PublishDelivery:
         self._fitting = max_frame - FRAMING_BYTES
         # A small payload that is about to be delivered, and its value.
         self._decoded: tuple[bytes, Any] | None = None
+        self.published: int = 0
+        self.published_here: int = 0
+        self.received: int = 0
 
     def publish(self, channel: str, payload: bytes) -> Awaitable[None] | None:
         """Publish a payload through the broker; None means that the broker accepted it already.
@@ -80,6 +91,7 @@ class PublishDelivery:
             ResourceLimitError: it is larger than the buffer of a socket.
             BrokerError: the broker refused it.
         """
+        self.published += 1
         if len(payload) > self._fitting:
             self._check_size(channel, payload)
         entry = self._channels.get(channel)
@@ -90,9 +102,6 @@ class PublishDelivery:
             return self._broker.publish(channel, payload)
         finally:
             self._decoded = None
-
-    publish_own = publish
-    """`publish` for the publishes of the exchange itself."""
 
     def _check_size(self, channel: str, payload: bytes) -> None:
         """Refuse a publish that no socket can receive: its delivery would close each of them.
@@ -143,6 +152,10 @@ class PublishDelivery:
 
     def backend_message_received(self, channel: str, payload: bytes) -> None:
         """Deliver a publish from a backend if the codec can decode it. See `BrokerListener`."""
+        self.received += 1
+        self._receive(channel, payload)
+
+    def _receive(self, channel: str, payload: bytes) -> None:
         if channel in self._channels:
             try:
                 self._check(payload, self._channels[channel].exchange_subscribed)
@@ -150,7 +163,7 @@ class PublishDelivery:
                 # Looked for here, so that other messages do not pay for it.
                 opened = open_envelope(payload)
                 if opened is not None and open_envelope(opened[2]) is None:  # No node nests them.
-                    self.backend_message_received(channel, opened[2])
+                    self._receive(channel, opened[2])
                     return
                 reason = f"A message on the channel {channel!r} of the backend is foreign: {error}"
                 self._on_error(BrokerError(reason), "foreign", channel)

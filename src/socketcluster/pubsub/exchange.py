@@ -32,7 +32,6 @@ from socketcluster.pubsub.fanout import FanOut, Subscriber
 from socketcluster.pubsub.gaps import GapReports
 from socketcluster.pubsub.index import ChannelIndex, OnBrokerError
 from socketcluster.pubsub.listeners import ExchangeListeners
-from socketcluster.pubsub.traffic import CountedDelivery, CountedFanOut, Traffic
 from socketcluster.runtime.loop_binding import LoopBinding
 from socketcluster.runtime.reporting import Reporter, clean, one_line
 from socketcluster.streams import Bound, StreamDemux
@@ -52,6 +51,7 @@ class AGExchange(ChannelMixin, ExchangeListeners):
 
     Attributes:
         broker: carries publishes to all processes.
+        delivery: hands publishes to the broker, and those of the broker to subscribers.
         fan_out: delivers publishes to the server's sockets.
         gaps: reports outages of the broker's backend.
         is_ready: whether the broker is started.
@@ -61,12 +61,12 @@ class AGExchange(ChannelMixin, ExchangeListeners):
     __slots__ = (
         "_channel_listeners",
         "_channel_outputs",
-        "_delivery",
         "_index",
         "_on_error",
         "_payloads",
         "_reporter",
         "broker",
+        "delivery",
         "fan_out",
         "gaps",
         "is_ready",
@@ -84,9 +84,8 @@ class AGExchange(ChannelMixin, ExchangeListeners):
         reporter: Reporter | None = None,
         bound: Bound | None = None,
         max_frame: int = sys.maxsize,
-        traffic: Traffic | None = None,
     ) -> None:
-        """Make an exchange; `traffic` counts.
+        """Make an exchange.
 
         `bound` limits each consumer of its channels, `max_frame` the bytes of a publish's frame.
         """
@@ -98,11 +97,10 @@ class AGExchange(ChannelMixin, ExchangeListeners):
         self._payloads = payloads
         self._channel_outputs = StreamDemux[Any](binding=self.loop_binding, bound=bound)
         self._channel_listeners = StreamDemux[Any](binding=self.loop_binding)
-        self.fan_out: FanOut = FanOut() if traffic is None else CountedFanOut(traffic)
+        self.fan_out: FanOut = FanOut()
         self._index = ChannelIndex(broker, self.fan_out, self._failed)
         self.gaps: GapReports = GapReports(self._index.channels, self, self._failed)
-        delivery = PublishDelivery if traffic is None else partial(CountedDelivery, traffic)
-        self._delivery = delivery(
+        self.delivery: PublishDelivery = PublishDelivery(
             broker,
             self._index.channels,
             self.fan_out,
@@ -112,8 +110,8 @@ class AGExchange(ChannelMixin, ExchangeListeners):
             self.gaps,
             max_frame,
         )
-        self.publish_payload: Publish = self._delivery.publish
-        broker.attach(self._delivery)
+        self.publish_payload: Publish = self.delivery.publish
+        broker.attach(self.delivery)
 
     async def start(self) -> None:
         """Start the broker, then emit 'ready'. The server calls this.
@@ -161,7 +159,8 @@ class AGExchange(ChannelMixin, ExchangeListeners):
     def _publish(self, channel: str, data: Any) -> Awaitable[None] | None:
         self.loop_binding.check()
         channel = channel_name(channel)
-        return self._delivery.publish_own(channel, self._payloads.encode(data))
+        self.delivery.published_here += 1
+        return self.delivery.publish(channel, self._payloads.encode(data))
 
     def _publish_done(self, channel: str, error: BaseException | None) -> None:
         if error is not None:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from socketcluster.protocol.frames import DroppableFrame
+from socketcluster.pubsub.traffic import Traffic
 from socketcluster.sockets.flusher import Flusher, report_unwritable
 
 
@@ -60,12 +61,14 @@ class FanOut:
     Attributes:
         subscribers: the collected run's subscribers; None when there is no run.
         dropped: publishes that sockets have dropped because their clients read too slowly.
+        traffic: counts deliveries and written frames; None counts nothing.
     """
 
-    __slots__ = ("_flusher", "_run", "dropped", "subscribers")
+    __slots__ = ("_flusher", "_run", "dropped", "subscribers", "traffic")
 
     def __init__(self) -> None:
         self.dropped: int = 0
+        self.traffic: Traffic | None = None
         self.subscribers: dict[Subscriber, None] | None = None
         self._run: Run | None = None
         self._flusher = Flusher()
@@ -109,9 +112,21 @@ class FanOut:
         if subscribers is None or run is None:
             return
         self.subscribers = self._run = None
+        if self.traffic is not None:
+            traffic, count = self.traffic, len(subscribers) * len(run.frames)
+            traffic.deliveries += count
+            if at_end_of_turn:
+                traffic.messages += count
+                traffic.size += len(subscribers) * run.size
         # A copy, because a subscriber whose buffer is full unsubscribes in this loop.
         for subscriber in list(subscribers):
             try:
                 subscriber.publish(run, at_end_of_turn)
             except Exception as error:
                 subscriber.failed(error)
+
+    def count_later(self, run: Run) -> None:
+        """Undo the counting of a run as written, for a socket that counts it when it is so."""
+        if self.traffic is not None:
+            self.traffic.messages -= len(run.frames)
+            self.traffic.size -= run.size

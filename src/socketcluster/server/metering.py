@@ -6,8 +6,9 @@ import os
 import platform
 from collections import Counter
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib.metadata import version
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Protocol, get_args
 
 from socketcluster.errors import UsageError
 from socketcluster.literals import ActionType
@@ -15,7 +16,8 @@ from socketcluster.metrics.calls import CallTimes
 from socketcluster.metrics.durations import Durations
 from socketcluster.metrics.options import Metrics
 from socketcluster.metrics.reading import OTHER, Reading
-from socketcluster.pubsub.traffic import Traffic
+from socketcluster.nodes.messages import NodeMessages
+from socketcluster.pubsub.traffic import CountingFlusher, Traffic
 from socketcluster.server.background import BackgroundFunction
 from socketcluster.server.context import SocketContext
 from socketcluster.server.hub import Hub
@@ -34,33 +36,47 @@ Measure = Callable[[], tuple[int, float | None]]
 """`MeasuredBroker.measure`."""
 
 
+class MeteredLifecycle(Protocol):
+    """The lifecycle of a server."""
+
+    def add_background(self, function: BackgroundFunction) -> None:
+        """Have a function run while the server does."""
+
+
+class MeteredServer(Protocol):
+    """The server, as its metering sees it."""
+
+    @property
+    def hub(self) -> Hub: ...
+    @property
+    def lifecycle(self) -> MeteredLifecycle: ...
+    @property
+    def node_messages(self) -> NodeMessages | None: ...
+
+
 class Metering:
     """Counts what a server does.
 
-    It is made before the parts of the server, which then count with it; a server without metrics
-    has none, and its parts count nothing on the hot path.
-
-    Attributes:
-        traffic: the publishes and messages.
+    A server without metrics has none: it does not time calls, and does not count what it writes.
     """
 
     __slots__ = (
         "_calls",
         "_context",
-        "_hub",
         "_lag",
         "_options",
         "_pongs",
         "_reported",
-        "traffic",
+        "_server",
+        "_traffic",
     )
 
     _context: SocketContext
-    _hub: Hub
+    _server: MeteredServer
 
     def __init__(self, options: Metrics) -> None:
         self._options = options
-        self.traffic: Traffic = Traffic()
+        self._traffic = Traffic()
         self._calls = CallTimes()
         self._pongs = Durations()
         self._reported: dict[tuple[str, str], int] = {}
@@ -79,17 +95,10 @@ class Metering:
         self._pongs.settle()
         self._lag.settle()
         self._calls.settle()
-        self.traffic.settle()
+        self._traffic.settle()
 
-    def serve(
-        self,
-        context: SocketContext,
-        hub: Hub,
-        background: Callable[[BackgroundFunction], None],
-    ) -> ServerMetrics:
+    def serve(self, server: MeteredServer, context: SocketContext) -> ServerMetrics:
         """Have a server's sockets count, and make the metrics that users see.
-
-        `background` has a function run while the server does.
 
         Raises:
             UsageError: prometheus-client is not installed.
@@ -100,19 +109,20 @@ class Metering:
             raise UsageError(
                 "The metrics option needs the extra 'metrics': pip install 'socketcluster[metrics]'"
             ) from error
+        self._server = server
         self._context = context
-        self._hub = hub
-        traffic = self.traffic
-        context.make_outbound = lambda *parts: CountedOutbound(traffic, *parts)
+        traffic = context.exchange.fan_out.traffic = self._traffic
+        context.make_outbound = partial(CountedOutbound, traffic)
+        context.make_flusher = partial(CountingFlusher, traffic)
         if context.options.request_creator is None:
-            context.make_call = self._calls.request_maker()
+            context.make_call = self._calls.request_class()
         context.pongs = self._pongs.add
         context.handling.on_procedure = self._calls.time_procedure
         metrics = ServerMetrics(
             self._options, self.read, self.read_in_slices, context.loop_binding, context.reporter
         )
         if metrics.port is not None:
-            background(metrics.port.serve)
+            server.lifecycle.add_background(metrics.port.serve)
         return metrics
 
     # Reading
@@ -120,13 +130,13 @@ class Metering:
     def read(self) -> Reading:
         """Read all numbers at once."""
         survey = self._new_survey()
-        survey.look(self._hub.sockets())
+        survey.look(self._server.hub.sockets())
         return self._reading(survey)
 
     async def read_in_slices(self) -> Reading:
         """Read all numbers, and let the event loop turn in between."""
         survey = self._new_survey()
-        await survey.look_in_slices(self._hub.sockets())
+        await survey.look_in_slices(self._server.hub.sockets())
         return self._reading(survey)
 
     def _new_survey(self) -> Survey:
@@ -135,10 +145,11 @@ class Metering:
         return Survey(counts.received, counts.received_size)
 
     def _reading(self, survey: Survey) -> Reading:
-        context, hub, traffic = self._context, self._hub, self.traffic
+        context, hub, traffic = self._context, self._server.hub, self._traffic
+        nodes = self._server.node_messages
         traffic.settle()
         counts, exchange = context.counts, context.exchange
-        broker = exchange.broker
+        broker, delivery = exchange.broker, exchange.delivery
         # A broker of the application, or around another one, may have it or not.
         measure: Measure | None = getattr(broker, "measure", None)
         unconfirmed, round_trip = (None, None) if measure is None else measure()
@@ -156,15 +167,15 @@ class Metering:
             disconnections=dict(counts.disconnections),
             messages_received=survey.received,
             received_bytes=survey.received_size,
-            messages_sent=traffic.messages + traffic.deliveries,
-            sent_bytes=traffic.size + traffic.deliveries_size,
+            messages_sent=traffic.messages,
+            sent_bytes=traffic.size,
             calls=self._answered(survey.calls),
             call_durations=self._durations(),
             calls_in_progress=survey.calls.total(),
             publishes={
-                "client": traffic.from_clients,
-                "exchange": traffic.from_exchange,
-                "backend": traffic.from_backend,
+                "client": delivery.published - delivery.published_here,
+                "exchange": delivery.published_here,
+                "backend": delivery.received,
             },
             deliveries=traffic.deliveries,
             dropped_publishes=exchange.fan_out.dropped,
@@ -184,6 +195,9 @@ class Metering:
             loop_lag=self._lag,
             auth_failures=dict.fromkeys(REASONS, 0) | context.tokens.failures,
             rate_limited=dict(context.rate_limits.limited),
+            max_connections=context.options.max_connections,
+            node_messages={} if nodes is None else _sent_and_received(nodes),
+            node_messages_dropped={} if nodes is None else dict(nodes.dropped),
             build=_build(),
         )
 
@@ -212,6 +226,10 @@ class Metering:
             # Calls that go on during a survey must not let a counter fall.
             found[labels] = self._reported[labels] = max(count, self._reported.get(labels, 0))
         return found
+
+
+def _sent_and_received(nodes: NodeMessages) -> dict[str, int]:
+    return {"sent": nodes.sent, "received": nodes.received, "failed": nodes.failed}
 
 
 def ticking(metering: Metering | None, on_late: Callable[[float], None]) -> Callable[[float], None]:

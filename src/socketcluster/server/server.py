@@ -129,7 +129,6 @@ class AGServer(
             self.reporter,
             channel_bound(opts, self.reports.report_fault),
             opts.max_outbound_buffer,
-            None if metering is None else metering.traffic,
         )
         self.channel_policy: ChannelPolicy = ChannelPolicy()
         for rule in opts.channels:
@@ -158,7 +157,7 @@ class AGServer(
         )
         self.metrics: ServerMetrics | None = None
         if metering is not None:
-            self.metrics = metering.serve(self._context, self.hub, self.lifecycle.add_background)
+            self.metrics = metering.serve(self, self._context)
         self.asgi: ServerApp = ServerApp(self.endpoint, self, app, _sites(self))
         self._connect_handlers()
 

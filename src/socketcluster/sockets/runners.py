@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol
 
 from socketcluster.errors import (
@@ -34,6 +34,9 @@ INVALID = (InvalidDataError, InvalidMessageError)
 FAILURES = (Exception, asyncio.CancelledError)
 """The errors of a handler: it raises a CancelledError if it asks cancelled work for its result."""
 
+_REFUSED = object()
+"""In place of data that was refused."""
+
 
 class RunnerContext(Protocol):
     """The surroundings of the runners of one server or client."""
@@ -54,6 +57,22 @@ class RunnerContext(Protocol):
         """Report data that cannot be decoded, or is not of the handler's type."""
 
 
+class CallTimer(Protocol):
+    """Counts calls, and times some of them.
+
+    Attributes:
+        due: counts a call, and returns whether to time it.
+    """
+
+    due: Callable[[], bool]
+
+    def time(self, answer: Callable[..., None], *call: Any) -> None:
+        """Time a call of `answer`, because one is due."""
+
+    async def time_async(self, work: Callable[[Any], Awaitable[None]], message: Any) -> None:
+        """Time an await of `work`, because one is due. `work` calls `due` again."""
+
+
 class Runner:
     """Carries out the messages of one handler.
 
@@ -62,15 +81,16 @@ class Runner:
         call: the function: of (data) if `takes_data`, else of (socket, data).
         to_plain: makes an answer's plain value; None if its value is plain.
         context: the surroundings.
+        timer: times calls from the start of the function to the answer; None times nothing.
     """
 
-    __slots__ = ("_data", "_default", "call", "context", "handler", "takes_data", "to_plain")
+    __slots__ = ("_data", "call", "context", "handler", "takes_data", "timer", "to_plain")
 
     def __init__(self, handler: Handler, plan: Plan, context: RunnerContext) -> None:
         self.handler: Handler = handler
         self.context: RunnerContext = context
+        self.timer: CallTimer | None = None
         self._data = handler.data
-        self._default = handler.default
         returns = handler.returns
         is_plain = returns is None or returns.kind == "msgspec"
         self.to_plain: Callable[[Any], Any] | None = (
@@ -92,12 +112,13 @@ class Runner:
         wanted = self._data
         if wanted is None:
             return None
+        default = self.handler.default
         if type(data) is Unparsed:
-            if self._default is EMPTY:
+            if default is EMPTY:
                 return data.parse() if wanted.is_any else data.parse_as(wanted)
             data = data.parse()  # It may be null.
-        if data is None and self._default is not EMPTY:
-            return self._default
+        if data is None and default is not EMPTY:
+            return default
         return wanted.from_value(data)
 
 
@@ -111,10 +132,16 @@ class ProcedureRunner(Runner):
 
     __slots__ = ()
 
-    def refuse(self, socket: Any, cid: int | float, error: Exception) -> None:
-        """Answer a call whose data is invalid."""
-        self.context.invalid(socket, self.handler, error)
-        answer_failure(socket.messaging, cid, self.handler.name, error)
+    def _checked_for(self, socket: Any, cid: int | float, data: Any) -> Any:
+        """Return a call's data as the handler's type; answer a call without such data."""
+        try:
+            return self._checked(data)
+        except INVALID as error:
+            self.context.invalid(socket, self.handler, error)
+            answer_failure(socket.messaging, cid, self.handler.name, error)
+        except FAILURES as error:
+            self.fail(socket, cid, error)
+        return _REFUSED
 
     def fail(self, socket: Any, cid: int | float, error: BaseException, result: Any = None) -> None:
         """Answer a call with the error of the handler, or of its result, which is no answer."""
@@ -137,48 +164,30 @@ class ReceiverRunner(Runner):
         _report(self.context, self.handler, error, socket)
 
 
-class CallTimer(Protocol):
-    """Counts calls, and takes the seconds of some."""
-
-    @property
-    def due(self) -> Callable[[], bool]:
-        """A function that counts a call, and returns whether to time it.
-
-        It raises IndexError when `refill` has to be called in its place.
-        """
-        ...
-
-    @property
-    def add(self) -> Callable[[float], None]:
-        """A function that takes the seconds of a call."""
-        ...
-
-    def refill(self) -> bool: ...
-
-
 class DirectProcedure(ProcedureRunner):
-    """Answers calls with a plain function, at once.
+    """Answers calls with a plain function, at once."""
 
-    Attributes:
-        timing: the function without the timing in `call`, and its timer; None if nothing is timed.
-    """
-
-    __slots__ = ("timing",)
-
-    def __init__(self, handler: Handler, plan: Plan, context: RunnerContext) -> None:
-        super().__init__(handler, plan, context)
-        self.timing: tuple[Callable[..., Any], CallTimer] | None = None
+    __slots__ = ()
 
     def carry_out(self, socket: Any, cid: int | float, data: Any, *, size: int = 0) -> None:
         """Carry out a call; it never raises."""
         self.context.latest = self.handler
+        data = self._checked_for(socket, cid, data)
+        if data is _REFUSED:
+            return
+        if self.timer is not None and self.timer.due():
+            self.time(socket, cid, data)
+        else:
+            self._answer(socket, cid, data)
+
+    def time(self, socket: Any, cid: int | float, data: Any) -> None:
+        """Carry out a call whose data is of the handler's type, and time it, as it is due."""
+        assert self.timer is not None
+        self.timer.time(self._answer, socket, cid, data)
+
+    def _answer(self, socket: Any, cid: int | float, data: Any) -> None:
         result = None
         try:
-            try:
-                data = self._checked(data)
-            except INVALID as error:
-                self.refuse(socket, cid, error)
-                return
             result = self._result_of(socket, data)
             if self.to_plain is not None:
                 result = self.to_plain(result)
@@ -275,14 +284,18 @@ class LinedProcedure(_Lined, ProcedureRunner):
         The last item of the message says whether the data is of the handler's type already.
         """
         socket, cid, data, checked = message
+        if not checked:
+            data = self._checked_for(socket, cid, data)
+            if data is _REFUSED:
+                return
+        timer = self.timer
+        if timer is not None:
+            due = timer.due  # `timer.due()` would take longer: it is a slot.
+            if due():
+                await timer.time_async(self.work, (socket, cid, data, True))
+                return
         result = None
         try:
-            if not checked:
-                try:
-                    data = self._checked(data)
-                except INVALID as error:
-                    self.refuse(socket, cid, error)
-                    return
             if self._seconds is not None:
                 result = await self._in_time(socket, data)
             elif self.takes_data:

@@ -50,7 +50,11 @@ class WorkerOptions:
 
 
 class Supervisor:
-    """Starts the workers, restarts them at SIGHUP, and stops them at SIGINT and SIGTERM."""
+    """Starts the workers, restarts them at SIGHUP, and stops them at SIGINT and SIGTERM.
+
+    Attributes:
+        rolling_restarts: how many restarts at SIGHUP were done, and failed.
+    """
 
     def __init__(
         self,
@@ -65,6 +69,7 @@ class Supervisor:
         self._notifier = notifier
         self._restart = asyncio.Event()
         self._stops = 0
+        self.rolling_restarts: dict[str, int] = {"done": 0, "failed": 0}
         self._work: asyncio.Task[bool] | None = None
 
     async def run(self) -> int:
@@ -111,7 +116,10 @@ class Supervisor:
         self._notifier.reloading()
         logger.info("Restarting: starting %d new workers", len(self._slots))
         if await restart_generation(self._slots, self._options.rolling or len(self._slots)):
+            self.rolling_restarts["done"] += 1
             logger.info("Restarted: all workers are new")
+        else:
+            self.rolling_restarts["failed"] += 1
         self._notifier.ready()
 
     def _stop(self) -> None:
@@ -159,7 +167,9 @@ def run_workers(settings: Settings, options: WorkerOptions) -> int:
                 supervisor = Supervisor(slots, sockets, options, notifier)
                 if settings.metrics_port is None:
                     return await supervisor.run()
-                metrics = await serve_workers_metrics(slots, settings.metrics_port)
+                metrics = await serve_workers_metrics(
+                    slots, supervisor.rolling_restarts, settings.metrics_port
+                )
                 try:
                     return await supervisor.run()
                 finally:

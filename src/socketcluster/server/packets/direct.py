@@ -7,7 +7,6 @@ a third of the time of a call. An unusual message is left to the ordinary path.
 from __future__ import annotations
 
 from collections.abc import Callable
-from time import perf_counter
 from typing import Any
 
 from socketcluster.handlers.data_type import DataType
@@ -56,12 +55,13 @@ def _direct(runner: DirectProcedure | LinedProcedure) -> Direct:
     decode = typed_decoder(handler.name, Any if data is None or data.is_any else data.annotation)
     if isinstance(runner, LinedProcedure):
         return _through_line(runner, decode)
-    return (_at_once if runner.timing is None else _timed_at_once)(runner, decode)
+    return _at_once(runner, decode)
 
 
 def _at_once(runner: DirectProcedure, decode: Callable[[bytes], Packet]) -> Direct:
     call, takes_data, fail = runner.call, runner.takes_data, runner.fail
     handler, context, to_plain = runner.handler, runner.context, runner.to_plain
+    due = None if runner.timer is None else runner.timer.due
 
     def carry_out(socket: AGServerSocket, message: bytes) -> bool:
         if socket.life.phase != OPEN:
@@ -76,6 +76,9 @@ def _at_once(runner: DirectProcedure, decode: Callable[[bytes], Packet]) -> Dire
         if socket.auth.expires_at is not None:
             socket.auth.check_expiry()
         context.latest = handler
+        if due is not None and due():
+            runner.time(socket, cid, packet.data)
+            return True
         result = None
         try:
             result = call(packet.data) if takes_data else call(socket, packet.data)
@@ -86,55 +89,6 @@ def _at_once(runner: DirectProcedure, decode: Callable[[bytes], Packet]) -> Dire
             else:
                 socket.outbound.answer(cid, result)
         except FAILURES as error:
-            fail(socket, cid, error, result)
-        return True
-
-    return carry_out
-
-
-def _timed_at_once(  # noqa: C901  Inline, as in `_at_once`.
-    runner: DirectProcedure, decode: Callable[[bytes], Packet]
-) -> Direct:
-    """Do what `_at_once` does, and time the calls that are due."""
-    assert runner.timing is not None
-    call, timer = runner.timing
-    due, refill = timer.due, timer.refill
-    takes_data, fail = runner.takes_data, runner.fail
-    handler, context, to_plain = runner.handler, runner.context, runner.to_plain
-
-    def carry_out(socket: AGServerSocket, message: bytes) -> bool:
-        if socket.life.phase != OPEN:
-            return False
-        try:
-            packet = decode(message)
-        except Exception:  # Of the type's own code, too.
-            return False
-        cid = packet.cid
-        if cid is None:
-            return False
-        if socket.auth.expires_at is not None:
-            socket.auth.check_expiry()
-        context.latest = handler
-        result = None
-        try:
-            is_timed = due()
-        except IndexError:
-            is_timed = refill()
-        started = perf_counter() if is_timed else 0.0
-        try:
-            result = call(packet.data) if takes_data else call(socket, packet.data)
-            if is_timed:
-                timer.add(perf_counter() - started)
-                is_timed = False
-            if to_plain is not None:
-                result = to_plain(result)
-            if result is None:
-                socket.messaging.respond_ok(cid)
-            else:
-                socket.outbound.answer(cid, result)
-        except FAILURES as error:
-            if is_timed:
-                timer.add(perf_counter() - started)
             fail(socket, cid, error, result)
         return True
 

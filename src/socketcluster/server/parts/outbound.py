@@ -183,6 +183,8 @@ class Outbound(SocketWriter):
             or self.batch is not None
             or MIDDLEWARE_OUTBOUND in self._middleware
         ):
+            if at_end_of_turn:
+                self._fan_out.count_later(run)
             self._publish_separately(run)
         elif at_end_of_turn and not self._scheduled and not run.droppable:
             self.sent = self.prepared
@@ -192,17 +194,15 @@ class Outbound(SocketWriter):
                 if unwritten > self._limit:
                     self.overflow()
         else:
-            self._queue(run)
-
-    def _queue(self, run: Run) -> None:
-        if not self._scheduled:
-            self._schedule()
-        self._frames += run.frames
-        if run.droppable:
-            self._droppable = True
-        self._room -= run.size
-        if self._room < 0:
-            self._make_room()
+            if at_end_of_turn:
+                self._fan_out.count_later(run)
+            if not self._scheduled:
+                self._schedule()
+            self._frames += frames
+            self._droppable |= run.droppable
+            self._room -= run.size
+            if self._room < 0:
+                self._make_room()
 
     def _publish_separately(self, run: Run) -> None:
         for payload, frame in zip(run.payloads, run.frames, strict=True):
