@@ -163,6 +163,19 @@ async def test_a_closing_node_tells_the_others(cluster: Cluster) -> None:
     assert a.has_peer
 
 
+async def test_siblings_that_close_together_are_no_peers(cluster: Cluster) -> None:
+    """Workers of one supervisor: a client must not come back to a port that closes."""
+    a, b = cluster.make(), cluster.make()
+    await cluster.start(a, b)
+    a.siblings_leave = True
+    assert not a.has_peer
+    b._parent = -1  # Of another supervisor.
+    await b.close()
+    b.start()
+    await cluster.clock.advance(0.1)
+    assert a.has_peer
+
+
 async def test_messages_reach_handlers_in_order_and_by_target(cluster: Cluster) -> None:
     a, b, c = cluster.make(), cluster.make(), cluster.make()
     received: dict[str, list[Message]] = {}
@@ -190,7 +203,7 @@ async def test_a_handler_that_raises_stops_no_other(cluster: Cluster) -> None:
 
 
 def sealed(node: str = "n", number: int = 1, time: float = 0.0, key: str = "key") -> bytes:
-    alive = encode_data({"host": "h", "pid": 1, "since": 0})
+    alive = encode_data({"host": "h", "pid": 1, "parent": 1, "since": 0})
     message = NodeMessage(type="alive", node=node, number=number, time=time, data=alive)
     return NodeWire("sc", key).seal(message)
 
@@ -318,7 +331,9 @@ async def test_nodes_are_bounded(cluster: Cluster, monkeypatch: pytest.MonkeyPat
 async def test_data_of_another_version(cluster: Cluster) -> None:
     a = cluster.make()
     await cluster.start(a)
-    for number, data in enumerate(("x", {"host": "h" * 300, "pid": 1, "since": 1}, {}), 1):
+    for number, data in enumerate(
+        ("x", {"host": "h" * 300, "pid": 1, "parent": 1, "since": 1}, {}), 1
+    ):
         message = NodeMessage(
             type="alive", node="n", number=number, time=a._since, data=encode_data(data)
         )

@@ -158,15 +158,22 @@ async def _link_to_supervisor(
     """Join a worker to its supervisor, and report that it is ready."""
     assert settings.supervisor_fd is not None
 
+    def leave_together() -> None:
+        if server.node_messages is not None:
+            server.node_messages.siblings_leave = True
+        stopping.set()
+
     def drain(peers: bool) -> None:
         if peers:
             server.lifecycle.add_peers(lambda: True)
-        stopping.set()
+            stopping.set()
+        else:
+            leave_together()
 
     def lost() -> None:
         if settings.temporary_folder is not None:
             shutil.rmtree(settings.temporary_folder, ignore_errors=True)
-        stopping.set()
+        leave_together()
 
     # The server itself goes on, so that connections which are accepted already are served.
     stop_accepting = server.lifecycle.listening.stop_accepting

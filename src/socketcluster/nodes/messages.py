@@ -62,6 +62,7 @@ class _Alive(msgspec.Struct, frozen=True, kw_only=True):
 
     host: Annotated[str, Meta(max_length=255)]
     pid: int
+    parent: int
     since: float
     draining: bool = False
 
@@ -86,6 +87,7 @@ class NodeMessages:
         dropped: how many received messages were dropped, by the reason.
         failed: how many could not be sent.
         draining: whether this node is closing.
+        siblings_leave: whether the processes with the same parent close, too.
     """
 
     def __init__(
@@ -101,6 +103,7 @@ class NodeMessages:
         self.failed: int = 0
         self.dropped: dict[str, int] = {}
         self.draining: bool = False
+        self.siblings_leave: bool = False
         self._broker = internal.broker
         self._wire = wire
         self._reporter = reporter
@@ -109,6 +112,8 @@ class NodeMessages:
         self._handlers: dict[str, list[Handler]] = {}
         self._number = 0
         self._since = 0.0
+        self._host = socket.gethostname()[:255]
+        self._parent = os.getppid()  # It is another one after the parent has died.
         self._runner: asyncio.Task[None] | None = None
         self._decode_alive = msgspec.json.Decoder(_Alive).decode
         self._broker.attach(self)
@@ -168,8 +173,9 @@ class NodeMessages:
 
     @property
     def has_peer(self) -> bool:
-        """Whether another node is alive and not closing."""
-        return self._table.has_peer
+        """Whether another node is alive, and does not close."""
+        leaving = (self._host, self._parent) if self.siblings_leave else None
+        return self._table.has_peer(leaving)
 
     # Sending
 
@@ -212,8 +218,9 @@ class NodeMessages:
             self.send(
                 type,
                 {
-                    "host": socket.gethostname()[:255],
+                    "host": self._host,
                     "pid": os.getpid(),
+                    "parent": self._parent,
                     "since": self._since,
                     "draining": self.draining,
                 },
@@ -252,7 +259,7 @@ class NodeMessages:
             data = msgspec.json.decode(message.data)
             if message.type in (ALIVE, DRAIN):
                 alive = self._decode_alive(message.data)
-                self._table.add(message.node, alive.host, alive.pid, alive.since)
+                self._table.add(message.node, alive.host, alive.pid, alive.parent, alive.since)
                 if alive.draining:
                     self._table.drains(message.node)
         except Exception as error:  # Of another version.

@@ -28,6 +28,7 @@ class Node:
         id: random, new at each start.
         host: the name of its machine.
         pid: its process id there.
+        parent: the process id of its parent; workers of one supervisor have the same.
         since: seconds since 1970 when it started, by its clock.
         last_seen: seconds since 1970 when its last message arrived, by this process's clock.
         draining: whether it is closing, so that clients should not go to it.
@@ -36,6 +37,7 @@ class Node:
     id: str
     host: str
     pid: int
+    parent: int
     since: float
     last_seen: float
     draining: bool = False
@@ -59,11 +61,12 @@ class _Sender:
 class _Known:
     """A node that is alive, and when it was last heard by the loop's clock."""
 
-    __slots__ = ("draining", "host", "pid", "seen_at", "seen_time", "since")
+    __slots__ = ("draining", "host", "parent", "pid", "seen_at", "seen_time", "since")
 
-    def __init__(self, host: str, pid: int, since: float) -> None:
+    def __init__(self, host: str, pid: int, parent: int, since: float) -> None:
         self.host = host
         self.pid = pid
+        self.parent = parent
         self.since = since
         self.draining = False
         self.seen_at = 0.0
@@ -85,6 +88,7 @@ class NodeTable:
                 id=id_,
                 host=known.host,
                 pid=known.pid,
+                parent=known.parent,
                 since=known.since,
                 last_seen=known.seen_time,
                 draining=known.draining,
@@ -93,10 +97,15 @@ class NodeTable:
     def __len__(self) -> int:
         return len(self._known)
 
-    @property
-    def has_peer(self) -> bool:
-        """Whether a node is alive that is not draining."""
-        return any(not known.draining for known in self._known.values())
+    def has_peer(self, leaving: tuple[str, int] | None = None) -> bool:
+        """Return whether a node is alive that does not drain.
+
+        `leaving` is the host and the parent of processes that leave, too.
+        """
+        return any(
+            not known.draining and (known.host, known.parent) != leaving
+            for known in self._known.values()
+        )
 
     def clear(self) -> None:
         """Forget everything."""
@@ -130,10 +139,10 @@ class NodeTable:
         if known is not None:
             known.seen_at, known.seen_time = now, time
 
-    def add(self, node: str, host: str, pid: int, since: float) -> None:
+    def add(self, node: str, host: str, pid: int, parent: int, since: float) -> None:
         """Add a node, which introduced itself. A known one stays as it is."""
         if node not in self._known:
-            self._known[node] = _Known(host, pid, since)
+            self._known[node] = _Known(host, pid, parent, since)
 
     def drains(self, node: str) -> None:
         """Record that a node is closing."""
