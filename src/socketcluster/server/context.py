@@ -68,7 +68,6 @@ class SocketContext:
         make_request: makes an AGRequest of (socket, cid, procedure, data).
         make_call: makes the AGRequest of a call of a procedure; `make_request` by default.
         make_outbound: makes the write path of a socket.
-        make_flusher: makes the flusher of each start.
         counts: what happened to the sockets.
         pongs: called with the seconds between a ping and its pong, if set.
         deciders: decide on subscriptions and publishes of clients.
@@ -105,7 +104,6 @@ class SocketContext:
     make_request: Callable[..., Any] = field(init=False)
     make_call: Callable[..., Any] = field(init=False)
     make_outbound: Callable[..., Outbound] = Outbound
-    make_flusher: Callable[[], Flusher] = Flusher
     counts: Counts = field(default_factory=Counts)
     pongs: Callable[[float], None] | None = None
     deciders: Deciders = field(init=False)
@@ -130,7 +128,7 @@ class SocketContext:
 
     def restart(self) -> None:
         """Drop what an earlier event loop may have left unfinished."""
-        self.flusher = self.make_flusher()
+        self.flusher = Flusher()
         self.reauthorization_pace = ReauthorizationPace()
         self.exchange.fan_out.use(self.flusher)
         self.upgrade_pace.restart()

@@ -17,7 +17,7 @@ from socketcluster.metrics.durations import Durations
 from socketcluster.metrics.options import Metrics
 from socketcluster.metrics.reading import OTHER, Reading
 from socketcluster.nodes.messages import NodeMessages
-from socketcluster.pubsub.traffic import CountingFlusher, Traffic
+from socketcluster.pubsub.traffic import Traffic
 from socketcluster.server.background import BackgroundFunction
 from socketcluster.server.context import SocketContext
 from socketcluster.server.hub import Hub
@@ -113,7 +113,6 @@ class Metering:
         self._context = context
         traffic = context.exchange.fan_out.traffic = self._traffic
         context.make_outbound = partial(CountedOutbound, traffic)
-        context.make_flusher = partial(CountingFlusher, traffic)
         if context.options.request_creator is None:
             context.make_call = self._calls.request_class()
         context.pongs = self._pongs.add

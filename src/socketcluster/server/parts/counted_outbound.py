@@ -9,13 +9,14 @@ from socketcluster.server.parts.outbound import Outbound
 
 
 class CountedOutbound(Outbound):
-    """Counts the frames of each loop turn; the fan-out counts those that it has written at once."""
+    """Counts the frames that it writes; the fan-out counts those that are written at once."""
 
-    __slots__ = ("_count",)
+    __slots__ = ("_count", "_count_further")
 
     def __init__(self, traffic: Traffic, *parts: Any) -> None:
         super().__init__(*parts)
-        self._count = traffic.written.extend
+        self._count = traffic.writes.append
+        self._count_further = traffic.further.append
 
     def flush_now(self) -> None:
         """See `Outbound.flush_now`, whose body this repeats: a call would take 2 % of a flush."""
@@ -28,7 +29,12 @@ class CountedOutbound(Outbound):
         self._scheduled = False
         frames = self._frames
         if frames:
-            self._count(frames)
+            if len(frames) > 1:
+                self._count_further(len(frames) - 1)
+            if self._backed_up or self._held_bytes:
+                self._count(sum(map(len, frames)))
+            else:  # The room that they take is counted already.
+                self._count(self._limit - self._room)
             self._frames = []
             self._room = self._limit
             self._backed_up = self._connection.write(frames) > 0
