@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
@@ -198,7 +199,11 @@ def drop(publishers: list[Any]) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         publishers.clear()
-        gc.collect()
+        deadline = time.monotonic() + 10
+        # The thread that has published may still hold it for a moment.
+        while not caught and time.monotonic() < deadline:
+            gc.collect()
+            time.sleep(0.001)
     assert [str(each.message).split(";")[0] for each in caught] in (
         ["A connected Publisher was dropped"],
         ["A connected AsyncPublisher was dropped"],
