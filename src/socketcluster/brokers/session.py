@@ -53,7 +53,7 @@ class Session:
         self.proven_at: float = loop.time()
         self.round_trip: float = 0.0
         self.unconfirmed: dict[Publish, None] = {}
-        self.unconfirmed_bytes = 0
+        self.unconfirmed_bytes: int = 0
         self._options = options
         self._inbox = inbox
         self._deliver = deliver

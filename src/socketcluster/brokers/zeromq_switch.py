@@ -58,13 +58,13 @@ class ProxyLink:
     def __init__(self, identity: bytes, process: bytes, now: float) -> None:
         self.identity: bytes = identity
         self.process: bytes = process
-        self.flow = Flow()
+        self.flow: Flow = Flow()
         self.topics: set[bytes] = set()
         self.queue: deque[bytes] = deque()
-        self.queued = 0
-        self.is_cut = False
-        self.heard_at = now
-        self.probe_at = now + SILENT_SECONDS
+        self.queued: int = 0
+        self.is_cut: bool = False
+        self.heard_at: float = now
+        self.probe_at: float = now + SILENT_SECONDS
 
 
 class Switch:
@@ -81,7 +81,7 @@ class Switch:
 
     def __init__(self, send: Callable[[bytes, bytes], bool], max_buffered: int) -> None:
         self.links: dict[bytes, ProxyLink] = {}
-        self.cut_off = 0
+        self.cut_off: int = 0
         self._send = send
         self._max_buffered = max_buffered
         self._topics: dict[bytes, dict[ProxyLink, None]] = {}

@@ -150,11 +150,11 @@ class Flow:
     __slots__ = ("_sizes", "acknowledged", "on_the_way", "received", "sent", "unacknowledged")
 
     def __init__(self) -> None:
-        self.sent = 0
-        self.acknowledged = 0
-        self.received = 0
-        self.on_the_way = 0
-        self.unacknowledged = 0
+        self.sent: int = 0
+        self.acknowledged: int = 0
+        self.received: int = 0
+        self.on_the_way: int = 0
+        self.unacknowledged: int = 0
         self._sizes: deque[int] = deque()
 
     def pack(self, records: Iterable[bytes]) -> bytes:

@@ -137,6 +137,7 @@ class GatedProtocol(OpeningProtocol):
     """A new connection to an endpoint that limits connections."""
 
     gate: ClassVar[Gate]
+    seat: Seat | None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)

@@ -84,6 +84,8 @@ _FLAGS = [True] + [False] * (2 * EVERY)
 class CallDurations(Durations):
     """Counts each call, and times some: see `CallTimer`."""
 
+    add: Callable[[float], None]
+
     __slots__ = ("_all", "_begun", "_flags", "_place", "_some", "due")
 
     def __init__(self) -> None:

@@ -59,7 +59,7 @@ class EchoEndpoint:
         self, deflate: DeflateOptions | None = None, max_payload: int = 16 * 1024 * 1024
     ) -> None:
         self.deflate = deflate
-        self.pace = Pace(16)
+        self.pace: Pace = Pace(16)
         self.max_payload = self.max_first_message = max_payload
 
     def open_now(self, request: UpgradeRequest) -> Accepted | None:

@@ -33,10 +33,10 @@ class WorkerProcess:
 
     def __init__(self, number: int, settings: Settings, environment: Mapping[str, str]) -> None:
         self.number = number
-        self.link = WorkerLink(self)
-        self.watch = Watch()
+        self.link: WorkerLink = WorkerLink(self)
+        self.watch: Watch = Watch()
         self.started: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self.ended = asyncio.Event()
+        self.ended: asyncio.Event = asyncio.Event()
         self.exit_status: int | None = None
         self._settings = settings
         self._environment = environment

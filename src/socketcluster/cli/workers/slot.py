@@ -49,7 +49,7 @@ class Slot:
         self.number = number
         self.process: WorkerProcess | None = None
         self.processes: set[WorkerProcess] = set()
-        self.restarts = 0
+        self.restarts: int = 0
         self._settings = settings
         self._environment = environment
         self._pause = pause

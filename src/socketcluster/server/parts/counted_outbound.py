@@ -13,6 +13,8 @@ class CountedOutbound(Outbound):
 
     __slots__ = ("_count", "_count_further")
 
+    sent: int
+
     def __init__(self, traffic: Traffic, *parts: Any) -> None:
         super().__init__(*parts)
         self._count = traffic.writes.append

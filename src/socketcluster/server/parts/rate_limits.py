@@ -81,7 +81,7 @@ class RateLimits:
 
     def __init__(self, limits: Limits | None, refuse: Callable[[Any, bytes, Rule], None]) -> None:
         """`refuse(socket, message, rule)` refuses a message that is not decoded."""
-        self.refuse = refuse
+        self.refuse: Callable[[Any, bytes, Rule], None] = refuse
         self.limited: dict[str, int] = dict.fromkeys(KINDS, 0)
         self.paused: int = 0
         self.size: int = 0
