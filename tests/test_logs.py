@@ -18,6 +18,12 @@ def record(message: str, **extra: Any) -> logging.LogRecord:
     return made
 
 
+@pytest.fixture(autouse=True)
+def no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget the number that a test of the command line has set."""
+    monkeypatch.setattr(Process, "worker", None)
+
+
 def lines_of(text: str) -> dict[str, Any]:
     assert "\n" not in text
     found = json.loads(text)

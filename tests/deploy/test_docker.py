@@ -74,6 +74,7 @@ def test_entry_point_and_health_check() -> None:
 
 async def test_application_of_the_image(monkeypatch: Any) -> None:
     monkeypatch.syspath_prepend(DEPLOY / "docker/app")
+    monkeypatch.delitem(sys.modules, "server", raising=False)  # Of another test.
     server = await load_server("server:server")
     assert "echo" in server.handlers.procedures
     sys.modules.pop("server")

@@ -87,7 +87,8 @@ async def _run(ends: bool, values: int, size: int, steps: list[tuple[Any, ...]])
 
 
 def _too_much(queue: deque[tuple[Any, int | None]], values: int, size: int) -> bool:
-    return sum(kept for _, kept in queue if kept is not None) > size or len(queue) > values
+    held = sum(kept for _, kept in queue if kept is not None)
+    return (held > size and len(queue) > 1) or len(queue) > values
 
 
 def _drop_oldest(queue: deque[tuple[Any, int | None]], values: int, size: int) -> None:

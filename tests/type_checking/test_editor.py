@@ -110,7 +110,7 @@ def test_it_completes(editor: Editor, code: str, offered: set[str]) -> None:
 
 def test_it_shows_what_an_option_means(editor: Editor) -> None:
     shown = json.dumps(editor.ask("hover", "AGServer(drain_time|out=1)"))
-    assert "How long `close()` waits for unanswered calls. Default: 10000." in shown
+    assert "How long `close()` waits for unanswered calls, once it has stopped accepting." in shown
 
 
 def test_it_shows_the_options_of_a_call(editor: Editor) -> None:

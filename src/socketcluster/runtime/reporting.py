@@ -281,7 +281,7 @@ class Reporter:
         request, socket = fields.pop("request", None), fields.pop("socket", None)
         if request is not None:
             fields["address"] = request.client_address
-        if socket is not None:
+        if hasattr(socket, "id"):  # A client has one connection, which needs no id.
             fields["socket_id"] = socket.id
             fields["address"] = getattr(socket, "client_address", None)
             user = self._user_of(socket)
