@@ -69,8 +69,8 @@ async def _run_haproxy(folder: Path, port: int, nodes: list[int]) -> asyncio.sub
     return await _start("haproxy", "-db", "-f", str(file))
 
 
-async def test_files_as_they_are() -> None:
-    require(shutil.which("nginx") is not None, "nginx")
+async def test_haproxy_understands_the_file_as_it_is() -> None:
+    """That of nginx names a path that only root may write, and is checked with another one."""
     require(shutil.which("haproxy") is not None, "haproxy")
     await _check("haproxy", "-c", "-f", str(DEPLOY / "compose/haproxy.cfg"))
 
