@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
@@ -18,6 +20,11 @@ from support import Running
 
 MakeServer = Callable[..., Awaitable[AGServer]]
 MakeClient = Callable[..., AGClientSocket]
+
+
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+"""Hundreds of processes of tests import the package: only the first should have to compile it."""
 
 
 ONE_WORKER = {
