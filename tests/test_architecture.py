@@ -27,6 +27,7 @@ FLOORS = (
     ("auth", "codecs", "options", "patterns"),
     ("config", "jwks", "logs", "protocol", "runtime"),
     ("brokers", "engines", "middleware", "streams"),
+    ("history", "presence"),
     ("handlers",),
     ("sockets",),
     ("describe", "metrics", "nodes", "pubsub", "tracing"),

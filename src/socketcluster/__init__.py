@@ -3,6 +3,7 @@
 from typing import Unpack
 
 from socketcluster import errors
+from socketcluster.brokers.storing import Position
 from socketcluster.client.authentication import AuthStatus
 from socketcluster.client.option_types import (
     ClientOptionsDict,
@@ -43,6 +44,7 @@ from socketcluster.events import (
     WarningEvent,
 )
 from socketcluster.handlers.router import Router
+from socketcluster.history.options import History
 from socketcluster.jwks.engine import JWKSAuthEngine
 from socketcluster.literals import (
     ActionOutcome,
@@ -62,6 +64,7 @@ from socketcluster.literals import (
 )
 from socketcluster.metrics.options import Metrics
 from socketcluster.middleware.action import AGAction
+from socketcluster.presence.options import Presence
 from socketcluster.pubsub.channel import AGChannel, SubscribeOptionsDict
 from socketcluster.pubsub.exchange import AGExchange
 from socketcluster.pubsub.publisher import AsyncPublisher, Publisher
@@ -183,6 +186,7 @@ __all__ = [
     "ExchangeEventName",
     "FileTokenStore",
     "HandshakeEvent",
+    "History",
     "JWKSAuthEngine",
     "KickOutEvent",
     "Limits",
@@ -190,6 +194,8 @@ __all__ = [
     "MessageEvent",
     "Metrics",
     "MiddlewareType",
+    "Position",
+    "Presence",
     "Publisher",
     "Rate",
     "RawEvent",

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from socketcluster.brokers.storing import Page, Position, Retention
 from socketcluster.errors import BrokerError
 
 AWAY_POLICIES = ("local", "fail")
@@ -65,6 +66,24 @@ class Publish:
         self.confirmed = confirmed
 
 
+class StoredPublish(Publish):
+    """A publish that the backend stores. See `StoringBroker.publish_stored`."""
+
+    __slots__ = ("id", "retention")
+
+    def __init__(
+        self,
+        channel: str,
+        payload: bytes,
+        confirmed: asyncio.Future[None],
+        retention: Retention,
+        id: str | None,
+    ) -> None:
+        super().__init__(channel, payload, confirmed)
+        self.retention: Retention = retention
+        self.id: str | None = id
+
+
 class LinkListener(Protocol):
     """Receives a link's reports. After `link_lost` it ignores all others."""
 
@@ -110,6 +129,37 @@ class Link(Protocol):
 
     async def close(self) -> None:
         """Disconnect and free all resources; report nothing more."""
+
+
+class StoringLink(Link, Protocol):
+    """A link to a backend that stores. All methods raise as `Link.subscribe` does.
+
+    A BrokerError that they raise about one request leaves the link as it is.
+    """
+
+    def publish_stored(self, publishes: Sequence[StoredPublish]) -> None:
+        """Store and send publishes in one batch. Each is confirmed or refused later."""
+
+    async def history(
+        self,
+        channel: str,
+        retention: Retention,
+        since: Position | None,
+        limit: int | None,
+        reverse: bool,
+    ) -> Page:
+        """See `StoringBroker.history`."""
+        ...
+
+    async def renew_epoch(self, channel: str, retention: Retention, seen: Position) -> Position:
+        """See `StoringBroker.renew_epoch`."""
+        ...
+
+    async def keep(self, values: Mapping[str, bytes], seconds: float) -> None:
+        """See `StoringBroker.keep`."""
+
+    async def take(self, key: str) -> bytes | None:
+        """See `StoringBroker.take`."""
 
 
 class Connector(Protocol):

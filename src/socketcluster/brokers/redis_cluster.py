@@ -25,10 +25,10 @@ from socketcluster.brokers.address import (
     url_error,
 )
 from socketcluster.brokers.base import BackendBroker, BrokerListener
+from socketcluster.brokers.outage import Outage
 from socketcluster.brokers.redis import PORT, SHARDED, RedisConnector
 from socketcluster.brokers.redis_connection import RedisAccount, connect
 from socketcluster.brokers.remote import (
-    Outage,
     RemoteBroker,
     already_started,
     closed_early,

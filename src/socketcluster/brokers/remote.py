@@ -13,12 +13,13 @@ import logging
 import random
 import secrets
 from collections.abc import Awaitable
-from dataclasses import dataclass
 from typing import Final
 
 from socketcluster.brokers.adapter import BrokerOptions, Connector, Publish
 from socketcluster.brokers.base import BackendBroker, BrokerListener
+from socketcluster.brokers.outage import Outage, OutageLog
 from socketcluster.brokers.session import Session, as_broker_error, measured, resolve
+from socketcluster.brokers.storing_methods import StoringMixin, check_room
 from socketcluster.errors import BrokerError, UsageError
 from socketcluster.protocol.state import CLOSED, CONNECTING, StateMachine, Transitions
 
@@ -48,33 +49,6 @@ SubscriptionChange = tuple[bool, "asyncio.Future[None]"]
 """(Whether to subscribe or unsubscribe, completed when that is done)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outage:
-    """Since when a backend has not delivered, by the loop's clock, and why."""
-
-    since: float
-    error: BrokerError
-
-
-class _OutageLog:
-    """Logs outages of one backend, and each reason once, not once per attempt to connect."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._logged: set[str] = set()
-
-    def away(self, error: BrokerError) -> None:
-        """Log that the backend is away."""
-        if str(error) not in self._logged:
-            self._logged.add(str(error))
-            logger.warning("%s is away, trying again: %s", self._name, error)
-
-    def back(self, seconds: float) -> None:
-        """Log that the backend is back."""
-        self._logged.clear()
-        logger.warning("%s is back after %.1f s", self._name, seconds)
-
-
 def new_inbox() -> str:
     """Return the name of a channel for the heartbeats of one broker."""
     return f"$inbox.{secrets.token_hex(12)}"
@@ -90,7 +64,7 @@ def already_started(name: str) -> UsageError:
     return UsageError(f"The broker of {name} is started already. Use one broker for each server")
 
 
-class RemoteBroker(BackendBroker):
+class RemoteBroker(StoringMixin, BackendBroker):
     """A `Broker` over a backend that a `Connector` reaches.
 
     During an outage subscriptions stay, and changes of them take effect when it ends; publishes do
@@ -124,10 +98,11 @@ class RemoteBroker(BackendBroker):
         self._session: Session | None = None  # None unless the state is 'up'.
         self._outgoing: list[Publish] = []
         self._outgoing_bytes = 0
+        self._stores = False  # Whether a stored publish is among them.
         self._changes: dict[str, SubscriptionChange] = {}
         self._applying: set[asyncio.Task[None]] = set()
         self._runner: asyncio.Task[None] | None = None
-        self._log = _OutageLog(connector.name)
+        self._log = OutageLog(connector.name)
 
     def attach(self, listener: BrokerListener) -> None:
         self._listener = listener
@@ -184,9 +159,7 @@ class RemoteBroker(BackendBroker):
             await asyncio.wait(self._applying)
 
     async def check(self) -> None:
-        if self._session is None:
-            raise BrokerError(self._describe_outage())
-        await self._session.prove()
+        await self.link_session().prove()
 
     # Requests of the exchange
 
@@ -196,7 +169,7 @@ class RemoteBroker(BackendBroker):
             raise self._publish_in_outage(channel, payload)
         count = len(self._session.unconfirmed) + len(self._outgoing)
         waiting = self._session.unconfirmed_bytes + self._outgoing_bytes
-        _check_room(self.name, self._options, count, waiting, len(payload))
+        check_room(self.name, self._options, count, waiting, len(payload))
         self._flush_soon()
         publish = Publish(channel, payload, asyncio.get_running_loop().create_future())
         self._outgoing.append(publish)
@@ -229,6 +202,8 @@ class RemoteBroker(BackendBroker):
         publishes, self._outgoing = self._outgoing, []
         self._outgoing_bytes = 0
         changes, self._changes = self._changes, {}
+        if self._stores:
+            publishes = self._send_stored(publishes)
         if self._session is None:
             for publish in publishes:
                 error = self._publish_in_outage(publish.channel, publish.payload)
@@ -261,16 +236,13 @@ class RemoteBroker(BackendBroker):
             for channel, (_, done) in changes.items():
                 resolve(done, refused.get(channel))
 
-    def _describe_outage(self) -> str:
-        return f"{self.name} is away: {self.outage.error if self.outage else 'not connected yet'}"
-
     def _publish_in_outage(self, channel: str, payload: bytes) -> BrokerError:
         if self._options.away == "fail":
-            return BrokerError(f"The publish failed, for {self._describe_outage()}")
+            return BrokerError(f"The publish failed, for {self.describe_outage()}")
         if channel in self._channels and self._listener is not None:
             self._listener.message_received(channel, payload)
         return BrokerError(
-            f"The publish reached subscribers of this process only, for {self._describe_outage()}"
+            f"The publish reached subscribers of this process only, for {self.describe_outage()}"
         )
 
     # The link
@@ -340,18 +312,3 @@ class RemoteBroker(BackendBroker):
     def _deliver(self, channel: str, payload: bytes) -> None:
         if channel in self._channels and self._listener is not None:
             self._listener.backend_message_received(channel, payload)
-
-
-def _check_room(name: str, options: BrokerOptions, count: int, waiting: int, size: int) -> None:
-    """Refuse a publish if too many, or too many bytes of them, wait for the backend.
-
-    Raises:
-        BrokerError: there is no room.
-    """
-    if count >= options.max_unconfirmed:
-        raise BrokerError(f"{options.max_unconfirmed} publishes wait for {name} already")
-    if waiting + size > options.max_buffered:
-        raise BrokerError(
-            f"The publish has {size} bytes and {waiting} bytes wait for {name} already, above its "
-            f"max_buffered of {options.max_buffered}"
-        )

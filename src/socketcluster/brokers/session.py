@@ -6,9 +6,16 @@ import asyncio
 import secrets
 from collections.abc import Callable, Coroutine, Sequence
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
-from socketcluster.brokers.adapter import BrokerOptions, Connector, Link, Publish
+from socketcluster.brokers.adapter import (
+    BrokerOptions,
+    Connector,
+    Link,
+    Publish,
+    StoredPublish,
+    StoringLink,
+)
 from socketcluster.errors import BrokerError
 from socketcluster.runtime.cancelling import cancel
 
@@ -144,6 +151,18 @@ class Session:
     def publish(self, publishes: Sequence[Publish]) -> None:
         """Send publishes; each is completed when the backend answers, or the link is lost."""
         assert self.link is not None
+        self._send(publishes, self.link.publish)
+
+    def publish_stored(self, publishes: Sequence[StoredPublish]) -> None:
+        """Do the same with stored publishes."""
+        self._send(publishes, self.storing_link.publish_stored)
+
+    @property
+    def storing_link(self) -> StoringLink:
+        """The link, of an adapter that stores."""
+        return cast("StoringLink", self.link)
+
+    def _send(self, publishes: Sequence[Publish], send: Callable[[Any], None]) -> None:
         if self.ended.done():  # Lost in this loop turn; the broker has not been woken up yet.
             for publish in publishes:
                 error = BrokerError(f"The backend was lost: {self.ended.result()}")
@@ -153,7 +172,7 @@ class Session:
             self.unconfirmed[publish] = None
             self.unconfirmed_bytes += len(publish.payload)
         try:
-            self.link.publish(publishes)
+            send(publishes)
         except Exception as error:
             self.link_lost(as_broker_error(error))
 
