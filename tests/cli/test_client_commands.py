@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from cli.commands import SECONDS, Commands, Result, ended, line_of
+from cli.commands import SECONDS, Commands, Result, ended, line_of, run_here
 from conftest import MakeServer
 from socketcluster import AGAction, AGServer, AGServerSocket
 from socketcluster.codecs.minbin import MinBinCodec
@@ -410,8 +410,8 @@ async def test_secrets_of_the_url_are_not_printed(
         (["nothing"], "No such command 'nothing' (see socketcluster --help)"),
     ],
 )
-async def test_wrong_usage(commands: Commands, arguments: list[str], message: str) -> None:
-    result = await commands(*arguments)
+def test_wrong_usage(arguments: list[str], message: str) -> None:
+    result = run_here(*arguments)
     assert (result.status, result.out) == (2, "")
     assert result.err.startswith(f"socketcluster: {message}")
     assert result.err.count("\n") == 1

@@ -1,15 +1,17 @@
-"""The commands that describe a server, run as programs."""
+"""The commands that describe a server."""
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import AsyncIterator
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from cli.commands import Commands, Result, ended
+from cli.commands import Result, run_here
 
 PROGRAM = """
 from socketcluster import AGServer, AsyncAPI
@@ -31,28 +33,25 @@ def room(room: str) -> bool:
 """
 
 
-class Describe:
-    """Runs commands in a directory with a program."""
-
-    def __init__(self, commands: Commands, directory: Path) -> None:
-        self._commands = commands
-        self._directory = directory
-        (directory / "program.py").write_text(PROGRAM)
-
-    async def __call__(self, *arguments: str) -> Result:
-        return await ended(await self._commands.start(*arguments, cwd=self._directory), "")
+Describe = Callable[..., Result]
 
 
 @pytest.fixture
-async def describe(tmp_path: Path) -> AsyncIterator[Describe]:
-    """A runner of commands beside a program."""
-    commands = Commands(PYTHONPATH=os.environ.get("PYTHONPATH", ""))
-    yield Describe(commands, tmp_path)
-    await commands.stop()
+def describe(tmp_path: Path) -> Describe:
+    """A runner of commands in this process, in a directory with a program."""
+    (tmp_path / "program.py").write_text(PROGRAM)
+    return partial(run_here, folder=tmp_path)
 
 
-async def test_asyncapi(describe: Describe) -> None:
-    found = await describe("asyncapi", "program:server")
+def test_run_as_a_program(describe: Describe, tmp_path: Path) -> None:
+    for arguments in (["asyncapi", "program:server"], ["types", "--wrapper"]):
+        command = [sys.executable, "-m", "socketcluster", *arguments]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert Result(done.returncode, done.stdout, done.stderr) == describe(*arguments)
+
+
+def test_asyncapi(describe: Describe) -> None:
+    found = describe("asyncapi", "program:server")
     assert (found.status, found.err) == (0, "")
     document = json.loads(found.out)
     assert (document["info"]["title"], document["info"]["version"]) == ("Chat", "2")
@@ -60,9 +59,9 @@ async def test_asyncapi(describe: Describe) -> None:
     assert "servers" not in document
 
 
-async def test_options_override_those_of_the_server(describe: Describe) -> None:
+def test_options_override_those_of_the_server(describe: Describe) -> None:
     options = ["--title", "T", "--api-version", "3", "--description", "D"]
-    found = await describe("asyncapi", "program:server", *options, "--url", "wss://a.example/")
+    found = describe("asyncapi", "program:server", *options, "--url", "wss://a.example/")
     document = json.loads(found.out)
     assert document["info"] | {"tags": []} == {
         "title": "T",
@@ -71,30 +70,30 @@ async def test_options_override_those_of_the_server(describe: Describe) -> None:
         "tags": [],
     }
     assert document["servers"]["main"]["host"] == "a.example"
-    refused = await describe("asyncapi", "program:server", "--url", "http://a.example/")
+    refused = describe("asyncapi", "program:server", "--url", "http://a.example/")
     assert (refused.status, refused.out) == (2, "")
     assert "asyncapi.url" in refused.err
 
 
-async def test_openrpc(describe: Describe) -> None:
-    document = json.loads((await describe("openrpc", "program:server", "--title", "T")).out)
+def test_openrpc(describe: Describe) -> None:
+    document = json.loads(describe("openrpc", "program:server", "--title", "T").out)
     assert document["info"] == {"title": "T", "version": "2"}
     assert [method["name"] for method in document["methods"]] == ["add"]
 
 
-async def test_types(describe: Describe) -> None:
-    found = await describe("types", "program:server")
+def test_types(describe: Describe) -> None:
+    found = describe("types", "program:server")
     assert (found.status, found.err) == (0, "")
     assert "  add: { data: number[]; returns: number };\n" in found.out
     assert "  move: number | undefined;\n" in found.out
     assert '  "room/{room}": { message: string; publish: never };\n' in found.out
-    assert (await describe("types", "program:server")).out == found.out
-    wrapper = await describe("types", "--wrapper")
+    assert describe("types", "program:server").out == found.out
+    wrapper = describe("types", "--wrapper")
     assert "export function typed(socket)" in wrapper.out
 
 
-async def test_a_server_without_handlers_has_a_description(describe: Describe) -> None:
-    document = json.loads((await describe("asyncapi", "program:plain")).out)
+def test_a_server_without_handlers_has_a_description(describe: Describe) -> None:
+    document = json.loads(describe("asyncapi", "program:plain").out)
     assert document["info"]["title"] == "SocketCluster API"
     assert document["operations"] == {}
 
@@ -107,19 +106,17 @@ async def test_a_server_without_handlers_has_a_description(describe: Describe) -
         (["types", "--wrapper", "program:server"], 2, "The wrapper is the same for every server"),
     ],
 )
-async def test_failures(
-    describe: Describe, arguments: list[str], status: int, message: str
-) -> None:
-    found = await describe(*arguments)
+def test_failures(describe: Describe, arguments: list[str], status: int, message: str) -> None:
+    found = describe(*arguments)
     assert (found.status, found.out) == (status, "")
     assert found.err.startswith(f"socketcluster: {message}")
 
 
-async def test_an_error_of_the_program_is_shown_with_its_place(
+def test_an_error_of_the_program_is_shown_with_its_place(
     describe: Describe, tmp_path: Path
 ) -> None:
     (tmp_path / "broken.py").write_text("1 / 0\n")
-    found = await describe("asyncapi", "broken:server")
+    found = describe("asyncapi", "broken:server")
     assert found.status == 1
     assert 'broken.py", line 1' in found.err
     assert found.err.endswith(

@@ -1,4 +1,4 @@
-"""The token commands, run as programs."""
+"""The token commands."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from cli.commands import Commands, Result
+from cli.commands import Commands, Result, run_here
 
 KEY = "k" * 32
 
@@ -27,6 +27,12 @@ async def commands() -> AsyncIterator[Commands]:
     made = Commands(SOCKETCLUSTER_AUTH_KEY=KEY)
     yield made
     await made.stop()
+
+
+def token(*arguments: str, stdin: str = "", key: str | None = KEY) -> Result:
+    """Run a token command in this process, with a key in the environment."""
+    env = {} if key is None else {"SOCKETCLUSTER_AUTH_KEY": key}
+    return run_here("token", *arguments, stdin=stdin, env=env)
 
 
 def assert_failed(result: Result, message: str, status: int = 1) -> None:
@@ -57,7 +63,7 @@ async def test_lines_in_and_out(commands: Commands) -> None:
 
 
 @pytest.mark.parametrize("algorithm", ["ES256", "EdDSA"])
-async def test_pem(commands: Commands, tmp_path: Path, algorithm: str) -> None:
+def test_pem(tmp_path: Path, algorithm: str) -> None:
     private = (
         ec.generate_private_key(ec.SECP256R1())
         if algorithm == "ES256"
@@ -71,39 +77,35 @@ async def test_pem(commands: Commands, tmp_path: Path, algorithm: str) -> None:
         public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     )
     by = ["--algorithm", algorithm]
-    signed = await commands("token", "sign", "{}", "--key-file", str(tmp_path / "private"), *by)
+    signed = token("sign", "{}", "--key-file", str(tmp_path / "private"), *by)
     assert signed.status == 0
     key = ["--key-file", str(tmp_path / "public")]
-    assert (await commands("token", "verify", *key, *by, stdin=signed.out)).status == 0
+    assert token("verify", *key, *by, stdin=signed.out).status == 0
     both = ["--algorithm", "HS256", *by]
-    assert (await commands("token", "verify", *key, *both, stdin=signed.out)).status == 0
-    assert_failed(await commands("token", "verify", *key, stdin=signed.out), "invalid algorithm")
-    result = await commands("token", "sign", "{}", *key)
+    assert token("verify", *key, *both, stdin=signed.out).status == 0
+    assert_failed(token("verify", *key, stdin=signed.out), "invalid algorithm")
+    result = token("sign", "{}", *key)
     assert_failed(result, "A PEM key cannot be the secret of an HMAC algorithm")
 
 
-async def test_a_secret_in_a_file_or_an_option(commands: Commands, tmp_path: Path) -> None:
+def test_a_secret_in_a_file_or_an_option(tmp_path: Path) -> None:
     (tmp_path / "key").write_text("f" * 32 + "\n")
-    signed = await commands("token", "sign", "{}", "--key-file", str(tmp_path / "key"))
-    verified = await commands("token", "verify", "--key", "f" * 32, stdin=signed.out)
+    signed = token("sign", "{}", "--key-file", str(tmp_path / "key"))
+    verified = token("verify", "--key", "f" * 32, stdin=signed.out)
     assert verified.status == 0
-    assert_failed(await commands("token", "verify", stdin=signed.out), "invalid signature")
+    assert_failed(token("verify", stdin=signed.out), "invalid signature")
 
 
-async def test_tokens_that_are_not_valid(commands: Commands) -> None:
+def test_tokens_that_are_not_valid() -> None:
     late = jwt.encode({"exp": 1_000_000_000}, KEY)
-    assert_failed(await commands("token", "verify", late), "jwt expired: 2001-09-09T01:46:40+00:00")
+    assert_failed(token("verify", late), "jwt expired: 2001-09-09T01:46:40+00:00")
     early = jwt.encode({"nbf": 4_000_000_000}, KEY)
-    assert_failed(
-        await commands("token", "verify", early), "jwt not active: 2096-10-02T07:06:40+00:00"
-    )
-    assert_failed(await commands("token", "verify", "abc"), "jwt malformed")
+    assert_failed(token("verify", early), "jwt not active: 2096-10-02T07:06:40+00:00")
+    assert_failed(token("verify", "abc"), "jwt malformed")
     unsigned = jwt.encode({}, "", algorithm="none")
-    assert_failed(await commands("token", "verify", unsigned), "jwt signature is required")
-    assert_failed(
-        await commands("token", "decode", "abc"), "Not a JSON Web Token: Not enough segments"
-    )
-    assert (await commands("token", "decode", late)).status == 0
+    assert_failed(token("verify", unsigned), "jwt signature is required")
+    assert_failed(token("decode", "abc"), "Not a JSON Web Token: Not enough segments")
+    assert token("decode", late).status == 0
 
 
 @pytest.mark.parametrize(
@@ -116,20 +118,19 @@ async def test_tokens_that_are_not_valid(commands: Commands) -> None:
         (["verify", "a", "--algorithm", "x"], "The algorithm must be one of ES256, "),
     ],
 )
-async def test_wrong_usage(commands: Commands, arguments: list[str], message: str) -> None:
-    result = await commands("token", *arguments)
+def test_wrong_usage(arguments: list[str], message: str) -> None:
+    result = token(*arguments)
     assert (result.status, result.out) == (2, "")
     assert result.err.startswith(f"socketcluster: {message}")
     assert result.err.count("\n") == 1
 
 
-async def test_no_key() -> None:
-    commands = Commands()
+def test_no_key() -> None:
     message = "A key is needed: SOCKETCLUSTER_AUTH_KEY, --key-file or --key"
-    assert_failed(await commands("token", "sign", "{}"), message, 2)
+    assert_failed(token("sign", "{}", key=None), message, 2)
 
 
-async def test_claims_that_contradict_an_option(commands: Commands) -> None:
-    result = await commands("token", "sign", '{"exp":1}', "--expires-in", "5")
+def test_claims_that_contradict_an_option() -> None:
+    result = token("sign", '{"exp":1}', "--expires-in", "5")
     message = 'Bad "options.expires_in" option. The payload already has an "exp" property.'
     assert_failed(result, message)
