@@ -106,7 +106,7 @@ def run_here(
             patch.syspath_prepend(folder)
         patch.setattr(sys, "path", sys.path[:])
         patch.setattr(sys, "argv", ["socketcluster", *arguments])
-        patch.setattr(logging.getLogger(), "handlers", [])
+        stack.enter_context(_logging_anew())
         with pytest.raises(SystemExit) as ended:
             main()
         for stream in streams[1:]:
@@ -119,6 +119,21 @@ def run_here(
             del sys.modules[name]
     assert ended.value.code is None or isinstance(ended.value.code, int)
     return Result(ended.value.code, out, err)
+
+
+@contextmanager
+def _logging_anew() -> Iterator[None]:
+    """Have logging as a program finds it, and restore it."""
+    root = logging.getLogger()
+    levels = [(logger, logger.level) for logger in (root, logging.getLogger("uvicorn"))]
+    handlers, root.handlers = root.handlers, []
+    root.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        root.handlers = handlers
+        for logger, level in levels:
+            logger.setLevel(level)
 
 
 @contextmanager

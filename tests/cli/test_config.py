@@ -1,4 +1,4 @@
-"""`serve` with a configuration file and environment variables, run as a program."""
+"""`serve` with a configuration file and environment variables."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import dataclasses
 import json
 import logging
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from cli.commands import Commands, line_of
+from cli.commands import Commands, Result, line_of, run_here
 from socketcluster.cli.logging_setup import set_up_logging
 from socketcluster.cli.serve_options import ServeOptions, serve_options
 from socketcluster.cli.settings import Settings
@@ -52,6 +53,17 @@ async def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
     commands.env.pop("PORT", None)
     yield commands
     await commands.stop()
+
+
+Serve = Callable[..., Result]
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Serve:
+    """A runner of `serve` in this process, in a folder with a server."""
+    (tmp_path / "mine.py").write_text(SERVER)
+    (tmp_path / "fails.py").write_text("raise SystemExit('imported')")
+    return partial(run_here, "serve", folder=tmp_path)
 
 
 FILE = """
@@ -164,27 +176,25 @@ def test_a_fault_names_its_line(
     assert str(raised.value) == message
 
 
-async def test_a_fault_is_one_line_before_the_target_is_imported(
-    commands: Commands, tmp_path: Path
-) -> None:
+def test_a_fault_is_one_line_before_the_target_is_imported(serve: Serve, tmp_path: Path) -> None:
     (tmp_path / "app.toml").write_text("\nping_intervall = 1")
-    result = await commands("serve", "fails:server", "--config", "app.toml")
+    result = serve("fails:server", "--config", "app.toml")
     message = "app.toml:2: unknown option 'ping_intervall' (nearest: 'ping_interval')"
     assert (result.status, result.out, result.err) == (1, "", f"socketcluster: {message}\n")
 
 
-async def test_check_config(commands: Commands, tmp_path: Path) -> None:
+def test_check_config(serve: Serve, tmp_path: Path) -> None:
     (tmp_path / "app.toml").write_text(FILE)
-    result = await commands("serve", "fails:server", "--config", "app.toml", "--check-config")
+    result = serve("fails:server", "--config", "app.toml", "--check-config")
     assert (result.status, result.out, result.err) == (0, "app.toml: no fault found\n", "")
-    result = await commands("serve", "--check-config", SOCKETCLUSTER_PING_INTERVALL="5")
+    result = serve("--check-config", env={"SOCKETCLUSTER_PING_INTERVALL": "5"})
     assert (result.status, result.out) == (0, "The environment: no fault found\n")
     assert "SOCKETCLUSTER_PING_INTERVALL is no option (nearest: " in result.err
 
 
-async def test_files_that_serve_needs_are_checked(commands: Commands, tmp_path: Path) -> None:
+def test_files_that_serve_needs_are_checked(serve: Serve, tmp_path: Path) -> None:
     (tmp_path / "app.toml").write_text("[serve]\nssl_certfile = 'none.pem'\n")
-    result = await commands("serve", "--config", "app.toml", "--check-config")
+    result = serve("--config", "app.toml", "--check-config")
     text = "Cannot read the certificate 'none.pem': No such file or directory"
     assert (result.status, result.err) == (1, f"socketcluster: {text}\n")
 
@@ -211,9 +221,9 @@ async def test_a_wrong_broker_of_a_variable_or_an_argument(
     assert (result.status, result.err.count("\n")) == (1, 1)
 
 
-async def test_the_format_of_the_log(commands: Commands) -> None:
+def test_the_format_of_the_log(serve: Serve) -> None:
     env = {"SOCKETCLUSTER_PING_INTERVALL": "5", "SOCKETCLUSTER_LOG_FORMAT": "json"}
-    result = await commands("serve", "--check-config", **env)
+    result = serve("--check-config", env=env)
     found = json.loads(result.err)
     assert (found["level"], found["logger"]) == ("WARNING", "socketcluster")
     assert found["message"].startswith("The environment variable SOCKETCLUSTER_PING_INTERVALL")

@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 import pytest
 import websockets
 
+from cli.commands import run_here
 from cli.serving import SECONDS, Serve, client_at, clients_on_all, stop_process
 from socketcluster.cli.settings import Settings
 from socketcluster.cli.workers.listening import listening_sockets
@@ -197,19 +197,6 @@ async def test_socket_activation(serve: Serve) -> None:
     assert await served.wait() == 0
 
 
-def run_serve(*arguments: str, folder: Path, fds: Any = ()) -> tuple[int, str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "socketcluster", "serve", *arguments],
-        cwd=folder,
-        pass_fds=fds,
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
-    return done.returncode, done.stderr
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -234,9 +221,9 @@ def test_contradictions_are_one_line(arguments: list[str], message: str, tmp_pat
     ):
         fds = {"FD": sock.fileno(), "FILE": file.fileno(), "UDP": datagrams.fileno()}
         arguments = [str(fds.get(each, each)) for each in arguments]
-        status, err = run_serve(*arguments, folder=tmp_path, fds=fds.values())
-    assert (status, err.count("\n")) == (2, 1), err
-    assert message in err
+        result = run_here("serve", *arguments, folder=tmp_path)
+    assert (result.status, result.err.count("\n")) == (2, 1), result.err
+    assert message in result.err
 
 
 async def test_systemd_and_options_contradict_each_other(serve: Serve) -> None:
