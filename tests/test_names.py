@@ -102,6 +102,7 @@ def test_every_option_is_in_the_table() -> None:
         "asyncapi",
         "trusted_proxies",
         "identify",
+        "history_memory",
         "channels",
         "channels_default",
     }

@@ -40,6 +40,7 @@ SIZES = {
     "max_channel_backlog_bytes",
     "max_outbound_buffer",
     "max_buffered",
+    "history_memory",
 }
 """The options that are numbers of bytes."""
 

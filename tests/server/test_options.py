@@ -54,6 +54,8 @@ def test_documented_names_and_defaults() -> None:
     assert (defaults.max_inbound_backlog, defaults.max_outbound_buffer) == (1000, 4 * 1024 * 1024)
     assert defaults.max_inbound_backlog_bytes == 4 * 1024 * 1024
     assert defaults.max_buffered == 1024**3
+    assert defaults.history_memory == 64 * 1024 * 1024
+    assert ServerOptions.from_mapping({"historyMemory": 5}).history_memory == 5
     assert defaults.max_channel_backlog == 10_000
     assert defaults.max_channel_backlog_bytes == 16 * 1024 * 1024
     assert (defaults.max_malformed_messages, defaults.drain_timeout) == (100, 10_000)
@@ -90,6 +92,9 @@ def test_durations_may_be_timedeltas() -> None:
         ("auth_engine", object()),
         ("broker_engine", object()),
         ("codec_engine", object()),
+        ("history_memory", 0),
+        ("history_memory", "64MiB"),
+        ("history_memory", None),
         ("protocol_version", 3),
         ("origins", 5),
         ("origins", "example.com"),

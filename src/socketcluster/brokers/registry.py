@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from socketcluster.brokers.adapter import BrokerOptions
 from socketcluster.brokers.address import parse_address, url_error
 from socketcluster.brokers.base import Broker, InternalBroker
+from socketcluster.brokers.memory_store import HISTORY_MEMORY
 from socketcluster.brokers.simple import SimpleBroker
 
 if TYPE_CHECKING:
@@ -36,8 +37,15 @@ _ADAPTERS = {
 """Scheme → (module, extra to install)."""
 
 
-def create_broker(url: str, options: BrokerOptions | None = None) -> Broker:
+def create_broker(
+    url: str, options: BrokerOptions | None = None, history_memory: int = HISTORY_MEMORY
+) -> Broker:
     """Make the broker for a URL; `simple:` is the in-process one. It does not connect yet.
+
+    Args:
+        url: the URL.
+        options: its parameters override them.
+        history_memory: how many bytes the in-process broker may store.
 
     Raises:
         InvalidOptionsError: the scheme is unknown, the extra for it is not installed, or another
@@ -45,7 +53,7 @@ def create_broker(url: str, options: BrokerOptions | None = None) -> Broker:
     """
     address = parse_address(url, options)
     if address.scheme == "simple":
-        return SimpleBroker()
+        return SimpleBroker(history_memory)
     if address.scheme not in _ADAPTERS:
         raise url_error(
             f"there is no broker for {address.scheme or url!r}://; the schemes are "
@@ -71,18 +79,20 @@ def create_broker(url: str, options: BrokerOptions | None = None) -> Broker:
     return broker
 
 
-def resolve_broker(broker: str | Broker | None) -> Broker:
+def resolve_broker(broker: str | Broker | None, history_memory: int = HISTORY_MEMORY) -> Broker:
     """Return the broker for a value of the option `broker_engine`; None means the environment's.
+
+    `history_memory` is the option of this name.
 
     Raises:
         InvalidOptionsError: see `create_broker`.
     """
     if isinstance(broker, str):
-        return create_broker(broker)
+        return create_broker(broker, None, history_memory)
     if broker is not None:
         return broker
     url = os.environ.get(BROKER_VARIABLE)
     if not url:
-        return SimpleBroker()
+        return SimpleBroker(history_memory)
     required = os.environ.get(REQUIRED_VARIABLE) == "1"
-    return create_broker(url, BrokerOptions(required=required))
+    return create_broker(url, BrokerOptions(required=required), history_memory)

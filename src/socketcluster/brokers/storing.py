@@ -56,7 +56,7 @@ class Page(NamedTuple):
         top: the position of the channel's newest publish at that moment, whether the page has it or
             not.
         complete: whether nothing is missing between the start that was asked for and the first
-            message: it was not trimmed, and its epoch is that of `top`.
+            message: it was not trimmed, is not behind `top`, and its epoch is that of `top`.
     """
 
     messages: list[StoredMessage]
@@ -100,8 +100,9 @@ class StoringBroker(Protocol):
         Args:
             channel: its name.
             retention: as for the publishes.
-            since: start behind this position, or before it if `reverse`; None for the oldest
-                stored publish, or the newest one if `reverse`.
+            since: start with the first publish behind this position, or the last one before it if
+                `reverse`; None for the oldest stored publish, or the newest one if `reverse`. A
+                position of another epoch is taken as None, for a page that is not complete.
             limit: the most messages to read; 0 for the position only, None for all.
             reverse: read from the newest to the oldest.
 

@@ -171,6 +171,10 @@ class ServerOptionsDict(TypedDict, total=False):
     """Bytes that all sockets of the server hold together, received and to be sent; past it the
     server pauses reading from the sockets with the largest backlogs, then closes those with the
     largest outbound buffers and unfinished messages. Default: 1024 MiB."""
+    history_memory: int
+    """Bytes that the in-process broker stores for rules with `history`; past it the channel that
+    was used least recently loses its history. Other brokers have a bound of their own. Default: 64
+    MiB."""
     droppable_channels: Collection[str] | Callable[[str], bool]
     """Channel names, or a predicate: past `max_outbound_buffer` the server drops their oldest
     publishes instead of closing the socket. Default: ()."""

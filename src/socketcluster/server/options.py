@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar, Unpack, cast, get_args
 
 from socketcluster.auth import AuthEngine
 from socketcluster.brokers.base import Broker
+from socketcluster.brokers.memory_store import HISTORY_MEMORY
 from socketcluster.codecs.base import CodecEngine
 from socketcluster.describe.options import AsyncAPI
 from socketcluster.engines.base import DeflateOptions, Engine
@@ -74,6 +75,7 @@ _LIMITS = (
     "max_inbound_backlog_bytes",
     "max_outbound_buffer",
     "max_buffered",
+    "history_memory",
     "max_channel_backlog",
     "max_channel_backlog_bytes",
     "max_malformed_messages",
@@ -147,6 +149,7 @@ class ServerOptions:
     max_channel_backlog_bytes: int = 16 * 1024 * 1024
     max_outbound_buffer: int = 4 * 1024 * 1024
     max_buffered: int = 1024 * 1024 * 1024
+    history_memory: int = HISTORY_MEMORY
     droppable_channels: Collection[str] | Callable[[str], bool] = ()
     max_malformed_messages: int = 100
     limits: Limits | None = None

@@ -119,7 +119,7 @@ class AGServer(
         tracing = None if opts.tracing is None else ServerTracing(opts.tracing)
         self.wire: Wire = _wire(opts, tracing)
         metering = Metering.of(opts.metrics)
-        broker = resolve_broker(opts.broker_engine)
+        broker = resolve_broker(opts.broker_engine, opts.history_memory)
         self.node_messages = node_messages(opts, broker, self.reporter, self.reports)
         self.exchange: AGExchange = AGExchange(
             broker if tracing is None else tracing.broker(broker),
