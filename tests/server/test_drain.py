@@ -214,7 +214,7 @@ async def test_a_call_that_was_received_is_answered_before_the_close(
 @pytest.mark.parametrize("make_server", ["memory"], indirect=True)
 async def test_a_call_is_answered_or_was_not_carried_out(make_server: Any) -> None:
     """Clients that call all the time: the server answers what it has carried out."""
-    server = AGServer(drain_timeout=10_000)
+    server = AGServer(drain_timeout=1_000)
     carried_out: list[int] = []
 
     @server.procedure("count")
