@@ -91,10 +91,18 @@ def leave(how: str, ws: MemoryWebSocket, socket: AGServerSocket) -> None:
         socket.disconnect()
 
 
-@pytest.mark.parametrize("how", ["close frame", "line breaks", "disconnect"])
-@pytest.mark.parametrize("middleware", MIDDLEWARE)
-@pytest.mark.parametrize("kind", PACKETS)
-@pytest.mark.parametrize("form", ["alone", "in a batch", "in a long batch", "behind another"])
+FORMS = ["alone", "in a batch", "in a long batch", "behind another"]
+HOWS = ["close frame", "line breaks", "disconnect"]
+CASES = [
+    (kind, middleware, form, HOWS[(a + b + c) % len(HOWS)])
+    for a, kind in enumerate(PACKETS)
+    for b, middleware in enumerate(MIDDLEWARE)
+    for c, form in enumerate(FORMS)
+]
+"""Any three of a packet's kind, middleware, a form and a way to leave meet in one of these."""
+
+
+@pytest.mark.parametrize(("kind", "middleware", "form", "how"), CASES)
 async def test_nothing_is_left_behind(
     left_behind: list[str], kind: str, middleware: str, form: str, how: str
 ) -> None:
