@@ -226,6 +226,7 @@ async def test_the_first_sentinel_that_knows_the_master_is_believed() -> None:
         ("redis+sentinel://", "names one host"),
         ("redis+sentinel://a", "ends with the name of the master"),
         ("redis+cluster://", "a cluster URL names at least one host"),
+        ("redis+cluster://a?prefix={app}", "the prefix of a cluster has no braces"),
         ("rediss://a?ssl_ca_certs=/none", "TLS files of the URL cannot be used"),
     ],
 )

@@ -12,7 +12,8 @@ from brokers.fakes import Reports
 from socketcluster.brokers import remote
 from socketcluster.brokers.adapter import BrokerOptions, Link, LinkListener, Publish
 from socketcluster.brokers.address import parse_address
-from socketcluster.brokers.redis_cluster import NO_OWNERS, SLOTS, Address, ClusterBroker
+from socketcluster.brokers.redis_cluster import NO_OWNERS, Address, ClusterBroker
+from socketcluster.brokers.redis_keys import SLOTS
 from socketcluster.brokers.remote import RemoteBroker
 from socketcluster.errors import BrokerError, UsageError
 from socketcluster.protocol.state import StateMachine

@@ -16,17 +16,19 @@ from broker_servers import BackendServers, redis_cli, running_backend
 from conformance.test_brokers import NAMES, Made, done, reaches
 from socketcluster import AGServer
 from socketcluster.brokers.registry import create_broker
+from socketcluster.brokers.storing import Position, Retention
 from socketcluster.errors import BrokerError
 from socketcluster.nodes import messages as node_messages
 from support import AnswerError, connected, soon, until
 
 SCALING = (Path(__file__).resolve().parents[2] / "docs" / "scaling.md").read_text()
-KINDS = ("redis", "redis-sentinel", "redis-cluster", "nats")
+REDIS = ("redis", "redis-sentinel", "redis-cluster")
+KINDS = (*REDIS, "nats")
 PARAMETERS = "heartbeat_interval=0.1&heartbeat_timeout=0.5"
 
 
 def documented_acl(number: int) -> list[str]:
-    """The rules of an `ACL SETUSER` of the page: of one server, a cluster, a Sentinel."""
+    """The rules of an `ACL SETUSER` of the page: of a server, a cluster, a Sentinel, histories."""
     found = re.findall(r"^    ACL SETUSER \w+ (.*)", SCALING, re.MULTILINE)
     return str(found[number]).replace("PASSWORD", "secret").split()
 
@@ -62,7 +64,12 @@ def backend(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bac
                 rules = documented_acl(2 if is_sentinel else int(kind == "redis-cluster"))
                 granted_narrowly = [rule for rule in rules if not rule.startswith("&")]
                 granted_narrowly += [] if is_sentinel else ["&sc:mine", "&sc:$inbox.*"]
-                for user, granted in (("socketcluster", rules), ("narrow", granted_narrowly)):
+                users = [("socketcluster", rules), ("narrow", granted_narrowly)]
+                if not is_sentinel:
+                    stored = documented_acl(3)
+                    users.append(("storing", [*rules, *stored]))
+                    users.append(("storing-narrow", [*granted_narrowly, *stored]))
+                for user, granted in users:
                     assert redis_cli(node.port, "ACL", "SETUSER", user, *granted) == "OK\n"
         yield servers
 
@@ -160,3 +167,88 @@ async def test_a_refused_channel_is_logged_with_the_way_to_allow_it(
         (line,) = [line for line in lines if line.startswith(text)]
         assert f"{hint} has to allow it" in line or f"{hint} have to allow it" in line
         assert "docs/scaling.md" in line
+
+
+HISTORY = Retention(10, 60.0)
+
+
+@pytest.mark.parametrize("kind", REDIS, indirect=True)
+async def test_all_operations_of_a_history_work(url: str) -> None:
+    a, b = [await started(url.replace("//socketcluster:", "//storing:")) for _ in range(2)]
+    storing: Any = a.broker
+    name = secrets.token_hex(4)
+    await b.subscribe(name)
+    for payload, id in ((b"1", "1"), (b"1", "1"), (b"2", None)):
+        await soon(storing.publish_stored(name, payload, HISTORY, id))
+    await until(lambda: len(b.received) == 2)
+    for reverse in (False, True):
+        page = await soon(storing.history(name, HISTORY, reverse=reverse))
+        assert sorted(m.payload for m in page.messages) == [b"1", b"2"]
+    renewed = await soon(storing.renew_epoch(name, HISTORY, page.top._replace(offset=9)))
+    assert renewed.epoch != page.top.epoch
+    await soon(storing.keep({name: b"1"}, 60))
+    assert await soon(storing.take(name)) == b"1"
+    for made in (a, b):
+        assert made.listener.lost == made.listener.failures == []
+        await made.broker.close()
+
+
+@pytest.mark.parametrize("kind", REDIS, indirect=True)
+async def test_the_position_goes_above_the_entries_of_another_program(
+    url: str, backend: BackendServers
+) -> None:
+    made = await started(url.replace("//socketcluster:", "//storing:"))
+    storing: Any = made.broker
+    name = secrets.token_hex(4)
+    await soon(storing.publish_stored(name, b"1", HISTORY))
+    for node in backend.nodes:  # Those that do not own the key refuse.
+        redis_cli(node.port, "XADD", f"sc:history:{{sc:{name}}}", "50-0", "other", "1")
+    await soon(storing.publish_stored(name, b"2", HISTORY))
+    await soon(storing.publish_stored(name, b"3", HISTORY))
+    page = await soon(storing.history(name, HISTORY))
+    assert [m[:2] for m in page.messages] == [(1, 0), (51, 1), (52, 51)]
+    await made.broker.close()
+
+
+@pytest.mark.parametrize("kind", REDIS, indirect=True)
+async def test_a_publish_to_a_refused_channel_is_not_stored(url: str) -> None:
+    made = await started(url.replace("//socketcluster:", "//storing-narrow:"))
+    allowed = await started(url.replace("//socketcluster:", "//storing:"))
+    narrow: Any = made.broker
+    for id in (None, "1"):
+        stored = [narrow.publish_stored(name, b"1", HISTORY, id) for name in ("secret", "mine")]
+        results = await soon(asyncio.gather(*stored, return_exceptions=True))
+        assert results[1] is None
+        assert isinstance(results[0], BrokerError)
+        assert "Redis user has to allow it" in str(results[0])
+        assert "docs/scaling.md" in str(results[0])
+    storing: Any = allowed.broker
+    assert (await soon(storing.history("secret", HISTORY))).messages == []
+    await soon(storing.publish_stored("secret", b"2", HISTORY, "1"))
+    page = await soon(storing.history("secret", HISTORY))
+    assert [m.payload for m in page.messages] == [b"2"]
+    assert page.complete
+    assert len((await soon(storing.history("mine", HISTORY))).messages) == 2
+    for item in (made, allowed):
+        assert item.listener.lost == []
+        await item.broker.close()
+
+
+@pytest.mark.parametrize("kind", REDIS, indirect=True)
+async def test_a_history_without_its_permissions_is_refused_with_the_way_to_allow_it(
+    url: str,
+) -> None:
+    made = await started(url)
+    plain: Any = made.broker
+    for refused in (
+        plain.publish_stored("a", b"1", HISTORY),
+        plain.history("a", HISTORY),
+        plain.renew_epoch("a", HISTORY, Position("x", 1)),
+        plain.keep({"a": b"1"}, 1),
+        plain.take("a"),
+    ):
+        with pytest.raises(BrokerError, match=r"see Permissions in docs/scaling.md"):
+            await soon(refused)
+    await made.publish("a", b"1")
+    assert made.listener.lost == []
+    await made.broker.close()

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from broker_servers import BackendServers, LossyProxy, redis_cli, running_backend
-from socketcluster.brokers.redis_cluster import slot_of
+from socketcluster.brokers.redis_keys import slot_of
 from socketcluster.brokers.registry import create_broker
 from socketcluster.errors import BrokerError
 from support import soon, until

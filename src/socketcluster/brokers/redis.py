@@ -1,7 +1,8 @@
 """The Redis adapter: one Redis or Valkey server, or the master that Sentinels name.
 
 On the wire: `PUBLISH <prefix>:<channel> <payload>`; the payload is JSON text, or the output of
-another codec. One connection in RESP3 carries commands and messages, so Redis 6 or newer is needed.
+another codec. Scripts store publishes (`redis_store`). One connection in RESP3 carries commands and
+messages, so Redis 6 or newer is needed.
 
 Source: Redis documentation, "Redis Pub/Sub", "Sentinel clients".
 """
@@ -14,7 +15,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from socketcluster.brokers.adapter import Connector, Link, LinkListener, Publish
+from socketcluster.brokers.adapter import (
+    Connector,
+    LinkListener,
+    Publish,
+    StoredPublish,
+    StoringLink,
+)
 from socketcluster.brokers.address import TLS_PARAMETERS, BrokerAddress, url_error
 from socketcluster.brokers.redis_connection import (
     AwaitedReply,
@@ -23,7 +30,9 @@ from socketcluster.brokers.redis_connection import (
     connect,
     refusal,
 )
+from socketcluster.brokers.redis_store import RedisStore
 from socketcluster.brokers.remote import RemoteBroker
+from socketcluster.brokers.storing import Page, Position, Retention
 from socketcluster.errors import BrokerError
 
 PORT = 6379
@@ -49,7 +58,7 @@ SHARDED = PubSub("SPUBLISH", "SSUBSCRIBE", "SUNSUBSCRIBE", b"smessage")
 
 
 class RedisLink:
-    """A `Link` over one connection. `prefix` includes its separator."""
+    """A `StoringLink` over one connection. `prefix` includes its separator."""
 
     def __init__(
         self, connection: RedisConnection, listener: LinkListener, prefix: str, commands: PubSub
@@ -58,6 +67,7 @@ class RedisLink:
         self._listener = listener
         self._prefix = prefix
         self._commands = commands
+        self._store = RedisStore(connection, listener, prefix, commands.publish)
         self._subscribed: dict[str, None] = {}
         self._changes = 0  # Of `_subscribed`, so that `check` notices one while it waits.
         connection.on_push = self._handle_push
@@ -151,6 +161,30 @@ class RedisLink:
         """See `Link`."""
         self._connection.close()
 
+    # StoringLink
+
+    def publish_stored(self, publishes: Sequence[StoredPublish]) -> None:
+        self._store.publish(publishes)
+
+    async def history(
+        self,
+        channel: str,
+        retention: Retention,
+        since: Position | None,
+        limit: int | None,
+        reverse: bool,
+    ) -> Page:
+        return await self._store.history(channel, retention, since, limit, reverse)
+
+    async def renew_epoch(self, channel: str, retention: Retention, seen: Position) -> Position:
+        return await self._store.renew_epoch(channel, retention, seen)
+
+    async def keep(self, values: Mapping[str, bytes], seconds: float) -> None:
+        await self._store.keep(values, seconds)
+
+    async def take(self, key: str) -> bytes | None:
+        return await self._store.take(key)
+
 
 class RedisConnector:
     """Opens links to one server. `prefix` includes its separator."""
@@ -165,11 +199,11 @@ class RedisConnector:
         self._commands = commands
         self._former: RedisConnection | None = None
 
-    async def connect(self, listener: LinkListener) -> Link:
+    async def connect(self, listener: LinkListener) -> StoringLink:
         """See `Connector`."""
         return await self.open(self._host, self._port, listener)
 
-    async def open(self, host: str, port: int, listener: LinkListener) -> Link:
+    async def open(self, host: str, port: int, listener: LinkListener) -> StoringLink:
         """Open a link to a server, and have the server kill the former link's connection.
 
         A server that hung may still have unread publishes of the former link. It must not deliver
@@ -201,7 +235,7 @@ class SentinelConnector:
             query.get("sentinel_username"), query.get("sentinel_password"), tls
         )
 
-    async def connect(self, listener: LinkListener) -> Link:
+    async def connect(self, listener: LinkListener) -> StoringLink:
         """See `Connector`."""
         host, port = await self._find_master()
         return await self._servers.open(host, port, listener)

@@ -11,7 +11,6 @@ Source: Redis documentation, "Redis cluster specification", "Sharded Pub/Sub".
 from __future__ import annotations
 
 import asyncio
-import binascii
 import logging
 from collections.abc import Awaitable, Collection, Iterable
 from dataclasses import dataclass, field, replace
@@ -27,7 +26,9 @@ from socketcluster.brokers.address import (
 from socketcluster.brokers.base import BackendBroker, BrokerListener
 from socketcluster.brokers.outage import Outage
 from socketcluster.brokers.redis import PORT, SHARDED, RedisConnector
+from socketcluster.brokers.redis_cluster_store import ClusterStoring
 from socketcluster.brokers.redis_connection import RedisAccount, connect
+from socketcluster.brokers.redis_keys import SLOTS, StoreKeys, slot_of
 from socketcluster.brokers.remote import (
     RemoteBroker,
     already_started,
@@ -38,7 +39,6 @@ from socketcluster.errors import BrokerError
 
 logger: logging.Logger = logging.getLogger("socketcluster.brokers")
 
-SLOTS = 16384
 REFRESH_SECONDS = 1.0
 """Seconds between refreshes of the slots while a server is unreachable or a slot has no owner."""
 
@@ -51,13 +51,14 @@ Owners = list[Address | None]
 NO_OWNERS: Owners = [None] * SLOTS
 
 
-class ClusterBroker(BackendBroker):
+class ClusterBroker(BackendBroker, ClusterStoring):
     """A `Broker` that spreads channels over the brokers of a cluster's servers."""
 
     def __init__(self, address: BrokerAddress) -> None:
         self.name: str = address.display_url(PORT)
         self._options = address.options
         self._prefix = address.name_prefix(":")
+        self._keys = StoreKeys(self._prefix)
         self._account = RedisAccount.of(address)
         self._seeds = [(host, port or PORT) for host, port in address.hosts]
         self._listener: BrokerListener | None = None
@@ -154,7 +155,10 @@ class ClusterBroker(BackendBroker):
         return self._server_of(channel).unsubscribe(channel)
 
     def _server_of(self, channel: str) -> RemoteBroker:
-        owner = self._owners[self._slot_of(channel)]
+        return self._server_of_slot(self._slot_of(channel))
+
+    def _server_of_slot(self, slot: int) -> RemoteBroker:
+        owner = self._owners[slot]
         return self._ownerless if owner is None else self._servers[owner]
 
     def _slot_of(self, channel: str) -> int:
@@ -332,17 +336,6 @@ def _distinct(owners: Iterable[Address | None]) -> list[Address]:
     return [owner for owner in dict.fromkeys(owners) if owner is not None]
 
 
-def slot_of(name: str) -> int:
-    """Return the slot of a channel: the CRC16 (XMODEM) of its name, or of the part in braces."""
-    key = name.encode("utf-8", "surrogateescape")
-    start = key.find(b"{")
-    if start >= 0:
-        end = key.find(b"}", start + 1)
-        if end > start + 1:
-            key = key[start + 1 : end]
-    return binascii.crc_hqx(key, 0) % SLOTS
-
-
 def create(address: BrokerAddress) -> ClusterBroker:
     """Make the broker of `redis+cluster://host:port,host:port`.
 
@@ -352,4 +345,6 @@ def create(address: BrokerAddress) -> ClusterBroker:
     address.check_parameters(*TLS_PARAMETERS)
     if not address.hosts:
         raise url_error("a cluster URL names at least one host")
+    if {"{", "}"} & {*address.options.prefix}:  # They would put all channels into few slots.
+        raise url_error("the prefix of a cluster has no braces")
     return ClusterBroker(address)

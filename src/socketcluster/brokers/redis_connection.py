@@ -32,6 +32,9 @@ AwaitedReply = tuple[tuple[bytes, bytes] | None, ReplyHandler]
 
 ACL_HINT = "the ACL of the broker's Redis user has to allow it, see Permissions in docs/scaling.md"
 
+_NO_PERMISSION = ("NOPERM", "The user executing the script can't", "ACL failure in script")
+"""Parts of errors about permissions: of a command, and of one in a script of Redis 7.0 and 7.2."""
+
 _NOTHING = object()
 
 
@@ -212,7 +215,7 @@ def refusal(error: Exception) -> BrokerError:
     if isinstance(error, BrokerError):
         return error
     text = str(error)
-    if text.startswith("NOPERM"):
+    if any(part in text for part in _NO_PERMISSION):
         text += f" ({ACL_HINT})"
     refused = BrokerError(text)
     refused.__cause__ = error
