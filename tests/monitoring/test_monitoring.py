@@ -19,6 +19,7 @@ import pytest
 import yaml
 
 from broker_servers import environment
+from cli.commands import run_here
 from socketcluster import create
 from socketcluster.errors import SocketClusterError
 from support import require
@@ -284,7 +285,6 @@ async def _call_and_fail(client: Any) -> None:
 
 @pytest.mark.parametrize("port", ["http", "1:2:x", "65536", "-1"])
 def test_a_wrong_port_is_refused(port: str) -> None:
-    command = [sys.executable, "-m", "socketcluster", "serve", f"--metrics-port={port}"]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment())
-    assert done.returncode == 1
-    assert "metrics_port option must be a port such as 9100" in done.stderr
+    result = run_here("serve", f"--metrics-port={port}")
+    assert result.status == 1
+    assert "metrics_port option must be a port such as 9100" in result.err
