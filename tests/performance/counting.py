@@ -19,8 +19,8 @@ from pathlib import Path
 from performance.workload import MARK, OPERATIONS
 
 BOUNDS = Path(__file__).with_name("bounds.json")
-MAX_SECONDS = 200
-"""Less than the time limit of a test, so that the error says what took so long."""
+MAX_SECONDS = 800
+"""It takes 30 seconds of a core, of which a busy machine may have little to give."""
 
 _SOURCES = Path(__file__).resolve().parents[2] / "src"
 
