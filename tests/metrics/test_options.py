@@ -14,7 +14,7 @@ import pytest
 from socketcluster import AGServer, Metrics, ServerOptions
 from socketcluster.errors import InvalidOptionsError, UsageError
 from socketcluster.metrics.calls import CallTimes
-from socketcluster.metrics.durations import BOUNDS, EVERY, FEW, CallDurations, Durations
+from socketcluster.metrics.durations import BOUNDS, EVERY, FEW, MANY, CallDurations, Durations
 
 
 @pytest.mark.parametrize(
@@ -79,6 +79,19 @@ def test_durations_are_in_the_buckets_that_they_belong_to() -> None:
     assert durations.total == pytest.approx(sum(added))
 
 
+@pytest.mark.parametrize("make", [Durations, CallDurations])
+def test_a_long_list_is_sorted_before_the_scrape(make: type[Durations]) -> None:
+    durations = make()
+    for _ in range(MANY):
+        durations.add(0.001)
+    durations.settle_many()
+    assert len(durations._recent) == MANY
+    durations.add(0.001)
+    durations.settle_many()
+    assert durations._recent == []
+    assert durations.count == MANY + 1
+
+
 def test_no_duration_is_lost_while_threads_read() -> None:
     durations = Durations()
 
@@ -100,7 +113,7 @@ def take(times: CallDurations, durations: Iterable[float]) -> int:
     """Make calls of these seconds; return how many were timed."""
     timed = 0
     for each in durations:
-        if times.due():
+        if next(times.flags):
             times.start()
             times.add(each)
             timed += 1

@@ -29,7 +29,7 @@ RATIOS = [
 ]
 """(path, the path it is compared with, the greatest ratio): "rpc" is a loop over a procedure."""
 
-MOST_WITH_METRICS = 1.045
+MOST_WITH_METRICS = 1.02
 """How much longer metrics may make a path."""
 
 

@@ -28,6 +28,12 @@ def read(server: AGServer) -> dict[str, float]:
     }
 
 
+def size(messages: list[str | bytes]) -> int:
+    """The bytes of the frames of texts."""
+    sizes = [len(each.encode() if isinstance(each, str) else each) for each in messages]
+    return sum(each + (2 if each < 126 else 4) for each in sizes)
+
+
 async def test_calls_are_counted_by_procedure_and_result(make_server: Any) -> None:
     server = AGServer(metrics=ON, drain_timeout=100)
 
@@ -128,7 +134,7 @@ async def test_a_cancelled_handler_counts_as_an_error(make_server: Any) -> None:
 
 async def test_messages_and_bytes_are_those_of_living_and_ended_sockets(make_server: Any) -> None:
     server = await make_server(metrics=ON, ping_timeout_disabled=True)
-    sent = received = 0
+    sent = sent_bytes = received = 0
     for number in range(3):
         async with connected(server) as client:
             for _ in range(number):
@@ -141,9 +147,11 @@ async def test_messages_and_bytes_are_those_of_living_and_ended_sockets(make_ser
             assert found["received_bytes_total"] == received
             assert found["messages_received_total"] == number * (number + 1) / 2 + number + 1
             assert found["messages_sent_total"] == sent
-            assert found["sent_bytes_total"] >= sum(len(m) for m in client.messages)
+            sent_bytes += size(client.messages)
+            assert found["sent_bytes_total"] == sent_bytes
         await until(lambda: not server.clients)
         assert read(server)["received_bytes_total"] == received
+        assert read(server)["sent_bytes_total"] == sent_bytes
     found = read(server)
     assert found["connections_total/opened"] == 3
     assert found["disconnections_total/1000"] == 3
@@ -178,6 +186,7 @@ async def test_deliveries_count_as_sent_once(
                 pass
         found = read(server)
         assert found["messages_sent_total"] == len(one.messages) + len(two.messages)
+        assert found["sent_bytes_total"] == size(one.messages) + size(two.messages)
     assert found["publishes_total/client"] == 4
     assert found["publishes_total/exchange"] == 1
     assert found["publishes_total/backend"] == 0

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from socketcluster.sockets.flusher import Flusher, report_unwritable
+from socketcluster.sockets.flusher import CountingFlusher, Flusher, report_unwritable
 
 
 class Counting:
@@ -19,10 +19,11 @@ class Counting:
         self.failures: list[Exception] = []
         self.failed = self.failures.append
 
-    def flush(self) -> None:
+    def flush(self) -> list[bytes]:
         self.flushed.append(self)
         if self.error is not None:
             raise self.error
+        return [b"one", b"two"]
 
 
 async def test_all_are_flushed_in_order_at_the_end_of_the_turn() -> None:
@@ -42,9 +43,22 @@ async def test_all_are_flushed_in_order_at_the_end_of_the_turn() -> None:
     assert flushed[2:] == [third, first]
 
 
-async def test_one_that_fails_does_not_stop_the_others() -> None:
+async def test_the_frames_of_a_turn_are_counted() -> None:
+    counts: list[int] = []
+    flusher = CountingFlusher(counts.append)
+    for _ in range(3):
+        flusher.add(Counting([]))
+    flusher.add(Counting([], OSError("Gone")))
+    await asyncio.sleep(0)
+    assert counts == [6]
+    flusher.add(Counting([]))
+    await asyncio.sleep(0)
+    assert counts == [6, 2]
+
+
+@pytest.mark.parametrize("flusher", [Flusher(), CountingFlusher(lambda count: None)])
+async def test_one_that_fails_does_not_stop_the_others(flusher: Flusher) -> None:
     flushed: list[Any] = []
-    flusher = Flusher()
     error = OSError("Gone")
     bad, good = Counting(flushed, error), Counting(flushed)
     flusher.add(bad)
@@ -61,9 +75,9 @@ async def test_what_is_added_during_a_flush_is_flushed_in_the_next_turn() -> Non
     late = Counting(flushed)
 
     class Adding(Counting):
-        def flush(self) -> None:
-            super().flush()
+        def flush(self) -> list[bytes]:
             flusher.add(late)
+            return super().flush()
 
     adding = Adding(flushed)
     flusher.add(adding)

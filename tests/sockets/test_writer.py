@@ -45,6 +45,33 @@ def made(connection: Connection, limit: int = 110) -> tuple[FrameWriter, list[in
     return Writer(connection, Wire(JSONCodec()), limit, Flusher()), overflows  # type: ignore[arg-type]
 
 
+async def test_the_bytes_of_written_frames_are_counted() -> None:
+    connection = Connection()
+    writer, overflows = made(connection)
+
+    def written() -> int:
+        return sum(map(len, connection.written))
+
+    assert writer.get_sent_size() == 0
+    for number in range(20):  # In all they are larger than the limit several times.
+        if number % 2:
+            writer.start_batch()
+            writer.send({"event": "held"})
+        writer.send({"event": "x" * number})
+        assert writer.get_sent_size() == written()
+        writer.flush_batch()
+        await asyncio.sleep(0)
+        assert writer.get_sent_size() == written()
+    assert written() > 400
+    assert overflows == []
+    writer.send({"event": "dropped"})
+    writer.start_batch()
+    writer.send({"event": "dropped, too"})
+    writer.close()
+    await asyncio.sleep(0)
+    assert writer.get_sent_size() == written()
+
+
 @pytest.mark.parametrize("batch", [False, True])
 async def test_more_than_the_limit_overflows(batch: bool) -> None:
     writer, overflows = made(Connection())
@@ -56,6 +83,31 @@ async def test_more_than_the_limit_overflows(batch: bool) -> None:
     writer.send({"event": "x" * 20})
     (size,) = overflows
     assert size > 110
+    await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("reads", [False, True])
+async def test_frames_that_the_transport_keeps_count_until_they_are_read(reads: bool) -> None:
+    class Slow(Connection):
+        kept = 0
+
+        def write(self, frames: Sequence[bytes]) -> int:
+            self.kept += sum(map(len, frames))
+            return self.kept
+
+        def get_write_buffer_size(self) -> int:
+            return self.kept
+
+    connection = Slow()
+    writer, overflows = made(connection)
+    for _ in range(3):
+        writer.send({"event": "x" * 20})
+        await asyncio.sleep(0)
+        assert overflows == []
+    if reads:
+        connection.kept = 0
+    writer.send({"event": "x" * 20})
+    assert len(overflows) == (not reads)
     await asyncio.sleep(0)
 
 

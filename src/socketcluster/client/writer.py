@@ -49,7 +49,7 @@ class ClientWriter(FrameWriter):
             self._accepting = False
 
     def _make_room(self) -> None:
-        if not self._accepting:
+        if not self._accepting and not self._find_room():
             self._room += len(self._frames.pop())
             raise buffer_full(self._limit)
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from time import perf_counter
-from typing import Any, cast
+from typing import Any
 
 from socketcluster.metrics.durations import CallDurations
 from socketcluster.sockets.request import AGRequest, Responder
-from socketcluster.sockets.runners import CallTimer, ProcedureRunner
+from socketcluster.sockets.runners import ProcedureRunner
 
 
 class CallTimes:
@@ -28,20 +28,18 @@ class CallTimes:
         self.others: CallDurations = CallDurations()
 
     def settle(self) -> None:
-        """Count the durations since the last time; the ticker calls it."""
+        """Count the durations if many wait, and time the next calls; the ticker calls it."""
         for durations in (self.others, *self.handlers.values()):
-            durations.settle()
+            durations.settle_many()
             durations.time_all()
 
     def time_procedure(self, runner: ProcedureRunner) -> None:
         """Time the calls of a procedure's handler."""
-        times = self.handlers.setdefault(runner.handler.name, CallDurations())
-        # basedpyright takes `due`, a slot with a function, for a method.
-        runner.timer = cast("CallTimer", times)
+        runner.timer = self.handlers.setdefault(runner.handler.name, CallDurations())
 
     def request_class(self) -> type[AGRequest[Any]]:
         """Make the class of the requests that loops answer."""
-        times, due = self.others, self.others.due
+        times, flags = self.others, self.others.flags
 
         class CountedRequest(AGRequest[Any]):
             """A request that is counted when it is made."""
@@ -52,7 +50,9 @@ class CallTimes:
             def __init__(  # pyright: ignore[reportMissingSuperCall]
                 self, socket: Any, id: int | float, procedure: str, data: Any = None
             ) -> None:
-                self._responder = _TimedResponder(socket, times) if due() else socket.messaging
+                self._responder = (
+                    _TimedResponder(socket, times) if next(flags) else socket.messaging
+                )
                 self.socket = socket
                 self.id = id
                 self.procedure = procedure

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from itertools import accumulate
+from operator import length_hint
 from random import getrandbits
 from time import perf_counter
 from typing import Any
@@ -13,14 +14,17 @@ from typing import Any
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """The upper bounds of the buckets, in seconds."""
 
+MANY = 1000
+"""So many values may wait for the next scrape."""
+
 _LABELS = (*(str(bound) for bound in BOUNDS), "+Inf")
 
 
 class Durations:
     """Counts seconds in the buckets of `BOUNDS`.
 
-    A value is only appended to a list, and `settle` sorts the list into the buckets. The server's
-    ticker settles once a second at least, so that the list stays short.
+    A value is only appended to a list, and `settle` sorts the list into the buckets: a scrape does,
+    and the server's ticker if the list grows long.
 
     Attributes:
         add: append one value.
@@ -39,6 +43,11 @@ class Durations:
     def settle(self) -> None:
         """Count the values that were added since the last time. Any thread may call it."""
         self._settle(self._recent, 1)
+
+    def settle_many(self) -> None:
+        """Count the values if many wait; the ticker calls it."""
+        if len(self._recent) > MANY:
+            self.settle()
 
     def _settle(self, recent: list[float], weight: int) -> None:
         if not recent:
@@ -78,7 +87,11 @@ EVERY = 64
 enter the duration would take 5 % of a call. Which one is random, so that no rhythm hides it."""
 
 _BITS = EVERY.bit_length() - 1
-_FLAGS = [True] + [False] * (2 * EVERY)
+_FLAGS = [*[False] * 2 * EVERY, True, True]
+"""A flag for each call until the next one that is timed. The last is never taken, because that
+would end an iterator for ever."""
+_LAST = 2
+"""How many flags are left when the next call is timed."""
 
 
 class CallDurations(Durations):
@@ -86,18 +99,22 @@ class CallDurations(Durations):
 
     add: Callable[[float], None]
 
-    __slots__ = ("_all", "_begun", "_flags", "_place", "_some", "due")
+    __slots__ = ("_all", "_begun", "_place", "_some", "flags")
 
     def __init__(self) -> None:
         super().__init__()
         self._some: list[float] = []
         self._all = FEW  # How many calls are timed one by one.
         self._place = 0  # Of the call that was timed among the last `EVERY`.
-        # A flag for each call until the next one that is timed, whose flag is the last to be taken.
-        # To take a flag is the cheapest way to count in Python.
-        self._flags = [True]
-        self._begun = 1
-        self.due: Callable[[], bool] = self._flags.pop
+        # To move on in a list is the cheapest way to count in Python.
+        self.flags: Iterator[bool] = iter(_FLAGS)
+        self._begun = len(_FLAGS)  # The calls that have begun when no flag is left.
+        self._leave(_LAST)
+
+    def _leave(self, count: int) -> None:
+        """Leave so many flags."""
+        self._begun += count - length_hint(self.flags)
+        self.flags.__setstate__(len(_FLAGS) - count)  # type: ignore[attr-defined]
 
     def start(self) -> float:
         """Return the time for the call that is due, and choose the next one."""
@@ -110,8 +127,7 @@ class CallDurations(Durations):
             place = getrandbits(_BITS)
             gap = EVERY - self._place + place
             self._place = place
-        self._flags += _FLAGS[:gap]
-        self._begun += gap
+        self._leave(_LAST - 1 + gap)
         return perf_counter()
 
     def time(self, answer: Callable[..., None], *call: Any) -> None:
@@ -125,7 +141,8 @@ class CallDurations(Durations):
     async def time_async(self, work: Callable[[Any], Awaitable[None]], message: Any) -> None:
         """See `CallTimer.time_async`."""
         started, add = self.start(), self.add
-        self._flags.append(False)
+        self._leave(length_hint(self.flags) + 1)
+        self._begun -= 1
         try:
             await work(message)
         finally:
@@ -133,11 +150,14 @@ class CallDurations(Durations):
 
     def time_all(self) -> None:
         """Time the next calls one by one."""
-        if self._all == FEW:
-            return  # None has begun since the last time.
-        self._begun = self.begun + 1
-        self._flags[:] = [True]
-        self._all = FEW
+        if self._all < FEW:  # Else none has begun since the last time.
+            self._leave(_LAST)
+            self._all = FEW
+
+    def settle_many(self) -> None:
+        """See `Durations.settle_many`."""
+        if len(self._recent) + len(self._some) > MANY:
+            self.settle()
 
     def settle(self) -> None:
         """See `Durations.settle`."""
@@ -147,4 +167,4 @@ class CallDurations(Durations):
     @property
     def begun(self) -> int:
         """How many calls have begun."""
-        return self._begun - len(self._flags)
+        return self._begun - length_hint(self.flags)

@@ -103,9 +103,10 @@ class FanOut:
         """See `Flushable.failed`."""
         report_unwritable(error)
 
-    def flush(self) -> None:
-        """Deliver the run at the end of the turn."""
+    def flush(self) -> tuple[()]:
+        """Deliver the run at the end of the turn; `traffic` counts its frames."""
         self._deliver(True)
+        return ()
 
     def _deliver(self, at_end_of_turn: bool) -> None:
         subscribers, run = self.subscribers, self._run
@@ -124,6 +125,11 @@ class FanOut:
                 subscriber.publish(run, at_end_of_turn)
             except Exception as error:
                 subscriber.failed(error)
+
+    def count_written(self, frames: list[bytes]) -> None:
+        """Count frames that a socket wrote outside the flusher."""
+        if self.traffic is not None:
+            self.traffic.wrote(len(frames))
 
     def count_later(self, run: Run) -> None:
         """Undo the counting of a run as written, for a socket that counts it when it is so."""

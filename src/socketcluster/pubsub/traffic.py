@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 
 @dataclass(slots=True, eq=False)
@@ -14,20 +14,14 @@ class Traffic:
 
     Attributes:
         deliveries: publishes times the sockets that they were delivered to.
-        messages, size: the frames that sockets wrote, and their bytes; `settle` adds the latest.
-        writes: the bytes of each write since the last `settle`.
-        further: the frames of a write that had several, without the first.
+        messages: the frames that sockets wrote.
+        size: the bytes of publishes that were written at once; sockets count those of other frames.
     """
 
     deliveries: int = 0
     messages: int = 0
     size: int = 0
-    writes: list[int] = field(default_factory=list)
-    further: list[int] = field(default_factory=list)
 
-    def settle(self) -> None:
-        """Count the latest writes. To append a number costs half of adding it to an attribute."""
-        self.messages += len(self.writes) + sum(self.further)
-        self.size += sum(self.writes)
-        self.writes.clear()
-        self.further.clear()
+    def wrote(self, messages: int) -> None:
+        """Count frames that sockets wrote."""
+        self.messages += messages

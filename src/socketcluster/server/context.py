@@ -20,7 +20,6 @@ from socketcluster.server.parts.authentication import AuthObserver
 from socketcluster.server.parts.closing import ClosingObserver
 from socketcluster.server.parts.counts import Counts
 from socketcluster.server.parts.deciders import Deciders
-from socketcluster.server.parts.outbound import Outbound
 from socketcluster.server.parts.rate_limits import RateLimits
 from socketcluster.server.parts.reauthorization import ReauthorizationPace
 from socketcluster.server.parts.sequencer import Continuation
@@ -67,7 +66,7 @@ class SocketContext:
         middleware: from a middleware type to its function.
         make_request: makes an AGRequest of (socket, cid, procedure, data).
         make_call: makes the AGRequest of a call of a procedure; `make_request` by default.
-        make_outbound: makes the write path of a socket.
+        make_flusher: makes the flusher of an event loop.
         counts: what happened to the sockets.
         pongs: called with the seconds between a ping and its pong, if set.
         deciders: decide on subscriptions and publishes of clients.
@@ -99,11 +98,11 @@ class SocketContext:
     rate_limits: RateLimits
 
     flusher: Flusher = field(default_factory=Flusher)
+    make_flusher: Callable[[], Flusher] = Flusher
     reauthorization_pace: ReauthorizationPace = field(default_factory=ReauthorizationPace)
     equip: Callable[[Any], None] | None = None
     make_request: Callable[..., Any] = field(init=False)
     make_call: Callable[..., Any] = field(init=False)
-    make_outbound: Callable[..., Outbound] = Outbound
     counts: Counts = field(default_factory=Counts)
     pongs: Callable[[float], None] | None = None
     deciders: Deciders = field(init=False)
@@ -128,7 +127,7 @@ class SocketContext:
 
     def restart(self) -> None:
         """Drop what an earlier event loop may have left unfinished."""
-        self.flusher = Flusher()
+        self.flusher = self.make_flusher()
         self.reauthorization_pace = ReauthorizationPace()
         self.exchange.fan_out.use(self.flusher)
         self.upgrade_pace.restart()

@@ -82,7 +82,11 @@ class Hub:
         for procedure in socket.messaging.unanswered.values():
             socket.context.count_abandoned(procedure)
         socket.context.counts.ended(
-            code, socket.life.was_opened, socket.inbound.received, socket.get_bytes_received()
+            code,
+            socket.life.was_opened,
+            socket.inbound.received,
+            socket.get_bytes_received(),
+            socket.outbound.get_sent_size(),
         )
         if socket.life.was_opened:
             self._emit("disconnection", DisconnectionEvent(socket, code, reason))

@@ -21,9 +21,9 @@ from socketcluster.pubsub.traffic import Traffic
 from socketcluster.server.background import BackgroundFunction
 from socketcluster.server.context import SocketContext
 from socketcluster.server.hub import Hub
-from socketcluster.server.parts.counted_outbound import CountedOutbound
 from socketcluster.server.parts.tokens import REASONS
 from socketcluster.server.survey import Survey
+from socketcluster.sockets.flusher import CountingFlusher
 
 if TYPE_CHECKING:
     from socketcluster.metrics.service import ServerMetrics
@@ -90,12 +90,11 @@ class Metering:
         return None if options is None else cls(options)
 
     def settle(self, late: float) -> None:
-        """Count a tick that was `late` seconds late, and the durations since the tick before."""
+        """Count a tick that was `late` seconds late, and the durations if many wait."""
         self._lag.add(max(0.0, late))
-        self._pongs.settle()
-        self._lag.settle()
+        self._lag.settle_many()
+        self._pongs.settle_many()
         self._calls.settle()
-        self._traffic.settle()
 
     def serve(self, server: MeteredServer, context: SocketContext) -> ServerMetrics:
         """Have a server's sockets count, and make the metrics that users see.
@@ -112,7 +111,7 @@ class Metering:
         self._server = server
         self._context = context
         traffic = context.exchange.fan_out.traffic = self._traffic
-        context.make_outbound = partial(CountedOutbound, traffic)
+        context.make_flusher = partial(CountingFlusher, traffic.wrote)
         if context.options.request_creator is None:
             context.make_call = self._calls.request_class()
         context.pongs = self._pongs.add
@@ -141,12 +140,11 @@ class Metering:
     def _new_survey(self) -> Survey:
         """Start with the sockets that ended before: one that ends meanwhile is counted once."""
         counts = self._context.counts
-        return Survey(counts.received, counts.received_size)
+        return Survey(counts.received, counts.received_size, counts.sent_size)
 
     def _reading(self, survey: Survey) -> Reading:
         context, hub, traffic = self._context, self._server.hub, self._traffic
         nodes = self._server.node_messages
-        traffic.settle()
         counts, exchange = context.counts, context.exchange
         broker, delivery = exchange.broker, exchange.delivery
         # A broker of the application, or around another one, may have it or not.
@@ -167,7 +165,7 @@ class Metering:
             messages_received=survey.received,
             received_bytes=survey.received_size,
             messages_sent=traffic.messages,
-            sent_bytes=traffic.size,
+            sent_bytes=traffic.size + survey.sent_size,
             calls=self._answered(survey.calls),
             call_durations=self._durations(),
             calls_in_progress=survey.calls.total(),

@@ -112,7 +112,7 @@ class AGServerSocket(
         self.life: Life = Life(ticker.now, ticker.time + context.ping_interval / 1000)
         self.closing: Closing = Closing(self, context, self._end)
         self.middleware: SocketMiddleware = SocketMiddleware(self, context, handshake_line)
-        self.outbound: Outbound = context.make_outbound(self, connection, context)
+        self.outbound: Outbound = Outbound(self, connection, context)
         self.batching: Batching = Batching(
             context.loop_binding, options.milliseconds("batch_interval"), self.outbound
         )

@@ -19,6 +19,7 @@ class Survey:
 
     Attributes:
         received, received_size: messages and bytes of the sockets.
+        sent_size: bytes of the frames that the sockets wrote.
         subscriptions: of all sockets.
         calls: calls without an answer, by procedure.
         paused: sockets that are not read from.
@@ -28,6 +29,7 @@ class Survey:
 
     received: int = 0
     received_size: int = 0
+    sent_size: int = 0
     subscriptions: int = 0
     calls: Counter[str] = field(default_factory=Counter)
     paused: int = 0
@@ -48,6 +50,7 @@ class Survey:
             received = inbound.received
             self.received += received
             self.received_size += socket.connection.get_bytes_received()
+            self.sent_size += socket.outbound.get_sent_size()
             self.subscriptions += len(socket.subscribed.channels)
             if socket.messaging.unanswered:
                 self.calls.update(socket.messaging.unanswered.values())

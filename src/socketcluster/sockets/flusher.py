@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from socketcluster.runtime.reporting import Reporter
@@ -15,8 +16,9 @@ _reporter = Reporter(logging.getLogger("socketcluster"))
 class Flushable(Protocol):
     """A writer with frames to write at the end of the loop turn."""
 
-    def flush(self) -> None:
-        """Write the frames."""
+    def flush(self) -> Sequence[bytes]:
+        """Write the frames, and return those that nothing else counts."""
+        ...
 
     def failed(self, error: Exception) -> None:
         """Called with the error that `flush` raised."""
@@ -50,6 +52,26 @@ class Flusher:
                 flushable.flush()
             except Exception as error:
                 flushable.failed(error)
+
+
+class CountingFlusher(Flusher):
+    """A `Flusher` that calls `count` with the number of the frames of each turn."""
+
+    __slots__ = ("_count",)
+
+    def __init__(self, count: Callable[[int], None]) -> None:
+        super().__init__()
+        self._count = count
+
+    def _run(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        written = 0
+        for flushable in waiting:
+            try:
+                written += len(flushable.flush())
+            except Exception as error:
+                flushable.failed(error)
+        self._count(written)
 
 
 def report_unwritable(error: Exception) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any, Protocol
 
 from socketcluster.errors import (
@@ -61,16 +61,17 @@ class CallTimer(Protocol):
     """Counts calls, and times some of them.
 
     Attributes:
-        due: counts a call, and returns whether to time it.
+        flags: has a flag for each call, whether to time it. To take the flag counts the call.
     """
 
-    due: Callable[[], bool]
+    @property
+    def flags(self) -> Iterator[bool]: ...
 
     def time(self, answer: Callable[..., None], *call: Any) -> None:
         """Time a call of `answer`, because one is due."""
 
     async def time_async(self, work: Callable[[Any], Awaitable[None]], message: Any) -> None:
-        """Time an await of `work`, because one is due. `work` calls `due` again."""
+        """Time an await of `work`, because one is due. `work` takes a flag again."""
 
 
 class Runner:
@@ -175,7 +176,7 @@ class DirectProcedure(ProcedureRunner):
         data = self._checked_for(socket, cid, data)
         if data is _REFUSED:
             return
-        if self.timer is not None and self.timer.due():
+        if self.timer is not None and next(self.timer.flags):
             self.time(socket, cid, data)
         else:
             self._answer(socket, cid, data)
@@ -289,11 +290,9 @@ class LinedProcedure(_Lined, ProcedureRunner):
             if data is _REFUSED:
                 return
         timer = self.timer
-        if timer is not None:
-            due = timer.due  # `timer.due()` would take longer: it is a slot.
-            if due():
-                await timer.time_async(self.work, (socket, cid, data, True))
-                return
+        if timer is not None and next(timer.flags):
+            await timer.time_async(self.work, (socket, cid, data, True))
+            return
         result = None
         try:
             if self._seconds is not None:

@@ -29,6 +29,7 @@ class FrameWriter:
         "_connection",
         "_flusher",
         "_frames",
+        "_granted",
         "_held_bytes",
         "_limit",
         "_room",
@@ -45,7 +46,9 @@ class FrameWriter:
         self._flusher = flusher
         self._backed_up = False
         self._frames: list[bytes] = []
-        self._room = limit
+        # Each frame takes room, and once there is none it is measured anew. So the room that was
+        # granted and is not left is the size of all frames: metrics count them at no cost.
+        self._room = self._granted = limit
         self._scheduled = False
         self.batch: list[tuple[Any, int]] | None = None
         self._held_bytes = 0
@@ -88,9 +91,15 @@ class FrameWriter:
     def _schedule(self) -> None:
         self._flusher.add(self)  # Without a loop this raises, before anything has changed.
         self._scheduled = True
-        self._room = self._limit - self._held_bytes
         if self._backed_up:
-            self._room -= self._connection.get_write_buffer_size()
+            self._find_room()
+
+    def _find_room(self) -> bool:
+        """Measure the room; return whether the buffer is within the limit."""
+        room = self._limit - self.get_buffer_size()
+        self._granted += room - self._room
+        self._room = room
+        return room >= 0
 
     def _hold(self, queue: Any, item: Any, size: int) -> None:
         if self.closed:
@@ -103,16 +112,19 @@ class FrameWriter:
     def _count_held(self, size: int) -> None:
         self._held_bytes += size
         self._room -= size
+        self._granted -= size
 
     def _make_room(self) -> None:
-        self.overflow()
+        if not self._find_room():
+            self.overflow()
 
-    def flush(self) -> None:
-        """Hand all frames to the engine now."""
+    def flush(self) -> list[bytes]:
+        """Hand all frames to the engine now, and return them."""
         self._scheduled = False
         frames, self._frames = self._frames, []
         if frames and not self.closed:
             self._backed_up = self._connection.write(frames) > 0
+        return frames
 
     def get_buffer_size(self) -> int:
         """Return the bytes that wait here and in the transport."""
@@ -125,9 +137,14 @@ class FrameWriter:
             return self.get_buffer_size()
         return 0
 
+    def get_sent_size(self) -> int:
+        """Return the bytes of all frames that were handed to the engine from here."""
+        return self._granted - self._room - sum(map(len, self._frames))
+
     def close(self) -> None:
         """Drop the frames and the batch; send nothing more."""
         self.closed = True
+        self._granted -= sum(map(len, self._frames))
         self._frames = []
         self.batch = None
         self._held_bytes = 0

@@ -61,7 +61,7 @@ def _direct(runner: DirectProcedure | LinedProcedure) -> Direct:
 def _at_once(runner: DirectProcedure, decode: Callable[[bytes], Packet]) -> Direct:
     call, takes_data, fail = runner.call, runner.takes_data, runner.fail
     handler, context, to_plain = runner.handler, runner.context, runner.to_plain
-    due = None if runner.timer is None else runner.timer.due
+    flags = None if runner.timer is None else runner.timer.flags
 
     def carry_out(socket: AGServerSocket, message: bytes) -> bool:
         if socket.life.phase != OPEN:
@@ -76,7 +76,7 @@ def _at_once(runner: DirectProcedure, decode: Callable[[bytes], Packet]) -> Dire
         if socket.auth.expires_at is not None:
             socket.auth.check_expiry()
         context.latest = handler
-        if due is not None and due():
+        if flags is not None and next(flags):
             runner.time(socket, cid, packet.data)
             return True
         result = None

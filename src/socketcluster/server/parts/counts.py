@@ -25,6 +25,7 @@ class Counts:
         disconnections: ended connections of clients, by the close code; codes that the protocol
             does not name are counted together as "other".
         received, received_size: messages of the sockets that ended, and their bytes.
+        sent_size: bytes of the frames that these sockets wrote.
         blocked: actions that middleware or a channel's handler refused, by type.
         failed_calls: calls without a handler that were answered with an error.
         abandoned_calls: such calls that had no answer when the client left.
@@ -35,11 +36,14 @@ class Counts:
     disconnections: Counter[str] = field(default_factory=Counter)
     received: int = 0
     received_size: int = 0
+    sent_size: int = 0
     blocked: Counter[str] = field(default_factory=Counter)
     failed_calls: int = 0
     abandoned_calls: int = 0
 
-    def ended(self, code: int, was_opened: bool, received: int, received_size: int) -> None:
+    def ended(
+        self, code: int, was_opened: bool, received: int, received_size: int, sent_size: int
+    ) -> None:
         """Count a socket that ended."""
         if was_opened:
             self.disconnections[str(code) if code in KNOWN_CODES else OTHER_CODE] += 1
@@ -47,3 +51,4 @@ class Counts:
             self.aborted += 1
         self.received += received
         self.received_size += received_size
+        self.sent_size += sent_size

@@ -248,7 +248,7 @@ class Outbound(SocketWriter):
         self._held_count += counted
         self._count_held(size)
         sequencer.put((item, size, counted))
-        if self._room < 0 and self.get_buffer_size() > self._limit:
+        if self._room < 0 and not self._find_room():
             self.overflow()
 
     def _hold(self, queue: Any, item: Any, size: int) -> None:
@@ -262,7 +262,7 @@ class Outbound(SocketWriter):
         """See `SocketWriter.frame_dropped`."""
         self._fan_out.dropped += 1
 
-    def flush(self) -> None:
+    def flush(self) -> list[bytes]:
         """See `FrameWriter.flush`."""
         if (
             self._droppable
@@ -271,25 +271,25 @@ class Outbound(SocketWriter):
         ):
             # Frames in the transport can no longer be dropped. Wait until it has written them, so
             # that the oldest publishes stay here until then.
-            self._room = self._limit - self.get_buffer_size()
-            asyncio.get_running_loop().call_later(_RETRY_SECONDS, self.flush)
-        else:
-            self.flush_now()
+            asyncio.get_running_loop().call_later(_RETRY_SECONDS, self._flusher.add, self)
+            return []
+        return self._write()
 
     def flush_now(self) -> None:
         """Flush even to a full transport, where publishes can no longer be dropped."""
+        self._fan_out.count_written(self._write())
+
+    def _write(self) -> list[bytes]:
         if self._fan_out.subscribers is not None:
             self.collect_publishes()
-        if self.closed:
-            return
         self._droppable = False
         self.sent = self.prepared - self._held_count
         self._scheduled = False
-        frames = self._frames
+        frames = self._frames  # None if it is closed.
         if frames:
             self._frames = []
-            self._room = self._limit  # Until the next turn's first frame; not an int of its own.
             self._backed_up = self._connection.write(frames) > 0
+        return frames
 
     def close(self) -> None:
         """See `FrameWriter.close`."""

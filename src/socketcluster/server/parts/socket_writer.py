@@ -34,6 +34,8 @@ class SocketWriter(FrameWriter):
             self.overflow()
 
     def _make_room(self) -> None:
+        if self._find_room():
+            return
         newest = self._frames[-1]
         if len(newest) > self._limit:
             self._frames.pop()
