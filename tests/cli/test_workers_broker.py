@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 
 from cli.serving import SECONDS, Serve, clients_on_all, stop_process
-from socketcluster.brokers.registry import BROKER_VARIABLE
+from socketcluster.brokers.registry import BROKER_VARIABLE, create_broker
+from socketcluster.brokers.remote import RemoteBroker
+from socketcluster.brokers.storing import Retention
 from socketcluster.cli.workers.broker import FILES, PREFIX, remove_abandoned_folders, shared_broker
 
 
@@ -130,3 +132,24 @@ def test_a_chosen_broker_needs_no_folder(folder: Path) -> None:
     with shared_broker({BROKER_VARIABLE: f"ipc://{folder}/mine"}) as shared:
         assert shared == (f"ipc://{folder}/mine", None)
         assert (folder / "mine.sock").exists()
+
+
+async def test_the_supervisor_stores_as_much_as_is_configured(serve: Serve, folder: Path) -> None:
+    """The URL wins over the option."""
+    option = {"SOCKETCLUSTER_HISTORY_MEMORY": "100000"}
+    for parameter, most in (("", 100_000), ("?history_memory=50KiB", 51_200)):
+        url = f"ipc://{folder}/b{parameter}"
+        arguments = ("mine:server", "--port", "0", "--workers", "2", "--broker", url)
+        served = await serve(*arguments, variables=option)
+        await served.port()
+        broker = create_broker(url)
+        assert isinstance(broker, RemoteBroker)
+        await broker.start()
+        rule = Retention(1000, 60)
+        for _ in range(300):
+            await broker.publish_stored("a", bytes(1000), rule)
+        kept = len((await broker.history("a", rule)).messages) * 1000
+        assert most * 0.7 < kept < most
+        await broker.close()
+        served.process.terminate()
+        await served.wait()

@@ -38,6 +38,7 @@ class Engine(NamedTuple):
 
 ENGINES = {
     "memory": Engine(None),
+    "zeromq": Engine("zeromq"),
 }
 NAMES = (
     "a{b}c",

@@ -16,17 +16,21 @@ import asyncio
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import groupby
 from operator import attrgetter
 
 import zmq
 
-from socketcluster.brokers.adapter import Link, LinkListener, Publish
-from socketcluster.brokers.address import BrokerAddress, url_error
+from socketcluster.brokers.adapter import Link, LinkListener, Publish, StoredPublish
+from socketcluster.brokers.address import BrokerAddress, size_of, url_error
 from socketcluster.brokers.epochs import LinkEpochs
+from socketcluster.brokers.memory_store import HISTORY_MEMORY
 from socketcluster.brokers.remote import RemoteBroker
+from socketcluster.brokers.storing import Page, Position, Retention
 from socketcluster.brokers.zeromq_proxy import Proxy
+from socketcluster.brokers.zeromq_store import Requests, store_records
 from socketcluster.brokers.zeromq_wire import (
     BATCH_BYTES,
     CUT,
@@ -72,6 +76,7 @@ class ZeroMQLink:
         self._waiting: deque[tuple[int, Callable[[], object]]] = deque()
         self._loop = asyncio.get_running_loop()
         self._closed = False
+        self._requests = Requests(self._send_request)
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
         self._socket: zmq.Socket[bytes] = context.socket(zmq.DEALER)
         self._socket.setsockopt(zmq.IDENTITY, identity)
@@ -117,8 +122,11 @@ class ZeroMQLink:
     def _take(self, message: bytes) -> None:
         self._flow.take(message)
         for kind, topic, _, start, end in records_in(message):
-            if kind == CUT:
-                raise LinkError(message[start:end].decode("utf-8", "replace"))
+            if kind != PUBLISH:
+                if kind == CUT:
+                    raise LinkError(message[start:end].decode("utf-8", "replace"))
+                self._requests.answered(message, start, end)
+                continue
             channel = topic.decode("utf-8", "surrogateescape")[len(self._prefix) :]
             try:
                 for payload in payloads_in(message, start, end):
@@ -170,6 +178,61 @@ class ZeroMQLink:
             for part in parts_of(payloads, BATCH_BYTES):
                 yield record_of(PUBLISH, topic, body_of(part))
 
+    def publish_stored(self, publishes: Sequence[StoredPublish]) -> None:
+        """See `StoringLink`."""
+        then = partial(self._listener.publishes_confirmed, publishes)
+        self._send(self._store_records(publishes), then)
+
+    def _store_records(self, publishes: Sequence[StoredPublish]) -> Iterator[bytes]:
+        channels: dict[str, list[StoredPublish]] = {}
+        for publish in publishes:
+            channels.setdefault(publish.channel, []).append(publish)
+        for channel, items in channels.items():
+            topic = self._topic(channel)
+            if len(topic) > MAX_TOPIC_BYTES:
+                for item in items:
+                    self._listener.publish_refused(item, _too_long(topic))
+                continue
+            yield from store_records(topic, items)
+
+    def _send_request(self, record: bytes) -> None:
+        try:
+            if not self._closed:
+                self._send([record], _nothing)
+        except zmq.ZMQError as error:
+            raise BrokerError(f"Cannot send to the proxy: {error}") from error
+
+    def _stored_topic(self, channel: str) -> bytes:
+        topic = self._topic(channel)
+        if len(topic) > MAX_TOPIC_BYTES:
+            raise _too_long(topic)
+        return topic
+
+    async def history(
+        self,
+        channel: str,
+        retention: Retention,
+        since: Position | None,
+        limit: int | None,
+        reverse: bool,
+    ) -> Page:
+        """See `StoringLink`."""
+        topic = self._stored_topic(channel)
+        return await self._requests.history(topic, retention, since, limit, reverse)
+
+    async def renew_epoch(self, channel: str, retention: Retention, seen: Position) -> Position:
+        """See `StoringLink`."""
+        return await self._requests.renew_epoch(self._stored_topic(channel), retention, seen)
+
+    async def keep(self, values: Mapping[str, bytes], seconds: float) -> None:
+        """See `StoringLink`."""
+        kept = {self._topic(key): value for key, value in values.items()}
+        await self._requests.keep(kept, seconds)
+
+    async def take(self, key: str) -> bytes | None:
+        """See `StoringLink`."""
+        return await self._requests.take(self._topic(key))
+
     async def subscribe(self, channels: Sequence[str]) -> Mapping[str, BrokerError]:
         """See `Link`."""
         topics = {channel: self._topic(channel) for channel in channels}
@@ -202,6 +265,10 @@ class ZeroMQLink:
             self._socket.disable_monitor()
             self._monitor.close(0)
             self._socket.close()
+
+
+def _nothing() -> None:
+    pass
 
 
 def _too_long(topic: bytes) -> BrokerError:
@@ -245,10 +312,21 @@ def path_of(address: BrokerAddress) -> str:
 
 
 def _checked(address: BrokerAddress) -> str:
-    address.check_parameters()
+    address.check_parameters("history_memory")
     if address.options.max_buffered < MIN_BUFFERED_BYTES:
         raise url_error("max_buffered of an ipc URL must be 1MiB or more")
     return path_of(address)
+
+
+def _history_memory(address: BrokerAddress, default: int) -> int:
+    text = address.query.get("history_memory")
+    if text is None:
+        return default
+    with suppress(ValueError):
+        size = size_of(text)
+        if size > 0:
+            return size
+    raise url_error(f"the parameter history_memory must be a size like 64MiB, not {text!r}")
 
 
 def create(address: BrokerAddress) -> RemoteBroker:
@@ -258,13 +336,19 @@ def create(address: BrokerAddress) -> RemoteBroker:
         InvalidOptionsError: a part of the URL is wrong.
     """
     connector = ZeroMQConnector(_checked(address), address.name_prefix(":"))
+    _history_memory(address, HISTORY_MEMORY)
     return RemoteBroker(connector, address.options)
 
 
-def proxy_of(address: BrokerAddress) -> Proxy:
+def proxy_of(address: BrokerAddress, history_memory: int = HISTORY_MEMORY) -> Proxy:
     """Make the proxy of `ipc:///path`, with the URL's `max_buffered`. It does not run yet.
+
+    Args:
+        address: the URL.
+        history_memory: how many bytes it stores, unless the URL says so.
 
     Raises:
         InvalidOptionsError: a part of the URL is wrong.
     """
-    return Proxy(_checked(address), address.options.max_buffered)
+    memory = _history_memory(address, history_memory)
+    return Proxy(_checked(address), address.options.max_buffered, memory)

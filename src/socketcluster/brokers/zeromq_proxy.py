@@ -13,6 +13,8 @@ from typing import IO
 import zmq
 
 from socketcluster.brokers.adapter import MAX_BUFFERED
+from socketcluster.brokers.memory_store import HISTORY_MEMORY
+from socketcluster.brokers.zeromq_store import ProxyStore
 from socketcluster.brokers.zeromq_switch import Switch
 from socketcluster.brokers.zeromq_wire import BATCH_BYTES
 from socketcluster.errors import BrokerError
@@ -46,13 +48,20 @@ class Proxy:
         path: that of the URL.
         max_buffered: how many bytes to keep for a process that does not read; past it the process
             is cut off. It has then lost publishes, and reports a gap as soon as it reads.
+        history_memory: how many bytes of stored publishes to keep for all channels.
     """
 
-    def __init__(self, path: str, max_buffered: int = MAX_BUFFERED) -> None:
+    def __init__(
+        self,
+        path: str,
+        max_buffered: int = MAX_BUFFERED,
+        history_memory: int = HISTORY_MEMORY,
+    ) -> None:
         self._path = path
         self._max_buffered = max_buffered
         self._probe_at = 0.0
-        self._switch = Switch(self._send, max_buffered)
+        store = ProxyStore(history_memory, max_buffered)
+        self._switch = Switch(self._send, max_buffered, store)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._stopped = threading.Event()
         self._running = threading.Event()

@@ -11,12 +11,15 @@ from collections import deque
 from collections.abc import Callable
 
 from socketcluster.brokers.epochs import LinkEpochs
+from socketcluster.brokers.zeromq_store import PageRest, ProxyStore
 from socketcluster.brokers.zeromq_wire import (
     BATCH_BYTES,
     BODY_OVERHEAD,
     CUT,
     PUBLISH,
     RECORD_OVERHEAD,
+    REQUEST,
+    STORE,
     SUBSCRIBE,
     UNSUBSCRIBE,
     WINDOW_BYTES,
@@ -39,6 +42,7 @@ class ProxyLink:
     Attributes:
         queue: records that are not sent yet.
         queued: their bytes.
+        page_rest: of the long page that the process reads.
         is_cut: whether the link was cut off, and its process does not know that yet.
         heard_at, probe_at: when the last message came, and when to test a silent link.
     """
@@ -48,6 +52,7 @@ class ProxyLink:
         "heard_at",
         "identity",
         "is_cut",
+        "page_rest",
         "probe_at",
         "process",
         "queue",
@@ -62,6 +67,7 @@ class ProxyLink:
         self.topics: set[bytes] = set()
         self.queue: deque[bytes] = deque()
         self.queued: int = 0
+        self.page_rest: PageRest = deque()
         self.is_cut: bool = False
         self.heard_at: float = now
         self.probe_at: float = now + SILENT_SECONDS
@@ -73,17 +79,21 @@ class Switch:
     Args:
         send: sends a message to an identity; returns whether that process is connected.
         max_buffered: how many bytes a link's queue holds.
+        store: keeps stored publishes.
 
     Attributes:
         links: identity → link.
         cut_off: how many links were cut off.
     """
 
-    def __init__(self, send: Callable[[bytes, bytes], bool], max_buffered: int) -> None:
+    def __init__(
+        self, send: Callable[[bytes, bytes], bool], max_buffered: int, store: ProxyStore
+    ) -> None:
         self.links: dict[bytes, ProxyLink] = {}
         self.cut_off: int = 0
         self._send = send
         self._max_buffered = max_buffered
+        self._store = store
         self._topics: dict[bytes, dict[ProxyLink, None]] = {}
         self._of_process: dict[bytes, ProxyLink] = {}
         self._epochs = LinkEpochs()
@@ -113,9 +123,27 @@ class Switch:
                 elif kind == UNSUBSCRIBE:
                     self._unsubscribe(link, topic)
                 else:
-                    raise LinkError(f"A record has the unknown kind {kind} and {end - body} bytes")
+                    self._handle_storing(link, kind, topic, message, body, end)
+                    if link.is_cut:
+                        return
         except LinkError as fault:
             self._cut(link, f"The proxy cut the link off: {fault}")
+
+    def _handle_storing(
+        self, link: ProxyLink, kind: int, topic: bytes, message: bytes, body: int, end: int
+    ) -> None:
+        if kind == STORE:
+            record = self._store.publish(topic, message, body, end)
+            if record is not None:
+                self._pass_on(topic, record)
+        elif kind == REQUEST:
+            record = self._store.answer(link.page_rest, topic, message, body, end)
+            if record is not None:
+                link.queue.append(record)
+                link.queued += len(record) + RECORD_OVERHEAD
+                self._relieve(link)
+        else:
+            raise LinkError(f"A record has the unknown kind {kind} and {end - body} bytes")
 
     def _open(self, identity: bytes, now: float) -> ProxyLink | None:
         parts = identity_parts(identity)
@@ -142,13 +170,19 @@ class Switch:
                 full.append(link)
         self._changed.update(links)
         for link in full:
-            # A large publish may follow others of this turn, which are not sent yet.
-            if self._send_queued(link) and link.queued > self._max_buffered:
-                self._cut(
-                    link,
-                    f"This process read too slowly: {len(link.queue)} records of {link.queued} "
-                    f"bytes waited for it, above the proxy's max_buffered of {self._max_buffered}",
-                )
+            self._relieve(link)
+
+    def _relieve(self, link: ProxyLink) -> None:
+        """Cut a link off if its queue is full, unless it can be sent."""
+        if link.queued <= self._max_buffered:
+            return
+        # A large publish may follow others of this turn, which are not sent yet.
+        if self._send_queued(link) and link.queued > self._max_buffered:
+            self._cut(
+                link,
+                f"This process read too slowly: {len(link.queue)} records of {link.queued} "
+                f"bytes waited for it, above the proxy's max_buffered of {self._max_buffered}",
+            )
 
     def _unsubscribe(self, link: ProxyLink, topic: bytes) -> None:
         link.topics.discard(topic)
@@ -163,6 +197,7 @@ class Switch:
             self._unsubscribe(link, topic)
         link.queue.clear()
         link.queued = 0
+        link.page_rest.clear()
         self._changed.pop(link, None)
 
     def _cut(self, link: ProxyLink, reason: str) -> None:

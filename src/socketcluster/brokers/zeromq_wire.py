@@ -22,6 +22,11 @@ UNSUBSCRIBE = 3
 CUT = 4
 """The proxy ends the link; the body is the reason."""
 
+STORE = 5
+REQUEST = 6
+ANSWER = 7
+"""See `zeromq_store`."""
+
 BATCH_BYTES = 256 * 1024
 """How many bytes of records a message holds, unless it is a single record."""
 

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Self, Unpack, cast, get_type_hints
 
+from socketcluster.brokers.memory_store import HISTORY_MEMORY
 from socketcluster.brokers.registry import BROKER_VARIABLE
 from socketcluster.config.conversion import FILE_SUFFIX, Variable
 from socketcluster.config.defaults import defaults
@@ -99,6 +100,12 @@ def checked_options(explicit: Mapping[str, Any], layers: Layers) -> ServerOption
 def has_configured_key() -> bool:
     """Return whether the environment or the file of `serve` sets a key for tokens."""
     return not set(_KEYS).isdisjoint(configured({}, defaults.file).values)
+
+
+def configured_history_memory() -> int:
+    """Return the `history_memory` of the environment or the file of `serve`, or its default."""
+    memory: int = configured({}, defaults.file).values.get("history_memory", HISTORY_MEMORY)
+    return memory
 
 
 def log_unknown_variables() -> None:

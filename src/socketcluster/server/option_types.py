@@ -173,8 +173,8 @@ class ServerOptionsDict(TypedDict, total=False):
     largest outbound buffers and unfinished messages. Default: 1024 MiB."""
     history_memory: int
     """Bytes that the in-process broker stores for rules with `history`; past it the channel that
-    was used least recently loses its history. Other brokers have a bound of their own. Default: 64
-    MiB."""
+    was used least recently loses its history. If it is configured, the proxy of `serve --workers`
+    has it, too; other brokers have bounds of their own. Default: 64 MiB."""
     droppable_channels: Collection[str] | Callable[[str], bool]
     """Channel names, or a predicate: past `max_outbound_buffer` the server drops their oldest
     publishes instead of closing the socket. Default: ()."""

@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from socketcluster.brokers.address import parse_address
+from socketcluster.brokers.memory_store import HISTORY_MEMORY
 from socketcluster.brokers.registry import BROKER_VARIABLE, create_broker
 
 PREFIX = "socketcluster-workers-"
@@ -28,22 +29,25 @@ FILES = {f"{NAME}.sock", f"{NAME}.lock"}
 
 @contextmanager
 def shared_broker(
-    environment: Mapping[str, str],
+    environment: Mapping[str, str], history_memory: int = HISTORY_MEMORY
 ) -> Generator[tuple[str, str | None], None, None]:
-    """Yield the URL of the workers' broker, and the folder to remove; run a proxy for ZeroMQ."""
+    """Yield the URL of the workers' broker, and the folder to remove; run a proxy for ZeroMQ.
+
+    The proxy stores `history_memory` bytes, unless the URL says so.
+    """
     url = environment.get(BROKER_VARIABLE)
     if url:
-        with _running(url):
+        with _running(url, history_memory):
             yield url, None
         return
     with _temporary_folder() as folder:
         url = f"ipc://{folder}/{NAME}"
-        with _running(url):
+        with _running(url, history_memory):
             yield url, folder
 
 
 @contextmanager
-def _running(url: str) -> Generator[None, None, None]:
+def _running(url: str, history_memory: int) -> Generator[None, None, None]:
     create_broker(url)
     address = parse_address(url)
     if address.scheme != "ipc":
@@ -51,7 +55,7 @@ def _running(url: str) -> Generator[None, None, None]:
         return
     from socketcluster.brokers.zeromq import proxy_of
 
-    proxy = proxy_of(address)
+    proxy = proxy_of(address, history_memory)
     proxy.start()
     try:
         yield

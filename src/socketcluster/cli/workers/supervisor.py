@@ -27,7 +27,7 @@ from socketcluster.cli.workers.listening import ListeningSockets, listening_sock
 from socketcluster.cli.workers.slot import Slot
 from socketcluster.cli.workers.watchdog import Watchdog, beat_seconds
 from socketcluster.errors import SocketClusterError
-from socketcluster.server.configured import has_configured_key
+from socketcluster.server.configured import configured_history_memory, has_configured_key
 from socketcluster.server.console import print_running, print_stopping
 from socketcluster.server.options import AUTH_KEY_VARIABLE
 
@@ -148,7 +148,9 @@ def run_workers(settings: Settings, options: WorkerOptions) -> int:
             notifier = systemd.Notifier(environment)
             for name in systemd.VARIABLES:
                 environment.pop(name, None)
-            url, folder = stack.enter_context(shared_broker(os.environ))
+            url, folder = stack.enter_context(
+                shared_broker(os.environ, configured_history_memory())
+            )
             environment[BROKER_VARIABLE] = url
             sockets = stack.enter_context(listening_sockets(settings, options.workers))
             settings = replace(
