@@ -222,7 +222,8 @@ def redis_cli(port: int, *command: str) -> str:
 def _nats(folder: Path, options: Sequence[str]) -> BackendServers:
     require(shutil.which("nats-server") is not None, "nats-server")
     (port,) = free_ports(1)
-    command = ["nats-server", "-a", "127.0.0.1", "-p", str(port), *options]
+    command = ["nats-server", "-a", "127.0.0.1", "-p", str(port)]
+    command += ["-sd", "jetstream", *options]
     return BackendServers(f"nats://127.0.0.1:{port}", [Node(command, port, folder)], folder)
 
 
@@ -233,6 +234,7 @@ def _nats_cluster(folder: Path, options: Sequence[str]) -> BackendServers:
     nodes = []
     for port, route in zip(ports[:3], ports[3:], strict=True):
         command = ["nats-server", "-a", "127.0.0.1", "-p", str(port), "--cluster_name", "c"]
+        command += ["--server_name", str(port), "-sd", f"jetstream-{port}"]
         command += ["--cluster", f"nats://127.0.0.1:{route}", "--routes", routes, *options]
         nodes.append(Node(command, port, folder))
     hosts = ",".join(f"127.0.0.1:{port}" for port in ports[:3])

@@ -92,7 +92,9 @@ CLIENT_FLOORS = (
 
 PRIVATE_NAMES = {
     # nats-py's queue of what is to be written; its own flush costs a task for each message.
-    "brokers.nats_parser": {"_flush_queue", "_flusher_task", "_ps"},
+    "brokers.nats_parser": {
+        *("_flush_queue", "_flusher_task", "_pending", "_pending_data_size", "_ps"),
+    },
     # Python documents this function, and has no other way to the frames of a thread.
     "runtime.exit_limit": {"_current_frames"},
     # The clock takes the place of the event loop's own.

@@ -38,7 +38,7 @@ async def test_refused_publishes_raise_and_the_others_do_not() -> None:
         publishes = [broker.publish(name, b"1") for name in ("secret", "a", "secret", "a")]
         results = await soon(asyncio.gather(*publishes, return_exceptions=True))
         assert [type(result) for result in results] == [BrokerError, type(None)] * 2
-        assert "permissions violation for publish" in str(results[0])
+        assert "Permissions Violation for Publish" in str(results[0])
         await until(lambda: len(reports.received) == 2)
         await soon(broker.publish("a", b"2"))
         assert reports.failures == reports.lost == []
@@ -50,12 +50,25 @@ async def test_a_refused_subscription_raises_and_the_others_do_not() -> None:
         results = await soon(asyncio.gather(*changes, return_exceptions=True))
         assert results[0] is None
         assert isinstance(results[1], BrokerError)
-        assert "permissions violation for subscription" in str(results[1])
+        assert "Permissions Violation for Subscription" in str(results[1])
         await soon(broker.publish("a", b"1"))
         await until(lambda: reports.received == [("a", b"1")])
         await soon(broker.unsubscribe("secret"))
         assert broker.ready
         assert reports.lost == []
+
+
+async def test_a_refusal_is_that_of_the_very_channel() -> None:
+    """nats-py makes the server's errors lower case."""
+    async with started(FakeNats("sc.Secret")) as (broker, reports):
+        publishes = [broker.publish(name, b"1") for name in ("secret", "Secret", "secret")]
+        results = await soon(asyncio.gather(*publishes, return_exceptions=True))
+        assert [type(result) for result in results] == [type(None), BrokerError, type(None)]
+        changes = [broker.subscribe("secret"), broker.subscribe("Secret")]
+        results = await soon(asyncio.gather(*changes, return_exceptions=True))
+        assert [type(result) for result in results] == [type(None), BrokerError]
+        assert 'to "sc.Secret"' in str(results[1])
+        assert reports.failures == reports.lost == []
 
 
 async def test_a_publish_that_is_too_long_raises_and_the_next_does_not() -> None:

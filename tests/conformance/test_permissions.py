@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import re
 import secrets
@@ -10,10 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import nats
 import pytest
 
 from broker_servers import BackendServers, redis_cli, running_backend
 from conformance.test_brokers import NAMES, Made, done, reaches
+from conformance.test_storing import Made as StoringMade
+from conformance.test_storing import payloads_of
 from socketcluster import AGServer
 from socketcluster.brokers.registry import create_broker
 from socketcluster.brokers.storing import Position, Retention
@@ -251,4 +255,86 @@ async def test_a_history_without_its_permissions_is_refused_with_the_way_to_allo
             await soon(refused)
     await made.publish("a", b"1")
     assert made.listener.lost == []
+    await made.broker.close()
+
+
+DOCUMENTED = Retention(100, 300)
+
+
+@pytest.fixture(scope="module", params=["may make streams", "may not"])
+def jetstream(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BackendServers]:
+    """JetStream with the documented permissions, or with the documented streams beside less."""
+    found = re.search(r"```conf\n(authorization[^`]*sc!history.*?)```", SCALING, re.DOTALL)
+    assert found is not None
+    text = found[1].replace("PASSWORD", "secret")
+    text = text.replace("\n  ]\n}", "\n    {user: admin, password: secret}\n  ]\n}")
+    if request.param == "may not":
+        text, count = re.subn(r'"\$JS\.API\.STREAM\.(CREATE|UPDATE)\.\w[\w-]*",', "", text)
+        assert count == 4
+    file = tmp_path_factory.mktemp("nats") / "nats.conf"
+    file.write_text(text)
+    with running_backend("nats", ["-js", "-c", str(file)]) as servers:
+        if request.param == "may not":
+            asyncio.run(make_documented_streams(servers.url))
+        yield servers
+
+
+async def make_documented_streams(url: str) -> None:
+    client = await nats.connect(url, user="admin", password="secret")
+    for block in re.findall(r"```json\n(.*?)```", SCALING, re.DOTALL):
+        subject = f"$JS.API.STREAM.CREATE.{json.loads(block)['name']}"
+        answer = await client.request(subject, block.encode())
+        assert "error" not in json.loads(answer.data), answer.data
+    await client.close()
+
+
+async def storing_with(url: str) -> StoringMade:
+    made = StoringMade(create_broker(f"{with_account(url)}?{PARAMETERS}&required=true"))
+    await soon(made.broker.start())
+    return made
+
+
+async def test_history_in_nats(jetstream: BackendServers) -> None:
+    made = await storing_with(jetstream.url)
+    await made.subscribe("a")
+    start = (await made.history("a", retention=DOCUMENTED)).top
+    await made.store("a", b"1", b"2", retention=DOCUMENTED, id="one")
+    await made.store("a", b"3", retention=DOCUMENTED)
+    page = await made.history("a", since=start, retention=DOCUMENTED)
+    assert payloads_of(page) == [b"1", b"3"]
+    assert page.complete
+    await until(lambda: made.delivered("a") == [b"1", b"3"])
+    ahead = Position(page.top.epoch, page.top.offset + 10)
+    renewed = await soon(made.storing.renew_epoch("a", DOCUMENTED, ahead))
+    assert renewed.epoch != page.top.epoch
+    await soon(made.storing.keep({"k": b"1"}, 60))
+    await soon(made.storing.keep({"l": b"1"}, 120))
+    assert await soon(made.storing.take("k")) == b"1"
+    assert await soon(made.storing.take("k")) is None
+    await made.broker.close()
+
+
+async def test_another_rule_than_those_allowed(jetstream: BackendServers) -> None:
+    made = await storing_with(jetstream.url)
+    expected = r"Permissions .*sc_history_5-300s.*see Permissions in docs/scaling.md"
+    other = Retention(5, 300)
+    with pytest.raises(BrokerError, match=expected):
+        await made.history("a", retention=other)
+    with pytest.raises(BrokerError, match=expected):
+        await made.store("a", b"1", retention=other)
+    await made.store("a", b"1", retention=DOCUMENTED)
+    await made.broker.close()
+
+
+@pytest.mark.parametrize("kind", ["nats"], indirect=True, scope="module")
+async def test_permissions_without_history(url: str) -> None:
+    """The error says where those for it are."""
+    made = StoringMade(create_broker(url + "&required=true"))
+    await soon(made.broker.start())
+    for _ in range(2):
+        with pytest.raises(BrokerError, match=r"see Permissions in docs/scaling.md"):
+            await made.history("a")
+        with pytest.raises(BrokerError, match=r"see Permissions in docs/scaling.md"):
+            await made.store("a", b"1")
+    await done(made.broker.publish("a", b"1"))
     await made.broker.close()

@@ -21,7 +21,7 @@ import nats.errors
 from nats.aio.client import Client
 from nats.aio.subscription import Subscription
 
-from socketcluster.brokers.adapter import Link, LinkListener, Publish
+from socketcluster.brokers.adapter import Link, LinkListener, Publish, StoredPublish
 from socketcluster.brokers.address import (
     TLS_PARAMETERS,
     BrokerAddress,
@@ -30,8 +30,11 @@ from socketcluster.brokers.address import (
 )
 from socketcluster.brokers.epochs import LinkEpochs
 from socketcluster.brokers.nats_account import account_of
+from socketcluster.brokers.nats_names import Names, subject_of
 from socketcluster.brokers.nats_parser import MessageParser, Receiver, TlsClient, flush
+from socketcluster.brokers.nats_store import NatsStore
 from socketcluster.brokers.remote import RemoteBroker
+from socketcluster.brokers.storing import Page, Position, Retention
 from socketcluster.errors import BrokerError, InvalidOptionsError
 
 PORT = 4222
@@ -39,32 +42,32 @@ CLOSE_SECONDS = 0.5
 DISABLED_SECONDS = 10**9
 """Turns off nats-py's own pings and timeouts: the session's heartbeats find a dead connection."""
 
-_UNSAFE = re.compile(r"[\x00-\x20\x7f*>%]|^\.|\.$|\.(?=\.)|(?<=\.)\.")
 _VIOLATION = re.compile(r"(?i)permissions violation for (publish|subscription) to \"([^\"]*)\"")
-
-
-def subject_of(channel: str) -> str:
-    """Return a channel's subject.
-
-    Whitespace, `*`, `>`, `%`, and dots that would leave an empty token are percent-encoded.
-    """
-    return _UNSAFE.sub(lambda match: f"%{ord(match.group()):02X}", channel) or "%"
 
 
 class NatsLink:
     """A `Link` over one client of nats-py, which does not reconnect by itself."""
 
     def __init__(
-        self, listener: LinkListener, prefix: str, epochs: LinkEpochs, requires_tls: bool
+        self,
+        listener: LinkListener,
+        prefix: str,
+        epochs: LinkEpochs,
+        requires_tls: bool,
+        names: Names,
+        replicas: int,
     ) -> None:
         self.client: Client = TlsClient() if requires_tls else Client()
-        self._receivers = MessageParser.of(self.client).receivers
+        self._parser = parser = MessageParser.of(self.client)
+        self._receivers = parser.receivers
+        self._channels: dict[bytes, str] = {}
         self._listener = listener
         self._prefix = prefix
         self._epochs = epochs
         marker = f"{prefix}$link."
         self._marker = marker.encode()
-        self._reply = f"{marker}{epochs.process}.{epochs.next(epochs.process)}"
+        link_name = f"{epochs.process}.{epochs.next(epochs.process)}"
+        self._reply = f"{marker}{link_name}"
         self._last_reply = b""
         self._subscriptions: dict[str, Subscription] = {}
         self._outgoing: asyncio.Queue[Sequence[Publish]] = asyncio.Queue()
@@ -72,6 +75,17 @@ class NatsLink:
         self._refused_subscriptions: dict[str, BrokerError] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._spawn(self._send())
+        self._names = names
+        self.store: NatsStore = NatsStore(
+            self.client,
+            parser,
+            names,
+            link_name,
+            replicas,
+            listener,
+            self._channels.get,
+            self._spawn,
+        )
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.ensure_future(work)
@@ -82,13 +96,21 @@ class NatsLink:
 
     async def on_error(self, error: Exception) -> None:
         """Handle an error that nats-py raises in no call (`error_cb`)."""
-        violation = _VIOLATION.search(str(error))
-        if violation is not None and violation.group(1).lower() == "publish":
-            self._refused_publishes[violation.group(2)].append(_refusal(error))
-        elif violation is not None:
-            self._refused_subscriptions[violation.group(2)] = _refusal(error)
+        violation = _VIOLATION.search(self._parser.last_error)
+        if violation is not None:
+            self._parser.last_error = ""
+            self._on_violation(violation[1], violation[2], _refusal(violation[0]))
         elif not isinstance(error, nats.errors.StaleConnectionError | OSError | EOFError):
             self._listener.link_failed(_translated(error))
+
+    def _on_violation(self, action: str, subject: str, refusal: BrokerError) -> None:
+        if action.lower() == "publish":
+            if not self.store.requests.refused(subject, refusal):
+                self._refused_publishes[subject].append(refusal)
+        elif subject.startswith(self._names.replies):
+            self.store.requests.close(refusal)
+        else:
+            self._refused_subscriptions[subject] = refusal
 
     async def on_lost(self) -> None:
         """Report the lost connection (`disconnected_cb` and `closed_cb`)."""
@@ -139,6 +161,7 @@ class NatsLink:
         try:
             for channel, subject in subjects.items():
                 if channel not in self._subscriptions:
+                    self._channels[subject.encode()] = channel
                     self._receivers[subject.encode()] = self._receiver(channel)
                     self._subscriptions[channel] = await self.client.subscribe(subject)
             await flush(self.client, DISABLED_SECONDS)
@@ -148,8 +171,13 @@ class NatsLink:
         for channel, subject in subjects.items():
             if (refusal := self._refused_subscriptions.pop(subject, None)) is not None:
                 refused[channel] = refusal
-                del self._subscriptions[channel], self._receivers[subject.encode()]
+                del self._subscriptions[channel]
+                self._drop(subject.encode())
         return refused
+
+    def _drop(self, subject: bytes) -> None:
+        del self._receivers[subject], self._channels[subject]
+        self.store.forget(subject)
 
     def _receiver(self, channel: str) -> Receiver:
         def receive(reply: bytes, payload: bytes) -> None:
@@ -177,14 +205,42 @@ class NatsLink:
             for channel in channels:
                 subscription = self._subscriptions.pop(channel, None)
                 if subscription is not None:
-                    del self._receivers[(self._prefix + subject_of(channel)).encode()]
+                    self._drop((self._prefix + subject_of(channel)).encode())
                     await subscription.unsubscribe()
             await flush(self.client, DISABLED_SECONDS)
         except nats.errors.Error as error:
             raise _translated(error) from error
 
     async def check(self) -> None:
-        """Do nothing: NATS drops no single subscription, it closes the connection."""
+        """Look for overdue publishes. NATS drops no subscription, it closes the connection."""
+        self.store.check()
+
+    def publish_stored(self, publishes: Sequence[StoredPublish]) -> None:
+        """See `StoringLink`."""
+        self.store.publish(publishes)
+
+    async def history(
+        self,
+        channel: str,
+        retention: Retention,
+        since: Position | None,
+        limit: int | None,
+        reverse: bool,
+    ) -> Page:
+        """See `StoringLink`."""
+        return await self.store.history(channel, retention, since, limit, reverse)
+
+    async def renew_epoch(self, channel: str, retention: Retention, seen: Position) -> Position:
+        """See `StoringLink`."""
+        return await self.store.renew_epoch(channel, retention, seen)
+
+    async def keep(self, values: Mapping[str, bytes], seconds: float) -> None:
+        """See `StoringLink`."""
+        await self.store.keep(values, seconds)
+
+    async def take(self, key: str) -> bytes | None:
+        """See `StoringLink`."""
+        return await self.store.take(key)
 
     async def close(self) -> None:
         """See `Link`."""
@@ -203,6 +259,8 @@ class NatsConnector:
         self.name: str = address.display_url(PORT)
         self._address = address
         self._prefix = address.name_prefix(".")
+        self._names = Names.of(address.options.prefix)
+        self._replicas = _replicas(address)
         self._epochs = LinkEpochs()
         account_of(address)
         self._tls = None
@@ -218,7 +276,14 @@ class NatsConnector:
             account = account_of(address)  # Read again, because credentials may be renewed.
         except InvalidOptionsError as error:
             raise BrokerError(f"Cannot connect: {error}") from error
-        link = NatsLink(listener, self._prefix, self._epochs, self._tls is not None)
+        link = NatsLink(
+            listener,
+            self._prefix,
+            self._epochs,
+            self._tls is not None,
+            self._names,
+            self._replicas,
+        )
         try:
             await link.client.connect(
                 servers,
@@ -242,17 +307,22 @@ class NatsConnector:
         return link
 
 
+def _replicas(address: BrokerAddress) -> int:
+    text = address.query.get("replicas", "1")
+    if text not in ("1", "3", "5"):
+        raise url_error(f"the parameter replicas must be 1, 3 or 5, not {text!r}")
+    return int(text)
+
+
 def _text(error: BaseException) -> str:
     return str(error).removeprefix("nats: ") or type(error).__name__
 
 
-def _refusal(error: Exception) -> BrokerError:
-    refusal = BrokerError(
-        f"{_text(error)} (the permissions of the broker's NATS user have to allow it, see "
+def _refusal(text: str) -> BrokerError:
+    return BrokerError(
+        f"{text} (the permissions of the broker's NATS user have to allow it, see "
         "Permissions in docs/scaling.md)"
     )
-    refusal.__cause__ = error
-    return refusal
 
 
 def _translated(error: Exception) -> BrokerError:
@@ -265,12 +335,13 @@ def create(address: BrokerAddress) -> RemoteBroker:
     """Make the broker of `nats://user:password@host:port,host:port`, or `tls://` likewise.
 
     A user without a password is a token. Parameters: `creds`, the path of a credentials file;
-    `nkey`, the path of a seed; and those of TLS. The files must be readable already.
+    `nkey`, the path of a seed; `replicas`, how many servers keep the history of channels; and
+    those of TLS. The files must be readable already.
 
     Raises:
         InvalidOptionsError: a part of the URL is wrong.
     """
-    address.check_parameters(*TLS_PARAMETERS, "creds", "nkey")
+    address.check_parameters(*TLS_PARAMETERS, "creds", "nkey", "replicas")
     if not address.hosts:
         raise url_error(f"a {address.scheme}:// URL names at least one host")
     return RemoteBroker(NatsConnector(address), address.options)

@@ -19,6 +19,12 @@ from nats.protocol.parser import Parser
 Receiver = Callable[[bytes, bytes], None]
 """Called with a message's reply subject, empty if it has none, and its payload."""
 
+Unrouted = Callable[[bytes, bytes], None]
+"""Called with a message's subject, which has no receiver, and its payload."""
+
+Headed = Callable[[bytes, bytes], Receiver | None]
+"""Called with a message's subject and headers; returns the receiver of this message."""
+
 _MESSAGE_KINDS = (b"MSG", b"HMSG")
 
 
@@ -26,7 +32,11 @@ class MessageParser(Parser):
     """The parser of one client.
 
     Attributes:
-        receivers: subject → receiver of its messages. Messages of other subjects are dropped.
+        receivers: subject → receiver of its messages.
+        headed: finds the receiver of a message with headers. It is asked again, with all of the
+            message, if a part of that was missing.
+        last_error: the server's last error, which nats-py makes lower case.
+        unrouted: takes messages without a receiver; drops them at first.
     """
 
     @classmethod
@@ -39,6 +49,9 @@ class MessageParser(Parser):
     def __init__(self, client: Client) -> None:
         super().__init__(client)
         self.receivers: dict[bytes, Receiver] = {}
+        self.headed: Headed = lambda subject, headers: self.receivers.get(subject)
+        self.last_error: str = ""
+        self.unrouted: Unrouted = lambda subject, payload: None
 
     def reset(self) -> None:
         """Drop incomplete input, because a new connection begins."""
@@ -60,15 +73,20 @@ class MessageParser(Parser):
             fields = data[start:line_end].split()
             kind = fields[0] if fields else b""
             if kind not in _MESSAGE_KINDS:
+                if kind == b"-ERR":
+                    self.last_error = data[start:line_end].decode(errors="replace")
                 await super().parse(data[start:first])
                 start = first
                 continue
             try:
                 last = first + int(fields[-1])
+                subject = fields[1]
                 if kind == b"HMSG":
                     first += int(fields.pop(-2))
+                    receive = self.headed(subject, data[line_end + 2 : first])
+                else:
+                    receive = receivers.get(subject)
                 reply = fields[3] if len(fields) == 5 else b""
-                receive = receivers.get(fields[1])
                 if len(fields) < 4 or last < first:
                     raise ValueError("a field is missing, or a length is wrong")
             except (ValueError, IndexError) as error:
@@ -78,6 +96,8 @@ class MessageParser(Parser):
             start = last + 2
             if receive is not None:
                 receive(reply, data[first:last])
+            else:
+                self.unrouted(subject, data[first:last])
         self._rest = data[start:]
 
 
@@ -94,6 +114,17 @@ class TlsClient(Client):
                 raise SecureConnRequiredError
             info["tls_required"] = True
         await super()._process_info(info, initial_connection)
+
+
+def write(client: Client, data: bytes) -> None:
+    """Send data after all that was sent before. On a lost connection it goes nowhere."""
+    queue = client._flush_queue
+    if queue is None or not client.is_connected:
+        return
+    client._pending.append(data)
+    client._pending_data_size += len(data)
+    if queue.empty():
+        queue.put_nowait(asyncio.get_running_loop().create_future())
 
 
 async def flush(client: Client, seconds: int) -> None:
