@@ -42,6 +42,8 @@ class Engine(NamedTuple):
 ENGINES = {
     "memory": Engine(None),
     "zeromq": Engine("zeromq"),
+    "redis": Engine("redis"),
+    "redis-cluster": Engine("redis-cluster"),
     "nats": Engine("nats", ("-js",), joins_rules=False),
     "nats-cluster": Engine("nats-cluster", ("-js",), "&replicas=3", joins_rules=False),
 }

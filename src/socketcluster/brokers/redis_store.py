@@ -116,6 +116,10 @@ class RedisStore:
         if text.startswith("MOVED"):
             self._listener.link_lost(BrokerError("The server handed channels over to another"))
             self._waiting.clear()
+        if text.startswith(("ASK", "TRYAGAIN")):
+            return BrokerError(
+                f"The history of the channel {channel!r} is moving to another server ({text})"
+            )
         if "WRONGTYPE" in text or "equal or smaller" in text:
             names = " or ".join(repr(key) for key in self._keys.of_channel(channel))
             return BrokerError(
