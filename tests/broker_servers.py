@@ -16,6 +16,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+import nats.errors
+from nats.aio.client import Client
+
 from support import require
 
 START_SECONDS = 20.0
@@ -125,6 +128,8 @@ def running_backend(kind: str, options: Sequence[str] = ()) -> Iterator[BackendS
         servers.start()
         if kind == "redis-cluster":
             _form_cluster(servers)
+        if kind == "nats-cluster" and "-js" in options:
+            asyncio.run(_form_jetstream(servers))
         yield servers
     finally:
         for node in servers.nodes:
@@ -210,6 +215,23 @@ def _form_cluster(servers: BackendServers) -> None:
                 break
             assert time.monotonic() < deadline, info
             time.sleep(0.05)
+
+
+async def _form_jetstream(servers: BackendServers) -> None:
+    """Wait until the cluster can make a stream on all servers."""
+    client = Client()
+    await client.connect(servers.url.split(","))
+    jetstream = client.jetstream(timeout=1)
+    deadline = time.monotonic() + 3 * START_SECONDS
+    while True:
+        try:
+            await jetstream.add_stream(name="formed", subjects=["formed"], num_replicas=3)
+            break
+        except nats.errors.Error:
+            assert time.monotonic() < deadline, "JetStream has no leader"
+            await asyncio.sleep(0.1)
+    await jetstream.delete_stream("formed")
+    await client.close()
 
 
 def redis_cli(port: int, *command: str) -> str:

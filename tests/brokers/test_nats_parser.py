@@ -86,3 +86,35 @@ async def test_another_connection_begins_anew() -> None:
     client.parser.reset()
     await client.parser.parse(b"MSG a 1 2\r\nhi\r\n")
     assert client.seen == [("a", b"", b"hi")]
+
+
+@pytest.mark.parametrize("size", [1, 5, 40, 1000])
+async def test_headers_choose_the_receiver_and_other_messages_are_told(size: int) -> None:
+    client = Recorder()
+    seen: list[Any] = []
+
+    def headed(subject: bytes, headers: bytes) -> Any:
+        if b"drop" in headers:
+            return None
+        return lambda reply, payload: seen.append((subject, headers, reply, payload))
+
+    client.parser.headed = headed
+    client.parser.unrouted = lambda subject, payload: seen.append((subject, payload))
+    stream = (
+        b"HMSG a 1 18 20\r\nNATS/1.0\r\nA: b\r\n\r\nhi\r\n"
+        b"MSG other 1 2\r\nyo\r\n"
+        b"MSG a 1 2\r\nhi\r\n"
+        b"HMSG other 1 re 12 12\r\nNATS/1.0\r\n\r\n\r\n"
+        b"HMSG other 1 18 20\r\nNATS/1.0\r\ndrop\r\n\r\nhi\r\n"
+        b"-ERR 'Some Error'\r\n"
+    )
+    for start in range(0, len(stream), size):
+        await client.parser.parse(stream[start : start + size])
+    assert seen == [
+        (b"a", b"NATS/1.0\r\nA: b\r\n\r\n", b"", b"hi"),
+        (b"other", b"yo"),
+        (b"other", b"NATS/1.0\r\n\r\n", b"re", b""),
+        (b"other", b"hi"),
+    ]
+    assert client.seen == [("a", b"", b"hi"), "some error"]
+    assert client.parser.last_error == "-ERR 'Some Error'"

@@ -6,21 +6,21 @@ import asyncio
 import contextlib
 import random
 import secrets
-from collections.abc import AsyncIterator, Iterator
+import shutil
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from nats.aio.client import Client
-from nats.js.api import StreamConfig
 from nats.js.client import JetStreamContext
 
 from broker_servers import BackendServers, running_backend
 from conformance.test_storing import KEEP_ALL, Made, done, numbered, payloads_of
 from socketcluster.brokers import nats_requests, nats_streams
 from socketcluster.brokers.nats_names import Names, parse_retention, retention_name
-from socketcluster.brokers.nats_streams import HistoryStream, Streams
 from socketcluster.brokers.registry import create_broker
-from socketcluster.brokers.storing import Position, Retention
+from socketcluster.brokers.storing import Page, Position, Retention
 from socketcluster.errors import BrokerError, InvalidOptionsError
 from support import soon, until
 
@@ -97,6 +97,29 @@ async def test_a_subscriber_that_never_asked_for_the_history(
             assert other.listener.stored[channel] == places
 
 
+async def test_forged_places(
+    made: Made, foreign: Client, jetstream: JetStreamContext, prefix: str
+) -> None:
+    """They make no stream, and no place that cannot be."""
+    await made.subscribe("news")
+    await made.store("news", b"1")
+    names = [stream_name(prefix, Retention(5, number)) for number in range(1, 4)]
+    for stream in (*names, stream_name(prefix)):
+        for number in ("9" * 19, "9" * 30, "1", "x", ""):
+            headers = {"Nats-Stream": stream, "Nats-Subject": "x", "Nats-Sequence": number}
+            for last in (number, "0"):
+                headers["Nats-Last-Sequence"] = last
+                await foreign.publish(f"{prefix}.news", b'"forged"', headers=headers)
+    await foreign.publish(f"{prefix}!renewed.1000-60s.x.y", b"", headers={"a": "b"})
+    await foreign.publish(f"{prefix}!renewed.5-1s", b"")
+    await foreign.flush()
+    await made.store("news", b"2")
+    await until(lambda: made.delivered("news")[-1] == b"2")
+    found = await jetstream.streams_info()
+    assert [s.config.name for s in found if prefix in str(s.config.name)] == [stream_name(prefix)]
+    assert payloads_of(await made.history("news")) == [b"1", b"2"]
+
+
 @pytest.mark.parametrize("subject", ["", "history.1000-60s.news"])
 async def test_a_purged_stream_or_channel(
     made: Made, jetstream: JetStreamContext, prefix: str, subject: str
@@ -148,6 +171,52 @@ async def test_a_stream_that_was_deleted_is_made_anew_with_new_epochs(
             places = [(page.top.epoch, *message) for message in page.messages]
             assert item.listener.stored["news"][3:] == places
         assert await other.storing.renew_epoch("news", KEEP_ALL, former) == page.top
+
+
+async def test_a_server_that_lost_the_newest_publishes(tmp_path: Path) -> None:
+    """As after a loss of power. The stream is the same, and goes back."""
+    with running_backend("nats", ["-js"]) as servers:
+        url = f"{servers.url}?prefix=t&heartbeat_interval=0.1"
+        store, copy = servers.folder / "jetstream", tmp_path / "copy"
+        async with started(url) as a, started(url) as b:
+            for item in (a, b):
+                await item.subscribe("a")
+            await a.store("a", *numbered(3))
+            early = await a.top("a")
+            await restart(servers, (a, b), lambda: shutil.copytree(store, copy))
+            await a.store("a", *numbered(3, "lost"))
+            await until(lambda: len(b.delivered("a")) == 6)
+            seen = await a.top("a")
+
+            def restore() -> None:
+                shutil.rmtree(store)
+                shutil.copytree(copy, store)
+
+            await restart(servers, (a, b), restore)
+            assert (await a.history("a", since=seen)) == Page([], early, False)
+            asked = (item.storing.renew_epoch("a", KEEP_ALL, seen) for item in (a, b) * 3)
+            (renewed,) = set(await soon(asyncio.gather(*asked)))
+            assert renewed.epoch != seen.epoch
+            assert renewed.offset == early.offset
+            await b.store("a", b"new")
+            for item in (a, b):
+                await until(lambda item=item: item.delivered("a")[-1] == b"new")  # type: ignore[misc]
+                epoch, _, previous, _ = item.listener.stored["a"][-1]
+                assert (epoch, previous) == renewed
+            assert not (await b.history("a", since=seen)).complete
+            assert payloads_of(await b.history("a", since=renewed)) == [b"new"]
+
+
+async def restart(
+    servers: BackendServers, brokers: tuple[Made, ...], change: Callable[[], object]
+) -> None:
+    """Kill the server, change its files, and wait until the brokers are back."""
+    gaps = [made.listener.gaps for made in brokers]
+    servers.kill()
+    change()
+    servers.start()
+    for made, before in zip(brokers, gaps, strict=True):
+        await until(lambda m=made, n=before: m.listener.gaps > n)  # type: ignore[misc]
 
 
 @pytest.fixture
@@ -330,14 +399,22 @@ async def test_a_stream_that_confirms_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(nats_requests, "ANSWER_SECONDS", 0.5)
-    names = Names.of(prefix)
-    stream = HistoryStream(Streams(None, names, 1), KEEP_ALL)  # type: ignore[arg-type]
-    settings = StreamConfig.from_response({"name": stream.name, **stream.config})
-    settings.no_ack = True
-    await jetstream.add_stream(settings)
     async with started(f"{backend.url}?prefix={prefix}&heartbeat_interval=0.1") as made:
-        with pytest.raises(BrokerError, match=r"no stream hears|did not (answer|confirm)"):
-            await made.store("a", b"1")
+        await made.store("a", b"1")
+        settings = (await jetstream.stream_info(stream_name(prefix))).config
+        settings.no_ack = True
+        await jetstream.update_stream(settings)
+        with pytest.raises(BrokerError, match=r"did not confirm the publish within 0\.5 s"):
+            await made.store("a", b"2")
+        assert made.listener.gaps == 0
+        settings.no_ack = False
+        await jetstream.update_stream(settings)
+        await made.store("a", b"3")
+    async with started(f"{backend.url}?prefix={prefix}") as made:
+        settings.no_ack = True
+        await jetstream.update_stream(settings)
+        with pytest.raises(BrokerError, match=r"did not answer within 0\.5 s"):
+            await made.store("a", b"4")
 
 
 async def test_a_stream_with_another_configuration(

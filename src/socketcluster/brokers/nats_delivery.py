@@ -29,8 +29,8 @@ MAX_HELD = 16 * 1024 * 1024
 dropped, which their successors tell."""
 
 _PLACE = re.compile(
-    rb"\r\nNats-Stream: ([^\r]*)\r\nNats-Subject: [^\r]*\r\nNats-Sequence: (\d+)"
-    rb"\r\n(?:Nats-Time-Stamp: [^\r]*\r\n)?Nats-Last-Sequence: (\d+)"
+    rb"\r\nNats-Stream: ([^\r]*)\r\nNats-Subject: [^\r]*\r\nNats-Sequence: (\d{1,19})"
+    rb"\r\n(?:Nats-Time-Stamp: [^\r]*\r\n)?Nats-Last-Sequence: (\d{1,19})\r"
 )
 
 

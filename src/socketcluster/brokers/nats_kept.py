@@ -84,7 +84,7 @@ class KeptValues:
         subject = self._start + subject_of(key)
         while True:
             message = await self._streams.get(self._stream, {"last_by_subj": subject}, False)
-            if message is None:
+            if message is None or len(message.payload) < _SECONDS.size:
                 return None
             (seconds,) = _SECONDS.unpack_from(message.payload)
             if message.stored_at + seconds <= time.time():

@@ -30,7 +30,8 @@ STREAM_NOT_FOUND = 10059
 NO_MESSAGE = 10037
 MESSAGE_NOT_FOUND = 10057
 STORE_FAILED = 10077
-UNAVAILABLE = 10008
+TRANSIENT = (10005, 10008)
+"""Errors of a cluster that elects a leader, or whose servers have just started."""
 PROBE_SECONDS = 0.05
 """The interval of attempts to find out whether a stream hears its subjects."""
 
@@ -42,10 +43,11 @@ NO_JETSTREAM = (
 _HINTS = {
     10039: NO_JETSTREAM,
     10076: NO_JETSTREAM,
+    10005: "the parameter replicas of the broker's URL needs as many servers with JetStream",
     10023: "give JetStream more storage (max_file_store)",
     10026: "let the account have more streams (max_streams)",
     10047: "give the account more storage (max_file)",
-    10058: "see Permissions in docs/scaling.md for the configuration that it needs",
+    10058: "see History in NATS in docs/scaling.md for the configuration that it needs",
     10065: "another stream has these subjects: delete that one",
     10074: "the parameter replicas of the broker's URL needs a NATS cluster",
 }
@@ -242,7 +244,7 @@ class Requests:
                 if left <= RETRY_SECONDS or once:
                     raise
             except ApiError as error:
-                if error.number != UNAVAILABLE or left <= RETRY_SECONDS:
+                if error.number not in TRANSIENT or left <= RETRY_SECONDS:
                     raise
                 await asyncio.sleep(RETRY_SECONDS / 4)
 
@@ -267,7 +269,8 @@ class Requests:
         """Handle a message if its subject is that of an answer; return whether it is."""
         if not subject.startswith(self._inbox.encode()):
             return False
-        waiting = self._waiting.pop(int(subject[self._start :]), None)
+        number = subject[self._start :]
+        waiting = self._waiting.pop(int(number), None) if number.isdigit() else None
         if waiting is None:
             return True
         item = waiting[1]
@@ -334,5 +337,8 @@ def checked(answer: Answer) -> dict[str, Any]:
 
 def error_of(payload: bytes) -> ApiError:
     """Return the error in an answer."""
-    error = json.loads(payload)["error"]
+    try:
+        error = json.loads(payload)["error"]
+    except (ValueError, TypeError, KeyError):
+        return ApiError(0, "the answer is malformed")
     return ApiError(error.get("err_code", 0), error.get("description", "no reason was given"))

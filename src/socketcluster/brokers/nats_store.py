@@ -23,7 +23,7 @@ from socketcluster.brokers.nats_delivery import Delivery
 from socketcluster.brokers.nats_history import HistoryReader
 from socketcluster.brokers.nats_kept import KeptValues
 from socketcluster.brokers.nats_marks import Marks
-from socketcluster.brokers.nats_names import Names, epoch_of, parse_retention, subject_of
+from socketcluster.brokers.nats_names import Names, epoch_of, subject_of
 from socketcluster.brokers.nats_parser import MessageParser, Receiver
 from socketcluster.brokers.nats_requests import ANSWER_SECONDS, Requests, unanswered
 from socketcluster.brokers.nats_streams import Histories, HistoryStream, Streams
@@ -108,7 +108,8 @@ class NatsStore:
             async with asyncio.timeout(ANSWER_SECONDS):
                 await self._listen()
                 while not stream.created:
-                    await stream.refresh()
+                    # A message alone makes no stream: any program can forge one.
+                    await stream.refresh(create=bool(stream.waiting))
         except TimeoutError:
             failure = unanswered()
         except Exception as error:
@@ -173,10 +174,9 @@ class NatsStore:
     def _answered(self, subject: bytes, headers: bytes, _reply: bytes, payload: bytes) -> None:
         if not self.requests.answered(subject, headers, payload):
             token = subject.decode().removeprefix(self._renewed).partition(".")[0]
-            if (retention := parse_retention(token)) is not None:
-                self._histories.of(
-                    retention
-                ).created = ""  # To be read again before the next message.
+            stream = self._histories.by_name.get(f"{self._names.streams}history_{token}")
+            if stream is not None:
+                stream.created = ""  # To be read again before the next message.
 
     def forget(self, subject: bytes) -> None:
         """Forget a channel that the link is no longer subscribed to."""

@@ -35,6 +35,9 @@ EXTRA_SECONDS = 600
 proves that a position is still that of the channel. A stream cannot recognize ids for longer than
 it keeps messages."""
 
+MAX_STREAMS = 1000
+"""How many streams a link follows because messages name them. Any program can forge such names."""
+
 NANOSECONDS = 10**9
 MARK_ROOM = 3
 """How many marks a channel may have beside its publishes."""
@@ -98,7 +101,7 @@ class Streams:
         self.names: Names = names
         self._replicas = replicas
 
-    async def info(self, name: str, config: dict[str, Any]) -> dict[str, Any]:
+    async def info(self, name: str, config: dict[str, Any], create: bool = True) -> dict[str, Any]:
         """Return the configuration and the state of a stream, which is made if there is none.
 
         Raises:
@@ -107,7 +110,7 @@ class Streams:
         try:
             return await self.requests.api(f"STREAM.INFO.{name}")
         except ApiError as error:
-            if error.number != STREAM_NOT_FOUND:
+            if error.number != STREAM_NOT_FOUND or not create:
                 raise
         full = {"name": name, "num_replicas": self._replicas, "storage": "file", **config}
         full |= {"retention": "limits", "max_msgs": -1, "max_bytes": -1}
@@ -238,13 +241,13 @@ class HistoryStream:
             "republish": {"src": f"{self.start}>", "dest": f"{self._streams.names.channels}>"},
         }
 
-    async def refresh(self) -> StreamState:
-        """Read the state of the stream and its epoch.
+    async def refresh(self, create: bool = True) -> StreamState:
+        """Read the state of the stream and its epoch. Unless `create` is false, make it.
 
         Raises:
             BrokerError: JetStream refused or is off, or the stream's configuration is wrong.
         """
-        info = await self._streams.info(self.name, self.config)
+        info = await self._streams.info(self.name, self.config, create)
         created = info["created"]
         if created != self.created:
             self._check(info["config"])
@@ -261,6 +264,7 @@ class HistoryStream:
         self.created = created
         self.direct = info["config"]["num_replicas"] == 1
         state = info["state"]
+        self.newest = min(self.newest, state["last_seq"])  # A forged message may have raised it.
         return StreamState(state["first_seq"], state["last_seq"])
 
     def _check(self, found: dict[str, Any]) -> None:
@@ -336,10 +340,11 @@ class Histories:
         return stream
 
     def find(self, name: str) -> HistoryStream | None:
-        """Return the stream with a name; None if another program uses it."""
+        """Return the stream with a name; None if it is another program's."""
         stream = self.by_name.get(name)
-        if stream is None and (retention := self._streams.names.retention(name)) is not None:
-            return self.of(retention)
+        if stream is None and len(self.by_name) < MAX_STREAMS:
+            retention = self._streams.names.retention(name)
+            return None if retention is None else self.of(retention)
         return stream
 
 
