@@ -29,6 +29,9 @@ MAX_BYTES = 1024 * 1024
 NO_LIMIT = 1_000_000
 MAX_OFFSET = 2**53
 
+_FOREIGN = ("WRONGTYPE", "equal or smaller", "last possible ID")
+"""Parts of errors that another program caused, by the type of a key or the id of an entry."""
+
 _PROCESS = secrets.token_hex(4)
 """Begins the epochs that this process makes; the server's time makes each unique."""
 
@@ -120,7 +123,7 @@ class RedisStore:
             return BrokerError(
                 f"The history of the channel {channel!r} is moving to another server ({text})"
             )
-        if "WRONGTYPE" in text or "equal or smaller" in text:
+        if any(part in text for part in _FOREIGN):
             names = " or ".join(repr(key) for key in self._keys.of_channel(channel))
             return BrokerError(
                 f"The channel {channel!r} has no history: another program uses the key {names}. "
