@@ -30,6 +30,9 @@ from socketcluster.brokers.nats_streams import Histories, HistoryStream, Streams
 from socketcluster.brokers.storing import Page, Position, Retention
 from socketcluster.errors import BrokerError
 
+RENEWAL_ATTEMPTS = 10
+"""How often to try to renew an epoch, while other processes renew it, too."""
+
 
 class NatsStore:
     """The storing part of one link.
@@ -214,12 +217,13 @@ class NatsStore:
         await self._listen()
         subject = subject_of(channel)
         own = (self._names.channels + subject).encode()
-        while True:
+        for _ in range(RENEWAL_ATTEMPTS):
             _, _, top = await self._reader.top(stream, stream.start + subject, own, direct=False)
             if top.epoch != seen.epoch or top.offset >= seen.offset:
                 return top
             if stream.created and epoch_of(stream.epoch, own) == seen.epoch:
                 await stream.renew()
+        raise BrokerError(f"The epoch of the stream {stream.name!r} cannot be renewed")
 
     async def keep(self, values: Mapping[str, bytes], seconds: float) -> None:
         """See `StoringLink.keep`."""

@@ -277,7 +277,7 @@ class HistoryStream:
             raise BrokerError(
                 f"The stream {self.name!r} of JetStream exists with another configuration: "
                 f"{'; '.join(differences)}. Delete it, or change it (see History in NATS in "
-                "docs/scaling.md)"
+                "docs/scaling.md; the NATS server must be 2.9 or newer)"
             )
 
     async def renew(self) -> None:
