@@ -183,7 +183,8 @@ class BrokerGapEvent:
     Attributes:
         duration: milliseconds of which publishes may be missing.
         error: the reason of the loss.
-        channels: the channels of this process of which publishes may be missing.
+        channels: the channels of this process of which publishes may be missing. Those with
+            history are filled, and named only if publishes are missing all the same.
         server: the address of the server that was lost, if the broker knows it. In a Redis
             cluster the other servers went on.
     """

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
+
+from socketcluster.options import has_methods
 
 
 class Position(NamedTuple):
@@ -134,3 +136,14 @@ class StoringBroker(Protocol):
         Raises:
             BrokerError: the backend is away, or refused.
         """
+
+
+def stores(broker: Any) -> bool:
+    """Whether a broker is a `StoringBroker`; its `stores`, if it has one, decides."""
+    methods = ("publish_stored", "history", "renew_epoch")
+    return has_methods(broker, *methods) and bool(getattr(broker, "stores", True))
+
+
+def broker_name(broker: Any) -> str:
+    """Name a broker in an error."""
+    return str(getattr(broker, "name", None) or f"the broker {type(broker).__name__}")

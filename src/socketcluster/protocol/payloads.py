@@ -22,6 +22,12 @@ from socketcluster.protocol.json_packets import DECODE_ERRORS
 _SKIP = msgspec.json.Decoder(msgspec.Raw).decode
 
 
+class NumberedPayload(bytes):
+    """The payload of a stored publish, with its number in the channel's history."""
+
+    offset: int
+
+
 class Payloads:
     """Encodes, decodes and frames the payloads of publishes with one codec."""
 
@@ -104,10 +110,31 @@ class Payloads:
             frame = frame_of(encode(self._codec, packet))
         return DroppableFrame(frame) if self._droppable(channel) else frame
 
+    def numbered_frame(self, channel: str, payload: bytes) -> bytes:
+        """Make the frame of a stored publish."""
+        # `publish_frame` has its own, because one more call costs each publish 0.3 %.
+        packet = self.numbered_packet(channel, payload)
+        if self._json is not None:
+            frame = text_frame(self._json.encode_bytes(packet))
+        else:
+            frame = frame_of(encode(self._codec, packet))
+        return DroppableFrame(frame) if self._droppable(channel) else frame
+
     def publish_packet(self, channel: str, payload: bytes) -> Any:
         """Make the '#publish' packet to subscribers; a JSON payload stays encoded."""
         data = msgspec.Raw(payload) if self._json is not None else self.decode(payload)
         return {"event": "#publish", "data": {"channel": channel, "data": data}}
+
+    def numbered_packet(self, channel: str, payload: bytes) -> Any:
+        """Make the '#publish' packet to subscribers, with its offset if it is stored."""
+        return number(self.publish_packet(channel, payload), payload)
+
+
+def number(packet: Any, payload: bytes) -> Any:
+    """Return a '#publish' packet, or None, with the offset of its payload if that is stored."""
+    if packet is not None and type(payload) is NumberedPayload:
+        packet["data"]["offset"] = payload.offset
+    return packet
 
 
 def encode(codec: CodecEngine, value: Any) -> str | bytes:

@@ -5,11 +5,9 @@ Source: SocketCluster documentation, AGExchange; npm ag-simple-broker.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import sys
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import Any, TypeVar, overload
 
 from socketcluster.brokers.base import Broker
@@ -29,9 +27,15 @@ from socketcluster.pubsub.channel import AGChannel, channel_name
 from socketcluster.pubsub.channel_methods import ChannelMixin
 from socketcluster.pubsub.delivery import PublishDelivery
 from socketcluster.pubsub.fanout import FanOut, Subscriber
+from socketcluster.pubsub.frame_limit import FrameLimit
 from socketcluster.pubsub.gaps import GapReports
-from socketcluster.pubsub.index import ChannelIndex, OnBrokerError
+from socketcluster.pubsub.history_methods import HistoryMixin
+from socketcluster.pubsub.index import ChannelIndex, OnBrokerError, match_again
 from socketcluster.pubsub.listeners import ExchangeListeners
+from socketcluster.pubsub.publish_methods import PublishMixin, when_done
+from socketcluster.pubsub.recovery import Recoveries
+from socketcluster.pubsub.rule_table import RuleTable
+from socketcluster.pubsub.stored import StoredPublishes
 from socketcluster.runtime.loop_binding import LoopBinding
 from socketcluster.runtime.reporting import Reporter, clean, one_line
 from socketcluster.streams import Bound, StreamDemux
@@ -43,7 +47,7 @@ Publish = Callable[[str, bytes], Awaitable[None] | None]
 logger: logging.Logger = logging.getLogger("socketcluster")
 
 
-class AGExchange(ChannelMixin, ExchangeListeners):
+class AGExchange(PublishMixin, HistoryMixin, ChannelMixin, ExchangeListeners):
     """The server's own pub/sub client, which also serves its sockets' subscriptions.
 
     Events: 'subscribe', 'unsubscribe', 'subscribeFail', 'error', 'ready', 'brokerAway',
@@ -55,6 +59,7 @@ class AGExchange(ChannelMixin, ExchangeListeners):
         fan_out: delivers publishes to the server's sockets.
         gaps: reports outages of the broker's backend.
         is_ready: whether the broker is started.
+        stored: the publishes of channels with history.
         publish_payload: see `PublishDelivery.publish`; a method here would take 1 % of a publish.
     """
 
@@ -64,6 +69,7 @@ class AGExchange(ChannelMixin, ExchangeListeners):
         "_index",
         "_on_error",
         "_payloads",
+        "_recoveries",
         "_reporter",
         "broker",
         "delivery",
@@ -71,6 +77,7 @@ class AGExchange(ChannelMixin, ExchangeListeners):
         "gaps",
         "is_ready",
         "publish_payload",
+        "stored",
     )
 
     id = "exchange"
@@ -84,6 +91,7 @@ class AGExchange(ChannelMixin, ExchangeListeners):
         reporter: Reporter | None = None,
         bound: Bound | None = None,
         max_frame: int = sys.maxsize,
+        rules: RuleTable | None = None,
     ) -> None:
         """Make an exchange.
 
@@ -100,6 +108,19 @@ class AGExchange(ChannelMixin, ExchangeListeners):
         self.fan_out: FanOut = FanOut()
         self._index = ChannelIndex(broker, self.fan_out, self._failed)
         self.gaps: GapReports = GapReports(self._index.channels, self, self._failed)
+        limit = FrameLimit(payloads, max_frame)
+        self.stored: StoredPublishes = StoredPublishes(
+            broker,
+            self._index.channels,
+            RuleTable() if rules is None else rules,
+            self.fan_out,
+            self._channel_outputs,
+            payloads,
+            self._failed,
+            self.gaps,
+            limit,
+        )
+        self._recoveries = Recoveries(self._index, max_frame // 2, self._failed)
         self.delivery: PublishDelivery = PublishDelivery(
             broker,
             self._index.channels,
@@ -108,8 +129,10 @@ class AGExchange(ChannelMixin, ExchangeListeners):
             payloads,
             self._failed,
             self.gaps,
-            max_frame,
+            limit,
+            self.stored,
         )
+        self._use_rules()
         self.publish_payload: Publish = self.delivery.publish
         broker.attach(self.delivery)
 
@@ -118,9 +141,12 @@ class AGExchange(ChannelMixin, ExchangeListeners):
 
         Raises:
             BrokerError: the broker cannot start.
+            InvalidOptionsError: a rule has history, and the broker stores nothing.
         """
         if not self.is_ready:
+            self.stored.check_broker()
             await self.broker.start()
+            match_again(self._index)
             self.is_ready = True
             self.emit("ready", ReadyEvent())
 
@@ -129,42 +155,6 @@ class AGExchange(ChannelMixin, ExchangeListeners):
         self.is_ready = False
         self._index.close()
         await self.broker.close()
-
-    # Publishing
-
-    def transmit_publish(self, channel: str, data: Any) -> None:
-        """Publish without waiting. If the broker refuses it later, 'error' is emitted.
-
-        Raises:
-            BrokerError: the broker refused it at once.
-            InvalidArgumentsError: the codec cannot encode `data`, or the channel has no name.
-            ResourceLimitError: the publish is larger than `max_outbound_buffer`.
-        """
-        accepted = self._publish(channel, data)
-        if accepted is not None:
-            _when_done(accepted, partial(self._publish_done, channel))
-
-    async def invoke_publish(self, channel: str, data: Any) -> None:
-        """Publish, and wait until the broker accepted it. Cancelling only stops the wait.
-
-        Raises:
-            BrokerError: the broker refused it.
-            InvalidArgumentsError: the codec cannot encode `data`, or the channel has no name.
-            ResourceLimitError: the publish is larger than `max_outbound_buffer`.
-        """
-        accepted = self._publish(channel, data)
-        if accepted is not None:
-            await accepted
-
-    def _publish(self, channel: str, data: Any) -> Awaitable[None] | None:
-        self.loop_binding.check()
-        channel = channel_name(channel)
-        self.delivery.published_here += 1
-        return self.delivery.publish(channel, self._payloads.encode(data))
-
-    def _publish_done(self, channel: str, error: BaseException | None) -> None:
-        if error is not None:
-            self._failed(error, "publish", channel)
 
     def _failed(
         self, error: BaseException, action: str = "background", channel: str | None = None
@@ -208,7 +198,7 @@ class AGExchange(ChannelMixin, ExchangeListeners):
             if pending is None:
                 self._emit_subscribed(channel, None)
             else:
-                _when_done(pending, lambda error: self._emit_subscribed(channel, error))
+                when_done(pending, lambda error: self._emit_subscribed(channel, error))
         return view
 
     def _emit_subscribed(self, channel: str, error: BaseException | None) -> None:
@@ -291,14 +281,3 @@ class AGExchange(ChannelMixin, ExchangeListeners):
         """End all consumers of the exchange's channels and events after their backlog."""
         self.close_all_channels()
         self.close_all_listeners()
-
-
-def _when_done(awaitable: Awaitable[None], done: Callable[[BaseException | None], None]) -> None:
-    """Run an awaitable that no caller awaits, then call `done(error)`, with None for success."""
-
-    def finished(task: asyncio.Future[None]) -> None:
-        if not task.cancelled():
-            done(task.exception())
-
-    # The task is referenced by what it waits for: an entry's operation, or the broker's future.
-    asyncio.ensure_future(awaitable).add_done_callback(finished)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from itertools import islice
 from typing import Any, Protocol
 
@@ -44,9 +44,11 @@ class GapReports:
 
     Attributes:
         count, seconds: outages that are over, and how long they took together.
+        fills: returns whether a channel's history fills its gap, so that an outage is no gap; None
+            if no channel has history.
     """
 
-    __slots__ = ("_asked", "_channels", "_emitter", "_on_error", "count", "seconds")
+    __slots__ = ("_asked", "_channels", "_emitter", "_on_error", "count", "fills", "seconds")
 
     def __init__(
         self, channels: Collection[str], emitter: GapEmitter, on_error: OnBrokerError
@@ -57,6 +59,7 @@ class GapReports:
         self._asked: dict[str, dict[GapSubscriber, None]] = {}
         self.count: int = 0
         self.seconds: float = 0.0
+        self.fills: Callable[[str], bool] | None = None
 
     def add(self, channel: str, subscriber: GapSubscriber) -> None:
         """Have a subscriber receive the gaps of a channel."""
@@ -92,6 +95,8 @@ class GapReports:
         if not is_listened_to and not self._asked:
             return
         affected = frozenset(self._channels if channels is None else channels)
+        if self.fills is not None:
+            affected = frozenset(channel for channel in affected if not self.fills(channel))
         if is_listened_to:
             self._emitter.emit("brokerGap", BrokerGapEvent(duration, error, affected, server))
         waiting = [
@@ -100,6 +105,14 @@ class GapReports:
             if channel in affected
             for subscriber in asked
         ]
+        self._send(iter(waiting), math.ceil(duration))
+
+    def channel_lost(self, channel: str, duration: float, error: BrokerError) -> None:
+        """Report that publishes of a channel with history are missing, as `recovered` does."""
+        if self._emitter.get_listener_consumer_count("brokerGap"):
+            event = BrokerGapEvent(duration, error, frozenset((channel,)), None)
+            self._emitter.emit("brokerGap", event)
+        waiting = [(channel, subscriber) for subscriber in self._asked.get(channel, ())]
         self._send(iter(waiting), math.ceil(duration))
 
     def _send(self, waiting: Iterator[tuple[str, GapSubscriber]], duration: int) -> None:

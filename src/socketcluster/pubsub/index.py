@@ -7,11 +7,12 @@ unsubscribes after the last one left.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from socketcluster.brokers.base import Broker
 from socketcluster.errors import BrokerError, SocketClusterError
+from socketcluster.history.stored_channel import StoredChannel
 from socketcluster.literals import SubscriptionState
 from socketcluster.protocol.state import PENDING, SUBSCRIBED, UNSUBSCRIBED
 from socketcluster.pubsub.fanout import FanOut, Subscriber
@@ -38,20 +39,39 @@ class ChannelEntry:
         exchange_subscribed: whether the exchange itself is a subscriber.
         state: the subscription's state at the broker.
         operation: the task that subscribes or unsubscribes at the broker; None when none runs.
+        stored: follows the channel's history; None if it has none.
+        joining: the recoveries that will add a socket.
+        direct: whether publishes go to the broker, and from it to the sockets, and nowhere else.
     """
 
-    __slots__ = ("exchange_subscribed", "operation", "state", "subscribers")
+    __slots__ = (
+        "direct",
+        "exchange_subscribed",
+        "joining",
+        "operation",
+        "state",
+        "stored",
+        "subscribers",
+    )
 
-    def __init__(self) -> None:
+    def __init__(self, stored: StoredChannel | None = None) -> None:
         self.subscribers: dict[Subscriber, None] = {}
         self.exchange_subscribed: bool = False
+        self.stored: StoredChannel | None = stored
+        self.joining: set[object] = set()
+        self.direct: bool = stored is None
         self.state: SubscriptionState = UNSUBSCRIBED
         self.operation: asyncio.Task[None] | None = None
 
     @property
     def wanted(self) -> bool:
-        """Whether the channel has a subscriber in this process."""
-        return self.exchange_subscribed or bool(self.subscribers)
+        """Whether the channel has a subscriber in this process, or is about to have one."""
+        return self.exchange_subscribed or bool(self.subscribers) or bool(self.joining)
+
+    def subscribe_exchange(self, subscribed: bool) -> None:
+        """Add the exchange, or remove it."""
+        self.exchange_subscribed = subscribed
+        self.direct = self.stored is None and not subscribed
 
 
 class ChannelIndex:
@@ -68,15 +88,23 @@ class ChannelIndex:
 
     Attributes:
         channels: channel → entry, for channels that have a subscriber or an operation. Read only.
+        follow: makes the follower of a channel's history, or returns None for one without history.
     """
 
-    __slots__ = ("_broker", "_fan_out", "_on_error", "channels")
+    __slots__ = ("_broker", "_fan_out", "_on_error", "channels", "follow")
 
     def __init__(self, broker: Broker, fan_out: FanOut, on_error: OnBrokerError) -> None:
         self.channels: dict[str, ChannelEntry] = {}
         self._broker = broker
         self._fan_out = fan_out
         self._on_error = on_error
+        self.follow: Callable[[str], StoredChannel | None] = _has_no_history
+
+    def _entry(self, channel: str) -> ChannelEntry:
+        entry = self.channels.get(channel)
+        if entry is None:
+            entry = self.channels[channel] = ChannelEntry(self.follow(channel))
+        return entry
 
     def close(self) -> None:
         """Cancel all operations at the broker."""
@@ -92,7 +120,7 @@ class ChannelIndex:
         Raises:
             BrokerError: the broker refused the channel.
         """
-        entry = self.channels.setdefault(channel, ChannelEntry())
+        entry = self._entry(channel)
         self._deliver_collected(entry)
         # Recorded before the broker answers, so that the channel is not unsubscribed meanwhile
         # when its other subscribers leave.
@@ -115,6 +143,39 @@ class ChannelIndex:
             self.unsubscribe_socket(subscriber, channel)
             raise
 
+    def hold(self, channel: str, place: object) -> ChannelEntry:
+        """Subscribe for a socket that will join, and keep the entry until `release`.
+
+        Raises:
+            BrokerError: the broker refused the channel.
+        """
+        entry = self._entry(channel)
+        entry.joining.add(place)
+        self._reconcile(channel, entry)
+        return entry
+
+    async def settled(self, entry: ChannelEntry) -> None:
+        """Wait until an entry is subscribed.
+
+        Raises:
+            BrokerError: the broker refused the channel.
+        """
+        if entry.operation is not None:
+            await self._wait(entry, entry.operation)
+
+    def join(self, entry: ChannelEntry, subscriber: Subscriber) -> bool:
+        """Add a socket to the subscribers; return whether it is a new one."""
+        self._deliver_collected(entry)
+        is_new = subscriber not in entry.subscribers
+        entry.subscribers[subscriber] = None
+        return is_new
+
+    def release(self, channel: str, entry: ChannelEntry, place: object) -> None:
+        """Drop the entry unless it has a subscriber."""
+        entry.joining.discard(place)
+        if self.channels.get(channel) is entry:
+            self._reconcile(channel, entry)
+
     def unsubscribe_socket(self, subscriber: Subscriber, channel: str) -> None:
         """Remove a socket from a channel's subscribers. The broker follows in the background."""
         entry = self.channels.get(channel)
@@ -134,8 +195,8 @@ class ChannelIndex:
         Raises:
             BrokerError: the broker refused the channel.
         """
-        entry = self.channels.setdefault(channel, ChannelEntry())
-        entry.exchange_subscribed = True
+        entry = self._entry(channel)
+        entry.subscribe_exchange(True)
         self._reconcile(channel, entry)
         return None if entry.operation is None else self._wait(entry, entry.operation)
 
@@ -145,7 +206,7 @@ class ChannelIndex:
         if entry is None or not entry.exchange_subscribed:
             return False
         was_subscribed = entry.state == SUBSCRIBED
-        entry.exchange_subscribed = False
+        entry.subscribe_exchange(False)
         self._reconcile(channel, entry)
         return was_subscribed
 
@@ -182,20 +243,49 @@ class ChannelIndex:
                     pending = self._broker.unsubscribe(channel)
                 except Exception as error:
                     self._on_error(error, "unsubscribe", channel)
+            if entry.stored is not None:
+                entry.stored.close()
             if pending is None:
                 self.channels.pop(channel, None)
         elif entry.state != SUBSCRIBED:
-            entry.state = PENDING
-            try:
-                pending = self._broker.subscribe(channel)
-            except BaseException:
-                self.channels.pop(channel, None)
-                raise
-            if pending is None:
-                entry.state = SUBSCRIBED
+            pending = self._subscribe(channel, entry)
         if pending is not None:
             entry.operation = asyncio.ensure_future(self._operate(channel, entry, pending))
             entry.operation.add_done_callback(_retrieve)
+
+    def _subscribe(self, channel: str, entry: ChannelEntry) -> Awaitable[None] | None:
+        entry.state = PENDING
+        try:
+            pending = self._broker.subscribe(channel)
+        except BaseException:
+            self.channels.pop(channel, None)
+            raise
+        if entry.stored is not None and _has_loop():
+            pending = self._follow(channel, entry.stored, pending)
+        if pending is None:
+            entry.state = SUBSCRIBED
+        return pending
+
+    async def _follow(
+        self, channel: str, stored: StoredChannel, pending: Awaitable[None] | None
+    ) -> None:
+        """Wait for the broker's subscription, then for the channel's position."""
+        if pending is not None:
+            await pending
+        try:
+            await stored.start()
+        except BrokerError:
+            await self._leave(channel)
+            raise
+
+    async def _leave(self, channel: str) -> None:
+        """Unsubscribe at the broker; report an error."""
+        try:
+            pending = self._broker.unsubscribe(channel)
+            if pending is not None:
+                await pending
+        except Exception as error:
+            self._on_error(error, "unsubscribe", channel)
 
     async def _operate(self, channel: str, entry: ChannelEntry, pending: Awaitable[None]) -> None:
         """Wait for the broker, then reconcile again."""
@@ -222,7 +312,8 @@ class ChannelIndex:
     def _remove_subscribers(self, entry: ChannelEntry) -> None:
         entry.state = UNSUBSCRIBED
         entry.subscribers.clear()
-        entry.exchange_subscribed = False
+        entry.joining.clear()
+        entry.subscribe_exchange(False)
 
     async def _wait(self, entry: ChannelEntry, operation: asyncio.Task[None]) -> None:
         """Wait until no operation runs; raise the error of the one that failed."""
@@ -231,6 +322,32 @@ class ChannelIndex:
             if entry.operation is None:
                 return
             operation = entry.operation
+
+
+def match_again(index: ChannelIndex) -> None:
+    """Follow the histories of channels that have an entry and got a rule, and read positions.
+
+    The exchange calls this as it starts.
+    """
+    for channel, entry in index.channels.items():
+        if entry.stored is None:
+            entry.stored = index.follow(channel)
+            entry.subscribe_exchange(entry.exchange_subscribed)
+        if entry.stored is not None and entry.stored.position is None:
+            entry.stored.resync()
+
+
+def _has_no_history(channel: str) -> StoredChannel | None:
+    return None
+
+
+def _has_loop() -> bool:
+    """Whether a loop runs; without one, the exchange reads positions as it starts."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _retrieve(task: asyncio.Future[None]) -> None:

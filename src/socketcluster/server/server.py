@@ -20,6 +20,7 @@ from socketcluster.options import invalid_option
 from socketcluster.protocol.payloads import Payloads
 from socketcluster.protocol.wire import Wire, largest_uncounted
 from socketcluster.pubsub.exchange import AGExchange
+from socketcluster.pubsub.rule_table import RuleTable
 from socketcluster.runtime.loop_binding import ThreadMixin, binding_of
 from socketcluster.runtime.reporting import Reporter
 from socketcluster.server.asgi import ServerApp, Site
@@ -129,6 +130,7 @@ class AGServer(
             self.reporter,
             channel_bound(opts, self.reports.report_fault),
             opts.max_outbound_buffer,
+            RuleTable(opts.channels),
         )
         self.channel_policy: ChannelPolicy = ChannelPolicy()
         for rule in opts.channels:

@@ -16,6 +16,7 @@ from socketcluster.literals import MiddlewareType
 from socketcluster.middleware import MIDDLEWARE_OUTBOUND
 from socketcluster.middleware.action import UNCHANGED
 from socketcluster.protocol.frames import frame_of
+from socketcluster.protocol.payloads import number
 from socketcluster.protocol.wire import Wire
 from socketcluster.pubsub.fanout import FanOut, Run
 from socketcluster.server.options import ServerOptions
@@ -209,7 +210,7 @@ class Outbound(SocketWriter):
             if self.closed:
                 return
             if MIDDLEWARE_OUTBOUND not in self._middleware:
-                self.send(self._wire.payloads.publish_packet(run.channel, payload))
+                self.send(self._wire.payloads.numbered_packet(run.channel, payload))
                 continue
             if self._active is None:
                 if self._sequencer is None:
@@ -311,7 +312,7 @@ class Outbound(SocketWriter):
         middleware.put_publish(item.channel, item.payload, partial(self._decided, held))
 
     def _decided(self, held: HeldItem, packet: Any) -> None:
-        self._release(held, held[0] if packet is UNCHANGED else packet)
+        self._release(held, held[0] if packet is UNCHANGED else number(packet, held[0].payload))
 
     def _release(self, held: HeldItem, item: Any) -> None:
         (_, size, counted), sequencer = held, self._active
@@ -337,7 +338,7 @@ class Outbound(SocketWriter):
             if self.batch is None:
                 self.append(item.frame)  # Shared by all subscribers.
                 return
-            item = self._wire.payloads.publish_packet(item.channel, item.payload)
+            item = self._wire.payloads.numbered_packet(item.channel, item.payload)
         if type(item) is bytes:
             self.append(item)
         elif self.batch is not None:
