@@ -67,7 +67,7 @@ SERVER_FLOORS = (
     ("context", "option_methods", "token_methods"),
     ("socket",),
     ("events", "packets", "users", "watchdog"),
-    ("call_spans", "hub", "listeners", "survey", "tracing"),
+    ("call_spans", "histories", "hub", "listeners", "survey", "tracing"),
     ("drain",),
     ("handler", "lifecycle", "memory_limit"),
     ("handling", "metering"),

@@ -31,6 +31,9 @@ class StoredSink(Protocol):
     def deliver_stored(self, channel: str, offset: int, payload: bytes) -> None:
         """Deliver a message to the channel's subscribers."""
 
+    def epoch_changed(self, channel: str) -> None:
+        """Called once the position is known, and whenever it is one of another epoch."""
+
     def history_lost(self, channel: str, seconds: float, reason: str) -> None:
         """Report that messages are missing which can no longer be read."""
 
@@ -49,6 +52,7 @@ class StoredChannel:
         history: what the channel's rule says.
         position: the place of the newest delivered message; None until it is known, as in an
             outage that began before the subscription.
+        log: where the position was, and where the present epoch began.
         replay: what clients missed.
     """
 
@@ -56,11 +60,11 @@ class StoredChannel:
         "_behind_since",
         "_catching_up",
         "_held",
-        "_log",
         "_numbers",
         "_reads",
         "_sink",
         "history",
+        "log",
         "name",
         "position",
         "replay",
@@ -73,7 +77,7 @@ class StoredChannel:
         self._reads = reads
         self._numbers: Numbers = reads.numbers
         self._sink = sink
-        self._log = PositionLog(history.recover_limit)
+        self.log: PositionLog = PositionLog(history.recover_limit)
         self.replay: Replay = Replay(self, reads)
         self._held: Held | None = Held([])  # None while it follows the live messages.
         self._behind_since = 0.0
@@ -131,7 +135,7 @@ class StoredChannel:
         offset = message.offset
         self.position = Position(epoch, offset)
         self._numbers.count += 1
-        self._log.add(self._numbers.count, offset)
+        self.log.add(self._numbers.count, offset)
         readable = self.readable(message)
         self.replay.delivered(message, readable)
         if readable is not None:
@@ -194,14 +198,12 @@ class StoredChannel:
         return await self._reads.read(name, retention, None, 0)
 
     def _move(self, top: Position) -> None:
-        """Take a position that does not follow from the former one.
-
-        It is before the messages that are held, or else the newest.
-        """
+        """Take a position that does not follow: before the held messages, or else the newest."""
         offset = top.offset if self._held is None else self._held.start(*top)
         self.position = Position(top.epoch, offset)
-        self._log.restart(self._numbers.count, offset)
         self.replay.restart()
+        if self.log.restart(self._numbers.count, self.position):
+            self._sink.epoch_changed(self.name)
 
     async def _renew_epoch(self, known: Position) -> bool:
         """Have a channel that went back renew its epoch; return False to read again."""
@@ -276,7 +278,7 @@ class StoredChannel:
 
         None if that was before this process followed the channel, or too long ago.
         """
-        offset = self._log.offset_at(number)
+        offset = self.log.offset_at(number)
         position = self.position
         return None if offset is None or position is None else Position(position.epoch, offset)
 

@@ -42,6 +42,7 @@ _LABELLED = {
     "disconnections": ("code", "Clients that left, by the close code."),
     "publishes": ("source", "Publishes by their source: a client, the exchange or the backend."),
     "blocked_actions": ("type", "Actions that middleware or a channel's handler blocked."),
+    "recoveries": ("result", "Recoveries that clients asked for, by how they ended."),
     "rate_limited": ("kind", "Messages and connections that a limit applied to."),
     "node_messages": ("result", "Messages between servers: sent, received, or failed to be sent."),
     "node_messages_dropped": ("reason", "Messages between servers that were dropped on receipt."),

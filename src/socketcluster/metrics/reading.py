@@ -48,6 +48,7 @@ class Reading:
     broker_round_trip: float | None
     loop_lag: Durations
     auth_failures: Mapping[str, int]
+    recoveries: Mapping[str, int]
     rate_limited: Mapping[str, int]
     max_connections: int | None
     node_messages: Mapping[str, int]

@@ -27,6 +27,44 @@ class OnDecision(Protocol):
         """Take the outcome, and its data or error."""
 
 
+class Place(Protocol):
+    """A `Position` in the history of a channel."""
+
+    @property
+    def epoch(self) -> str: ...
+    @property
+    def offset(self) -> int: ...
+
+
+class Recovering:
+    """The recovery that a SUBSCRIBE action asks for, which its middleware function may narrow.
+
+    Attributes:
+        position: the client receives the publishes behind it; None if it recovers nothing.
+    """
+
+    __slots__ = ("position",)
+
+    def __init__(self, position: Any) -> None:
+        self.position: Any = position
+
+    def narrow(self, position: Place | None) -> None:
+        """Let the client receive less: the publishes behind a later position, or nothing.
+
+        Raises:
+            InvalidActionError: the position is earlier, or in another history.
+        """
+        own = self.position
+        if position is not None and (
+            own is None or position.epoch != own.epoch or position.offset < own.offset
+        ):
+            raise InvalidActionError(
+                f"action.recover can only be narrowed: {position!r} is not behind {own!r} in the "
+                "same epoch"
+            )
+        self.position = position
+
+
 class AGAction(msgspec.Struct, eq=False):
     """One action of a socket: a middleware function calls `allow` or `block` on it, exactly once.
 
@@ -43,7 +81,9 @@ class AGAction(msgspec.Struct, eq=False):
 
     `auth_token_expired_error` is set if the socket's token has expired. `again` is true of a
     `SUBSCRIBE` that asks whether a socket may stay subscribed, after it lost its token or got
-    another user's. `outcome` is 'allowed' or 'blocked', and None before the decision.
+    another user's. `recover` is the Position behind which a `SUBSCRIBE` asks for missed publishes;
+    set it to a later one, or to None for none. `outcome` is 'allowed' or 'blocked', and None before
+    the decision.
 
     An action that its function drops without a decision is blocked.
 
@@ -77,6 +117,26 @@ class AGAction(msgspec.Struct, eq=False):
     again: bool = False
     outcome: ActionOutcome | None = None
     _on_decision: OnDecision | None = None
+    _recovering: Recovering | None = None
+
+    @property
+    def recover(self) -> Place | None:
+        """The position that the client recovers from; None for any other action.
+
+        Raises on setting:
+            InvalidActionError: the position is earlier, or in another history; or the action was
+                already allowed or blocked.
+        """
+        return None if self._recovering is None else self._recovering.position
+
+    @recover.setter
+    def recover(self, position: Place | None) -> None:
+        if self.outcome is not None:
+            raise InvalidActionError(
+                f"AGAction {self.type} has already been {self.outcome}; set its recover before"
+            )
+        recovering = self._recovering or Recovering(None)
+        recovering.narrow(position)
 
     def allow(self, data: Any = UNCHANGED) -> None:
         """Let the action through, with `data` in place of its own if given.

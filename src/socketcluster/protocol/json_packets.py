@@ -19,6 +19,7 @@ from socketcluster.codecs.json import MAX_DEPTH, SHORT, JSONCodec, finite, start
 from socketcluster.codecs.scan import count_containers, without_lone_surrogates
 from socketcluster.errors import InvalidMessageError
 from socketcluster.protocol.packets import (
+    ABSENT,
     RAW_PACKET,
     SYSTEM_EVENTS,
     AnyPacket,
@@ -30,28 +31,27 @@ from socketcluster.protocol.packets import (
     number,
 )
 
-_ABSENT = msgspec.Raw()
-
 
 class _Fields(msgspec.Struct, gc=False):
     """A packet with undecoded fields."""
 
-    event: msgspec.Raw = _ABSENT
-    data: msgspec.Raw = _ABSENT
-    cid: msgspec.Raw = _ABSENT
-    rid: msgspec.Raw = _ABSENT
-    error: msgspec.Raw = _ABSENT
+    event: msgspec.Raw = ABSENT
+    data: msgspec.Raw = ABSENT
+    cid: msgspec.Raw = ABSENT
+    rid: msgspec.Raw = ABSENT
+    error: msgspec.Raw = ABSENT
 
 
 class _PublicationFields(msgspec.Struct, gc=False):
-    channel: msgspec.Raw = _ABSENT
+    channel: msgspec.Raw = ABSENT
     data: msgspec.Raw = msgspec.Raw(b"null")
+    id: msgspec.Raw = ABSENT
 
 
 class _PublishFields(msgspec.Struct, gc=False):
     event: str
     data: _PublicationFields
-    cid: msgspec.Raw = _ABSENT
+    cid: msgspec.Raw = ABSENT
 
 
 decode_packet: Callable[[bytes], Packet] = msgspec.json.Decoder(Packet, float_hook=finite).decode
@@ -206,7 +206,7 @@ def _checked_publication(
     channel = _text(fields.channel)
     if channel is None or not codec.is_valid(bytes(fields.data), levels - 1):
         return None
-    return Publication(channel, fields.data)
+    return Publication(channel, fields.data, fields.id)
 
 
 def _value(

@@ -46,11 +46,16 @@ def internal_message(message: str | bytes) -> bytes:
     return message.encode() if isinstance(message, str) else BinaryMessage(message)
 
 
+ABSENT = msgspec.Raw()
+"""A field that a packet does not have."""
+
+
 class Publication(msgspec.Struct, gc=False):
-    """The data of a '#publish', its payload as the received bytes."""
+    """The data of a '#publish', its payload and its id as the received bytes."""
 
     channel: str
     data: msgspec.Raw = msgspec.Raw(b"null")
+    id: msgspec.Raw = ABSENT
 
 
 class Unparsed:

@@ -57,6 +57,10 @@ class Payloads:
         encoded = encode(self._codec, data)
         return utf8(encoded) if isinstance(encoded, str) else bytes(encoded)
 
+    def embedded(self, payload: bytes) -> Any:
+        """Return a checked payload as part of a packet; of JSON it stays encoded."""
+        return msgspec.Raw(payload) if self._json is not None else self.decode(payload)
+
     def encode_decoded(self, value: Any) -> bytes:
         """Encode a value that this process decoded and did not change, without checking it.
 

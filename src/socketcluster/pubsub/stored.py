@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, Protocol, cast
 
 from socketcluster.brokers.base import Broker
@@ -51,6 +51,7 @@ class StoredPublishes:
         rules: those of the arguments.
         numbers: counts.
         reads: the reads of histories.
+        on_epoch: called when a channel's position is of another epoch, before newer publishes.
     """
 
     __slots__ = (
@@ -63,6 +64,7 @@ class StoredPublishes:
         "_outputs",
         "_payloads",
         "numbers",
+        "on_epoch",
         "reads",
         "rules",
     )
@@ -88,6 +90,7 @@ class StoredPublishes:
         self._gaps = gaps
         self._limit = limit
         self.rules: RuleTable = rules
+        self.on_epoch: Callable[[str], None] = lambda _: None
         self.numbers: Numbers = Numbers()
         self.reads: SharedReads = SharedReads(cast("ReadBroker", broker), self.numbers)
 
@@ -211,6 +214,10 @@ class StoredPublishes:
         except SocketClusterError as error:
             self._on_error(error)
             return NO_VALUE
+
+    def epoch_changed(self, channel: str) -> None:
+        """See `StoredSink`."""
+        self.on_epoch(channel)
 
     def history_lost(self, channel: str, seconds: float, reason: str) -> None:
         """See `StoredSink`."""

@@ -15,7 +15,6 @@ from socketcluster.literals import ActionType, MiddlewareType
 from socketcluster.protocol.packets import SYSTEM_EVENTS, AnyPacket, Batch
 from socketcluster.server.context import SocketContext
 from socketcluster.server.packets.batch import Dispatch, dispatch_batch
-from socketcluster.server.packets.dispatch import dispatch
 from socketcluster.server.parts.decision import Decision, OnVerdict, Pending
 from socketcluster.server.parts.messaging import Messaging
 from socketcluster.server.parts.middleware import SocketMiddleware
@@ -147,6 +146,7 @@ class CallTracing:
     def __init__(self, spans: Spans, context: SocketContext) -> None:
         self._spans = spans
         self._context = context
+        self._carry_out = context.dispatch
         context.handling.make_line = ContextLine
 
     def equip(self, socket: AGServerSocket) -> None:
@@ -160,7 +160,7 @@ class CallTracing:
         """See `dispatch`."""
         event, cid = packet.event, packet.cid
         if event is None or socket.life.phase != "open":
-            return dispatch(socket, packet, message)
+            return self._carry_out(socket, packet, message)
         assert isinstance(socket.messaging, TracedMessaging)
         parents = socket.messaging.parents
         found = _traceparent_in(message) if parents is None else parents.get(cid)
@@ -172,7 +172,7 @@ class CallTracing:
             socket.messaging.began(cid, span)
             current = trace.set_span_in_context(span, Context())
         with use(current):
-            continuation = dispatch(socket, packet, message)
+            continuation = self._carry_out(socket, packet, message)
         if continuation is None or isinstance(continuation, Decision):
             return continuation
         return within(current, continuation)

@@ -74,6 +74,7 @@ class SocketContext:
         dispatch: carries out a packet: (socket, packet, message).
         dispatch_batch: carries out a batch: (socket, batch, message), and a function in place of
             `dispatch` as an option.
+        starting: called before each start of the server.
         equip: changes the parts of each new socket; None changes none.
         upgrade_pace, handshake_pace: admit upgrade requests, and '#handshake' packets.
         rate_limits: the rates of messages and packets, and the counts of all limits.
@@ -100,6 +101,7 @@ class SocketContext:
     flusher: Flusher = field(default_factory=Flusher)
     make_flusher: Callable[[], Flusher] = Flusher
     reauthorization_pace: ReauthorizationPace = field(default_factory=ReauthorizationPace)
+    starting: list[Callable[[], None]] = field(default_factory=list)
     equip: Callable[[Any], None] | None = None
     make_request: Callable[..., Any] = field(init=False)
     make_call: Callable[..., Any] = field(init=False)
@@ -132,6 +134,8 @@ class SocketContext:
         self.exchange.fan_out.use(self.flusher)
         self.upgrade_pace.restart()
         self.handshake_pace.restart()
+        for start in self.starting:
+            start()
 
     def emit_warning(self, warning: BaseException) -> None:
         """See `AGServer.emit_warning`, which an application may override."""

@@ -21,6 +21,7 @@ from socketcluster.pubsub.traffic import Traffic
 from socketcluster.server.background import BackgroundFunction
 from socketcluster.server.context import SocketContext
 from socketcluster.server.hub import Hub
+from socketcluster.server.parts.stored_channels import RESULTS
 from socketcluster.server.parts.tokens import REASONS
 from socketcluster.server.survey import Survey
 from socketcluster.sockets.flusher import CountingFlusher
@@ -191,6 +192,7 @@ class Metering:
             broker_round_trip=round_trip,
             loop_lag=self._lag,
             auth_failures=dict.fromkeys(REASONS, 0) | context.tokens.failures,
+            recoveries=dict.fromkeys(RESULTS, 0) | counts.recoveries,
             rate_limited=dict(context.rate_limits.limited),
             max_connections=context.options.max_connections,
             node_messages={} if nodes is None else _sent_and_received(nodes),

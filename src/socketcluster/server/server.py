@@ -31,6 +31,7 @@ from socketcluster.server.context import SocketContext
 from socketcluster.server.endpoint import ServerEndpoint
 from socketcluster.server.handling import HandlersMixin, report_invalid, server_sources
 from socketcluster.server.health import Health
+from socketcluster.server.histories import serve_histories
 from socketcluster.server.hub import ClientsMixin, Hub
 from socketcluster.server.keepalive import Keepalive
 from socketcluster.server.lifecycle import Lifecycle
@@ -44,7 +45,7 @@ from socketcluster.server.option_warnings import log_option_warnings
 from socketcluster.server.options import ServerOptions
 from socketcluster.server.origins import AllowedOrigins
 from socketcluster.server.packets.batch import dispatch_batch
-from socketcluster.server.packets.dispatch import dispatch
+from socketcluster.server.packets.dispatch import SYSTEM, make_dispatch
 from socketcluster.server.packets.limited import limit_packets, refuse_message
 from socketcluster.server.parts.rate_limits import RateLimits
 from socketcluster.server.parts.tokens import Tokens
@@ -165,6 +166,7 @@ class AGServer(
 
     def _make_context(self, handling: Handling, tracing: ServerTracing | None) -> SocketContext:
         refuses = self.options.channels_default == "refuse"
+        system = dict(SYSTEM)
         context = SocketContext(
             options=self.options,
             loop_binding=self.loop_binding,
@@ -179,13 +181,14 @@ class AGServer(
             ticker=self.ticker,
             observer=self.hub,
             handling=handling,
-            dispatch=dispatch,
+            dispatch=make_dispatch(system),
             dispatch_batch=dispatch_batch,
             rate_limits=self.rate_limits,
         )
         if tracing is not None:
             tracing.trace_calls(context)
         limit_packets(context, self.rate_limits)
+        serve_histories(context, system, self.users.identify)
         return context
 
     @property

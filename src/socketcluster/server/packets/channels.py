@@ -40,18 +40,54 @@ MAX_UNCONFIRMED_PUBLISHES = 1000
 
 Their bytes are bounded too, by `max_inbound_backlog_bytes`."""
 
+AcceptPublish = Callable[[AGServerSocket, AnyPacket, str, Any], Pending | None]
+"""Hands a publish to the broker: (socket, packet, channel, data)."""
 
-def publish(socket: AGServerSocket, packet: AnyPacket) -> Continuation:
-    """Carry out a client's publish, which is answered once the broker has accepted it."""
+
+def _accept_publish(
+    socket: AGServerSocket, packet: AnyPacket, channel: str, data: Any
+) -> Pending | None:
+    context = socket.context
+    try:
+        payload = context.wire.payloads.encode(data)
+        accepted = context.exchange.publish_payload(channel, payload)
+    except Exception as error:
+        reject(socket, packet, publish_error(context, channel, error))
+        return None
+    if accepted is None:
+        answer_publish(socket, packet.cid, channel, payload)
+        return None
+    # The call is answered when the broker confirms. Later messages do not wait, because the broker
+    # keeps the order. The publish continues even if the client leaves meanwhile.
+    confirmed = asyncio.ensure_future(accepted)
+    inbound = socket.inbound
+    inbound.unconfirmed += 1
+    inbound.unconfirmed_size += len(payload)
+    confirmed.add_done_callback(partial(confirm_publish, socket, packet, channel, payload))
+    if (
+        inbound.unconfirmed >= MAX_UNCONFIRMED_PUBLISHES
+        or inbound.unconfirmed_size >= context.options.max_inbound_backlog_bytes
+    ):
+        return wait_until_done(confirmed)
+    return None
+
+
+def publish(
+    socket: AGServerSocket, packet: AnyPacket, accept: AcceptPublish = _accept_publish
+) -> Continuation:
+    """Carry out a client's publish, which is answered once the broker has accepted it.
+
+    `accept` hands it to the broker in place of the function here.
+    """
     if not socket.context.options.allow_client_publish:
         reject(socket, packet, InvalidRequestError("Client publish feature is disabled"))
         return None
     channel, data = channel_and_data(packet.data)
-    if (channel := _check_channel(socket, packet, channel, "Publish")) is None:
+    if (channel := check_channel(socket, packet, channel, "Publish")) is None:
         return None
     policy = socket.context.channel_policy
     if policy is not None and not policy.names(channel):
-        reject(socket, packet, _unnamed_error("publish to", channel))
+        reject(socket, packet, unnamed_error("publish to", channel))
         return None
     if MIDDLEWARE_INBOUND in socket.context.middleware:
         try:
@@ -64,21 +100,23 @@ def publish(socket: AGServerSocket, packet: AnyPacket) -> Continuation:
             socket,
             packet,
             AGAction.PUBLISH_IN,
-            lambda new: _decide_publish(socket, packet, channel, data if unchanged(new) else new),
+            lambda new: _decide_publish(
+                socket, packet, channel, data if unchanged(new) else new, accept
+            ),
             channel=channel,
             data=value,
         )
     socket.auth.check_expiry()
     if socket.context.deciders:
-        return _decide_publish(socket, packet, channel, data)
-    return _accept_publish(socket, packet, channel, data)
+        return _decide_publish(socket, packet, channel, data, accept)
+    return accept(socket, packet, channel, data)
 
 
 def _decide_publish(
-    socket: AGServerSocket, packet: AnyPacket, channel: str, data: Any
+    socket: AGServerSocket, packet: AnyPacket, channel: str, data: Any, accept: AcceptPublish
 ) -> Pending | None:
-    accept = partial(_accept_publish, socket, packet, channel)
-    return decide_on_publish(socket, packet, channel, data, accept)
+    accept_data = partial(accept, socket, packet, channel)
+    return decide_on_publish(socket, packet, channel, data, accept_data)
 
 
 def _change_detector(data: Any, value: Any) -> Callable[[Any], bool]:
@@ -92,67 +130,41 @@ def _change_detector(data: Any, value: Any) -> Callable[[Any], bool]:
     return lambda new: new is value and seen is not None and fingerprint(new) == seen
 
 
-def _accept_publish(
-    socket: AGServerSocket, packet: AnyPacket, channel: str, data: Any
-) -> Pending | None:
-    context = socket.context
-    try:
-        payload = context.wire.payloads.encode(data)
-        accepted = context.exchange.publish_payload(channel, payload)
-    except Exception as error:
-        reject(socket, packet, _publish_error(context, channel, error))
-        return None
-    if accepted is None:
-        answer_publish(socket, packet.cid, channel, payload)
-        return None
-    # The call is answered when the broker confirms. Later messages do not wait, because the broker
-    # keeps the order. The publish continues even if the client leaves meanwhile.
-    confirmed = asyncio.ensure_future(accepted)
-    inbound = socket.inbound
-    inbound.unconfirmed += 1
-    inbound.unconfirmed_size += len(payload)
-    confirmed.add_done_callback(partial(_confirm_publish, socket, packet, channel, payload))
-    if (
-        inbound.unconfirmed >= MAX_UNCONFIRMED_PUBLISHES
-        or inbound.unconfirmed_size >= context.options.max_inbound_backlog_bytes
-    ):
-        return _wait_until_done(confirmed)
-    return None
-
-
-def _confirm_publish(
+def confirm_publish(
     socket: AGServerSocket,
     packet: AnyPacket,
     channel: str,
     payload: bytes,
     confirmed: asyncio.Future[None],
 ) -> None:
+    """Answer a publish that the broker has accepted or refused."""
     socket.inbound.unconfirmed -= 1
     socket.inbound.unconfirmed_size -= len(payload)
     if confirmed.cancelled():
         return
     error = confirmed.exception()
     if error is not None:
-        reject(socket, packet, _publish_error(socket.context, channel, error))
+        reject(socket, packet, publish_error(socket.context, channel, error))
     elif socket.life.state != CLOSED:
         answer_publish(socket, packet.cid, channel, payload)
 
 
-async def _wait_until_done(future: asyncio.Future[None]) -> None:
+async def wait_until_done(future: asyncio.Future[None]) -> None:
+    """Wait for a future, without its result."""
     await asyncio.wait([future])
 
 
 def subscribe(socket: AGServerSocket, packet: AnyPacket) -> Continuation:
     """Subscribe a client to a channel."""
     channel, data = channel_and_data(packet.data)
-    if (channel := _check_channel(socket, packet, channel, "Subscribe")) is None:
+    if (channel := check_channel(socket, packet, channel, "Subscribe")) is None:
         return None
     policy = socket.context.channel_policy
     if policy is not None and not policy.names(channel):
-        reject(socket, packet, _unnamed_error("subscribe to", channel))
+        reject(socket, packet, unnamed_error("subscribe to", channel))
         return None
     try:  # Encoded first, because middleware may change the data.
-        sent = None if data is None else _sent_data(socket, data)
+        sent = None if data is None else sent_data(socket, data)
     except SocketClusterError as error:
         reject(socket, packet, error)
         return None
@@ -206,7 +218,8 @@ def _accept_subscribe(
     return None
 
 
-def _sent_data(socket: AGServerSocket, data: Any) -> SentData:
+def sent_data(socket: AGServerSocket, data: Any) -> SentData:
+    """Encode the data of a subscription, to keep it."""
     asks_for_gaps = isinstance(data, dict) and data.get("$gap") is True
     return SentData(socket.context.wire.payloads.encode_decoded(data), asks_for_gaps)
 
@@ -229,7 +242,7 @@ async def _subscribe_later(
 
 def unsubscribe(socket: AGServerSocket, packet: AnyPacket) -> None:
     """Unsubscribe a client from a channel."""
-    if (channel := _check_channel(socket, packet, packet.data, "Unsubscribe")) is None:
+    if (channel := check_channel(socket, packet, packet.data, "Unsubscribe")) is None:
         return
     socket.auth.check_expiry()
     try:
@@ -241,9 +254,10 @@ def unsubscribe(socket: AGServerSocket, packet: AnyPacket) -> None:
     answer_ok(socket, packet, channel)
 
 
-def _check_channel(
+def check_channel(
     socket: AGServerSocket, packet: AnyPacket, channel: Any, action: str
 ) -> str | None:
+    """Return the name of a packet's channel; None if it is none, and the packet is rejected."""
     try:
         return checked_channel(channel, action, socket.context.options.max_channel_name_length)
     except InvalidRequestError as error:
@@ -251,13 +265,15 @@ def _check_channel(
         return None
 
 
-def _unnamed_error(action: str, channel: str) -> InvalidRequestError:
+def unnamed_error(action: str, channel: str) -> InvalidRequestError:
+    """Make the error of a channel that clients may not use."""
     return InvalidRequestError(
         f"Clients cannot {action} the {channel} channel: no rule or handler of the server names it"
     )
 
 
-def _publish_error(context: SocketContext, channel: str, error: BaseException) -> BaseException:
+def publish_error(context: SocketContext, channel: str, error: BaseException) -> BaseException:
+    """Report why a publish failed, and return the error for the client."""
     if isinstance(error, BrokerError):
         context.report_broker("publish", error, channel)
     if isinstance(error, SocketClusterError):

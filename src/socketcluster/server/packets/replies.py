@@ -38,6 +38,17 @@ def answer_ok(socket: AGServerSocket, packet: AnyPacket, data: Any) -> None:
         )
 
 
+def answer_call(socket: AGServerSocket, packet: AnyPacket, data: Any, answer: Any) -> None:
+    """Answer a call of the protocol like `answer_ok`, but with data."""
+    assert packet.event is not None
+    assert packet.cid is not None
+    socket.outbound.answer(packet.cid, answer)
+    if socket.streams.has_procedure(packet.event):
+        socket.streams.put_call(
+            packet.event, _answered_request(socket, packet.cid, packet.event, data)
+        )
+
+
 def answer_publish(
     socket: AGServerSocket, cid: int | float | None, channel: str, payload: bytes
 ) -> None:

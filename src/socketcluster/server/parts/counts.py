@@ -27,6 +27,7 @@ class Counts:
         received, received_size: messages of the sockets that ended, and their bytes.
         sent_size: bytes of the frames that these sockets wrote.
         blocked: actions that middleware or a channel's handler refused, by type.
+        recoveries: recoveries that clients asked for, by result.
         failed_calls: calls without a handler that were answered with an error.
         abandoned_calls: such calls that had no answer when the client left.
     """
@@ -38,6 +39,7 @@ class Counts:
     received_size: int = 0
     sent_size: int = 0
     blocked: Counter[str] = field(default_factory=Counter)
+    recoveries: Counter[str] = field(default_factory=Counter)
     failed_calls: int = 0
     abandoned_calls: int = 0
 

@@ -109,6 +109,11 @@ class Subscriptions:
         self._pending: asyncio.Future[None] | None = None  # The broker's confirmation.
         self.reauthorization: Reauthorization | None = None
 
+    def take_over(self, former: Subscriptions) -> None:
+        """Go on with the subscriptions of another part of this socket."""
+        self.channels, self.reauthorization = former.channels, former.reauthorization
+        self._data, self._pending = former._data, former._pending
+
     def subscribe(
         self, channel: str, options: dict[str, Any], data: SentData | None = None
     ) -> Awaitable[None] | None:
@@ -124,10 +129,7 @@ class Subscriptions:
         if channel not in self.channels:
             limit = self._context.options.socket_channel_limit
             if limit and len(self.channels) >= limit:
-                reason = InvalidActionError(
-                    f"Socket {socket.id} tried to exceed the channel subscription limit of {limit}"
-                )
-                raise _limit_error(channel, reason) from reason
+                raise limit_reached(socket.id, channel, limit)
         self._store_data(channel, data)
         self.channels.setdefault(channel, PENDING)
         try:
@@ -156,12 +158,12 @@ class Subscriptions:
             self._remove(channel)
             self._context.exchange.unsubscribe_socket(self._socket.outbound, channel)
             if self._pending is None:
-                raise _abandoned_error(channel) from None
+                raise abandoned_error(channel) from None
             raise
         self._pending = None
         if self._socket.life.state == CLOSED or channel not in self.channels:
             self._context.exchange.unsubscribe_socket(self._socket.outbound, channel)
-            raise _abandoned_error(channel)
+            raise abandoned_error(channel)
         self._subscribed(channel, options)
 
     def abandon_pending(self) -> None:
@@ -360,11 +362,18 @@ def _send_gap(
         socket.messaging.transmit_in_any_state("$gap", data)
 
 
+def limit_reached(id: str, channel: str, limit: int) -> BrokerError:
+    """Make the error of a socket with as many channels as `socket_channel_limit` allows."""
+    reason = f"Socket {id} tried to exceed the channel subscription limit of {limit}"
+    return _limit_error(channel, InvalidActionError(reason))
+
+
 def _limit_error(channel: str, reason: SocketClusterError) -> BrokerError:
     return subscription_error(f"{_failure_text(channel)} - {describe_error(reason)}")
 
 
-def _abandoned_error(channel: str) -> BadConnectionError:
+def abandoned_error(channel: str) -> BadConnectionError:
+    """Make the error of a subscription that was given up before it was complete."""
     return BadConnectionError(
         f"The subscription to the {channel} channel was given up", "disconnect"
     )
