@@ -215,10 +215,45 @@ async def test_a_server_that_does_not_read_pushes_back(running: Running) -> None
         await until(lambda: len(received) == 1)
 
 
-async def test_only_sockets_in_memory_can_be_paused() -> None:
+@pytest.mark.parametrize("end", ["client", "server"])
+async def test_a_line_that_is_cut_loses_what_is_on_its_way_and_the_client_comes_back(
+    end: str,
+) -> None:
+    async with (
+        testing.clock() as clock,
+        AGServer() as server,
+        testing.connect(server) as client,
+    ):
+        (there,) = server.clients.values()
+        heard = client.receiver("news").create_consumer()
+        disconnects = client.listener("disconnect").create_consumer()
+        disconnections = server.listener("disconnection").create_consumer()
+        if end == "client":
+            there.transmit("news", "lost")
+        testing.cut(client if end == "client" else there)
+        for ends in (disconnects, disconnections):
+            event = (await ends.next()).value
+            assert event is not None
+            assert event.code == 1006
+        assert server.clients_count == 0
+        assert heard.get_backpressure() == 0
+        await clock.advance(9)
+        assert client.get_state() == "closed"
+        await clock.advance(12)
+        assert client.get_state() == "open"
+        testing.cut(client)
+        await clock.settle()
+        client.connect()
+        await client.listener("connect").once()
+        assert server.clients_count == 1
+
+
+async def test_only_sockets_in_memory_can_be_paused_or_cut() -> None:
     elsewhere = socketcluster.create(auto_connect=False)
     async with AGServer() as server:
         for socket in (elsewhere, testing.create(server, auto_connect=False)):
+            with pytest.raises(InvalidActionError, match="paused or cut"):
+                testing.cut(socket)
             with (
                 pytest.raises(InvalidActionError, match="connected in memory"),
                 testing.paused(socket),

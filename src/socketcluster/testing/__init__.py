@@ -10,7 +10,7 @@ by itself.
 """
 
 from socketcluster.testing.calling import call, override
-from socketcluster.testing.clients import MemoryConnector, connect, create, paused
+from socketcluster.testing.clients import MemoryConnector, connect, create, cut, paused
 from socketcluster.testing.clock import Clock, clock
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "clock",
     "connect",
     "create",
+    "cut",
     "override",
     "paused",
 ]

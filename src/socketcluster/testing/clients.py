@@ -1,4 +1,4 @@
-"""Clients that connect to a server in memory, and slow readers."""
+"""Clients that connect to a server in memory, slow readers, and lost lines."""
 
 from __future__ import annotations
 
@@ -105,6 +105,18 @@ def paused(socket: AGClientSocket | AGServerSocket) -> Generator[None]:
         connection.unstall()
 
 
+def cut(socket: AGClientSocket | AGServerSocket) -> None:
+    """Break the connection of `socket` without a closing handshake, as a pulled cable does.
+
+    Messages on the way to it are lost. Both ends report the code 1006. A client connects again by
+    itself, as its options say; `client.connect()` does not wait for that.
+
+    Raises:
+        InvalidActionError: the socket is not connected in memory.
+    """
+    _connection(socket).abort()
+
+
 def _connection(socket: AGClientSocket | AGServerSocket) -> MemoryConnection:
     connection: Any
     if isinstance(socket, AGServerSocket):
@@ -113,7 +125,7 @@ def _connection(socket: AGClientSocket | AGServerSocket) -> MemoryConnection:
         connection = getattr(socket.options.connector, "connection", None)
     if not isinstance(connection, MemoryConnection) or socket.state == socket.CLOSED:
         raise InvalidActionError(
-            "Only a socket that is connected in memory can be paused: see "
+            "Only a socket that is connected in memory can be paused or cut: see "
             "socketcluster.testing.connect"
         )
     return connection
