@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from recovering import history, place, publish, server_with, subscribe
 from socketcluster import AGAction, AGRequest, AGServer, Limits, Metrics, Rate
 from socketcluster.brokers.simple import SimpleBroker
 from socketcluster.errors import BrokerError, InvalidRequestError
@@ -408,3 +409,21 @@ def test_messages_between_servers_are_counted() -> None:
     assert found["node_messages_total/received"] == 2
     assert found["node_messages_total/failed"] == 1
     assert found["node_messages_dropped_total/signature"] == 4
+
+
+async def test_recoveries_are_counted_by_result(make_server: Any) -> None:
+    server = await make_server(server_with(history(recover_limit=1), metrics=ON))
+    async with connected(server) as client:
+        first = await subscribe(client)
+    for told, values in [
+        (place(first), [1]),
+        (place(first), [2]),
+        (place(first) | {"since": ""}, []),
+    ]:
+        await publish(server, *values)
+        async with connected(server) as client:
+            await subscribe(client, told)
+            await subscribe(client, None, channel="c/2")
+    found = read(server)
+    for result in ("recovered", "incomplete", "refused"):
+        assert found[f"recoveries_total/{result}"] == 1

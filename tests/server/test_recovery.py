@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import random
 from typing import Any
 
 import pytest
+import websockets
 
 from recovering import (
     KEY,
     NOTHING,
     StoppableBroker,
     history,
+    packets,
     place,
     publish,
     publishes,
@@ -31,6 +35,7 @@ from socketcluster.middleware.action import Recovering
 from socketcluster.server.parts.stored_subscriptions import Resumed
 from socketcluster.server.parts.subscriptions import Subscriptions
 from support import AnswerError, Client, connected, soon, until
+from transports import dial
 
 EVERYWHERE = pytest.mark.parametrize("make_server", ["picows", "asgi", "memory"], indirect=True)
 
@@ -87,6 +92,60 @@ async def test_nothing_is_lost_or_repeated_while_publishes_go_on(make_server: An
     offsets = [offset for _, offset in got]
     assert offsets == list(range(offsets[0], offsets[0] + len(got)))
     assert [value for value, _ in got] == offsets
+
+
+@EVERYWHERE
+@pytest.mark.parametrize("seed", range(3))
+async def test_a_line_cut_at_any_moment_loses_and_repeats_nothing(
+    make_server: Any, seed: int
+) -> None:
+    server = await make_server(server_with(history(size=10_000, recover_limit=10_000)))
+    choose = random.Random(seed)
+    got: list[tuple[Any, int]] = []
+    known: dict[str, Any] | None = None
+    going, number = True, 0
+
+    def note(client: Client) -> None:
+        """Do what a client with `$recover` does with what it received, in order."""
+        nonlocal known
+        for packet in packets(client):
+            if packet["event"] == "$positions":
+                known = packet["data"]["c/1"]
+            elif known is not None and packet["event"] == "#publish":
+                got.append((packet["data"]["data"], packet["data"]["offset"]))
+                known = place(known, packet["data"]["offset"])
+
+    async def publish_on() -> None:
+        nonlocal number
+        while going:
+            for _ in range(choose.randrange(8)):
+                number += 1
+                await publish(server, number)
+            await asyncio.sleep(choose.choice((0, 0, 0.001, 0.003)))
+
+    async with connected(server) as client:
+        known = place(await subscribe(client, None))
+    publishing = asyncio.create_task(publish_on())
+    for _ in range(25):
+        client = Client(await dial(server))
+        with contextlib.suppress(websockets.ConnectionClosed):
+            await client.handshake()
+            data = {"channel": "c/1", "data": {"$recover": known}}
+            await client.send(client.packet("#subscribe", data))
+            for _ in range(choose.randrange(200)):
+                await asyncio.sleep(0)
+        for socket in list(server.clients.values()):
+            socket.terminate()
+        await client.closed()
+        await client.close()
+        note(client)
+    going = False
+    await publishing
+    async with connected(server) as client:
+        assert (await subscribe(client, known))["recovered"] is True
+        note(client)
+    assert number > 0
+    assert got == [(each, each) for each in range(1, number + 1)]
 
 
 async def test_a_client_that_missed_nothing_has_recovered(make_server: Any) -> None:
@@ -319,23 +378,34 @@ async def test_a_replay_takes_half_of_the_buffer_at_most(make_server: Any) -> No
         assert publishes(client) == []
 
 
-async def test_many_replays_do_not_overflow_a_client_that_reads(make_server: Any) -> None:
-    server = await make_server(server_with(max_outbound_buffer=50_000))
-    names = [f"c/{number}" for number in range(40)]
+@pytest.mark.parametrize("recover", [True, "latest"])
+async def test_many_replays_do_not_overflow_a_client_that_reads_slowly(
+    make_server: Any, recover: Any
+) -> None:
+    rule = history(recover=recover)
+    server = await make_server(server_with(rule, max_outbound_buffer=1_000_000))
+    names = [f"c/{number}" for number in range(60)]
     async with connected(server) as client:
         told = {name: await subscribe(client, channel=name) for name in names}
     for name in names:
-        await publish(server, "x" * 20_000, channel=name)
+        await publish(server, "x" * 400_000, channel=name)
     async with connected(server) as client:
+        (socket,) = server.clients.values()
+        client.ws.transport.pause_reading()
         calls = []
         for name in names:
             data = {"$recover": place(told[name])}
             calls.append(client.packet("#subscribe", {"channel": name, "data": data}))
         answers = [client.answer(packet) for packet in calls]
         await client.send(calls)
+        await until(lambda: len(socket.subscriptions()) >= 2)
+        for _ in range(50):
+            await asyncio.sleep(0)
+        client.ws.transport.resume_reading()
         for answer in answers:
             assert (await soon(answer))["recovered"] is True
         assert len(publishes(client)) == len(names)
+        assert list(server.clients.values()) == [socket]
 
 
 # Newest only, and without recovery

@@ -192,8 +192,7 @@ class StoredSubscriptions(Subscriptions):
             else:  # It has left or was kicked out meanwhile.
                 self._context.exchange.unsubscribe_socket(self._socket.outbound, channel)
 
-        position = request.recovering.position
-        self._pending = waiting = asyncio.ensure_future(self._join(channel, position, joined))
+        self._pending = waiting = asyncio.ensure_future(self._join(channel, request, joined))
         if self._socket.life.state == CLOSED:  # The client left before this task began.
             self.abandon_pending()
         try:
@@ -213,10 +212,10 @@ class StoredSubscriptions(Subscriptions):
             raise abandoned_error(channel)
 
     async def _join(
-        self, channel: str, position: Position | None, joined: Callable[[Recovered], None]
+        self, channel: str, request: RecoveryRequest, joined: Callable[[Recovered], None]
     ) -> None:
-        outbound = self._socket.outbound
-        if position is not None:
+        outbound, position = self._socket.outbound, request.recovering.position
+        if position is not None or request.is_latest:
             # A client that recovers many channels reads one replay before it gets another. Nothing
             # reports that there is room.
             while _is_behind(outbound, self._shared.replay_bytes):  # noqa: ASYNC110
