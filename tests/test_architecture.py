@@ -57,6 +57,7 @@ SERVER_FLOORS = (
     (
         "admission",
         "channel_backlog",
+        "channel_names",
         "channel_policy",
         "configured",
         "nodes",
@@ -68,7 +69,7 @@ SERVER_FLOORS = (
     ("socket",),
     ("events", "packets", "users", "watchdog"),
     ("call_spans", "histories", "hub", "listeners", "survey", "tracing"),
-    ("drain",),
+    ("drain", "presence"),
     ("handler", "lifecycle", "memory_limit"),
     ("handling", "metering"),
     ("endpoint", "health", "keepalive"),

@@ -196,6 +196,29 @@ class BrokerGapEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class OccupiedEvent:
+    """'occupied' of a server and its exchange: a channel with presence has its first subscriber.
+
+    The server emits it to which that client is connected, for the first on all servers. Servers
+    that get their first one at the same moment may each emit it.
+    """
+
+    channel: str
+
+
+@dataclass(frozen=True, slots=True)
+class VacatedEvent:
+    """'vacated' of a server and its exchange: the last subscriber of a channel has left.
+
+    The server emits it which that client was connected to, after the channel's `leave_delay`.
+    Servers that lose their last ones within two seconds may each emit it; none does for a server
+    that was killed.
+    """
+
+    channel: str
+
+
+@dataclass(frozen=True, slots=True)
 class ConnectingEvent:
     """'connecting' of a client: an attempt to connect begins."""
 

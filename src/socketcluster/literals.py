@@ -52,9 +52,11 @@ ServerEventName = Literal[
     "disconnection",
     "error",
     "handshake",
+    "occupied",
     "ready",
     "subscription",
     "unsubscription",
+    "vacated",
     "warning",
 ]
 """The events of a server."""
@@ -101,7 +103,15 @@ ClientEventName = Literal[
 """The events of a client."""
 
 ExchangeEventName = Literal[
-    "brokerAway", "brokerGap", "error", "ready", "subscribe", "subscribeFail", "unsubscribe"
+    "brokerAway",
+    "brokerGap",
+    "error",
+    "occupied",
+    "ready",
+    "subscribe",
+    "subscribeFail",
+    "unsubscribe",
+    "vacated",
 ]
 """The events of an exchange."""
 

@@ -81,9 +81,10 @@ class AGAction(msgspec.Struct, eq=False):
 
     `auth_token_expired_error` is set if the socket's token has expired. `again` is true of a
     `SUBSCRIBE` that asks whether a socket may stay subscribed, after it lost its token or got
-    another user's. `recover` is the Position behind which a `SUBSCRIBE` asks for missed publishes;
-    set it to a later one, or to None for none. `outcome` is 'allowed' or 'blocked', and None before
-    the decision.
+    another user's. `presence` is true of a `SUBSCRIBE` to `$presence/<channel>`, which shows the
+    members of the channel. `recover` is the Position behind which a `SUBSCRIBE` asks for missed
+    publishes; set it to a later one, or to None for none. `outcome` is 'allowed' or 'blocked', and
+    None before the decision.
 
     An action that its function drops without a decision is blocked.
 
@@ -115,6 +116,7 @@ class AGAction(msgspec.Struct, eq=False):
     auth_token_error: BaseException | None = None
     auth_token_expired_error: BaseException | None = None
     again: bool = False
+    presence: bool = False
     outcome: ActionOutcome | None = None
     _on_decision: OnDecision | None = None
     _recovering: Recovering | None = None

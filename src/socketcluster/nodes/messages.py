@@ -88,6 +88,7 @@ class NodeMessages:
         failed: how many could not be sent.
         draining: whether this node is closing.
         siblings_leave: whether the processes with the same parent close, too.
+        alive_fields: by name, functions whose results the signs of life of this node carry.
     """
 
     def __init__(
@@ -104,6 +105,7 @@ class NodeMessages:
         self.dropped: dict[str, int] = {}
         self.draining: bool = False
         self.siblings_leave: bool = False
+        self.alive_fields: dict[str, Callable[[], Any]] = {}
         self._broker = internal.broker
         self._wire = wire
         self._reporter = reporter
@@ -223,6 +225,7 @@ class NodeMessages:
                     "parent": self._parent,
                     "since": self._since,
                     "draining": self.draining,
+                    **{name: read() for name, read in self.alive_fields.items()},
                 },
             )
 

@@ -32,6 +32,7 @@ from socketcluster.pubsub.gaps import GapReports
 from socketcluster.pubsub.history_methods import HistoryMixin
 from socketcluster.pubsub.index import ChannelIndex, OnBrokerError, match_again
 from socketcluster.pubsub.listeners import ExchangeListeners
+from socketcluster.pubsub.presence_methods import Members, PresenceMixin
 from socketcluster.pubsub.publish_methods import PublishMixin, when_done
 from socketcluster.pubsub.recovery import Recoveries
 from socketcluster.pubsub.rule_table import RuleTable
@@ -43,15 +44,18 @@ from socketcluster.streams import Bound, StreamDemux
 T = TypeVar("T")
 
 Publish = Callable[[str, bytes], Awaitable[None] | None]
+SubscribeSocket = Callable[[Subscriber, str], Awaitable[None] | None]
+UnsubscribeSocket = Callable[[Subscriber, str], None]
 
 logger: logging.Logger = logging.getLogger("socketcluster")
 
 
-class AGExchange(PublishMixin, HistoryMixin, ChannelMixin, ExchangeListeners):
+class AGExchange(PublishMixin, HistoryMixin, ChannelMixin, PresenceMixin, ExchangeListeners):
     """The server's own pub/sub client, which also serves its sockets' subscriptions.
 
     Events: 'subscribe', 'unsubscribe', 'subscribeFail', 'error', 'ready', 'brokerAway',
-    'brokerGap'. No middleware runs on its calls. It can be made and used before an event loop runs.
+    'brokerGap', 'occupied', 'vacated'. No middleware runs on its calls. It can be made and used
+    before an event loop runs.
 
     Attributes:
         broker: carries publishes to all processes.
@@ -60,7 +64,10 @@ class AGExchange(PublishMixin, HistoryMixin, ChannelMixin, ExchangeListeners):
         gaps: reports outages of the broker's backend.
         is_ready: whether the broker is started.
         stored: the publishes of channels with history.
+        members: knows the members of channels that have presence; None if none has.
         publish_payload: see `PublishDelivery.publish`; a method here would take 1 % of a publish.
+        subscribe_socket, unsubscribe_socket: see `ChannelIndex`. The server replaces them if names
+            of channels have a meaning.
     """
 
     __slots__ = (
@@ -76,8 +83,11 @@ class AGExchange(PublishMixin, HistoryMixin, ChannelMixin, ExchangeListeners):
         "fan_out",
         "gaps",
         "is_ready",
+        "members",
         "publish_payload",
         "stored",
+        "subscribe_socket",
+        "unsubscribe_socket",
     )
 
     id = "exchange"
@@ -134,6 +144,9 @@ class AGExchange(PublishMixin, HistoryMixin, ChannelMixin, ExchangeListeners):
         )
         self._use_rules()
         self.publish_payload: Publish = self.delivery.publish
+        self.members: Members | None = None
+        self.subscribe_socket: SubscribeSocket = self._index.subscribe_socket
+        self.unsubscribe_socket: UnsubscribeSocket = self._index.unsubscribe_socket
         broker.attach(self.delivery)
 
     async def start(self) -> None:
@@ -161,16 +174,6 @@ class AGExchange(PublishMixin, HistoryMixin, ChannelMixin, ExchangeListeners):
     ) -> None:
         self.emit("error", ErrorEvent(error))
         self._on_error(error, action, channel)
-
-    # The sockets' subscriptions
-
-    def subscribe_socket(self, subscriber: Subscriber, channel: str) -> Awaitable[None] | None:
-        """See `ChannelIndex.subscribe_socket`."""
-        return self._index.subscribe_socket(subscriber, channel)
-
-    def unsubscribe_socket(self, subscriber: Subscriber, channel: str) -> None:
-        """See `ChannelIndex.unsubscribe_socket`."""
-        self._index.unsubscribe_socket(subscriber, channel)
 
     # The exchange's own subscriptions
 

@@ -7,6 +7,7 @@ from functools import lru_cache
 
 from socketcluster.errors import InvalidArgumentsError, UsageError
 from socketcluster.patterns import PatternTable
+from socketcluster.presence.rule import PREFIX
 from socketcluster.pubsub.rules import ChannelRule
 
 REMEMBERED_CHANNELS = 10_000
@@ -55,6 +56,8 @@ class RuleTable:
         return self._remembered(channel)
 
     def _find(self, channel: str) -> ChannelRule | None:
+        if self.has_presence and channel.startswith(PREFIX):
+            return None  # It shows the members of another channel, which has the rule.
         found = self._table.find(channel)
         return None if found is None else found[0]
 

@@ -14,7 +14,7 @@ from socketcluster.protocol.wire import Wire
 from socketcluster.pubsub.exchange import AGExchange
 from socketcluster.runtime.loop_binding import LoopBinding
 from socketcluster.runtime.reporting import Reporter
-from socketcluster.server.channel_policy import ChannelPolicy
+from socketcluster.server.channel_names import ChannelNames
 from socketcluster.server.options import ServerOptions
 from socketcluster.server.parts.authentication import AuthObserver
 from socketcluster.server.parts.closing import ClosingObserver
@@ -62,7 +62,8 @@ class SocketContext:
         emitter: emits the server's events.
         handling: the handlers that the application has declared.
         observer: receives the sockets' changes.
-        channel_policy: the channels that clients may use; None if they may use all.
+        subscription_observer: receives the changes of their subscriptions; `observer` by default.
+        channel_names: what names of channels mean to clients; None if they have no meaning.
         middleware: from a middleware type to its function.
         make_request: makes an AGRequest of (socket, cid, procedure, data).
         make_call: makes the AGRequest of a call of a procedure; `make_request` by default.
@@ -88,7 +89,7 @@ class SocketContext:
     emitter: ServerEmitter
     wire: Wire
     exchange: AGExchange
-    channel_policy: ChannelPolicy | None
+    channel_names: ChannelNames | None
     middleware: dict[MiddlewareType, MiddlewareFunction]
     tokens: Tokens
     ticker: Ticker
@@ -103,6 +104,7 @@ class SocketContext:
     reauthorization_pace: ReauthorizationPace = field(default_factory=ReauthorizationPace)
     starting: list[Callable[[], None]] = field(default_factory=list)
     equip: Callable[[Any], None] | None = None
+    subscription_observer: SubscriptionObserver = field(init=False)
     make_request: Callable[..., Any] = field(init=False)
     make_call: Callable[..., Any] = field(init=False)
     counts: Counts = field(default_factory=Counts)
@@ -117,6 +119,7 @@ class SocketContext:
     ping_timeout: float = field(init=False)
 
     def __post_init__(self) -> None:
+        self.subscription_observer = self.observer
         self.make_request = self.make_call = self.options.request_creator or AGRequest
         self.deciders = Deciders(self.handling.start)
         self.upgrade_pace = Pace(self.options.handshakes_per_turn)

@@ -30,13 +30,15 @@ class Hub:
         opening: handlers of connections that are accepted, and have no socket yet.
         pending: the sockets in the handshake phase, by id.
         clients: the connected sockets, by id.
+        update_user: called with a socket whose user may be another now.
     """
 
-    __slots__ = ("_emit", "_users", "clients", "opening", "pending")
+    __slots__ = ("_emit", "_users", "clients", "opening", "pending", "update_user")
 
     def __init__(self, emit: Callable[[str, Any], None], users: UserIndex) -> None:
         self._emit = emit
         self._users = users
+        self.update_user: Callable[[AGServerSocket], None] = users.update
         self.opening: set[Any] = set()
         self.pending: dict[str, AGServerSocket] = {}
         self.clients: dict[str, AGServerSocket] = {}
@@ -59,7 +61,7 @@ class Hub:
         """Have handlers forget what they know of the socket's user, who may be another now."""
         if socket.handling is not None:
             socket.context.handling.token_changed(socket)
-        self._users.update(socket)
+        self.update_user(socket)
 
     # The server's events
 
@@ -68,7 +70,7 @@ class Hub:
         self.pending.pop(socket.id, None)
         self.clients[socket.id] = socket
         if not self._users.follows_tokens:
-            asyncio.get_running_loop().call_soon(self._users.update, socket)
+            asyncio.get_running_loop().call_soon(self.update_user, socket)
 
     def connection_event(
         self, socket: AGServerSocket, is_authenticated: bool, auth_error: BaseException | None

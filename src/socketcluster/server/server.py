@@ -25,6 +25,7 @@ from socketcluster.runtime.loop_binding import ThreadMixin, binding_of
 from socketcluster.runtime.reporting import Reporter
 from socketcluster.server.asgi import ServerApp, Site
 from socketcluster.server.channel_backlog import channel_bound
+from socketcluster.server.channel_names import ChannelNames
 from socketcluster.server.channel_policy import ChannelPolicy
 from socketcluster.server.configured import ConfiguredMixin, server_options
 from socketcluster.server.context import SocketContext
@@ -49,6 +50,7 @@ from socketcluster.server.packets.dispatch import SYSTEM, make_dispatch
 from socketcluster.server.packets.limited import limit_packets, refuse_message
 from socketcluster.server.parts.rate_limits import RateLimits
 from socketcluster.server.parts.tokens import Tokens
+from socketcluster.server.presence import ServerPresence
 from socketcluster.server.reporting import ServerReports
 from socketcluster.server.serving import ServingMixin
 from socketcluster.server.ticker import Ticker
@@ -97,7 +99,7 @@ class AGServer(
 
     Events: 'error', 'warning', 'ready', 'handshake', 'connection', 'connectionAbort',
     'disconnection', 'closure', 'subscription', 'unsubscription', 'authentication',
-    'deauthentication', 'authenticationStateChange', 'badSocketAuthToken'.
+    'deauthentication', 'authenticationStateChange', 'badSocketAuthToken', 'occupied', 'vacated'.
 
     Raises:
         InvalidOptionsError: an option is unknown or its value is invalid; the error names it.
@@ -136,6 +138,7 @@ class AGServer(
         self.channel_policy: ChannelPolicy = ChannelPolicy()
         for rule in opts.channels:
             self.channel_policy.add(rule.pattern)
+        self.channel_rules: RuleTable = RuleTable(opts.channels)
         self.rate_limits: RateLimits = RateLimits(opts.limits, refuse_message)
         self.engine = resolve_engine(opts.ws_engine, opts.ws_engine_server_options)
         self.middleware_functions: dict[MiddlewareType, MiddlewareFunction] = {}
@@ -155,6 +158,10 @@ class AGServer(
         self.ticker.on_tick = self.keepalive.tick
         self.lifecycle: Lifecycle = Lifecycle(self._context, self.hub, watchdog)
         connect_nodes(self.node_messages, self.lifecycle)
+        self.presence: ServerPresence = ServerPresence(
+            self._context, self.hub, self.users, self.channel_rules
+        )
+        self.presence.connect(self._channel_names, self.node_messages, self.lifecycle)
         self.endpoint: ServerEndpoint = ServerEndpoint(
             self, self._context, self.hub, self.lifecycle
         )
@@ -167,6 +174,7 @@ class AGServer(
     def _make_context(self, handling: Handling, tracing: ServerTracing | None) -> SocketContext:
         refuses = self.options.channels_default == "refuse"
         system = dict(SYSTEM)
+        self._channel_names = names = ChannelNames(self.channel_policy.names if refuses else None)
         context = SocketContext(
             options=self.options,
             loop_binding=self.loop_binding,
@@ -175,7 +183,7 @@ class AGServer(
             emitter=self,
             wire=self.wire,
             exchange=self.exchange,
-            channel_policy=self.channel_policy if refuses else None,
+            channel_names=names if refuses else None,
             middleware=self.middleware_functions,
             tokens=self.tokens,
             ticker=self.ticker,

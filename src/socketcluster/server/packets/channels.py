@@ -32,7 +32,7 @@ from socketcluster.server.packets.replies import answer_ok, answer_publish, pars
 from socketcluster.server.parts.decision import Pending
 from socketcluster.server.parts.sequencer import Continuation
 from socketcluster.server.parts.subscription_data import SentData
-from socketcluster.server.parts.subscriptions import subscription_error
+from socketcluster.server.parts.subscription_errors import subscription_error
 from socketcluster.server.socket import AGServerSocket
 
 MAX_UNCONFIRMED_PUBLISHES = 1000
@@ -85,9 +85,9 @@ def publish(
     channel, data = channel_and_data(packet.data)
     if (channel := check_channel(socket, packet, channel, "Publish")) is None:
         return None
-    policy = socket.context.channel_policy
-    if policy is not None and not policy.names(channel):
-        reject(socket, packet, unnamed_error("publish to", channel))
+    names = socket.context.channel_names
+    if names is not None and (refusal := names.publish_refusal(channel)) is not None:
+        reject(socket, packet, refusal)
         return None
     if MIDDLEWARE_INBOUND in socket.context.middleware:
         try:
@@ -159,10 +159,12 @@ def subscribe(socket: AGServerSocket, packet: AnyPacket) -> Continuation:
     channel, data = channel_and_data(packet.data)
     if (channel := check_channel(socket, packet, channel, "Subscribe")) is None:
         return None
-    policy = socket.context.channel_policy
-    if policy is not None and not policy.names(channel):
-        reject(socket, packet, unnamed_error("subscribe to", channel))
-        return None
+    names, asked = socket.context.channel_names, channel
+    if names is not None:
+        if (refusal := names.subscribe_refusal(channel)) is not None:
+            reject(socket, packet, refusal)
+            return None
+        asked = names.asked(channel)
     try:  # Encoded first, because middleware may change the data.
         sent = None if data is None else sent_data(socket, data)
     except SocketClusterError as error:
@@ -172,24 +174,36 @@ def subscribe(socket: AGServerSocket, packet: AnyPacket) -> Continuation:
         losses = socket.auth.losses
 
         def accept(data: Any) -> Pending | None:
-            pending = _decide_subscribe(socket, packet, channel, data, sent)
+            pending = _decide_subscribe(socket, packet, channel, asked, data, sent)
             socket.subscribed.reauthorize_since(losses, channel)
             return pending
 
         return through_middleware(
-            socket, packet, AGAction.SUBSCRIBE, accept, channel=channel, data=data
+            socket,
+            packet,
+            AGAction.SUBSCRIBE,
+            accept,
+            channel=asked,
+            data=data,
+            presence=asked != channel,
         )
     socket.auth.check_expiry()
-    return _decide_subscribe(socket, packet, channel, data, sent)
+    return _decide_subscribe(socket, packet, channel, asked, data, sent)
 
 
 def _decide_subscribe(
-    socket: AGServerSocket, packet: AnyPacket, channel: str, data: Any, sent: SentData | None
+    socket: AGServerSocket,
+    packet: AnyPacket,
+    channel: str,
+    asked: str,
+    data: Any,
+    sent: SentData | None,
 ) -> Pending | None:
     return decide_on_subscribe(
         socket,
         packet,
         channel,
+        asked,
         data,
         lambda data: _accept_subscribe(socket, packet, channel, data, sent),
     )
@@ -263,13 +277,6 @@ def check_channel(
     except InvalidRequestError as error:
         reject(socket, packet, error, True)
         return None
-
-
-def unnamed_error(action: str, channel: str) -> InvalidRequestError:
-    """Make the error of a channel that clients may not use."""
-    return InvalidRequestError(
-        f"Clients cannot {action} the {channel} channel: no rule or handler of the server names it"
-    )
 
 
 def publish_error(context: SocketContext, channel: str, error: BaseException) -> BaseException:

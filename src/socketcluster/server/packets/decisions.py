@@ -22,10 +22,15 @@ Accept = Callable[[Any], Pending | None]
 
 
 def decide_on_subscribe(
-    socket: AGServerSocket, packet: AnyPacket, channel: str, data: Any, accept: Accept
+    socket: AGServerSocket,
+    packet: AnyPacket,
+    channel: str,
+    asked: str,
+    data: Any,
+    accept: Accept,
 ) -> Pending | None:
-    """Ask the channel's handler, if it has one; call `accept(data)` if it allows."""
-    found = socket.context.deciders.find(channel)
+    """Ask the handler of the channel `asked`, if any; call `accept(data)` if it allows."""
+    found = socket.context.deciders.find(asked)
     if found is None or found[0].subscribing is None or packet.cid is None:
         return accept(data)
     losses = socket.auth.losses

@@ -14,7 +14,7 @@ from socketcluster.server.parts.decision import Pending
 from socketcluster.server.parts.recover_request import read_position
 from socketcluster.server.parts.stored_channels import StoredChannels
 from socketcluster.server.parts.stored_subscriptions import StoredSubscriptions
-from socketcluster.server.parts.subscriptions import subscription_error
+from socketcluster.server.parts.subscription_errors import subscription_error
 from socketcluster.server.socket import AGServerSocket
 from socketcluster.streams import NO_VALUE
 

@@ -24,7 +24,6 @@ from socketcluster.server.packets.channels import (
     confirm_publish,
     publish_error,
     sent_data,
-    unnamed_error,
     wait_until_done,
 )
 from socketcluster.server.packets.decisions import decide_on_subscribe
@@ -88,9 +87,9 @@ class StoredPackets:
             return channels.subscribe(socket, packet)
         if (channel := check_channel(socket, packet, channel, "Subscribe")) is None:
             return None
-        policy = socket.context.channel_policy
-        if policy is not None and not policy.names(channel):
-            reject(socket, packet, unnamed_error("subscribe to", channel))
+        names = socket.context.channel_names
+        if names is not None and (refusal := names.subscribe_refusal(channel)) is not None:
+            reject(socket, packet, refusal)
             return None
         try:  # Encoded first, because middleware may change the data.
             sent = None if data is None else sent_data(socket, without_recover(data))
@@ -169,6 +168,7 @@ def _decide(
     return decide_on_subscribe(
         socket,
         packet,
+        channel,
         channel,
         data,
         lambda data: _accept(socket, packet, channel, data, sent, request),

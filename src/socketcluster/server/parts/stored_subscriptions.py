@@ -19,12 +19,11 @@ from socketcluster.server.parts.outbound import Outbound
 from socketcluster.server.parts.recover_request import RECOVER, asks_for_positions, read_recover
 from socketcluster.server.parts.stored_channels import Start, StoredChannels
 from socketcluster.server.parts.subscription_data import SentData
+from socketcluster.server.parts.subscription_errors import abandoned_error, limit_reached
 from socketcluster.server.parts.subscriptions import (
     Subscriptions,
     SubscriptionsContext,
     SubscriptionsOwner,
-    abandoned_error,
-    limit_reached,
 )
 
 ROOM_SECONDS = 0.02

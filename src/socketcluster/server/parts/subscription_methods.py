@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from socketcluster.errors import InvalidActionError
 from socketcluster.options import check_text
 from socketcluster.protocol.state import SUBSCRIBED
 from socketcluster.runtime.loop_binding import LoopBinding
@@ -36,7 +37,7 @@ class SubscriptionsMixin:
             channels = [channel] if isinstance(channel, str) else list(channel)
         for name in channels:
             check_text("A channel's name", name)
-        self.subscribed.kick_out(channels, message)
+        _kick_out(self.subscribed, channels, message)
 
     @property
     def channel_subscriptions(self) -> dict[str, bool]:
@@ -55,3 +56,22 @@ class SubscriptionsMixin:
     def is_subscribed(self, channel: str) -> bool:
         """Whether the socket is subscribed to a channel."""
         return self.subscribed.channels.get(channel) == SUBSCRIBED
+
+
+def _kick_out(subscribed: Subscriptions, channels: list[str], message: str | None) -> None:
+    """Kick a socket out of channels.
+
+    Raises:
+        InvalidActionError: the socket is not subscribed to one of them; it has left the others.
+    """
+    failure: InvalidActionError | None = None
+    twins = {subscribed.twin(name) for name in channels}
+    for name in channels:
+        if name in twins and name not in subscribed.channels:
+            continue  # It left with the other one.
+        try:
+            subscribed.kick_out_of(name, message)
+        except InvalidActionError as error:
+            failure = failure or error
+    if failure is not None:
+        raise failure

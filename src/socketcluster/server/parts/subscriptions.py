@@ -10,7 +10,6 @@ from typing import Any, Protocol
 
 from socketcluster.error_text import describe_error
 from socketcluster.errors import (
-    BadConnectionError,
     BrokerError,
     InvalidActionError,
     ResourceLimitError,
@@ -36,6 +35,13 @@ from socketcluster.server.parts.reauthorization import (
     ReauthorizationPace,
 )
 from socketcluster.server.parts.subscription_data import SentData, SubscriptionData
+from socketcluster.server.parts.subscription_errors import (
+    abandoned_error,
+    failure_text,
+    limit_error,
+    limit_reached,
+    undecided_text,
+)
 
 UNDECIDED = "Middleware did not decide in time whether the socket may stay subscribed"
 
@@ -45,6 +51,18 @@ class SubscriptionObserver(Protocol):
 
     def subscribed(self, socket: Any, channel: str, options: dict[str, Any]) -> None: ...
     def unsubscribed(self, socket: Any, channel: str) -> None: ...
+
+
+class ChannelNames(Protocol):
+    """What the names of channels mean to clients."""
+
+    def asked(self, channel: str) -> str:
+        """Return the channel that middleware and handlers are asked about."""
+        ...
+
+    def twin(self, channel: str) -> str | None:
+        """Return the channel that a socket leaves with this one when it is kicked out."""
+        ...
 
 
 class SubscriptionsOwner(Protocol):
@@ -85,7 +103,9 @@ class SubscriptionsContext(Protocol):
     @property
     def reauthorization_pace(self) -> ReauthorizationPace: ...
     @property
-    def observer(self) -> SubscriptionObserver: ...
+    def subscription_observer(self) -> SubscriptionObserver: ...
+    @property
+    def channel_names(self) -> ChannelNames | None: ...
     def report_broker(
         self, action: str, error: BaseException, channel: str | None = None
     ) -> None: ...
@@ -175,15 +195,15 @@ class Subscriptions:
     def _broker_refusal(self, channel: str, error: Exception) -> BrokerError:
         """Report the broker's refusal; return the client's error, which gives no reason."""
         self._context.report_broker("subscribe", error, channel)
-        refusal = BrokerError(f"{_failure_text(channel)} - {describe_error(error)}")
-        refusal.public_message = _failure_text(channel)
+        refusal = BrokerError(f"{failure_text(channel)} - {describe_error(error)}")
+        refusal.public_message = failure_text(channel)
         return refusal
 
     def _subscribed(self, channel: str, options: dict[str, Any]) -> None:
         socket = self._socket
         self.channels[channel] = SUBSCRIBED
         socket.emit("subscribe", SubscribeEvent(channel, options))
-        self._context.observer.subscribed(socket, channel, options)
+        self._context.subscription_observer.subscribed(socket, channel, options)
 
     def unsubscribe(self, channel: str) -> None:
         """Unsubscribe from a channel.
@@ -201,7 +221,7 @@ class Subscriptions:
         self._context.exchange.unsubscribe_socket(socket.outbound, channel)
         if state == SUBSCRIBED:
             socket.emit("unsubscribe", UnsubscribeEvent(channel))
-            self._context.observer.unsubscribed(socket, channel)
+            self._context.subscription_observer.unsubscribed(socket, channel)
 
     def leave_all(self) -> None:
         """Unsubscribe from all channels, because the socket is closed."""
@@ -220,7 +240,7 @@ class Subscriptions:
         try:
             self._data.put(channel, data)
         except ResourceLimitError as reason:
-            raise _limit_error(channel, reason) from reason
+            raise limit_error(channel, reason) from reason
 
     def _remove(self, channel: str) -> str | None:
         if self._data is not None:
@@ -237,7 +257,8 @@ class Subscriptions:
         socket = self._socket
         channels = list(self.channels if channels is None else channels)
         if not self._has_middleware:
-            channels = [each for each in channels if self._context.deciders.find(each)]
+            find = self._context.deciders.find
+            channels = [each for each in channels if find(asked_channel(self._context, each))]
         if not channels or socket.life.state == CLOSED:
             return
         if self.reauthorization is None:
@@ -268,13 +289,14 @@ class Subscriptions:
         except SocketClusterError as error:  # The codec was replaced.
             on_decided(error)
             return
+        asked = asked_channel(self._context, channel)
         if not self._has_middleware:
-            self._context.deciders.decide_again(socket, channel, data, on_decided)
+            self._context.deciders.decide_again(socket, asked, data, on_decided)
             return
 
         def on_verdict(error: BaseException | None, _: Any) -> None:
             if error is None:
-                self._context.deciders.decide_again(socket, channel, data, on_decided)
+                self._context.deciders.decide_again(socket, asked, data, on_decided)
             else:
                 on_decided(error)
 
@@ -282,9 +304,10 @@ class Subscriptions:
             MIDDLEWARE_INBOUND,
             AGAction.SUBSCRIBE,
             on_verdict,
-            channel=channel,
+            channel=asked,
             data=data,
             again=True,
+            presence=asked != channel,
         )
 
     def kick_out_refused(self, channel: str, reason: str) -> None:
@@ -298,7 +321,7 @@ class Subscriptions:
         undecided = [channel for channel in channels if channel in self.channels]
         if not undecided or socket.life.state == CLOSED:
             return
-        text = _undecided_text(socket.id, len(undecided))
+        text = undecided_text(socket.id, len(undecided))
         self._context.reporter.line(text, logging.WARNING, "reauthorization", socket=socket)
         for channel in undecided:
             self.kick_out_refused(channel, UNDECIDED)
@@ -310,41 +333,34 @@ class Subscriptions:
 
     # Kicking out
 
-    def kick_out(self, channels: Iterable[str], message: str | None) -> None:
-        """Kick the socket out of channels.
-
-        Raises:
-            InvalidActionError: the socket is not subscribed to one of them; it has left the others.
-        """
-        failure: InvalidActionError | None = None
-        for name in channels:
-            try:
-                self.kick_out_of(name, message)
-            except InvalidActionError as error:
-                failure = failure or error
-        if failure is not None:
-            raise failure
+    def twin(self, channel: str) -> str | None:
+        """Return the channel that the socket leaves with this one when it is kicked out."""
+        names = self._context.channel_names
+        twin = None if names is None else names.twin(channel)
+        return twin if twin in self.channels else None
 
     def kick_out_of(self, channel: str, message: str | None) -> None:
-        """Kick the socket out of one channel.
+        """Kick the socket out of one channel, and of its twin.
 
         Raises:
             InvalidActionError: the socket is not subscribed to it.
         """
         data = {"channel": channel} if message is None else {"channel": channel, "message": message}
+        twin = self.twin(channel)
         self._socket.messaging.transmit("#kickOut", data)
         self.unsubscribe(channel)
+        if twin is not None:
+            self.kick_out_of(twin, message)
 
     def names(self) -> list[str]:
         """The names of the channels subscribed to, without pending ones."""
         return [name for name, state in self.channels.items() if state == SUBSCRIBED]
 
 
-def subscription_error(text: str) -> BrokerError:
-    """Make a BrokerError whose text the client may see."""
-    error = BrokerError(text)
-    error.public_message = text
-    return error
+def asked_channel(context: SubscriptionsContext, channel: str) -> str:
+    """Return the channel that middleware and handlers are asked about."""
+    names = context.channel_names
+    return channel if names is None else names.asked(channel)
 
 
 def _new_data(
@@ -360,32 +376,3 @@ def _send_gap(
     if channels.get(channel) == SUBSCRIBED and socket.life.state == OPEN:
         data = {"channel": channel, "duration": duration}
         socket.messaging.transmit_in_any_state("$gap", data)
-
-
-def limit_reached(id: str, channel: str, limit: int) -> BrokerError:
-    """Make the error of a socket with as many channels as `socket_channel_limit` allows."""
-    reason = f"Socket {id} tried to exceed the channel subscription limit of {limit}"
-    return _limit_error(channel, InvalidActionError(reason))
-
-
-def _limit_error(channel: str, reason: SocketClusterError) -> BrokerError:
-    return subscription_error(f"{_failure_text(channel)} - {describe_error(reason)}")
-
-
-def abandoned_error(channel: str) -> BadConnectionError:
-    """Make the error of a subscription that was given up before it was complete."""
-    return BadConnectionError(
-        f"The subscription to the {channel} channel was given up", "disconnect"
-    )
-
-
-def _failure_text(channel: str) -> str:
-    return f"Failed to subscribe socket to the {channel} channel"
-
-
-def _undecided_text(id: str, count: int) -> str:
-    return (
-        f"Socket {id} lost its identity and is kicked out of {count:,} channel{'s' * (count > 1)}: "
-        "SUBSCRIBE middleware or the channel's handler, asked again, decided nothing within "
-        "ack_timeout"
-    )

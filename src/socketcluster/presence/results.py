@@ -1,0 +1,38 @@
+"""What a server is told when it asks who is in a channel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class PresenceState:
+    """The members of a channel, on all servers.
+
+    Attributes:
+        members: from each user to the different infos of its sockets, at most ten; None if there
+            are more members than `members_limit`.
+        count: how many members and sockets without a user there are.
+        complete: whether all servers that this one knows have told of their members.
+    """
+
+    members: dict[str, list[Any]] | None
+    count: int
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Occupancy:
+    """How full a channel is, on all servers.
+
+    Attributes:
+        sockets: how many sockets are subscribed.
+        users: how many members there are. Of a server with more than `members_limit` members of the
+            channel they are counted on their own, so that a user of two servers counts twice.
+        complete: whether all servers that this one knows have told of their members.
+    """
+
+    sockets: int
+    users: int
+    complete: bool
