@@ -33,6 +33,7 @@ from socketcluster.events import (
     ErrorEvent,
     KickOutEvent,
     MessageEvent,
+    OccupiedEvent,
     RawEvent,
     ReadyEvent,
     RemoveAuthTokenEvent,
@@ -41,6 +42,7 @@ from socketcluster.events import (
     SubscribeRequestEvent,
     SubscribeStateChangeEvent,
     UnsubscribeEvent,
+    VacatedEvent,
     WarningEvent,
 )
 from socketcluster.handlers.router import Router
@@ -65,6 +67,7 @@ from socketcluster.literals import (
 from socketcluster.metrics.options import Metrics
 from socketcluster.middleware.action import AGAction
 from socketcluster.presence.options import Presence
+from socketcluster.presence.results import Occupancy, PresenceState
 from socketcluster.pubsub.channel import AGChannel, SubscribeOptionsDict
 from socketcluster.pubsub.exchange import AGExchange
 from socketcluster.pubsub.publisher import AsyncPublisher, Publisher
@@ -194,8 +197,11 @@ __all__ = [
     "MessageEvent",
     "Metrics",
     "MiddlewareType",
+    "Occupancy",
+    "OccupiedEvent",
     "Position",
     "Presence",
+    "PresenceState",
     "Publisher",
     "Rate",
     "RawEvent",
@@ -221,6 +227,7 @@ __all__ = [
     "Tracing",
     "UnsubscribeEvent",
     "UnsubscriptionEvent",
+    "VacatedEvent",
     "WarningEvent",
     "WritableConsumableStream",
     "WsOptions",

@@ -42,6 +42,7 @@ SOCKET_OWN = {"client_address", "get_inbound_buffer_size", "get_outbound_buffer_
 SERVER_PARTS = {
     "asgi",
     "channel_policy",
+    "channel_rules",
     "endpoint",
     "engine",
     "handling",
@@ -51,6 +52,7 @@ SERVER_PARTS = {
     "middleware_functions",
     "metrics",
     "node_messages",
+    "presence",
     "reporter",
     "reports",
     "ticker",

@@ -9,13 +9,13 @@ from socketcluster.presence.members import HERE, ORPHANS, ChannelMembers, NodeMe
 from socketcluster.presence.packets import Change, Leavers
 
 Leaver = tuple[str, str, float, list[Any] | None]
-"""The node and the member, the seconds until it has left, and its infos if they are told."""
+"""The node and the member, the seconds until it has left, and its infos if they are known."""
 
 
 def describe(
     members: ChannelMembers, users: Iterable[str] | None, now: float, alive: Container[str]
 ) -> Change | None:
-    """Tell of members of this node: of those that changed, or all if `users` is None.
+    """Describe the members `users` of this node, or all if it is None.
 
     `alive` has the nodes that tell of their own members.
     """
@@ -69,7 +69,7 @@ def _leavers(node: NodeMembers, now: float) -> Leavers:
 
 
 def _orphans(members: ChannelMembers, now: float, alive: Container[str]) -> Leavers:
-    """The leaving members of nodes that are gone: they cannot tell of them."""
+    """The leaving members of nodes that have closed, and cannot tell of them."""
     found: Leavers = {}
     for name, node in members.nodes.items():
         if name != HERE and name not in alive:

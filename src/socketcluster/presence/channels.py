@@ -16,12 +16,12 @@ from socketcluster.presence.view import Output, View
 
 
 class PresenceChannels:
-    """Who is subscribed to channels, what viewers are shown of it, and answers about it.
+    """The members of channels, their viewers, and answers to the application.
 
     Args:
         find: finds the rule of a channel; None if it has none.
         output: sends what viewers see.
-        listener: is told of channels that are occupied or vacated.
+        listener: receives the channels that are occupied or vacated.
         link: the messages between nodes; None if there are no others.
     """
 
@@ -53,7 +53,7 @@ class PresenceChannels:
     # Sockets of this node
 
     def join(self, channel: str, rule: Rule, key: Hashable, seat: Seat) -> None:
-        """Add a socket to a channel, or replace what is known of it."""
+        """Add a socket to a channel, or replace its seat."""
         followed = self._following.follow(channel, rule)
         former = followed.local.remove(key)
         followed.local.add(key, seat)
@@ -71,7 +71,7 @@ class PresenceChannels:
             self._following.judge(followed)
 
     def seat(self, channel: str, key: Hashable) -> Seat | None:
-        """Return what is known of a socket in a channel; None if it is not there."""
+        """Return the seat of a socket in a channel; None if it is not there."""
         followed = self._following.channels.get(channel)
         return None if followed is None else followed.local.get(key)
 

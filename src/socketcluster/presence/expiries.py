@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 
 class Expiry(NamedTuple):
-    """What is due: the member of a node in a channel."""
+    """A member of a node in a channel, for which a time is set."""
 
     channel: str
     node: str
@@ -17,11 +17,11 @@ class Expiry(NamedTuple):
 
 
 class Expiries:
-    """Calls back when something is due, with one timer for all.
+    """Calls back at the times of expiries, with one timer for all.
 
     Args:
-        due: called with what is due; it returns None, or a later time if it is due then.
-        done: called after `due` was called for all that is due at a time.
+        due: called with an expiry at its time; it returns None, or another time to be called at.
+        done: called after `due` was called for all expiries of a time.
     """
 
     __slots__ = ("_done", "_due", "_heap", "_known", "_timer")
@@ -34,7 +34,7 @@ class Expiries:
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, until: float, expiry: Expiry) -> None:
-        """Call back at a time. What is there already is called back at its former time."""
+        """Call back at a time. An expiry that is known keeps its former time."""
         if expiry not in self._known:
             self._known.add(expiry)
             heapq.heappush(self._heap, (until, expiry))

@@ -12,7 +12,7 @@ from socketcluster.presence.view import View
 
 
 class Followed:
-    """A channel with subscribers or viewers here, or whose members somebody asks for.
+    """A channel with subscribers or viewers here, or whose members the application asks for.
 
     Attributes:
         name: the channel's.
@@ -20,7 +20,7 @@ class Followed:
         pattern: the text of the rule's pattern.
         members: those of all nodes.
         local: the sockets here.
-        view: what is shown; None without a viewer.
+        view: its viewers; None without one.
         queries: how many calls wait for its members, or look at them.
         is_settled: whether the other nodes have told of their members, or have had time to.
         is_complete: whether all of them have told.
@@ -62,7 +62,7 @@ class Followed:
 
     @property
     def is_wanted(self) -> bool:
-        """Whether somebody here is a member, looks at them, or asks for them."""
+        """Whether it has a member, a viewer or a query here."""
         return bool(self.local or not self.here.is_empty or self.view or self.queries)
 
     def settle(self, complete: bool) -> None:
@@ -84,13 +84,13 @@ class Followed:
             await waiter
 
     def stay(self) -> None:
-        """Undo the ending, because somebody needs it again."""
+        """Undo the ending, because it is wanted again."""
         if self.ending is not None:
             self.ending.cancel()
             self.ending = None
 
     def close(self) -> None:
-        """End what goes on."""
+        """Stop the timers."""
         self.stay()
         if self.view is not None:
             self.view.close()

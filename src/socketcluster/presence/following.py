@@ -25,17 +25,17 @@ ALL = ""
 
 
 class Listener(Protocol):
-    """Is told of channels that get their first member or lose their last one."""
+    """Receives the channels that get their first member, or lose their last one."""
 
     def occupied(self, channel: str) -> None: ...
     def vacated(self, channel: str) -> None: ...
 
 
 class Following:
-    """Keeps the members of channels as long as somebody here needs them.
+    """Keeps the members of channels as long as this node needs them.
 
     Attributes:
-        channels: from the name to what is known.
+        channels: from the name to the followed channel.
         messages: what nodes tell each other; None if there are no others.
     """
 
@@ -65,7 +65,7 @@ class Following:
         self.channels.clear()
 
     def follow(self, channel: str, rule: Rule) -> Followed:
-        """Follow a channel, until `judge` finds that nobody needs it."""
+        """Follow a channel, until `judge` finds that it is not wanted."""
         followed = self.channels.get(channel)
         if followed is None:
             followed = self.channels[channel] = Followed(channel, rule)
@@ -149,10 +149,10 @@ class Following:
             followed.members.forget_empty(self._alive)
             self.judge(followed)
 
-    # What follows from a change
+    # Reactions to a change
 
     def judge(self, followed: Followed) -> None:
-        """React to a change of members; forget a channel that nobody needs."""
+        """React to a change of members; forget a channel that is not wanted."""
         self._notice(followed)
         self.end_unwanted(followed)
 
@@ -176,7 +176,7 @@ class Following:
                 self.messages.changed(followed.name)
 
     def end_unwanted(self, followed: Followed) -> None:
-        """Forget a channel that nobody needs."""
+        """Forget a channel that is not wanted."""
         if followed.is_wanted:
             followed.stay()
         elif not followed.here.announced:

@@ -15,7 +15,7 @@ class Seat(NamedTuple):
 
     Attributes:
         user: its user, or None.
-        info: what is shown of it, or NO_INFO.
+        info: shown to viewers, if it is not NO_INFO.
     """
 
     user: str | None
@@ -40,7 +40,7 @@ class LocalSockets:
         return len(self._seats)
 
     def get(self, key: Hashable) -> Seat | None:
-        """Return what is known of a socket."""
+        """Return the seat of a socket."""
         return self._seats.get(key)
 
     def add(self, key: Hashable, seat: Seat) -> None:
@@ -52,7 +52,7 @@ class LocalSockets:
             self._users.setdefault(seat.user, {})[key] = None
 
     def remove(self, key: Hashable) -> Seat | None:
-        """Remove a socket; return what was known of it."""
+        """Remove a socket; return its seat."""
         seat = self._seats.pop(key, None)
         if seat is None:
             return None

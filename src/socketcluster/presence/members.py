@@ -16,7 +16,7 @@ HERE = ""
 """The name of this node. Those of others are not empty."""
 
 ORPHANS = "~"
-"""The name under which leaving members of nodes that are gone are told on."""
+"""The name for nodes that have closed, whose leaving members other nodes tell of."""
 
 
 class Leaving(NamedTuple):
@@ -40,7 +40,7 @@ class NodeMembers:
         guests: how many sockets without a user are there.
         sockets: how many sockets are there.
         users: how many members are there, if there are too many to list; else None.
-        announced: whether the node knows that somebody has emitted 'occupied'.
+        announced: whether the node knows that 'occupied' was emitted.
     """
 
     __slots__ = ("announced", "guests", "leaving", "present", "sockets", "users")
@@ -63,7 +63,7 @@ class NodeMembers:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nobody is there."""
+        """Whether no member and no socket is there."""
         return not (self.present or self.leaving or self.guests or self.sockets or self.users)
 
 
@@ -72,7 +72,7 @@ class ChannelMembers:
 
     Attributes:
         nodes: the members of each node.
-        changed: the members that changed since this set was replaced; None if nobody looks at it.
+        changed: the members that changed since this set was replaced; None without viewers.
     """
 
     __slots__ = ("_holders", "changed", "nodes")
@@ -142,7 +142,7 @@ class ChannelMembers:
         node.users, node.guests, node.sockets, node.announced = None, 0, 0, False
 
     def forget_empty(self, alive: Container[str]) -> None:
-        """Drop nodes that are gone and have no members any more."""
+        """Drop nodes that have closed and have no members any more."""
         for name in [n for n, node in self.nodes.items() if n != HERE and node.is_empty]:
             if name not in alive:
                 del self.nodes[name]

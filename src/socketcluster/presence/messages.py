@@ -29,7 +29,7 @@ RETRY_SECONDS = 1.0
 """How long after a question without an answer it is asked again."""
 
 SETTLE_SECONDS = 2.0
-"""How long at most a question delays what is shown of its channels."""
+"""How long at most a question delays the state that viewers of its channels receive first."""
 
 HELLO_SECONDS = 1.0
 """How long after its start a node expects answers of nodes that it does not know yet."""
@@ -60,7 +60,7 @@ class Owner(Protocol):
         ...
 
     def describe(self, channel: str, users: Iterable[str] | None) -> Change | None:
-        """Tell of members of this node: of those that changed, or all if `users` is None.
+        """Describe the members `users` of this node, or all if it is None.
 
         Returns None if there is nothing to tell.
         """
@@ -187,7 +187,7 @@ class PresenceMessages:
             self._schedule()
 
     def changed_all(self, channel: str) -> None:
-        """Note that all members of this node are to be told again."""
+        """Note that other nodes need all members of this node again."""
         if self.is_running:
             self._full.add(channel)
             self._schedule()
@@ -235,7 +235,7 @@ class PresenceMessages:
             packet.version = self.version
             if is_alone:
                 continue
-            # Nobody has a message that was not sent: the others notice by its version, and ask.
+            # The others notice by its version that a message was not sent, and ask.
             with contextlib.suppress(BrokerError):
                 self._link.send(TYPE, encode(packet))
 
@@ -257,7 +257,7 @@ class PresenceMessages:
         packet, node = decode(message.data), message.node
         known = self.peers.get(node)
         if known is not None and packet.version <= known.version:
-            return  # It is older than what is known.
+            return  # It is old.
         if known is not None and packet.version == known.version + 1:
             known.version = packet.version
         self._meet(node, packet.version, first=1)
@@ -319,7 +319,7 @@ class PresenceMessages:
         self._retry = None
         self._check_questions()
 
-    # Nodes that are gone
+    # Nodes that have closed, or are silent
 
     def _watch(self) -> None:
         if self._silence is None and self.peers:

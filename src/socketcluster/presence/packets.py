@@ -1,4 +1,4 @@
-"""What nodes tell each other of their members, and how much of it is one message."""
+"""Packets: the messages about members between nodes, and their sizes."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ class Change(msgspec.Struct, omit_defaults=True):
     """A change of the sender's members of one channel.
 
     Attributes:
-        full: whether what was known before is void.
+        full: whether it replaces all that was known before.
         users: from the member to its infos if it is present, to the seconds until it has left, or
             to None if it has left.
         leaving: members that are leaving, with their infos.
-        orphans: the same of nodes that are gone.
+        orphans: the same of nodes that have closed.
         guests: how many sockets without a user are there.
         sockets: how many sockets are there.
         counted: how many members are there, if there are too many to list.
-        announced: whether somebody has emitted 'occupied'.
+        announced: whether 'occupied' was emitted.
     """
 
     full: bool = False
@@ -48,7 +48,7 @@ class Ask(msgspec.Struct, omit_defaults=True):
     Attributes:
         number: names it in the answer.
         channels: maybe none: then only an acknowledgment is asked for.
-        nodes: the ids of those that shall answer; empty for all.
+        nodes: the ids of the nodes that shall answer; empty for all.
     """
 
     number: int
@@ -61,7 +61,7 @@ class Packet(msgspec.Struct, omit_defaults=True):
 
     Attributes:
         version: the number of it among those of its sender.
-        channels: what changed, by channel.
+        channels: from the channel to its change.
         asks: questions.
         acks: from a node to the numbers of its questions that are answered herewith.
         bye: whether the sender closes, after this.
@@ -129,7 +129,7 @@ def chunks(channels: list[str]) -> Iterator[list[str]]:
 
 
 class Packer:
-    """Collects what is to be sent into packets that are not too large.
+    """Collects changes and questions into packets that are not too large.
 
     Attributes:
         packets: those that are finished; their versions are to be set.

@@ -1,4 +1,4 @@
-"""What a server is told when it asks who is in a channel."""
+"""Results: the answers to questions of the application about members."""
 
 from __future__ import annotations
 

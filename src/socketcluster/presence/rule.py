@@ -8,7 +8,7 @@ from socketcluster.errors import InvalidArgumentsError
 from socketcluster.presence.options import Presence
 
 PREFIX = "$presence/"
-"""What the names of the channels that show members begin with."""
+"""The beginning of the names of channels that show members."""
 
 
 class Rule(NamedTuple):

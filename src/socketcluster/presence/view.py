@@ -1,4 +1,4 @@
-"""View: what a channel `$presence/…` shows: the members, then at most one change a second."""
+"""View: shows members to the viewers of `$presence/…`, then at most one change a second."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LISTED_AGAIN = 0.9
 
 
 class Output(Protocol):
-    """Sends what is shown.
+    """Sends to viewers.
 
     Attributes:
         max_size: the bytes of the largest payload.
@@ -27,7 +27,7 @@ class Output(Protocol):
     def encode(self, data: Any) -> bytes: ...
     def send(self, channel: str, viewers: dict[Any, None], payload: bytes) -> None: ...
     def before_change(self, viewers: dict[Any, None]) -> None:
-        """Send what is collected for viewers, because they change."""
+        """Send the publishes that are collected for viewers, because the viewers change."""
 
     def report_fault(self, error: BaseException) -> None: ...
     def too_large(self, channel: str, size: int) -> None:
@@ -35,7 +35,7 @@ class Output(Protocol):
 
 
 class View:
-    """The viewers of one channel, and what they have been told.
+    """The viewers of one channel, and the members that they know of.
 
     All of them know the same: a viewer who comes receives what the others were shown last, and then
     the same changes as they.
@@ -89,7 +89,7 @@ class View:
         return len(self._viewers) + len(self._waiting)
 
     def add(self, viewer: Any) -> None:
-        """Add a viewer, who is told of the members soon."""
+        """Add a viewer, who receives the members soon."""
         if viewer not in self._viewers:
             self._waiting[viewer] = None
             self._welcome_soon()
@@ -194,7 +194,7 @@ class View:
     # Changes
 
     def _show(self) -> None:
-        """Tell the viewers what changed."""
+        """Send the changes to the viewers."""
         self._timer = None
         if not self._viewers:
             return
@@ -214,7 +214,7 @@ class View:
         self._output.send(self._channel, self._viewers, payload)
 
     def _difference(self) -> dict[str, Any] | None:
-        """What changed since the viewers were told last; None if nothing did."""
+        """Return the changes since the last publish; None without any."""
         members = self._members
         changed, members.changed = members.changed or (), set()
         count, self._shown_count = self._shown_count, members.count

@@ -18,7 +18,7 @@ class Members(Protocol):
 
 
 class PresenceMixin:
-    """Who is subscribed to the channels that have a rule with presence."""
+    """Questions about the members of channels that have a rule with presence."""
 
     __slots__ = ()
 

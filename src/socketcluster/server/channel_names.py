@@ -9,18 +9,18 @@ from socketcluster.presence.rule import PREFIX
 
 
 class ChannelNames:
-    """What the names of channels mean to clients.
+    """The meaning that names of channels have to clients.
 
     `$presence/room/1` shows the members of the channel `room/1`, once `show_presence` was called.
 
     Args:
-        named: whether a rule or handler names a channel; None if clients may use all.
+        may_use: whether a rule or handler names a channel; None if clients may use all.
     """
 
-    __slots__ = ("_has_presence", "_named")
+    __slots__ = ("_has_presence", "_may_use")
 
-    def __init__(self, named: Callable[[str], bool] | None) -> None:
-        self._named = named
+    def __init__(self, may_use: Callable[[str], bool] | None) -> None:
+        self._may_use = may_use
         self._has_presence: Callable[[str], bool] | None = None
 
     def show_presence(self, has_presence: Callable[[str], bool]) -> None:
@@ -43,7 +43,7 @@ class ChannelNames:
     def subscribe_refusal(self, channel: str) -> InvalidRequestError | None:
         """Return the error of a subscription; None if the name allows it."""
         asked = self.asked(channel)
-        if self._named is not None and not self._named(asked):
+        if self._may_use is not None and not self._may_use(asked):
             return _unnamed_error("subscribe to", channel)
         if asked != channel and self._has_presence is not None and not self._has_presence(asked):
             return InvalidRequestError(
@@ -58,7 +58,7 @@ class ChannelNames:
             return InvalidRequestError(
                 f"Clients cannot publish to the {channel} channel: only the server does"
             )
-        if self._named is not None and not self._named(channel):
+        if self._may_use is not None and not self._may_use(channel):
             return _unnamed_error("publish to", channel)
         return None
 

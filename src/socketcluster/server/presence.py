@@ -27,13 +27,13 @@ from socketcluster.server.socket import AGServerSocket
 from socketcluster.server.users import UserIndex
 
 MAX_INFO_BYTES = 1024
-"""Bytes of the JSON text of what is shown of one socket."""
+"""Bytes of the JSON text of one socket's info."""
 
 MAX_USER = 255
 """Characters of the longest user that is listed."""
 
 PAYLOAD_SHARE = 4
-"""What is shown at once takes at most this part of `max_outbound_buffer`."""
+"""A publish to viewers takes at most this part of `max_outbound_buffer`."""
 
 _JSON = JSONCodec()
 

@@ -18,9 +18,11 @@ from socketcluster import (
     DisconnectionEvent,
     KickOutEvent,
     MiddlewareType,
+    OccupiedEvent,
     ServerEventName,
     SocketEventName,
     SubscribeFailEvent,
+    VacatedEvent,
 )
 from socketcluster.middleware import MIDDLEWARE_INBOUND, MiddlewareStream
 
@@ -30,6 +32,10 @@ async def listeners(server: AGServer, socket: AGServerSocket, client: AGClientSo
     assert_type(socket.listener("authenticate"), ConsumableStream[AuthenticateEvent])
     assert_type(client.listener("connect"), ConsumableStream[ConnectEvent])
     assert_type(server.exchange.listener("brokerGap"), ConsumableStream[BrokerGapEvent])
+    assert_type(server.exchange.listener("occupied"), ConsumableStream[OccupiedEvent])
+    assert_type(server.exchange.listener("vacated"), ConsumableStream[VacatedEvent])
+    assert_type(server.listener("occupied"), ConsumableStream[OccupiedEvent])
+    assert_type(server.listener("vacated"), ConsumableStream[VacatedEvent])
     assert_type(client.channel("c").listener("kickOut"), ConsumableStream[KickOutEvent])
     assert_type(server.listener("mine"), ConsumableStream[Any])
     async for event in server.listener("connection"):

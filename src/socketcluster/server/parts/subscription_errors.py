@@ -42,7 +42,7 @@ def failure_text(channel: str) -> str:
 
 
 def undecided_text(id: str, count: int) -> str:
-    """Return the log line of a socket that is kicked out because nobody decided."""
+    """Return the log line of a socket that is kicked out without a decision."""
     return (
         f"Socket {id} lost its identity and is kicked out of {count:,} channel{'s' * (count > 1)}: "
         "SUBSCRIBE middleware or the channel's handler, asked again, decided nothing within "

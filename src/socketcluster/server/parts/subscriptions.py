@@ -54,7 +54,7 @@ class SubscriptionObserver(Protocol):
 
 
 class ChannelNames(Protocol):
-    """What the names of channels mean to clients."""
+    """The meaning that names of channels have to clients."""
 
     def asked(self, channel: str) -> str:
         """Return the channel that middleware and handlers are asked about."""
