@@ -125,6 +125,7 @@ class AGServer(
         metering = Metering.of(opts.metrics)
         broker = resolve_broker(opts.broker_engine, opts.history_memory)
         self.node_messages = node_messages(opts, broker, self.reporter, self.reports)
+        self.channel_rules: RuleTable = RuleTable(opts.channels)
         self.exchange: AGExchange = AGExchange(
             broker if tracing is None else tracing.broker(broker),
             self.wire.payloads,
@@ -133,12 +134,11 @@ class AGServer(
             self.reporter,
             channel_bound(opts, self.reports.report_fault),
             opts.max_outbound_buffer,
-            RuleTable(opts.channels),
+            self.channel_rules,
         )
         self.channel_policy: ChannelPolicy = ChannelPolicy()
         for rule in opts.channels:
             self.channel_policy.add(rule.pattern)
-        self.channel_rules: RuleTable = RuleTable(opts.channels)
         self.rate_limits: RateLimits = RateLimits(opts.limits, refuse_message)
         self.engine = resolve_engine(opts.ws_engine, opts.ws_engine_server_options)
         self.middleware_functions: dict[MiddlewareType, MiddlewareFunction] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from socketcluster.brokers.base import BackendBroker, BrokerListener, InternalBroker
 from socketcluster.errors import BrokerError
@@ -74,6 +75,7 @@ class MemoryBroker(BackendBroker):
         self._prefix = prefix
         self._names: dict[str, str] = {}
         self._runs = False
+        self.internal: Callable[[], InternalBroker] | None = None
         if prefix == "channel:":
             self.internal = self._internal
 
