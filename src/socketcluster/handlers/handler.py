@@ -13,8 +13,10 @@ from socketcluster.codecs.text import whole_text
 from socketcluster.errors import InvalidArgumentsError, InvalidOptionsError, UsageError
 from socketcluster.handlers.data_type import DataType
 from socketcluster.handlers.signature import EMPTY, Parameter, Signature
+from socketcluster.history.options import History
 from socketcluster.options import Duration, milliseconds
 from socketcluster.patterns import Pattern
+from socketcluster.presence.options import Presence
 from socketcluster.runtime.reporting import place_of
 
 Locals = Mapping[str, Any]
@@ -194,15 +196,18 @@ class ChannelHandler:
         data: the type of the publishes; None if any data is possible.
         message: the type of the messages that subscribers receive; None if it is not known.
         publishable: whether clients may publish at all.
+        history, presence: the rule of these channels; None if they have neither.
         place, doc: of the class or the function.
     """
 
     __slots__ = (
         "data",
         "doc",
+        "history",
         "message",
         "pattern",
         "place",
+        "presence",
         "publish",
         "publishable",
         "replaces",
@@ -249,6 +254,8 @@ class ChannelHandler:
                     "publish, or the type of the publishes as publish=…"
                 )
         self.publishable: bool = publish is not False
+        self.history: History | None = None
+        self.presence: Presence | None = None
         if publish is False and self.publish is not None:
             raise UsageError(f"{self.place}: publish=False leaves its method publish nothing to do")
         if publish is EMPTY and self.publish is not None:
@@ -265,6 +272,19 @@ class ChannelHandler:
             )
         except InvalidArgumentsError as error:
             raise UsageError(f"{self.place}: {error}") from error
+
+    def use_rule(self, history: History | None, presence: Presence | None) -> None:
+        """Set the rule of the channels.
+
+        Raises:
+            UsageError: a value is of another type.
+        """
+        for name, value, kind in (("history", history, History), ("presence", presence, Presence)):
+            if value is not None and not isinstance(value, kind):
+                raise UsageError(
+                    f"{self.place}: {name} must be {kind.__name__}(…) or None, not {value!r}"
+                )
+        self.history, self.presence = history, presence
 
     def prefixed(self, prefix: str) -> ChannelHandler:
         """Return the handler of the pattern with a prefix."""

@@ -17,10 +17,12 @@ from socketcluster.handlers.handler import (
 )
 from socketcluster.handlers.signature import EMPTY, Signature, local_names
 from socketcluster.handlers.tables import HandlerTables
+from socketcluster.history.options import History
 from socketcluster.literals import ClientEventName, MiddlewareType, ServerEventName
 from socketcluster.middleware import MIDDLEWARE_TYPES, MiddlewareFunction
 from socketcluster.options import Duration, check_async_function, check_text
 from socketcluster.patterns import Pattern
+from socketcluster.presence.options import Presence
 from socketcluster.runtime.reporting import application_place, place_of
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -193,7 +195,13 @@ class Decorators(CommonDecorators):
         )
 
     def channel(
-        self, pattern: str, *, publish: Any = EMPTY, message: Any = EMPTY
+        self,
+        pattern: str,
+        *,
+        publish: Any = EMPTY,
+        message: Any = EMPTY,
+        history: History | None = None,
+        presence: Presence | None = None,
     ) -> Callable[[T], T]:
         """Decide who may subscribe to the channels of a pattern, and publish to them.
 
@@ -209,15 +217,19 @@ class Decorators(CommonDecorators):
             publish: the type of the publishes, which is checked; False refuses those of clients.
             message: the type of the messages that subscribers receive, for the descriptions of the
                 server; by default that of the publishes or of the result of `publish`.
+            history: what to keep of the publishes, as in a `ChannelRule`.
+            presence: whether to tell who is subscribed, and how, as in a `ChannelRule`.
 
         Raises:
-            UsageError: the pattern is wrong or has a handler, or as `procedure`.
+            UsageError: the pattern is wrong or has a handler, or as `procedure`; or with
+                `history` or `presence` the pattern has a rule, or the server is started.
         """
         parsed = _pattern(pattern)
         scope, line = local_names(1), application_place()
 
         def declare(target: T) -> T:
             handler = ChannelHandler(parsed, target, publish, message, scope, line)
+            handler.use_rule(history, presence)
             names = SERVER_SOURCES | {"data", "channel", *parsed.parameters}
             if handler.subscribe is not None:
                 handler.subscribe.check_names(names, parsed.text)

@@ -7,13 +7,14 @@ from typing import Any
 
 from socketcluster.codecs.base import CodecEngine
 from socketcluster.codecs.json import JSONCodec
-from socketcluster.errors import InvalidMessageError
+from socketcluster.errors import InvalidMessageError, UsageError
 from socketcluster.handlers.handler import ChannelHandler, EventHandler, ProcedureHandler
 from socketcluster.handlers.plan import Source, get_socket
 from socketcluster.handlers.router import Decorators
 from socketcluster.literals import MiddlewareType
 from socketcluster.middleware import MIDDLEWARE_INBOUND, MiddlewareFunction
 from socketcluster.pubsub.exchange import AGExchange
+from socketcluster.pubsub.rules import ChannelRule
 from socketcluster.server.channel_policy import ChannelPolicy
 from socketcluster.server.context import SocketContext
 from socketcluster.server.hub import Hub
@@ -85,10 +86,19 @@ class HandlersMixin(Decorators, MiddlewareMixin, AsyncStreamEmitter):
                     raise handled_twice(added.name, added.place, "a loop of a connected socket")
         if isinstance(added, EventHandler):
             self._context.reporter.check_event_name(added.name, SERVER_EVENTS)
+        if isinstance(added, ChannelHandler) and (added.history or added.presence):
+            self._add_rule(added)
         if self._context.handling.is_open:
             self._context.handling.resolve()
         if isinstance(added, ChannelHandler):  # Last, so that a wrong handler opens nothing.
             self.channel_policy.add(added.pattern)
+
+    def _add_rule(self, handler: ChannelHandler) -> None:
+        rule = ChannelRule(handler.pattern, history=handler.history, presence=handler.presence)
+        try:
+            self._context.exchange.add_rule(rule)
+        except UsageError as error:
+            raise UsageError(f"{handler.place}: {error}") from None
 
     def set_codec_engine(self, codec_engine: CodecEngine) -> None:
         """Encode and decode messages with another codec from now on."""

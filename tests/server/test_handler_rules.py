@@ -1,0 +1,87 @@
+"""Handlers of channels that also are rules: `history` and `presence` of the decorator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from socketcluster import AGServer, ChannelRule, History, Presence, Router
+from socketcluster.errors import UsageError
+from support import connected
+
+KEPT = History(size=10, ttl=60)
+
+
+def ours(name: str) -> bool:
+    return name != "secret"
+
+
+async def test_a_handler_with_history_stores_what_it_publishes(make_server: Any) -> None:
+    server = AGServer(channels_default="refuse")
+
+    @server.channel("room/{name}", history=KEPT)
+    class Room:
+        def subscribe(self, name: str) -> bool:
+            return ours(name)
+
+        def publish(self, data: str) -> str:
+            return data.upper()
+
+    await make_server(server)
+    async with connected(server) as client:
+        subscribed = await client.call("#subscribe", {"channel": "room/a"})
+        assert subscribed["offset"] == 0
+        await client.call("#publish", {"channel": "room/a", "data": "hi"})
+        assert (await client.event())["data"] == {"channel": "room/a", "data": "HI", "offset": 1}
+    page = await server.exchange.history("room/a")
+    assert [publication.data for publication in page.publications] == ["HI"]
+
+
+async def test_a_router_s_prefix_is_that_of_its_rules(make_server: Any) -> None:
+    router = Router()
+    router.channel("room/{name}", history=KEPT)(ours)
+    server = AGServer()
+    server.include(router, prefix="a/")
+    server.include(router, prefix="b/")
+    await make_server(server)
+    for channel in ("a/room/1", "b/room/1"):
+        await server.exchange.invoke_publish(channel, channel)
+        page = await server.exchange.history(channel)
+        assert [publication.data for publication in page.publications] == [channel]
+    with pytest.raises(UsageError, match="no history"):
+        await server.exchange.history("room/1")
+
+
+def test_a_channel_has_one_rule() -> None:
+    server = AGServer(channels=[ChannelRule("room/*", history=KEPT)])
+    with pytest.raises(UsageError, match=r"test_handler_rules\.py.*'room/\*' and 'room/"):
+        server.channel("room/{name}", history=KEPT)(ours)
+    assert not server.handlers.channels
+    server.channel("room/{name}")(ours)  # It decides, and the rule keeps.
+    assert list(server.handlers.channels) == ["room/{name}"]
+
+
+async def test_a_rule_that_comes_after_the_start_is_refused(make_server: Any) -> None:
+    server = await make_server()
+    with pytest.raises(UsageError, match=r"test_handler_rules\.py.* comes too late"):
+        server.channel("room/{name}", history=KEPT)(ours)
+    server.channel("room/{name}")(ours)
+
+
+@pytest.mark.parametrize("target", [AGServer, Router])
+@pytest.mark.parametrize("option", ["history", "presence"])
+def test_a_wrong_rule_is_an_error_at_the_decorator(target: Any, option: str) -> None:
+    wrong: dict[str, Any] = {option: {"size": 1}}
+    expected = rf"test_handler_rules\.py.* {option} must be {option.title()}\(…\) or None, not \{{"
+    with pytest.raises(UsageError, match=expected):
+        target().channel("room/{name}", **wrong)(ours)
+
+
+def test_presence_of_a_handler_is_that_of_a_rule() -> None:
+    server = AGServer(auth_key="k" * 32)
+    presence = Presence(leave_delay=1)
+    server.channel("room/{name}", presence=presence)(ours)
+    rule = server.exchange.rules.find("room/a")
+    assert rule is not None
+    assert rule.presence is presence
