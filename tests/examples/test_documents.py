@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
+import recovering
 from socketcluster import AGServerSocket
 from support import AnswerError, Client, Running, connected, until
 
@@ -232,6 +233,29 @@ async def test_channels(make_server: Any, running: Running) -> None:
     async with connected(await make_server(page.strict)) as client:
         await client.call("#subscribe", {"channel": "files/a/b"})
         assert "no rule or handler" in await refusal(client, "#subscribe", {"channel": "other"})
+
+
+async def test_history(make_server: Any) -> None:
+    server = await make_server(load_page("history.md").server)
+    place: Any = None
+    cases: list[tuple[bool, list[str]]] = [(True, []), (True, ["two", "three"]), (False, ["four"])]
+    for is_member, missed in cases:
+        for value in missed:
+            await server.exchange.invoke_publish("chat/1", value)
+        async with connected(server) as client:
+            if is_member:
+                (socket,) = server.clients.values()
+                await socket.set_auth_token({"sub": "ann"})
+            told = await recovering.subscribe(client, place, "chat/1")
+            assert told["recovered"] is (is_member and bool(missed))
+            received = [value for value, _ in recovering.publishes(client)]
+            assert received == (missed if is_member else [])
+            place = recovering.place(told)
+            if missed == ["four"]:
+                assert await client.call("lastLines", "1") == ["four", "three", "two"]
+                await server.exchange.invoke_publish("price/1", 5)
+                await recovering.subscribe(client, channel="price/1")
+                assert recovering.publishes(client) == [(5, 1)]
 
 
 async def test_errors(make_server: Any) -> None:
