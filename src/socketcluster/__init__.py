@@ -67,7 +67,7 @@ from socketcluster.literals import (
 from socketcluster.metrics.options import Metrics
 from socketcluster.middleware.action import AGAction
 from socketcluster.presence.options import Presence
-from socketcluster.presence.results import Occupancy, PresenceState
+from socketcluster.presence.results import ChannelsPage, Occupancy, PresenceState
 from socketcluster.pubsub.channel import AGChannel, SubscribeOptionsDict
 from socketcluster.pubsub.exchange import AGExchange
 from socketcluster.pubsub.publisher import AsyncPublisher, Publisher
@@ -166,6 +166,7 @@ __all__ = [
     "ChannelEventName",
     "ChannelRule",
     "ChannelsDefault",
+    "ChannelsPage",
     "CleanupMode",
     "ClientEventName",
     "ClientOptions",

@@ -7,12 +7,14 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from prometheus_client import generate_latest
 
 from socketcluster import (
     AGAction,
     AGServer,
     AGServerSocket,
     ChannelRule,
+    Metrics,
     OccupiedEvent,
     Presence,
     VacatedEvent,
@@ -552,3 +554,20 @@ def test_the_memory_backend_needs_a_running_server() -> None:
     broker = testing.MemoryBackend().broker()
     with pytest.raises(BrokerError, match="not started"):
         broker.publish("a", b"1")
+
+
+async def test_the_metric_counts_members_here(make_server: Any) -> None:
+    server = await make_server(auth_key=KEY, channels=rules(), metrics=Metrics(path=None))
+    name = "socketcluster_presence_members{"
+    assert name not in await text_of(server)
+    async with connected(server, token=token(server, "alice")) as one, connected(server) as guest:
+        await subscribe(one, ROOM, "room/2", "news")
+        await subscribe(guest, ROOM)
+        assert name + 'pattern="room/*"} 2.0' in await text_of(server)
+    await until(lambda: not server.clients)
+    assert name not in await text_of(server)
+
+
+async def text_of(server: AGServer) -> str:
+    assert server.metrics is not None
+    return generate_latest(await server.metrics.collect()).decode()

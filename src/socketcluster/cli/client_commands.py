@@ -1,4 +1,4 @@
-"""The client commands for scripts: `sub`, `pub`, `invoke`, `transmit` and `listen`."""
+"""The client commands: `sub`, `pub`, `invoke`, `transmit`, `listen`, `presence`, `channels`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from socketcluster.cli.client_settings import (
     CodecName,
 )
 from socketcluster.cli.exit_status import run
+from socketcluster.cli.presence import list_channels, show_members
 from socketcluster.cli.receiving import ReceiveOptions, listen, subscribe
 from socketcluster.cli.sending import SendOptions, invoke, publish, transmit
 
@@ -66,7 +67,8 @@ _JSON = CodecName.json
 
 def register(app: typer.Typer) -> None:
     """Add the commands to an application."""
-    for command in (sub, pub, invoke_command, transmit_command, listen_command):
+    commands = (sub, pub, invoke_command, transmit_command, listen_command, presence, channels)
+    for command in commands:
         app.command(command.__name__.removesuffix("_command"))(command)
 
 
@@ -155,6 +157,43 @@ def transmit_command(
     """Send an event, which the server does not answer."""
     settings = ClientSettings(url, token, token_file, origin, codec, protocol_version, timeout)
     raise typer.Exit(run(transmit(settings, SendOptions(receiver, data, count))))
+
+
+def presence(
+    channels: Annotated[list[str], typer.Argument(metavar="CHANNEL")],
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+    token_file: TokenFile = None,
+    origin: Origin = None,
+    codec: Codec = _JSON,
+    protocol_version: Protocol = 2,
+    count: ReceiveCount = None,
+    timeout: TotalSeconds = None,
+    names: Names = None,
+) -> None:
+    """Print the members of channels, then who joins and leaves, one JSON value per line."""
+    settings = ClientSettings(url, token, token_file, origin, codec, protocol_version)
+    options = _receive_options(channels, "channel", count, timeout, names)
+    raise typer.Exit(run(show_members(settings, options)))
+
+
+def channels(
+    pattern: Annotated[str, typer.Argument(help="Such as 'room/*'; by default all.")] = "**",
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+    token_file: TokenFile = None,
+    origin: Origin = None,
+    codec: Codec = _JSON,
+    protocol_version: Protocol = 2,
+    timeout: Seconds = DEFAULT_SECONDS,
+) -> None:
+    """Print the channels that clients are subscribed to; the server has to allow it.
+
+    It calls the procedure '$channels', which the application declares for those who may see the
+    names: see docs/presence.md.
+    """
+    settings = ClientSettings(url, token, token_file, origin, codec, protocol_version, timeout)
+    raise typer.Exit(run(list_channels(settings, pattern)))
 
 
 def _receive_options(

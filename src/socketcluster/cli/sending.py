@@ -6,7 +6,7 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from socketcluster import AGClientSocket
 from socketcluster.cli.client_settings import ClientSettings
@@ -20,6 +20,8 @@ from socketcluster.errors import TimeoutError as AnswerTimeoutError
 
 _SENDS_PER_TURN = 100
 """Sends before the event loop gets a turn, for the counter, signals and the socket."""
+
+T = TypeVar("T")
 
 Send = Callable[[AGClientSocket, Any], Awaitable[None]]
 
@@ -99,12 +101,12 @@ async def _send_values(
 
     async def send_all() -> None:
         async for value in source:
-            await _complete(send(socket, value), settings.seconds)
+            await complete(send(socket, value), settings.seconds)
             counter.count += 1
             if counter.count % _SENDS_PER_TURN == 0:
                 await asyncio.sleep(0)
         if finish is not None:
-            await _complete(finish(socket), settings.seconds)
+            await complete(finish(socket), settings.seconds)
 
     async with connected(socket):
         with counter.showing(options.name, "sent"):
@@ -114,10 +116,10 @@ async def _send_values(
             await first_of(send_all(), *watchers)
 
 
-async def _complete(work: Awaitable[None], seconds: float) -> None:
-    """Await a send; a missing answer raises CommandError."""
+async def complete(work: Awaitable[T], seconds: float) -> T:
+    """Await a send, and return its result; a missing answer raises CommandError."""
     try:
-        await work
+        return await work
     except AnswerTimeoutError as error:
         if error.is_remote:
             raise
@@ -127,3 +129,4 @@ async def _complete(work: Awaitable[None], seconds: float) -> None:
             raise
         # Wait to be cancelled: `fail_when_lost` reports the loss and its reason.
         await asyncio.Event().wait()
+        raise AssertionError from error

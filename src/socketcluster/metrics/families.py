@@ -61,6 +61,14 @@ def families(reading: Reading) -> Iterator[Metric]:
     yield _optional(
         "max_connections", "Connections that the server takes.", reading.max_connections
     )
+    members = GaugeMetricFamily(
+        f"{PREFIX}presence_members",
+        "Members of channels that have a socket on this server, by the pattern of the rule.",
+        labels=["pattern"],
+    )
+    for pattern, count in reading.presence_members.items():
+        members.add_metric([pattern], count)
+    yield members
     yield from _calls(reading)
     yield from _broker(reading)
     pongs = {"": reading.pongs}

@@ -53,4 +53,5 @@ class Reading:
     max_connections: int | None
     node_messages: Mapping[str, int]
     node_messages_dropped: Mapping[str, int]
+    presence_members: Mapping[str, int]
     build: Mapping[str, str]

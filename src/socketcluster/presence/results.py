@@ -36,3 +36,18 @@ class Occupancy:
     sockets: int
     users: int
     complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelsPage:
+    """A page of the channels that clients are subscribed to, on all servers.
+
+    Attributes:
+        channels: the names, in the order of their characters.
+        cursor: asks for the next page; None on the last one.
+        complete: whether all servers that this one knows have answered.
+    """
+
+    channels: list[str]
+    cursor: str | None
+    complete: bool

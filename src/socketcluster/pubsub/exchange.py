@@ -32,6 +32,7 @@ from socketcluster.pubsub.gaps import GapReports
 from socketcluster.pubsub.history_methods import HistoryMixin
 from socketcluster.pubsub.index import ChannelIndex, OnBrokerError, match_again
 from socketcluster.pubsub.listeners import ExchangeListeners
+from socketcluster.pubsub.listing import ChannelListing
 from socketcluster.pubsub.presence_methods import Members, PresenceMixin
 from socketcluster.pubsub.publish_methods import PublishMixin, when_done
 from socketcluster.pubsub.recovery import Recoveries
@@ -64,6 +65,7 @@ class AGExchange(PublishMixin, HistoryMixin, ChannelMixin, PresenceMixin, Exchan
         gaps: reports outages of the broker's backend.
         is_ready: whether the broker is started.
         stored: the publishes of channels with history.
+        listing: lists the channels of all servers.
         members: knows the members of channels that have presence; None if none has.
         publish_payload: see `PublishDelivery.publish`; a method here would take 1 % of a publish.
         subscribe_socket, unsubscribe_socket: see `ChannelIndex`. The server replaces them if names
@@ -83,6 +85,7 @@ class AGExchange(PublishMixin, HistoryMixin, ChannelMixin, PresenceMixin, Exchan
         "fan_out",
         "gaps",
         "is_ready",
+        "listing",
         "members",
         "publish_payload",
         "stored",
@@ -145,6 +148,7 @@ class AGExchange(PublishMixin, HistoryMixin, ChannelMixin, PresenceMixin, Exchan
         self._use_rules()
         self.publish_payload: Publish = self.delivery.publish
         self.members: Members | None = None
+        self.listing: ChannelListing = ChannelListing(self._index.channels)
         self.subscribe_socket: SubscribeSocket = self._index.subscribe_socket
         self.unsubscribe_socket: UnsubscribeSocket = self._index.unsubscribe_socket
         broker.attach(self.delivery)
@@ -212,12 +216,8 @@ class AGExchange(PublishMixin, HistoryMixin, ChannelMixin, PresenceMixin, Exchan
             self.channel_is_listened_to(channel, "subscribeFail")
             or self.get_listener_consumer_count("subscribeFail")
         ):
-            self._reporter.line(
-                f"The exchange's subscription to {clean(channel)!r} failed, and nobody listens to "
-                f"'subscribeFail': {one_line(error)}",
-                logging.WARNING,
-                ("subscribeFail", type(error).__qualname__),
-            )
+            kind = ("subscribeFail", type(error).__qualname__)
+            self._reporter.line(_failure_text(channel, error), logging.WARNING, kind)
         self._emit_channel("subscribeFail", SubscribeFailEvent(channel, error))
 
     def unsubscribe(self, channel: str) -> None:
@@ -284,3 +284,10 @@ class AGExchange(PublishMixin, HistoryMixin, ChannelMixin, PresenceMixin, Exchan
         """End all consumers of the exchange's channels and events after their backlog."""
         self.close_all_channels()
         self.close_all_listeners()
+
+
+def _failure_text(channel: str, error: BaseException) -> str:
+    return (
+        f"The exchange's subscription to {clean(channel)!r} failed, and nobody listens to "
+        f"'subscribeFail': {one_line(error)}"
+    )

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Protocol
 
 from socketcluster.errors import InvalidArgumentsError
-from socketcluster.presence.results import Occupancy, PresenceState
+from socketcluster.patterns import Pattern
+from socketcluster.presence.results import ChannelsPage, Occupancy, PresenceState
 from socketcluster.presence.rule import no_presence
+from socketcluster.pubsub.listing import ChannelListing
 from socketcluster.runtime.loop_binding import LoopBinding
 
 
@@ -18,11 +20,12 @@ class Members(Protocol):
 
 
 class PresenceMixin:
-    """Questions about the members of channels that have a rule with presence."""
+    """Questions about channels and their subscribers, on all servers."""
 
     __slots__ = ()
 
     members: Members | None
+    listing: ChannelListing
     loop_binding: LoopBinding
 
     async def presence(self, channel: str) -> PresenceState:
@@ -43,6 +46,24 @@ class PresenceMixin:
             InvalidArgumentsError: no rule has presence for the channel.
         """
         return await self._members(channel).occupancy(channel)
+
+    async def channels(
+        self, pattern: str | Pattern = "**", limit: int = 100, cursor: str | None = None
+    ) -> ChannelsPage:
+        """Return channels that clients are subscribed to, on all servers; no rule is needed.
+
+        A page is not a moment: channels may come and go between two of them.
+
+        Args:
+            pattern: "room/*"; see `socketcluster.patterns`.
+            limit: the most channels of one page, up to 1,000.
+            cursor: that of the page before; None for the first page.
+
+        Raises:
+            InvalidArgumentsError: the pattern, the limit or the cursor is wrong.
+        """
+        self.loop_binding.check()
+        return await self.listing.page(pattern, limit, cursor)
 
     def _members(self, channel: str) -> Members:
         self.loop_binding.check()

@@ -44,6 +44,12 @@ class MeteredLifecycle(Protocol):
         """Have a function run while the server does."""
 
 
+class MeteredPresence(Protocol):
+    """The members of a server's channels."""
+
+    def members_here(self) -> Mapping[str, int]: ...
+
+
 class MeteredServer(Protocol):
     """The server, as its metering sees it."""
 
@@ -53,6 +59,8 @@ class MeteredServer(Protocol):
     def lifecycle(self) -> MeteredLifecycle: ...
     @property
     def node_messages(self) -> NodeMessages | None: ...
+    @property
+    def presence(self) -> MeteredPresence: ...
 
 
 class Metering:
@@ -197,6 +205,7 @@ class Metering:
             max_connections=context.options.max_connections,
             node_messages={} if nodes is None else _sent_and_received(nodes),
             node_messages_dropped={} if nodes is None else dict(nodes.dropped),
+            presence_members=dict(self._server.presence.members_here()),
             build=_build(),
         )
 

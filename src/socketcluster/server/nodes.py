@@ -10,6 +10,7 @@ from socketcluster.errors import InvalidOptionsError
 from socketcluster.nodes.messages import NodeMessages
 from socketcluster.nodes.table import Node
 from socketcluster.nodes.wire import NodeWire
+from socketcluster.pubsub.listing import ChannelListing
 from socketcluster.runtime.reporting import Reporter
 from socketcluster.server.options import ServerOptions
 
@@ -79,10 +80,13 @@ def node_messages(
     return NodeMessages(made, wire, reporter, reports.report_fault)
 
 
-def connect_nodes(nodes: NodeMessages | None, lifecycle: NodesLifecycle) -> None:
+def connect_nodes(
+    nodes: NodeMessages | None, lifecycle: NodesLifecycle, listing: ChannelListing
+) -> None:
     """Run the messages with the server, and tell its drain and the other servers of each other."""
     if nodes is None:
         return
+    listing.connect(nodes)
     lifecycle.add_background(nodes.run)
     lifecycle.add_peers(lambda: nodes.has_peer)
     lifecycle.on_closing.append(nodes.drain)

@@ -157,7 +157,7 @@ class AGServer(
         self.keepalive: Keepalive = Keepalive(self._context, self.hub, memory_limit, watchdog)
         self.ticker.on_tick = self.keepalive.tick
         self.lifecycle: Lifecycle = Lifecycle(self._context, self.hub, watchdog)
-        connect_nodes(self.node_messages, self.lifecycle)
+        connect_nodes(self.node_messages, self.lifecycle, self.exchange.listing)
         self.presence: ServerPresence = ServerPresence(
             self._context, self.hub, self.users, self.channel_rules
         )
