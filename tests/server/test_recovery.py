@@ -489,6 +489,37 @@ async def test_middleware_sees_and_narrows_a_recovery(
     assert tried == (["InvalidActionError"] if isinstance(narrowed, str) else [])
 
 
+@pytest.mark.parametrize(("narrowed", "expected"), [(None, []), (2, ["c"])])
+async def test_a_narrowed_recovery_cannot_be_read_back(
+    make_server: Any, narrowed: int | None, expected: list[str]
+) -> None:
+    server = server_with()
+    narrows = True
+
+    @server.middleware("inbound")
+    async def narrow(stream: Any) -> None:
+        async for action in stream:
+            if action.type == action.SUBSCRIBE and (position := action.recover) and narrows:
+                action.recover = narrowed and position._replace(offset=narrowed)
+            action.allow()
+
+    await make_server(server)
+    async with connected(server, token=token("alice")) as client:
+        first = await subscribe(client, None)
+    await publish(server, "a", "b", "c")
+    async with connected(server, token=token("alice")) as client:
+        answer = await subscribe(client, place(first))
+        for reverse in (False, True):
+            page = await client.call("$history", {"channel": "c/1", "reverse": reverse})
+            assert [each["data"] for each in page["publications"]] == expected
+        # What it was told since then gives no more.
+        narrows = False
+        await client.call("#unsubscribe", "c/1")
+        packets(client)
+        await subscribe(client, place(answer, 0))
+        assert [value for value, _ in publishes(client)] == expected
+
+
 async def test_middleware_refuses_a_recovery(make_server: Any) -> None:
     server = server_with()
     refuses = False
@@ -1070,3 +1101,30 @@ def test_an_action_that_recovers_nothing_stays_so() -> None:
     with pytest.raises(InvalidActionError, match="can only be narrowed"):
         action.recover = Position("e", 7)
     assert action.recover is None
+
+
+async def publish_with_id(client: Client, data: Any, id: str) -> None:
+    await client.call("#publish", {"channel": "c/1", "data": data, "id": id})
+
+
+async def test_an_id_of_another_sender_suppresses_nothing(make_server: Any) -> None:
+    server = await make_server(server_with())
+    async with (
+        connected(server, token=token("alice")) as alice,
+        connected(server, token=token("mallory")) as mallory,
+        connected(server) as stranger,
+    ):
+        for client in (mallory, stranger):
+            await publish_with_id(client, "taken", "7")
+            await publish_with_id(client, "taken", "order")
+        await publish_with_id(alice, "from alice", "7")
+        await server.exchange.invoke_publish("c/1", "from the server", id="order")
+    # The user repeats it with another connection.
+    async with connected(server, token=token("alice")) as alice:
+        await publish_with_id(alice, "again", "7")
+    page = await server.exchange.history("c/1")
+    assert [each.data for each in page.publications] == [
+        *["taken"] * 4,
+        "from alice",
+        "from the server",
+    ]

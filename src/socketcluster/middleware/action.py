@@ -41,12 +41,14 @@ class Recovering:
 
     Attributes:
         position: the client receives the publishes behind it; None if it recovers nothing.
+        narrowed: whether middleware lets the client receive less than it asked for.
     """
 
-    __slots__ = ("position",)
+    __slots__ = ("narrowed", "position")
 
     def __init__(self, position: Any) -> None:
         self.position: Any = position
+        self.narrowed: bool = False
 
     def narrow(self, position: Place | None) -> None:
         """Let the client receive less: the publishes behind a later position, or nothing.
@@ -62,6 +64,7 @@ class Recovering:
                 f"action.recover can only be narrowed: {position!r} is not behind {own!r} in the "
                 "same epoch"
             )
+        self.narrowed |= position != own
         self.position = position
 
 

@@ -112,7 +112,7 @@ class HistoryCalls:
         if query.reverse:
             end = 0
         elif since is not None and since.epoch == top.epoch:
-            end = since.offset
+            end = min(since.offset, top.offset)
         publications: list[dict[str, Any]] = []
         for message in page.messages:
             room -= len(message.payload) + _PUBLICATION_BYTES

@@ -137,7 +137,8 @@ class StoredPackets:
         context, inbound = socket.context, socket.inbound
         try:
             payload = context.wire.payloads.encode(data)
-            accepted = self._delivery.publish_once(channel, payload, id)
+            own_id = self._shared.own_id(self._shared.user(socket), id)
+            accepted = self._delivery.publish_once(channel, payload, own_id)
         except Exception as error:
             reject(socket, packet, publish_error(context, channel, error))
             return None

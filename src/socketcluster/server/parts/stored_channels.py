@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
@@ -124,6 +125,15 @@ class StoredChannels:
             return self.start(user, channel, stored.log.began or stored.position)
         return start
 
+    def narrowed_start(
+        self, channel: str, start: Start | None, position: Position | None
+    ) -> Start | None:
+        """Return a start that is not before a position; None if there is neither."""
+        if start is None or position is None:
+            return None
+        is_before = start.position.epoch != position.epoch or start.position < position
+        return self.start(start.user, channel, position) if is_before else start
+
     def read_since(self, user: str | None, channel: str, epoch: str, since: str) -> Start | None:
         """Return where a `since` says that a subscription began; None if it is not valid here."""
         verified = self._signer.verify(since, user, channel, epoch)
@@ -131,6 +141,18 @@ class StoredChannels:
             return None
         position, owner = verified
         return self.start(owner, channel, position)
+
+    # Publishes
+
+    def own_id(self, user: str | None, id: str) -> str:
+        """Return a client's id of a publish as one of its user: an id of another has no effect.
+
+        Clients without a user share theirs, so that they can repeat a publish on a new connection.
+        """
+        owner = "" if user is None else f"{len(user)}:{user}"
+        text = f"{owner} {id}".encode(errors="surrogatepass")
+        # With this letter it is longer than an id of the server's application may be.
+        return f"c{hashlib.sha256(text).hexdigest()}"
 
     # Publishes of a history
 

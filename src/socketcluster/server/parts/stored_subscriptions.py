@@ -246,6 +246,8 @@ class StoredSubscriptions(Subscriptions):
             if run is not None and not self._replay(run):
                 is_whole = False
         is_whole = is_whole and request.recovering.position is not None
+        if request.recovering.narrowed:  # Reading back must not show what middleware left out.
+            start = self._shared.narrowed_start(channel, start, request.recovering.position)
         self._count(request, is_whole)
         self._begin(channel, start, position)
         self._complete(channel, options, request, answer, is_whole)
