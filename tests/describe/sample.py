@@ -11,6 +11,7 @@ from typing import Annotated, Any, Generic, Literal, TypedDict, TypeVar
 import msgspec
 from pydantic import BaseModel, Field, computed_field
 
+from socketcluster import Presence
 from socketcluster.handlers.data_type import DataType
 from socketcluster.patterns import Pattern
 
@@ -32,6 +33,7 @@ class FakeChannel:
     message: DataType[Any] | None = None
     publishable: bool = True
     doc: str = ""
+    presence: object = None
 
 
 @dataclass
@@ -53,14 +55,20 @@ def channels(*made: FakeChannel) -> dict[str, FakeChannel]:
     return {found.pattern.text: found for found in made}
 
 
-def channel(pattern: str, publish: Any = ..., doc: str = "", message: Any = ...) -> FakeChannel:
+def channel(
+    pattern: str,
+    publish: Any = ...,
+    doc: str = "",
+    message: Any = ...,
+    presence: Presence | None = None,
+) -> FakeChannel:
     """A channel to which clients publish a type; `...` stands for no publishes.
 
     Its messages are the publishes, or of the type `message`.
     """
     data = None if publish is ... else DataType.of(publish)
     messages = data if message is ... else DataType.of(message)
-    return FakeChannel(Pattern(pattern), data, messages, publish is not ..., doc)
+    return FakeChannel(Pattern(pattern), data, messages, publish is not ..., doc, presence)
 
 
 class Color(enum.Enum):
@@ -136,7 +144,7 @@ TABLES = FakeTables(
         "wake-up": handler(),
     },
     channels=channels(
-        channel("room/{room}", Text | Picture, "A room."),
+        channel("room/{room}", Text | Picture, "A room.", presence=Presence()),
         channel("room/lobby", str),
         channel("news"),
         channel("files/{path:path}", Color),

@@ -70,6 +70,13 @@ def test_a_channel_is_sent_and_received_if_clients_may_publish() -> None:
     assert "publish_news" not in operations
 
 
+def test_the_members_of_a_channel_are_a_channel_that_the_server_sends() -> None:
+    document = document_of(TABLES)
+    found = [made for made in document["channels"].values() if "$presence" in str(made["address"])]
+    assert [made["address"] for made in found] == ["$presence/room/{room}"]
+    assert list(found[0]["messages"]) == ["message"]
+
+
 @pytest.mark.parametrize(
     ("pattern", "address", "parameters"),
     [

@@ -1,4 +1,4 @@
-"""The page of the chat example: it is built as its README says, and two windows talk."""
+"""The chat example: its page is built as its README says, two windows talk, and one is cut off."""
 
 from __future__ import annotations
 
@@ -68,9 +68,13 @@ async def test_two_windows_talk(
     url = f"http://127.0.0.1:{server.source_port}/"
     status, out = await run_node("chat.js", url, str(chromium))
     assert status == 0, out
-    lobby = ["Is this window two?", "It is!", "Goodbye"]
+    lobby = ["Is this window two?", "It is!", "Are you there?", "Goodbye"]
     assert json.loads(out) == {
         "lobby": lobby,
+        # A short loss of the line is no leave.
+        "notes": ["Bob came in"],
+        # Once in each room that is entered, and not when the line is back.
+        "reads": {"ada": 3, "bob": 2},
         "mine": ["It is!"],
         "typing": "",
         "apart": lobby,

@@ -131,6 +131,8 @@ async def test_handlers(make_server: Any, capsys: pytest.CaptureFixture[str]) ->
         assert (await client.call("#subscribe", {"channel": "log/1"}))["offset"] == 0
         await client.call("#publish", {"channel": "log/1", "data": "started"})
         assert (await client.event())["data"]["offset"] == 1
+        await client.call("#subscribe", {"channel": "$presence/log/1"})
+        assert (await client.event())["data"]["data"] == {"state": {}, "count": 1}
         await client.call("#subscribe", {"channel": "prices"})
         publish = {"channel": "prices", "data": 1}
         assert "not allowed to publish" in await refusal(client, "#publish", publish)

@@ -15,6 +15,7 @@ import httpx
 import pytest
 import websockets
 
+import recovering
 from broker_servers import redis_cli, running_backend
 from socketcluster import AGServer
 from support import AnswerError, Running, connected, soon, until
@@ -40,48 +41,49 @@ def example(name: str) -> AGServer:
 async def test_chat(make_server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT / "examples" / "chat")
     server = await make_server(example("chat"))
+    lobby, typing = {"channel": "room/lobby"}, {"channel": "typing/lobby"}
     async with connected(server) as client:
-        for event, data in (("history", "lobby"), ("#subscribe", {"channel": "room/lobby"})):
+        for channel in (lobby, typing):
             with pytest.raises(AnswerError, match="Log in first"):
-                await client.call(event, data)
+                await client.call("#subscribe", channel)
         await client.call("login", "Ada")
         assert (await client.event())["event"] == "#setAuthToken"
         with pytest.raises(AnswerError, match="Invalid enum value 'cellar'"):
             await client.call("#subscribe", {"channel": "room/cellar"})
-        await client.call("#subscribe", {"channel": "room/lobby"})
-        for text in ("Hello", None):
-            await client.call("#publish", {"channel": "room/lobby", "data": text})
-            message = (await client.event())["data"]["data"]
-            assert (message["name"], message["text"]) == ("Ada", text)
-        assert [found["text"] for found in await client.call("history", "lobby")] == ["Hello"]
-        assert await client.call("history", "music") == []
+        for channel in (lobby, typing):
+            await client.call("#subscribe", channel)
+        await client.call("#publish", {**lobby, "data": "Hello"})
+        message = (await client.event())["data"]["data"]
+        assert (message["name"], message["text"]) == ("Ada", "Hello")
+        await client.call("#publish", {**typing, "data": None})
+        assert (await client.event())["data"] == {**typing, "data": {"name": "Ada"}}
+        history = await client.call("$history", lobby)
+        assert [found["data"] for found in history["publications"]] == [message]
+        await client.call("#subscribe", {"channel": "$presence/room/lobby"})
+        members = (await client.event())["data"]["data"]
+        assert (list(members["state"]), members["count"]) == (["Ada"], 1)
+
+
+async def test_the_chat_sends_what_was_missed(
+    make_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT / "examples" / "chat")
+    server = await make_server(example("chat"))
+    place: Any = None
+    for missed in (0, 2):
+        async with connected(server) as client:
+            await client.call("login", "Ada")
+            told = await recovering.subscribe(client, place, "room/lobby")
+            assert told["recovered"] is bool(missed)
+            found = [message["text"] for message, _ in recovering.publishes(client)]
+            assert found == ["Hello", "Bye"][:missed]
+            place = recovering.place(told)
+        for text in ("Hello", "Bye"):
+            await server.exchange.invoke_publish("room/lobby", {"name": "Bob", "text": text})
 
 
 def test_the_chat_is_short() -> None:
     assert (ROOT / "examples" / "chat" / "server.py").read_text().count("\n") <= 60
-
-
-async def test_a_message_of_the_chat_comes_before_a_history_that_has_it(
-    make_server: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The page shows the history in place of what it has received."""
-    monkeypatch.chdir(ROOT / "examples" / "chat")
-    server = await make_server(example("chat"))
-    async with connected(server) as client:
-        await client.call("login", "Ada")
-        assert (await client.event())["event"] == "#setAuthToken"
-        await client.call("#subscribe", {"channel": "room/lobby"})
-        await client.send(
-            [
-                {"event": "#publish", "data": {"channel": "room/lobby", "data": "Hi"}, "cid": 90},
-                {"event": "history", "data": "lobby", "cid": 91},
-            ]
-        )
-        received = [await client.event()]
-        while received[-1].get("rid") != 91:
-            received.append(await client.event())
-        assert received[-1]["data"][0]["text"] == "Hi"
-        assert any(packet.get("event") == "#publish" for packet in received)
 
 
 async def test_authentication(make_server: Any) -> None:

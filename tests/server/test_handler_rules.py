@@ -8,7 +8,7 @@ import pytest
 
 from socketcluster import AGServer, ChannelRule, History, Presence, Router
 from socketcluster.errors import UsageError
-from support import connected
+from support import AnswerError, connected
 
 KEPT = History(size=10, ttl=60)
 
@@ -78,10 +78,20 @@ def test_a_wrong_rule_is_an_error_at_the_decorator(target: Any, option: str) -> 
         target().channel("room/{name}", **wrong)(ours)
 
 
-def test_presence_of_a_handler_is_that_of_a_rule() -> None:
-    server = AGServer(auth_key="k" * 32)
-    presence = Presence(leave_delay=1)
-    server.channel("room/{name}", presence=presence)(ours)
-    rule = server.exchange.rules.find("room/a")
-    assert rule is not None
-    assert rule.presence is presence
+async def test_a_handler_with_presence_shows_the_members(make_server: Any) -> None:
+    server = AGServer(auth_key="k" * 32, channels_default="refuse")
+    server.channel("room/{name}", presence=Presence(info=lambda socket: 5))(ours)
+    await make_server(server)
+    async with connected(server) as client:
+        (socket,) = server.clients.values()
+        await socket.set_auth_token({"sub": "ann"})
+        assert (await client.event())["event"] == "#setAuthToken"
+        await client.call("#subscribe", {"channel": "room/a"})
+        await client.call("#subscribe", {"channel": "$presence/room/a"})
+        shown = (await client.event())["data"]
+        assert shown == {
+            "channel": "$presence/room/a",
+            "data": {"state": {"ann": [5]}, "count": 1},
+        }
+        with pytest.raises(AnswerError, match="not allowed to subscribe"):
+            await client.call("#subscribe", {"channel": "$presence/room/secret"})

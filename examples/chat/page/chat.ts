@@ -1,15 +1,19 @@
 import { create } from "socketcluster-client";
-import { typed, type Message, type Procedures } from "./api.js";
+import { typed, type Channels, type Message } from "./api.js";
+import { recovering } from "./recover.js";
 
-type RoomName = Procedures["history"]["data"];
-const ROOMS: readonly RoomName[] = ["lobby", "music", "travel"];
+type Change = Channels["$presence/room/{room}"]["message"];
+const ROOMS = ["lobby", "music", "travel"];
 
 const socket = create();
 const api = typed(socket);
-const enter = (name: RoomName) => api.subscribe(`room/${name}`);
+const missed = recovering(socket, () => void showHistory());
+const enter = (name: string) => api.subscribe(`room/${name}`, missed(`room/${name}`));
 let room: ReturnType<typeof enter> | undefined;
 let lastTyped = 0;
 const typists = new Map<string, number>();
+const members = new Set<string>();
+const shown = new Set<string>();
 
 function find<T extends HTMLElement>(id: string, kind: new () => T): T {
   const found = document.getElementById(id);
@@ -24,6 +28,7 @@ const page = {
   rooms: find("rooms", HTMLElement),
   who: find("who", HTMLElement),
   logout: find("logout", HTMLButtonElement),
+  members: find("members", HTMLElement),
   messages: find("messages", HTMLOListElement),
   typing: find("typing", HTMLElement),
   say: find("say", HTMLFormElement),
@@ -31,7 +36,7 @@ const page = {
   error: find("error", HTMLElement),
 };
 
-const me = (): string | undefined => socket.authToken?.["name"];
+const me = (): string | undefined => socket.authToken?.["sub"];
 
 /** Do something on the server, and show its error if it refuses. */
 async function attempt<T>(work: Promise<T>): Promise<T | undefined> {
@@ -54,7 +59,7 @@ function make(tag: string, className: string, ...content: (string | Node)[]): HT
 function lineOf({ name, text, time }: Message): HTMLElement {
   const clock = new Date(time * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
   const meta = make("span", "meta", make("b", "", name), clock);
-  return make("li", name === me() ? "mine" : "", meta, make("span", "text", text ?? ""));
+  return make("li", name === me() ? "mine" : "", meta, make("span", "text", text));
 }
 
 function showTypists(): void {
@@ -63,40 +68,83 @@ function showTypists(): void {
   page.typing.textContent = names.length ? `${names.join(", ")} ${names.length > 1 ? "are" : "is"} typing…` : "";
 }
 
+function add(line: HTMLElement): void {
+  page.messages.append(line);
+  line.scrollIntoView({ block: "nearest" });
+}
+
+/** Show a message, once: the history may have it, too. */
 function show(message: Message): void {
-  if (message.text === null) {
-    if (message.name !== me()) typists.set(message.name, Date.now());
-  } else {
-    typists.delete(message.name);
-    page.messages.append(lineOf(message));
-    page.messages.lastElementChild?.scrollIntoView({ block: "nearest" });
-  }
+  const key = JSON.stringify(message);
+  if (shown.has(key)) return;
+  shown.add(key);
+  typists.delete(message.name);
+  add(lineOf(message));
   showTypists();
 }
 
-/** Show the history whenever the room is entered, after a lost connection too. */
-async function follow(name: RoomName, entered: NonNullable<typeof room>): Promise<void> {
-  for await (const _ of entered.official.listener("subscribe")) {
-    const messages = await attempt(api.invoke("history", name));
-    if (messages && entered === room) page.messages.replaceChildren(...messages.map(lineOf));
-    page.messages.lastElementChild?.scrollIntoView({ block: "nearest" });
-  }
+/** Show the whole history, whenever the server could not send what was missed. */
+async function showHistory(): Promise<void> {
+  const entered = room;
+  if (!entered) return;
+  const history = await attempt(socket.invoke("$history", { channel: entered.name }));
+  if (!history || entered !== room) return;
+  page.messages.replaceChildren();
+  shown.clear();
+  for (const { data } of history.publications) show(data);
 }
 
-async function open(name: RoomName): Promise<void> {
+/** Show who came and went. After a lost connection the server tells all members again. */
+function showMembers({ state, join = {}, leave = [] }: Change, isFirst: boolean): void {
+  const before = new Set(members);
+  if (state) members.clear();
+  for (const name of Object.keys(state ?? join)) members.add(name);
+  for (const name of leave) members.delete(name);
+  page.members.textContent = [...members].sort().join(", ");
+  if (isFirst) return;
+  for (const name of members) if (!before.has(name)) add(make("li", "note", `${name} came in`));
+  for (const name of before) if (!members.has(name)) add(make("li", "note", `${name} left`));
+}
+
+async function open(name: string): Promise<void> {
   leave();
   const entered = enter(name);
   room = entered;
   for (const button of page.rooms.children) button.toggleAttribute("aria-current", button.textContent === name);
-  void follow(name, entered);
+  void watchMembers(name, entered);
+  void watchTyping(name, entered);
   for await (const message of entered) if (entered === room) show(message);
 }
 
+async function watchMembers(name: string, entered: typeof room): Promise<void> {
+  let isFirst = true;
+  for await (const change of api.subscribe(`$presence/room/${name}`)) {
+    if (entered !== room) return;
+    showMembers(change, isFirst);
+    isFirst = false;
+  }
+}
+
+async function watchTyping(name: string, entered: typeof room): Promise<void> {
+  for await (const typist of api.subscribe(`typing/${name}`)) {
+    if (entered !== room) return;
+    if (typist.name !== me()) typists.set(typist.name, Date.now());
+    showTypists();
+  }
+}
+
 function leave(): void {
-  room?.unsubscribe();
-  room?.official.kill();
+  const name = room?.name.slice("room/".length);
+  if (name) {
+    for (const channel of [`room/${name}`, `typing/${name}`, `$presence/room/${name}`]) {
+      socket.unsubscribe(channel);
+      socket.killChannel(channel);
+    }
+  }
   room = undefined;
   typists.clear();
+  members.clear();
+  shown.clear();
   page.messages.replaceChildren();
 }
 
@@ -115,6 +163,7 @@ async function watch(events: AsyncIterable<unknown>): Promise<void> {
 
 void watch(socket.listener("connect"));
 void watch(socket.listener("authStateChange"));
+addEventListener("online", () => socket.connect()); // It would wait for some 15 seconds.
 setInterval(showTypists, 1000);
 page.rooms.append(...ROOMS.map((name) => {
   const button = make("button", "", name);
@@ -137,5 +186,5 @@ page.say.addEventListener("submit", (event) => {
 page.text.addEventListener("input", () => {
   if (!room || Date.now() - lastTyped < 2000) return;
   lastTyped = Date.now();
-  void attempt(api.publish(room.name, null));
+  void attempt(api.publish(`typing/${room.name.slice("room/".length)}`, null));
 });

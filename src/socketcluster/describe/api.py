@@ -13,6 +13,8 @@ from typing import Any, Self
 
 from socketcluster.describe.schemas import Schema, Schemas
 from socketcluster.describe.tables import DataType, HandlerTables, Receiver
+from socketcluster.patterns import Pattern
+from socketcluster.presence.rule import PREFIX
 
 PARAMETER = re.compile(r"\{(?P<name>\w+)(?P<path>:path)?\}|\*\*?")
 """A part of a channel pattern that stands for any text."""
@@ -21,6 +23,20 @@ PARAMETER = re.compile(r"\{(?P<name>\w+)(?P<path>:path)?\}|\*\*?")
 def is_rest(parameter: re.Match[str]) -> bool:
     """Whether a match of PARAMETER stands for the rest of a name, slashes included."""
     return parameter[0] == "**" or parameter["path"] is not None
+
+
+_USERS: Schema = {"type": "object", "additionalProperties": {"type": "array", "items": {}}}
+_MEMBERS: Schema = {
+    "type": "object",
+    "properties": {
+        "state": _USERS,
+        "join": _USERS,
+        "leave": {"type": "array", "items": {"type": "string"}},
+        "count": {"type": "integer"},
+    },
+    "required": ["count"],
+}
+"""A publish about the members of a channel; see docs/presence.md."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +135,17 @@ class Api:
                     can_publish and channel.publishable,
                 )
                 for pattern, channel in channels
-            ],
+            ]
+            + [_members(pattern) for pattern, channel in channels if channel.presence is not None],
             schemas.components,
         )
+
+
+def _members(pattern: str) -> Channel:
+    """The channel that shows who is subscribed to the channels of a pattern."""
+    shown = Pattern(PREFIX + pattern)
+    doc = f"The members of `{pattern}`: first all, then the changes."
+    return Channel(shown.text, shown.specificity, doc, _MEMBERS, None, False)
 
 
 def _accepts_null(schema: Schema | None, schemas: dict[str, Schema]) -> bool:

@@ -27,7 +27,14 @@ export type Arguments<Data> = [Data] extends [undefined]
 
 /** The part of the official client that typed() needs, of version 14 to 20. */
 export interface ClientSocket {
-  subscribe(channel: string): unknown;
+  subscribe(channel: string, options?: SubscribeOptions): unknown;
+}
+
+/** Options of the official client's `subscribe`; a handler receives `data`. */
+export interface SubscribeOptions {
+  data?: unknown;
+  waitForAuth?: boolean;
+  batch?: boolean;
 }
 
 /** A subscribed channel. A loop over it receives the messages from then on. */
@@ -52,6 +59,7 @@ export interface Api<Socket extends ClientSocket = ClientSocket> {
   /** Subscribe to a channel, and loop over its messages. */
   subscribe<const Name extends ChannelName>(
     name: Name & Matching<Name>,
+    options?: SubscribeOptions,
   ): ApiChannel<ChannelOf<Name>["message"], ReturnType<Socket["subscribe"]>, Name>;
   /** Publish to a channel. The promise resolves when the server has accepted the message. */
   publish<const Name extends PublishName>(

@@ -63,6 +63,7 @@ class ChannelHandler(Protocol):
         data: the type of the publishes; None if it is not known.
         message: the type of its messages; None if it is not known.
         publishable: whether clients may publish.
+        presence: the rule that shows its members; None without one.
     """
 
     @property
@@ -75,6 +76,8 @@ class ChannelHandler(Protocol):
     def message(self) -> DataType | None: ...
     @property
     def publishable(self) -> bool: ...
+    @property
+    def presence(self) -> object: ...
 
 
 class HandlerTables(Protocol):

@@ -9,8 +9,8 @@ function withStreams(socket) {
     invoke: (name, data) => socket.invoke(name, data),
     transmit: (name, data) => socket.transmit(name, data),
     publish: async (name, data) => { await socket.invokePublish(name, data); },
-    subscribe(name) {
-      const official = socket.subscribe(name);
+    subscribe(name, options) {
+      const official = socket.subscribe(name, options);
       return {
         name,
         official,
@@ -31,8 +31,8 @@ function withCallbacks(socket) {
     invoke: (name, data) => called((done) => socket.emit(name, data, done)),
     transmit: async (name, data) => { socket.emit(name, data); },
     publish: async (name, data) => { await called((done) => socket.publish(name, data, done)); },
-    subscribe(name) {
-      const official = socket.subscribe(name);
+    subscribe(name, options) {
+      const official = socket.subscribe(name, options);
       return {
         name,
         official,

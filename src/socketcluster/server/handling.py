@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -99,6 +100,11 @@ class HandlersMixin(Decorators, MiddlewareMixin, AsyncStreamEmitter):
             self._context.exchange.add_rule(rule)
         except UsageError as error:
             raise UsageError(f"{handler.place}: {error}") from None
+        self._begin_presence()
+
+    @abstractmethod
+    def _begin_presence(self) -> None:
+        """Begin to follow the members of channels, if a rule has presence."""
 
     def set_codec_engine(self, codec_engine: CodecEngine) -> None:
         """Encode and decode messages with another codec from now on."""

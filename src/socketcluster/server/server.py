@@ -161,7 +161,7 @@ class AGServer(
         self.presence: ServerPresence = ServerPresence(
             self._context, self.hub, self.users, self.channel_rules
         )
-        self.presence.connect(self._channel_names, self.node_messages, self.lifecycle)
+        self._begin_presence()
         self.endpoint: ServerEndpoint = ServerEndpoint(
             self, self._context, self.hub, self.lifecycle
         )
@@ -198,6 +198,9 @@ class AGServer(
         limit_packets(context, self.rate_limits)
         serve_histories(context, system, self.users.identify)
         return context
+
+    def _begin_presence(self) -> None:
+        self.presence.connect(self._channel_names, self.node_messages, self.lifecycle)
 
     @property
     def allowed_origins(self) -> AllowedOrigins:

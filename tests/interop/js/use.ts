@@ -54,6 +54,14 @@ export async function use(id: number, anyName: string): Promise<void> {
     break;
   }
   console.log(room.official.name, room.official.state);
+  for await (const { state, leave = [], count } of api.subscribe(`$presence/room/${id}`)) {
+    console.log(Object.keys(state ?? {}), leave.join(), count + 1);
+  }
+  // @ts-expect-error: only the server publishes it
+  await api.publish("$presence/room/1", { count: 1 });
+  // @ts-expect-error: no such channel
+  api.subscribe("$presence/room/lobby/1");
+  api.subscribe("news", { data: { get $recover() { return null; } } });
   for await (const line of api.subscribe("room/lobby")) console.log(line.toUpperCase());
   const file: ChannelOf<"files/a/b/c"> = { message: "red", publish: "blue" };
   console.log(file, text);
