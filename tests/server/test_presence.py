@@ -432,18 +432,24 @@ async def test_what_is_over_is_forgotten(make_server: Any) -> None:
 
 async def test_outbound_middleware_sees_what_is_shown(make_server: Any) -> None:
     server = await make_server(channels=rules())
-    seen: list[tuple[str, Any]] = []
+    seen: list[tuple[str, bool, Any]] = []
 
     async def outbound(stream: Any) -> None:
         async for action in stream:
-            seen.append((action.channel, action.data))
+            seen.append((action.channel, action.presence, action.data))
+            if action.presence:
+                action.data["count"] += 100
             action.allow()
 
     server.set_middleware("outbound", outbound)
     async with connected(server) as client:
-        await subscribe(client, SHOWN)
-        assert await shown(client) == {"state": {}, "count": 0}
-    assert seen == [(SHOWN, {"state": {}, "count": 0})]
+        await subscribe(client, ROOM, SHOWN)
+        assert await shown(client) == {"state": {}, "count": 101}
+        await client.call("#publish", {"channel": ROOM, "data": 1})
+        assert await shown(client, ROOM) == 1
+        (socket,) = server.clients.values()
+        await socket.kick_out()
+    assert [each[:2] for each in seen] == [(ROOM, True), (ROOM, False)]
 
 
 def test_a_function_of_a_rule_is_checked() -> None:

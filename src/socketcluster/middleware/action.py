@@ -85,9 +85,9 @@ class AGAction(msgspec.Struct, eq=False):
     `auth_token_expired_error` is set if the socket's token has expired. `again` is true of a
     `SUBSCRIBE` that asks whether a socket may stay subscribed, after it lost its token or got
     another user's. `presence` is true of a `SUBSCRIBE` to `$presence/<channel>`, which shows the
-    members of the channel. `recover` is the Position behind which a `SUBSCRIBE` asks for missed
-    publishes; set it to a later one, or to None for none. `outcome` is 'allowed' or 'blocked', and
-    None before the decision.
+    members of the channel, and of its `PUBLISH_OUT`. `recover` is the Position behind which a
+    `SUBSCRIBE` asks for missed publishes; set it to a later one, or to None for none. `outcome` is
+    'allowed' or 'blocked', and None before the decision.
 
     An action that its function drops without a decision is blocked.
 

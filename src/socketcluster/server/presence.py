@@ -23,6 +23,7 @@ from socketcluster.runtime.cancelling import close
 from socketcluster.server.channel_names import ChannelNames
 from socketcluster.server.context import SocketContext
 from socketcluster.server.hub import Hub
+from socketcluster.server.parts.middleware import ViewerMiddleware
 from socketcluster.server.socket import AGServerSocket
 from socketcluster.server.users import UserIndex
 
@@ -108,6 +109,8 @@ class ServerPresence:
     def subscribed(self, socket: AGServerSocket, channel: str, options: dict[str, Any]) -> None:
         """See `SubscriptionObserver`."""
         rule = self._channels.rule_of(channel)
+        if channel.startswith(PREFIX) and not isinstance(socket.middleware, ViewerMiddleware):
+            socket.middleware = socket.middleware.for_viewer()
         if rule is not None:
             self._channels.join(channel, rule, socket, self._seat(socket, channel, rule))
         self._hub.subscribed(socket, channel, options)

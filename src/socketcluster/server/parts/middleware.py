@@ -15,6 +15,7 @@ from socketcluster.middleware import (
     MiddlewareLine,
 )
 from socketcluster.middleware.action import UNCHANGED
+from socketcluster.presence.rule import PREFIX
 from socketcluster.protocol.wire import Wire
 from socketcluster.runtime.loop_binding import LoopBinding
 from socketcluster.runtime.reporting import Reporter
@@ -124,6 +125,12 @@ class SocketMiddleware:
             AGAction(AGAction.PUBLISH_OUT, socket=self._socket, channel=channel, data=data), verdict
         )
 
+    def for_viewer(self) -> ViewerMiddleware:
+        """Make the middleware that takes the place of this one."""
+        made = ViewerMiddleware(self._socket, self._context, None)
+        made.adopt(self._lines, self.handshake_line)
+        return made
+
     def has(self, type: MiddlewareType) -> bool:
         """Whether a middleware type has a function."""
         return type in self._context.middleware
@@ -183,6 +190,40 @@ class SocketMiddleware:
         """End each function's loop now, and block the waiting actions."""
         for line in self.all_lines():
             line.kill()
+
+
+class ViewerMiddleware(SocketMiddleware):
+    """The middleware of a socket that sees the members of channels, in place of its former one.
+
+    Outbound middleware is asked about the channel whose members a publish shows.
+    """
+
+    __slots__ = ()
+
+    def adopt(
+        self,
+        lines: dict[MiddlewareType, MiddlewareLine] | None,
+        handshake_line: MiddlewareLine | None,
+    ) -> None:
+        """Take over the lines of the former middleware."""
+        self._lines = lines
+        self.handshake_line = handshake_line
+
+    def put_publish(self, channel: str, payload: bytes, callback: Callable[[Any], None]) -> None:
+        """See `SocketMiddleware.put_publish`."""
+        if not channel.startswith(PREFIX):
+            super().put_publish(channel, payload, callback)
+            return
+        data = self._context.wire.payloads.decode(payload)
+        action = AGAction(
+            AGAction.PUBLISH_OUT,
+            socket=self._socket,
+            channel=channel[len(PREFIX) :],
+            data=data,
+            presence=True,
+        )
+        verdict = _PublishVerdict(self, channel, data, callback)
+        self._line(MIDDLEWARE_OUTBOUND).submit(action, verdict)
 
 
 class _PublishVerdict:
