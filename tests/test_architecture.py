@@ -22,7 +22,7 @@ MAX_CLASS_LINES = 250
 MAX_FUNCTION_LINES = 60
 
 FLOORS = (
-    ("close_codes", "error_fields", "error_text", "generics", "literals"),
+    ("close_codes", "error_fields", "error_text", "generics", "literals", "position"),
     ("errors", "events"),
     ("auth", "codecs", "options", "patterns"),
     ("config", "jwks", "logs", "protocol", "runtime"),
@@ -79,14 +79,15 @@ SERVER_FLOORS = (
 )
 
 CLIENT_FLOORS = (
-    ("reconnect", "reporting", "token_store"),
+    ("reconnect", "recovery", "reporting", "token_store"),
     ("listeners", "option_types"),
     ("options",),
     ("flow_control", "settings", "writer"),
     ("keepalive", "outbox"),
     ("connection", "messaging"),
     ("authentication", "call_spans", "handling", "responder", "subscriptions", "tracing"),
-    ("channels", "decorators", "dispatch"),
+    ("channels", "decorators", "history", "recovering"),
+    ("dispatch",),
     ("lifecycle",),
     ("socket",),
 )

@@ -36,6 +36,7 @@ from socketcluster.events import (
     OccupiedEvent,
     RawEvent,
     ReadyEvent,
+    RecoverFailEvent,
     RemoveAuthTokenEvent,
     SubscribeEvent,
     SubscribeFailEvent,
@@ -70,6 +71,7 @@ from socketcluster.presence.options import Presence
 from socketcluster.presence.results import ChannelsPage, Occupancy, PresenceState
 from socketcluster.pubsub.channel import AGChannel, SubscribeOptionsDict
 from socketcluster.pubsub.exchange import AGExchange
+from socketcluster.pubsub.pages import HistoryPage, HistoryPublication
 from socketcluster.pubsub.publisher import AsyncPublisher, Publisher
 from socketcluster.pubsub.rules import ChannelRule
 from socketcluster.server.events import (
@@ -191,6 +193,8 @@ __all__ = [
     "FileTokenStore",
     "HandshakeEvent",
     "History",
+    "HistoryPage",
+    "HistoryPublication",
     "JWKSAuthEngine",
     "KickOutEvent",
     "Limits",
@@ -209,6 +213,7 @@ __all__ = [
     "ReadyEvent",
     "ReconnectOptions",
     "ReconnectOptionsDict",
+    "RecoverFailEvent",
     "RemoveAuthTokenEvent",
     "Router",
     "ServerEventName",

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from socketcluster.literals import AuthenticationState, SubscriptionState
+from socketcluster.position import Position
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +249,22 @@ class SubscribeFailEvent:
     channel: str
     error: BaseException
     subscription_options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RecoverFailEvent:
+    """'recoverFail' of a client and of its channel: publishes that it missed cannot be recovered.
+
+    They are no longer stored, they are too many, or the channel has no history. Live publishes
+    continue.
+
+    Attributes:
+        channel: the channel.
+        since: the newest publish that the client has received before; None if it is not known.
+    """
+
+    channel: str
+    since: Position | None
 
 
 @dataclass(frozen=True, slots=True)

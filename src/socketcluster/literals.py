@@ -93,6 +93,7 @@ ClientEventName = Literal[
     "kickOut",
     "message",
     "raw",
+    "recoverFail",
     "removeAuthToken",
     "subscribe",
     "subscribeFail",

@@ -22,6 +22,7 @@ OWN = {
     "get_outbound_buffer_size",
     "handlers",
     "handling",
+    "history",
     "include",
     "loop_binding",
     "on",

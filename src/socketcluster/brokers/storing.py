@@ -7,20 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from socketcluster.options import has_methods
-
-
-class Position(NamedTuple):
-    """A place in the history of a channel.
-
-    Attributes:
-        epoch: the name of one history of the channel. Another epoch is another history: the former
-            one was lost.
-        offset: the number of the newest publish before this place; 0 before the first one. Offsets
-            of a channel only rise within an epoch. They may leave numbers out.
-    """
-
-    epoch: str
-    offset: int
+from socketcluster.position import Position as Position  # noqa: PLC0414 - It is public here.
 
 
 @dataclass(frozen=True, slots=True)

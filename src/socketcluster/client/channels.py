@@ -44,24 +44,30 @@ class SubscriptionMixin(ChannelMixin):
         wait_for_auth: bool = False,
         priority: float | None = None,
         data: Any = None,
+        recover: bool = False,
     ) -> AGChannel[Any]:
         """Subscribe now, or as soon as there is a connection, and again after it was lost.
 
         `wait_for_auth` waits until the client is authenticated. `priority` (highest first, default
         0) gives the order in which channels are subscribed to on connect. `data` is sent to the
-        server. Returns the channel, whose `async for` yields the publishes; a consumer made before
+        server. `recover` receives the publishes that were missed while the connection was lost;
+        if some are no longer stored, 'recoverFail' is emitted. `data` must be a dict then.
+        Returns the channel, whose `async for` yields the publishes; a consumer made before
         the server has answered misses none. With a type it yields data of that type; other data is
         skipped, with an 'error'.
 
         Raises:
             InvalidArgumentsError: the name is no text or empty, the priority is no number, the
-                codec cannot encode the data, or data of the type cannot be checked.
+                codec cannot encode the data, data of the type cannot be checked, or the data of a
+                subscription that recovers is no dict.
         """
         options: dict[str, Any] = {"wait_for_auth": wait_for_auth}
         if priority is not None:
             options["priority"] = priority
         if data is not None:
             options["data"] = data
+        if recover:
+            options["recover"] = True
         view = self.channel(channel_name(channel), data_type)
         self._subscriptions.subscribe(channel, options)
         return view

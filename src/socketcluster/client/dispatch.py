@@ -16,6 +16,7 @@ from socketcluster.client.connection import ClientConnection
 from socketcluster.client.flow_control import FlowControl
 from socketcluster.client.handling import ClientHandling, HandledConnection
 from socketcluster.client.messaging import ClientMessaging
+from socketcluster.client.recovering import Recovering
 from socketcluster.client.reporting import Events
 from socketcluster.client.responder import ConnectionResponder
 from socketcluster.client.settings import Settings
@@ -54,6 +55,7 @@ class Dispatcher:
         "_handlers",
         "_messaging",
         "_procedure_handlers",
+        "_recovering",
         "_responder",
         "_settings",
         "_socket",
@@ -87,10 +89,11 @@ class Dispatcher:
         self._handlers = handlers
         self._flow_control = flow_control
         self._events = events
+        own = self._published, self._deliver_event
+        self._recovering = Recovering(settings, subscriptions, events, *own)
         self._connection: ClientConnection
         self._responder: ConnectionResponder
         self._handled: HandledConnection
-        self._event_handlers: dict[str, Callable[[Any], object]]
         self._procedure_handlers: dict[str, Callable[[AGRequest], None]] = {
             "#setAuthToken": self._call_set_token,
             "#removeAuthToken": self._call_remove_token,
@@ -101,7 +104,7 @@ class Dispatcher:
         self._connection = connection
         self._responder = ConnectionResponder(connection, self._events, self._binding)
         self._handled = self._handlers.connection(self._responder)
-        self._event_handlers = {
+        self._event_handlers: dict[str, Callable[[Any], object]] = {
             "#publish": self._published,
             "#kickOut": self._kicked_out,
             "#setAuthToken": self._set_token_event,
@@ -109,6 +112,7 @@ class Dispatcher:
         }
         if self._settings.options.protocol_version == 1:
             self._event_handlers["#disconnect"] = self._disconnect_event
+        self._recovering.add_to(self._event_handlers)
 
     def receive(self, message: bytes, is_ping: bool) -> None:
         """Emit 'message' if it has listeners, and carry the message out unless it is a ping."""
@@ -117,7 +121,7 @@ class Dispatcher:
         if is_ping:
             return
         try:
-            decoded = self._settings.wire.decode(message)
+            decoded = self._settings.reader.decode(message)
         except InvalidMessageError as error:
             self._reject(error, self._settings.wire.cid_of(message))
             return
@@ -246,6 +250,10 @@ class Dispatcher:
             self._deliver_unparsed(outputs, channel, len(received), parse)
         else:
             outputs.put(channel, wire.payloads.decode(received))
+
+    def _deliver_event(self, event: str, data: Any) -> None:
+        self._handlers.receive_event(self._handled, event, data)
+        self._streams.put_event(event, data)
 
     def _kicked_out(self, data: Any) -> None:
         if isinstance(data, dict) and isinstance(data.get("channel"), str):

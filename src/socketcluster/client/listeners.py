@@ -45,6 +45,10 @@ class ClientListeners(AsyncStreamEmitter):
     @overload
     def listener(self, event: Literal["kickOut"]) -> ConsumableStream[events.KickOutEvent]: ...
     @overload
+    def listener(
+        self, event: Literal["recoverFail"]
+    ) -> ConsumableStream[events.RecoverFailEvent]: ...
+    @overload
     def listener(self, event: Literal["subscribe"]) -> ConsumableStream[events.SubscribeEvent]: ...
     @overload
     def listener(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from socketcluster.client.options import ClientOptions
 from socketcluster.codecs.json import JSONCodec
+from socketcluster.protocol.numbered import NumberedReader
 from socketcluster.protocol.wire import Wire, largest_uncounted
 
 
@@ -13,14 +14,18 @@ class Settings:
     Attributes:
         options: the ClientOptions.
         wire: encodes and decodes packets with the codec of the options.
+        reader: decodes received messages.
+        recovers: whether a subscription recovers, so that `reader` gives the offsets of publishes.
     """
 
-    __slots__ = ("options", "wire")
+    __slots__ = ("options", "reader", "recovers", "wire")
 
     options: ClientOptions
     wire: Wire
+    reader: Wire | NumberedReader
 
     def __init__(self, options: ClientOptions) -> None:
+        self.recovers: bool = False
         self.use(options)
 
     def use(self, options: ClientOptions) -> None:
@@ -30,3 +35,9 @@ class Settings:
         )
         self.options = options
         self.wire = Wire(options.codec_engine or JSONCodec(), unparsed_above=uncounted)
+        self.reader = NumberedReader(self.wire) if self.recovers else self.wire
+
+    def recover(self) -> None:
+        """Read the offsets of publishes from now on."""
+        self.recovers = True
+        self.reader = NumberedReader(self.wire)

@@ -19,6 +19,7 @@ from socketcluster.client.decorators import HandlersMixin
 from socketcluster.client.dispatch import Dispatcher
 from socketcluster.client.flow_control import FlowControl
 from socketcluster.client.handling import ClientHandling, ClientTables, client_sources
+from socketcluster.client.history import ClientHistory, HistoryMixin
 from socketcluster.client.lifecycle import Lifecycle, LifecycleMixin
 from socketcluster.client.messaging import MessagingMixin
 from socketcluster.client.option_types import ClientOptionsDict
@@ -47,6 +48,7 @@ class AGClientSocket(
     BatchingMixin,
     ClientAuthMixin,
     SubscriptionMixin,
+    HistoryMixin,
     HandlersMixin,
     ThreadMixin,
 ):
@@ -64,8 +66,9 @@ class AGClientSocket(
         handlers: all that was declared with its decorators.
 
     Events: 'error', 'connecting', 'connect', 'connectAbort', 'disconnect', 'close', 'message',
-    'raw', 'kickOut', 'subscribe', 'subscribeFail', 'subscribeRequest', 'subscribeStateChange',
-    'unsubscribe', 'authStateChange', 'authenticate', 'deauthenticate', 'removeAuthToken'.
+    'raw', 'kickOut', 'recoverFail', 'subscribe', 'subscribeFail', 'subscribeRequest',
+    'subscribeStateChange', 'unsubscribe', 'authStateChange', 'authenticate', 'deauthenticate',
+    'removeAuthToken'.
 
     Raises:
         InvalidOptionsError: an unknown option or a wrong value; it names the option.
@@ -115,6 +118,7 @@ class AGClientSocket(
         self._subscriptions = Subscriptions(
             settings, binding, machine, auth_machine, messaging, events
         )
+        self._history = ClientHistory(settings, messaging, self._subscriptions)
         self.auth: ClientAuth = ClientAuth(
             settings,
             binding,

@@ -8,16 +8,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections.abc import Callable
 from typing import Any
 
 from socketcluster.client.messaging import ClientMessaging
 from socketcluster.client.reconnect import ReconnectOptions, reconnect_delay
+from socketcluster.client.recovery import ChannelRecovery, check_recoverable
 from socketcluster.client.reporting import Events
 from socketcluster.client.settings import Settings
 from socketcluster.codecs.text import whole_text
-from socketcluster.errors import BadConnectionError, InvalidArgumentsError, SocketClusterError
+from socketcluster.errors import (
+    BadConnectionError,
+    InvalidActionError,
+    InvalidArgumentsError,
+    SocketClusterError,
+)
 from socketcluster.events import (
     KickOutEvent,
+    RecoverFailEvent,
     SubscribeEvent,
     SubscribeFailEvent,
     SubscribeRequestEvent,
@@ -47,27 +55,39 @@ class Subscription:
         cid: the number of the `#subscribe` call that is not answered yet.
         attempts: how many attempts have failed in a row.
         retry: the timer of the next attempt.
+        recovery: what the client has received; None if the subscription does not recover.
+        settled: done once the present attempt is; its result is the error. None if no call waits.
     """
 
-    __slots__ = ("attempts", "cid", "machine", "name", "options", "retry")
+    __slots__ = ("attempts", "cid", "machine", "name", "options", "recovery", "retry", "settled")
 
     def __init__(self, name: str, options: dict[str, Any]) -> None:
         self.name: str = name
-        self.options: dict[str, Any] = options
+        self.recovery: ChannelRecovery | None = None
+        self.use(options)
         self.machine: StateMachine[SubscriptionState] = StateMachine(
             SUBSCRIPTION_TRANSITIONS, PENDING
         )
         self.cid: int | None = None
         self.attempts: int = 0
         self.retry: asyncio.TimerHandle | None = None
+        self.settled: asyncio.Future[BaseException | None] | None = None
 
     @property
     def state(self) -> SubscriptionState:
         """'pending', 'subscribed', or 'unsubscribed' when it is over."""
         return self.machine.state
 
+    def use(self, options: dict[str, Any]) -> None:
+        """Replace the options."""
+        self.options: dict[str, Any] = options
+        if not options.get("recover"):
+            self.recovery = None
+        elif self.recovery is None:
+            self.recovery = ChannelRecovery()
+
     def sent_options(self) -> dict[str, Any]:
-        """The options that the server receives beside the name."""
+        """The options that the server receives beside the name, without what recovery adds."""
         sent: dict[str, Any] = {}
         if self.options["wait_for_auth"]:
             sent["waitForAuth"] = True
@@ -75,12 +95,19 @@ class Subscription:
             sent["data"] = self.options["data"]
         return sent
 
+    def settle(self, error: BaseException | None) -> None:
+        """Tell those that wait that the channel is subscribed to, or why not."""
+        settled, self.settled = self.settled, None
+        if settled is not None:
+            settled.set_result(error)
+
 
 class Subscriptions:
     """The subscriptions of one client. They outlive connections.
 
     Attributes:
         channels: the wanted channels, by name.
+        on_first_recovery: called before the first subscription that recovers.
     """
 
     __slots__ = (
@@ -92,6 +119,7 @@ class Subscriptions:
         "_messaging",
         "_settings",
         "channels",
+        "on_first_recovery",
     )
 
     def __init__(
@@ -112,6 +140,7 @@ class Subscriptions:
         self._events = events
         self._held_back = False
         self.channels: dict[str, Subscription] = {}
+        self.on_first_recovery: Callable[[], None]
 
     def subscribe(self, name: str, options: dict[str, Any]) -> None:
         """Request a channel. For a requested one only the options change."""
@@ -122,9 +151,13 @@ class Subscriptions:
         if isinstance(priority, bool) or not isinstance(priority, int | float):
             raise InvalidArgumentsError(f"The priority must be a number, not {priority!r}")
         self._settings.wire.encode(options.get("data"))  # Raises now rather than later.
+        if options.get("recover"):
+            check_recoverable(options.get("data"))
+            if not self._settings.recovers:
+                self.on_first_recovery()
         subscription = self.channels.get(name)
         if subscription is not None:
-            subscription.options = options
+            subscription.use(options)
             return
         self.channels[name] = Subscription(name, options)
         self._request(self.channels[name])
@@ -137,21 +170,22 @@ class Subscriptions:
         if subscription is None:
             return
         if self._machine.state == OPEN:
-            self._messaging.transmit("#unsubscribe", self._decorated(name))
+            self._messaging.transmit("#unsubscribe", self.decorated(name))
         self._end(subscription, UNSUBSCRIBED)
 
     def transmit_publish(self, name: str, data: Any) -> None:
         """See `SubscriptionMixin.transmit_publish`."""
         checked_name("A channel's name", name)
-        self._messaging.transmit("#publish", {"channel": self._decorated(name), "data": data})
+        self._messaging.transmit("#publish", {"channel": self.decorated(name), "data": data})
 
     async def invoke_publish(self, name: str, data: Any) -> Any:
         """See `SubscriptionMixin.invoke_publish`."""
         checked_name("A channel's name", name)
-        publish = {"channel": self._decorated(name), "data": data}
+        publish = {"channel": self.decorated(name), "data": data}
         return await self._messaging.invoke("#publish", publish)
 
-    def _decorated(self, name: str) -> str:
+    def decorated(self, name: str) -> str:
+        """Return the name of a channel as it is on the wire."""
         return (self._settings.options.channel_prefix or "") + name
 
     def undecorated(self, name: str) -> str:
@@ -162,6 +196,21 @@ class Subscriptions:
         """See `SubscriptionMixin.get_channel_state`."""
         subscription = self.channels.get(name)
         return UNSUBSCRIBED if subscription is None else subscription.state
+
+    def settled(self, name: str) -> asyncio.Future[BaseException | None] | None:
+        """Return a future that is done once a channel is subscribed to; None if it is not wanted.
+
+        The result is the error of a failed attempt, or None. It must not be cancelled.
+        """
+        subscription = self.channels.get(name)
+        if subscription is None:
+            return None
+        settled = subscription.settled or asyncio.get_running_loop().create_future()
+        if subscription.state == SUBSCRIBED:
+            settled.set_result(None)
+        else:
+            subscription.settled = settled
+        return settled
 
     # As connections open and close
 
@@ -200,10 +249,14 @@ class Subscriptions:
             return
         self._cancel_retry(subscription)
         sent = subscription.sent_options()
-        data = {"channel": self._decorated(subscription.name), **sent}
+        data = {"channel": self.decorated(subscription.name), **sent}
+        if subscription.recovery is not None:
+            data["data"] = subscription.recovery.sent_data(sent.get("data"))
         try:
             subscription.cid = self._messaging.open_call(
-                "#subscribe", data, lambda error, _: self._answered(subscription, sent, error)
+                "#subscribe",
+                data,
+                lambda error, answer: self._answered(subscription, sent, error, answer),
             )
         except SocketClusterError as error:  # There is no room, or the data cannot be encoded.
             self._failed(subscription, sent, error)
@@ -211,7 +264,11 @@ class Subscriptions:
         self._events.emit("subscribeRequest", SubscribeRequestEvent(subscription.name, sent))
 
     def _answered(
-        self, subscription: Subscription, sent: dict[str, Any], error: BaseException | None
+        self,
+        subscription: Subscription,
+        sent: dict[str, Any],
+        error: BaseException | None,
+        answer: Any,
     ) -> None:
         subscription.cid = None
         if isinstance(error, BadConnectionError) and not error.is_remote:
@@ -220,15 +277,22 @@ class Subscriptions:
             self._failed(subscription, sent, error)
             return
         subscription.attempts = 0
+        recovery = subscription.recovery
+        is_lost = recovery is not None and recovery.answered(answer)
         self._change(subscription, SUBSCRIBED, sent)
+        subscription.settle(None)
         event = SubscribeEvent(subscription.name, sent)
         self._events.emit_of_channel(subscription.name, "subscribe", event)
+        if recovery is not None and is_lost:
+            fail = RecoverFailEvent(subscription.name, recovery.asked)
+            self._events.emit_of_channel(subscription.name, "recoverFail", fail)
 
     def _failed(
         self, subscription: Subscription, sent: dict[str, Any], error: BaseException
     ) -> None:
         if self._waits_for_auth(subscription):
             return  # Authentication requests it again.
+        subscription.settle(error)
         retry_options = self._settings.options.subscription_retry_options
         if retry_options is None:
             del self.channels[subscription.name]
@@ -258,6 +322,7 @@ class Subscriptions:
         name = subscription.name
         if state == UNSUBSCRIBED:
             del self.channels[name]
+            subscription.settle(InvalidActionError(f"The client left the channel {name!r}"))
         if subscription.state == SUBSCRIBED:
             self._change(subscription, state, subscription.sent_options())
             self._events.emit_of_channel(name, "unsubscribe", UnsubscribeEvent(name))

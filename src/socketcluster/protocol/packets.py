@@ -123,16 +123,21 @@ AnyPacket = Packet | PublishPacket
 
 
 class Batch:
-    """The packets of one message, each decoded on access: an invalid one does not affect others."""
+    """The packets of one message, each decoded on access: an invalid one does not affect others.
 
-    __slots__ = ("_items", "_make")
+    Attributes:
+        items: the encoded or decoded packets.
+        make: makes a packet of an item.
+    """
+
+    __slots__ = ("items", "make")
 
     def __init__(self, items: Sequence[Any], make: Callable[[Any], AnyPacket]) -> None:
-        self._items = items
-        self._make = make
+        self.items: Sequence[Any] = items
+        self.make: Callable[[Any], AnyPacket] = make
 
     def __len__(self) -> int:
-        return len(self._items)
+        return len(self.items)
 
     def packet(self, index: int) -> AnyPacket:
         """Decode one packet.
@@ -140,7 +145,7 @@ class Batch:
         Raises:
             InvalidMessageError: the packet is invalid.
         """
-        return self._make(self._items[index])
+        return self.make(self.items[index])
 
     def packets(self) -> Iterator[AnyPacket]:
         """Yield the packets, with `RAW_PACKET` in place of an invalid one."""

@@ -42,6 +42,8 @@ class SubscribeOptionsDict(TypedDict, total=False):
     """The order of subscriptions on connect, highest first. Default: None, for 0."""
     data: Any
     """Sent to the server with the subscription. Default: None."""
+    recover: bool
+    """Receive the publishes that were missed while the connection was lost. Default: False."""
 
 
 class ChannelClient(Protocol):
@@ -131,6 +133,10 @@ class AGChannel(ConsumableStream[DataT]):
         self, event: Literal["subscribeStateChange"]
     ) -> ConsumableStream[events.SubscribeStateChangeEvent]: ...
     @overload
+    def listener(
+        self, event: Literal["recoverFail"]
+    ) -> ConsumableStream[events.RecoverFailEvent]: ...
+    @overload
     def listener(self, event: Literal["kickOut"]) -> ConsumableStream[events.KickOutEvent]: ...
     @overload
     def listener(self, event: str) -> ConsumableStream[Any]: ...
@@ -138,7 +144,7 @@ class AGChannel(ConsumableStream[DataT]):
         """Return the stream of one of the channel's events.
 
         They are 'subscribe', 'subscribeFail' and 'unsubscribe'; with a client also
-        'subscribeStateChange' and 'kickOut'.
+        'subscribeStateChange', 'recoverFail' and 'kickOut'.
         """
         check_text("An event's name", event)
         return self._listeners.stream(f"{self.name}/{event}")
