@@ -52,7 +52,7 @@ class CatchUp:
 
     def start(self) -> None:
         """Read now; a read under way is followed by another if it is not enough."""
-        if self._task is None:
+        if self._task is None or self._task.done():  # Its callback may still be due.
             self._task = asyncio.ensure_future(self._run())
             self._task.add_done_callback(self._done)
         elif self._waking is not None and not self._waking.done():
