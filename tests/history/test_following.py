@@ -100,6 +100,20 @@ async def test_messages_of_an_outage_are_read_and_no_gap_is_reported() -> None:
     assert process.exchange.stored.numbers.unfilled == 0
 
 
+@pytest.mark.parametrize("turns", range(12))
+async def test_an_outage_that_follows_another_at_once_is_filled(turns: int) -> None:
+    backend = Backend()
+    process = Process(backend)
+    socket = await process.subscribed()
+    for number in (1, 2):
+        process.broker.lose_link()
+        backend.store("c", b"%d" % number)
+        process.broker.open_link()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+    await until(lambda: socket.received == numbered(1, 2))
+
+
 async def test_a_gap_that_is_no_longer_stored_is_reported_and_the_rest_delivered() -> None:
     backend = Backend()
     process, other = Process(backend, History(size=2, ttl=300)), Process(backend)

@@ -111,7 +111,9 @@ async def _run(step: int, steps: list[tuple[str, int, int]]) -> None:
         assert consumer.get_backpressure() == 0
     for gap in gaps:
         while gap.get_backpressure():
-            assert (await gap.next()).value.channels == frozenset()
+            event = (await gap.next()).value
+            assert event is not None
+            assert event.channels == frozenset()
     assert {error for process in processes for error in process.errors} <= {
         ("history", "away", "c")
     }

@@ -15,7 +15,7 @@ from opentelemetry.trace import SpanKind
 
 from broker_servers import BackendServers, running_backend
 from conftest import MakeServer
-from socketcluster import AGServer, AGServerSocket, Limits, Rate
+from socketcluster import AGServer, AGServerSocket, ChannelRule, History, Limits, Rate
 from socketcluster.errors import InvalidOptionsError, SocketClusterError
 from socketcluster.middleware import MiddlewareStream
 from socketcluster.server import call_spans
@@ -435,3 +435,15 @@ def test_wrong_options() -> None:
         Tracing(tracer_provider="console")
     with pytest.raises(InvalidOptionsError, match="trust_clients"):
         Tracing(trust_clients=1)  # type: ignore[arg-type]
+
+
+async def test_a_stored_publish_has_a_span(make_server: MakeServer, recorded: Recorded) -> None:
+    rule = ChannelRule("chat/*", history=History(size=10, ttl=60))
+    server = await make_server(tracing=recorded.tracing, channels=[rule])
+    values = server.exchange.subscribe("chat/1").create_consumer()
+    await server.exchange.invoke_publish("chat/1", "hello")
+    assert await soon(values.__anext__()) == "hello"
+    await recorded.wait(1)
+    assert (recorded.one("publish").attributes or {})["messaging.destination.name"] == "chat/1"
+    page = await server.exchange.history("chat/1")
+    assert [each.data for each in page.publications] == ["hello"]

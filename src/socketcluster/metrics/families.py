@@ -37,6 +37,12 @@ _COUNTERS = {
     "broker_gaps": "Outages of the broker's backend that are over. Publishes may be lost in them.",
     "broker_gap_seconds": "Seconds that the outages of the broker's backend took.",
 }
+_HISTORIES = {
+    "stored_publishes": "Publishes of this server to channels with history.",
+    "history_reads": "Reads of histories from the broker's backend.",
+    "history_gaps_filled": "Gaps of channels with history that were filled from it.",
+    "history_gaps_unfilled": "Gaps of channels with history that lack publishes.",
+}
 _LABELLED = {
     "connections": ("result", "Connections that ended, by how far they got, and open ones."),
     "disconnections": ("code", "Clients that left, by the close code."),
@@ -71,6 +77,8 @@ def families(reading: Reading) -> Iterator[Metric]:
     yield members
     yield from _calls(reading)
     yield from _broker(reading)
+    for name, text in _HISTORIES.items():
+        yield CounterMetricFamily(PREFIX + name, text, value=reading.histories[name])
     pongs = {"": reading.pongs}
     yield _histogram("pong_seconds", "Seconds between a ping and the client's pong.", pongs)
     lag = {"": reading.loop_lag}

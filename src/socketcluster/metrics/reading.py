@@ -16,7 +16,7 @@ class Reading:
     """The numbers of one server; each attribute is the metric of its name.
 
     Mappings are by the label's value; `calls` is by procedure and result. `pongs` and `loop_lag`
-    are in seconds.
+    are in seconds. `histories` has several metrics, by their names.
     """
 
     clients: int
@@ -44,6 +44,7 @@ class Reading:
     broker_up: bool
     broker_gaps: int
     broker_gap_seconds: float
+    histories: Mapping[str, int]
     broker_unconfirmed: int | None
     broker_round_trip: float | None
     loop_lag: Durations

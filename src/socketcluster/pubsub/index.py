@@ -22,8 +22,8 @@ from socketcluster.runtime.cancelling import cancel
 class OnBrokerError(Protocol):
     """Called with an error that no call can raise.
 
-    `action` says what failed: 'publish', 'unsubscribe', 'foreign' (a message of the backend that
-    is no publish), or 'background'.
+    `action` says what failed: 'publish', 'unsubscribe', 'history' (reading it), 'foreign' (a
+    message of the backend that is no publish), or 'background'.
     """
 
     def __call__(

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Protocol, get_args
 
 from socketcluster.errors import UsageError
+from socketcluster.history.numbers import Numbers
 from socketcluster.literals import ActionType
 from socketcluster.metrics.calls import CallTimes
 from socketcluster.metrics.durations import Durations
@@ -196,6 +197,7 @@ class Metering:
             broker_up=broker.ready,
             broker_gaps=exchange.gaps.count,
             broker_gap_seconds=exchange.gaps.seconds,
+            histories=_histories(exchange.stored.numbers),
             broker_unconfirmed=unconfirmed,
             broker_round_trip=round_trip,
             loop_lag=self._lag,
@@ -234,6 +236,15 @@ class Metering:
             # Calls that go on during a survey must not let a counter fall.
             found[labels] = self._reported[labels] = max(count, self._reported.get(labels, 0))
         return found
+
+
+def _histories(numbers: Numbers) -> dict[str, int]:
+    return {
+        "stored_publishes": numbers.published,
+        "history_reads": numbers.reads,
+        "history_gaps_filled": numbers.filled,
+        "history_gaps_unfilled": numbers.unfilled,
+    }
 
 
 def _sent_and_received(nodes: NodeMessages) -> dict[str, int]:

@@ -13,6 +13,7 @@ _BROKER_FAILURES = {
     "publish": "A publish failed",
     "subscribe": "A subscription failed",
     "unsubscribe": "The backend may still send a channel that has no subscribers",
+    "history": "A history cannot be read",
     "foreign": "A message of the backend was not delivered",
 }
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
-from typing import Any
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, cast
 
 from opentelemetry import trace
+from opentelemetry.trace import Span
 
 from socketcluster.brokers.base import Broker, BrokerListener
+from socketcluster.brokers.storing import Retention, StoringBroker
 from socketcluster.protocol.envelopes import TRACE, envelop, open_envelope
 from socketcluster.protocol.payloads import Payloads
 from socketcluster.tracing.spans import (
@@ -86,16 +89,29 @@ class TracedBroker:
         traceparent = traceparent_of(span)
         if traceparent is not None:
             payload = envelop(TRACE, traceparent.encode(), payload)
-        try:
-            with trace.use_span(span, record_exception=False, set_status_on_exception=False):
-                accepted = self._broker.publish(channel, payload)
-        except BaseException as error:
-            end(span, error)
-            raise
-        if accepted is None:
-            end(span)
-            return None
-        return until_accepted(span, accepted)
+        return _within(span, partial(self._broker.publish, channel, payload))
+
+    def publish_stored(
+        self, channel: str, payload: bytes, retention: Retention, id: str | None = None
+    ) -> Awaitable[None] | None:
+        """See `StoringBroker`. Stored publishes carry no context, because many read them later."""
+        broker = cast("StoringBroker", self._broker)
+        span = self._spans.publish(channel, len(payload))
+        return _within(span, partial(broker.publish_stored, channel, payload, retention, id))
+
+
+def _within(span: Span, publish: Callable[[], Awaitable[None] | None]) -> Awaitable[None] | None:
+    """Publish within a span, which ends once the backend has accepted the publish."""
+    try:
+        with trace.use_span(span, record_exception=False, set_status_on_exception=False):
+            accepted = publish()
+    except BaseException as error:
+        end(span, error)
+        raise
+    if accepted is None:
+        end(span)
+        return None
+    return until_accepted(span, accepted)
 
 
 class _TracedListener:
