@@ -1,4 +1,4 @@
-"""The demo page: in a real browser two windows exchange a message; TypeScript checks its script."""
+"""The demo page: two windows talk, and one loses its line; TypeScript checks its script."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ PAGE = Path(demo.__file__).parent
 BUNDLE = JS / "node_modules" / "client20" / "socketcluster-client.min.js"
 
 
-async def test_two_windows_exchange_a_message(make_server: Any, monkeypatch: Any) -> None:
+async def test_two_windows_exchange_messages_and_one_loses_its_line(
+    make_server: Any, monkeypatch: Any
+) -> None:
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     require(shutil.which("node") is not None, "Node.js")
     require(BUNDLE.is_file(), "the npm packages: npm install --prefix tests/interop/js")
@@ -48,14 +50,24 @@ async def test_two_windows_exchange_a_message(make_server: Any, monkeypatch: Any
             process.kill()
             await process.wait()
     assert process.returncode == 0, err.decode()
-    assert json.loads(out) == {"line": "AliceHello, window two", "faults": []}
+    assert json.loads(out) == {
+        "line": "AliceHello, window two",
+        "missed": ["AliceAre you there?", "AliceBob?"],
+        "counted": "2",
+        "left": "Alice",
+        "faults": [],
+    }
 
 
 @pytest.mark.parametrize(
     ("right", "wrong", "error"),
     [
         ("", "", ""),
-        ("type: 'typing'", "type: 'shout'", """Type '"shout"' is not assignable"""),
+        (
+            "api.publish(room.name, text)",
+            "api.publish(room.name, 5)",
+            "'number' is not assignable to",
+        ),
         ("{ name: input", "{ nick: input", "'nick' does not exist in type 'Login'"),
         ("message.text", "message.txt", "Property 'txt' does not exist on type 'Message'"),
     ],

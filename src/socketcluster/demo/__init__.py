@@ -1,4 +1,4 @@
-"""The demo: a chat with rooms, a procedure, a login, and a display of backpressure."""
+"""The demo: rooms with a history and members, a cable to pull, a login, and backpressure."""
 
 from __future__ import annotations
 

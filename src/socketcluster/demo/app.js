@@ -23,21 +23,42 @@ function start(socket) {
   const api = typed(socket);
   /** @type {Map<string, number>} */
   const typists = new Map();
-  let lastTyped = 0;
-  /** @param {string} name */
-  const subscribe = (name) => api.subscribe(`room/${name}`);
-  let room = subscribe(input('room').value);
-
-  /** @returns {string} */
-  const me = () => socket.authToken?.['name'] ?? 'guest';
+  /** @type {Set<string>} */
+  const members = new Set();
+  /** @type {Set<string>} */
+  const shown = new Set();
+  let lastTyped = 0, isBack = false, missed = 0;
 
   /** @template T @param {AsyncIterable<T>} stream @param {(value: T) => void} handle */
   async function forEach(stream, handle) { for await (const value of stream) handle(value); }
 
+  // Each subscription to a room tells the server the newest line that this window has. The server sends what came
+  // after it, before it answers; if it cannot, the answer says so. See docs/history.md.
+  /** @type {Record<string, {epoch: string, offset: number, since: string}>} */
+  const places = {};
+  forEach(socket.receiver('$positions'), (told) => Object.assign(places, told));
+  /** @type {{listener(event: string): AsyncIterable<{message: string}>}} */
+  const raw = /** @type {any} */ (socket); // The client's types leave this event out.
+  forEach(raw.listener('message'), ({ message }) => {
+    const { event, data } = message ? JSON.parse(message) : {};
+    if (event === '#publish' && places[data.channel]) places[data.channel].offset = data.offset;
+    if (!event && data?.recovered === false) showHistory();
+  });
+  /** @param {string} name */
+  const subscribe = (name) => {
+    delete places[`room/${name}`];
+    return api.subscribe(`room/${name}`, { data: { get $recover() { return places[`room/${name}`] ?? null; } } });
+  };
+  let name = input('room').value;
+  let room = subscribe(name);
+
+  /** @returns {string} */
+  const me = () => socket.authToken?.['username'] ?? 'guest';
+
   /** @param {string} text @param {boolean} on */
-  const showState = (text, on) => { $('state').textContent = text; $('state').className = 'badge ' + (on ? 'on' : 'off'); };
-  forEach(socket.listener('connect'), () => showState('connected', true));
-  forEach(socket.listener('disconnect'), () => showState('disconnected', false));
+  const showState = (text, on) => { $('state').textContent = text; $('state').className = 'badge ' + (on ? 'on' : 'off'); $('cable').textContent = on ? 'Pull the cable' : 'Plug it in'; };
+  forEach(socket.listener('connect'), () => { isBack = true; showState('connected', true); });
+  forEach(socket.listener('disconnect'), () => { isBack = false; showState('disconnected', false); });
   forEach(socket.listener('connecting'), () => showState('connecting', false));
   forEach(socket.listener('error'), ({ error }) => console.warn(error.message));
 
@@ -50,9 +71,10 @@ function start(socket) {
   forEach(socket.listener('connect'), showAuth);
   showAuth();
 
-  /** @param {string} name @param {string} text */
-  function addLine(name, text) {
+  /** @param {string} name @param {string} text @param {string} [kind] */
+  function addLine(name, text, kind = '') {
     const line = document.createElement('li');
+    line.className = kind;
     const author = document.createElement('b');
     author.textContent = name;
     line.append(author, text);
@@ -67,15 +89,54 @@ function start(socket) {
   }
   setInterval(showTypists, 500);
 
+  /** @param {import('./api.js').Message} message @param {boolean} wasMissed */
+  function showMessage(message, wasMissed) {
+    const key = JSON.stringify(message);
+    if (shown.has(key)) return; // The history had it, too.
+    shown.add(key);
+    typists.delete(message.name);
+    addLine(message.name, message.text, wasMissed ? 'missed' : '');
+    if (wasMissed) $('missed').textContent = String(++missed);
+  }
+
+  async function showHistory() {
+    const joined = room;
+    try {
+      const history = await socket.invoke('$history', { channel: joined.name });
+      if (joined !== room) return;
+      $('messages').replaceChildren();
+      shown.clear();
+      for (const { data } of history.publications) showMessage(data, false);
+      addLine('•', 'You are in ' + name);
+    } catch (error) { addLine('•', messageOf(error)); }
+  }
+
+  /** @param {import('./api.js').Channels['$presence/room/{room}']['message']} change @param {boolean} isFirst */
+  function showMembers({ state, join = {}, leave = [], count }, isFirst) {
+    const before = new Set(members);
+    if (state) members.clear();
+    for (const member of Object.keys(state ?? join)) members.add(member);
+    for (const member of leave) members.delete(member);
+    const guests = count - members.size;
+    const here = [...members].sort();
+    if (guests > 0) here.push(guests === 1 ? 'a guest' : `${guests} guests`);
+    $('members').textContent = here.join(', ') || '–';
+    if (isFirst) return;
+    for (const member of members) if (!before.has(member)) addLine('•', `${member} came in`, 'presence');
+    for (const member of before) if (!members.has(member)) addLine('•', `${member} left`, 'presence');
+  }
+
   function enter() {
     const joined = room;
-    forEach(joined.official.listener('subscribe'), () => addLine('•', 'You are in ' + joined.name.slice('room/'.length)));
+    let isFirst = true;
+    forEach(joined.official.listener('subscribe'), () => { isBack = false; });
     forEach(joined.official.listener('subscribeFail'), ({ error }) => addLine('•', error.message));
-    forEach(joined, (message) => {
-      if (joined !== room) return;
-      if (message.type === 'message') { typists.delete(message.name); addLine(message.name, message.text); }
-      else if (message.name !== me()) typists.set(message.name, Date.now() + 2000);
-      showTypists();
+    forEach(joined, (message) => { if (joined === room) { showMessage(message, isBack); showTypists(); } });
+    forEach(api.subscribe(`$presence/room/${name}`), (change) => {
+      if (joined === room) { showMembers(change, isFirst); isFirst = false; }
+    });
+    forEach(api.subscribe(`typing/${name}`), (typist) => {
+      if (joined === room && typist.name !== me()) { typists.set(typist.name, Date.now() + 2000); showTypists(); }
     });
   }
   enter();
@@ -83,29 +144,36 @@ function start(socket) {
   /** @param {string} id @param {() => unknown} handle */
   const on = (id, handle) => $(id).addEventListener('submit', (event) => { event.preventDefault(); handle(); });
   on('join', () => {
-    room.unsubscribe();
-    room.official.kill();
-    typists.clear();
+    for (const channel of [`room/${name}`, `$presence/room/${name}`, `typing/${name}`]) {
+      socket.unsubscribe(channel);
+      socket.killChannel(channel);
+    }
+    for (const kept of [typists, members, shown]) kept.clear();
     $('messages').replaceChildren();
-    room = subscribe(input('room').value.trim() || 'lobby');
+    name = input('room').value.trim() || 'lobby';
+    room = subscribe(name);
     enter();
   });
   on('say', async () => {
     const text = input('text').value.trim();
     if (!text) return;
     input('text').value = '';
-    try { await api.publish(room.name, { type: 'line', text }); } catch (error) { addLine('•', messageOf(error)); }
+    try { await api.publish(room.name, text); } catch (error) { addLine('•', messageOf(error)); }
   });
   $('text').addEventListener('input', () => {
     if (Date.now() - lastTyped < 1000) return;
     lastTyped = Date.now();
-    api.publish(room.name, { type: 'typing' }).catch(() => {});
+    api.publish(`typing/${name}`, null).catch(() => {});
   });
   on('login', async () => {
     $('login-error').textContent = '';
     try { await api.invoke('login', { name: input('name').value }); } catch (error) { $('login-error').textContent = messageOf(error); }
   });
   $('logout').addEventListener('click', () => api.invoke('logout').catch(() => {}));
+  $('cable').addEventListener('click', () => {
+    if (socket.state === 'open') api.transmit('cut').catch(() => {});
+    else socket.connect();
+  });
   on('add', async () => {
     try { $('sum').textContent = String(await api.invoke('add', [Number(input('a').value), Number(input('b').value)])); }
     catch (error) { $('sum').textContent = messageOf(error); }

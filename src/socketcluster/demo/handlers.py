@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from time import time
 from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from socketcluster import AGServer, AGServerSocket, Router
+from socketcluster import AGServer, AGServerSocket, History, Presence, Router
 
 Name = Annotated[str, Meta(min_length=1, max_length=40, pattern=r"\S")]
 Text = Annotated[str, Meta(min_length=1, max_length=500)]
 
 # JavaScript represents integers of this size, and their sums, exactly.
 Number = Annotated[int, Meta(ge=-(10**15), le=10**15)] | Annotated[float, Meta(ge=-1e15, le=1e15)]
+
+KEPT = History(size=50, ttl=600, before_subscribing=True)
 
 router: Router = Router()
 
@@ -29,27 +32,12 @@ class User(Struct):
     name: str
 
 
-class Line(Struct, tag="line"):
-    """A text to say in a room."""
-
-    text: Text
-
-
-class Typing(Struct, tag="typing"):
-    """The user is typing."""
-
-
-class Message(Struct, tag="message"):
+class Message(Struct):
     """A line of a user."""
 
     name: str
     text: str
-
-
-class Typist(Struct, tag="typist"):
-    """A user who is typing."""
-
-    name: str
+    time: float
 
 
 class Backpressure(Struct):
@@ -66,13 +54,13 @@ class Backpressure(Struct):
 def user(socket: AGServerSocket) -> User:
     """Return the user that the token names."""
     token = socket.auth_token
-    return User("guest" if token is None else str(token["name"]))
+    return User("guest" if token is None else str(token["username"]))
 
 
 @router.procedure()
 async def login(data: Login, socket: AGServerSocket) -> None:
     """Log in: the socket gets a token that is valid for an hour."""
-    await socket.set_auth_token({"name": data.name.strip()}, expires_in=3600)
+    await socket.set_auth_token({"username": data.name.strip()}, expires_in=3600)
 
 
 @router.procedure()
@@ -99,10 +87,25 @@ def backpressure(server: AGServer, socket: AGServerSocket) -> Backpressure:
     )
 
 
-@router.channel("room/{room}")
-class Room:
-    """A room, which any client may join. The server adds the names of those who talk in it."""
+@router.receiver()
+def cut(socket: AGServerSocket) -> None:
+    """Cut the line of this client without a goodbye, as a pulled cable does."""
+    socket.terminate()
 
-    def publish(self, data: Line | Typing, me: User) -> Message | Typist:
+
+@router.channel("room/{room}", history=KEPT, presence=Presence(leave_delay=2))
+class Room:
+    """A room, which any client may join. It keeps its last lines, and shows who is in it."""
+
+    def publish(self, data: Text, me: User) -> Message:
         """Name the user."""
-        return Typist(me.name) if isinstance(data, Typing) else Message(me.name, data.text)
+        return Message(me.name, data, time())
+
+
+@router.channel("typing/{room}")
+class Typing:
+    """The users who are typing in a room."""
+
+    def publish(self, data: None, me: User) -> User:
+        """Name the user."""
+        return me
