@@ -26,7 +26,7 @@ from recovering import (
     synced,
     token,
 )
-from socketcluster import AGAction, AGServer, ChannelRule, Limits, Metrics, Rate, Tracing
+from socketcluster import AGAction, AGServer, ChannelRule, Limits, Metrics, Presence, Rate, Tracing
 from socketcluster.brokers.storing import Position
 from socketcluster.codecs.minbin import MinBinCodec
 from socketcluster.errors import InvalidActionError
@@ -1128,3 +1128,45 @@ async def test_an_id_of_another_sender_suppresses_nothing(make_server: Any) -> N
         "from alice",
         "from the server",
     ]
+
+
+# Beside presence
+
+
+async def test_a_channel_with_history_has_members(make_server: Any) -> None:
+    rule = ChannelRule("c/*", history=history(), presence=Presence())
+    server = await make_server(server_with(channels=[rule]))
+    async with connected(server, token=token("alice")) as client:
+        first = await subscribe(client)
+        assert (await server.exchange.occupancy("c/1")).sockets == 1
+        await client.call("#unsubscribe", "c/1")
+        await publish(server, "missed")
+        await subscribe(client, place(first))
+        assert publishes(client) == [("missed", 1)]
+        assert (await server.exchange.occupancy("c/1")).sockets == 1
+        (socket,) = server.clients.values()
+        await socket.kick_out("c/1")
+        assert (await server.exchange.occupancy("c/1")).sockets == 0
+
+
+async def test_a_channel_that_shows_members_has_no_history(make_server: Any) -> None:
+    rules = [ChannelRule("**", history=history()), ChannelRule("c/*", presence=Presence())]
+    server = server_with(channels=rules)
+    seen: list[Any] = []
+
+    @server.middleware("inbound")
+    async def note(stream: Any) -> None:
+        async for action in stream:
+            if action.type == action.SUBSCRIBE:
+                seen.append((action.channel, action.presence, action.recover))
+            action.allow()
+
+    await make_server(server)
+    async with connected(server) as client:
+        client.messages.clear()
+        data = {"channel": "$presence/c/1", "data": {"$recover": None}}
+        await client.send({"event": "#subscribe", "cid": 7, "data": data})
+        await until(lambda: '{"rid":7}' in client.messages)
+        assert seen == [("c/1", True, None)]
+        with pytest.raises(AnswerError, match="keeps no history"):
+            await client.call("$history", {"channel": "$presence/c/1"})
