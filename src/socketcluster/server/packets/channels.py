@@ -72,44 +72,49 @@ def _accept_publish(
     return None
 
 
-def publish(
-    socket: AGServerSocket, packet: AnyPacket, accept: AcceptPublish = _accept_publish
-) -> Continuation:
-    """Carry out a client's publish, which is answered once the broker has accepted it.
+def make_publish(
+    accept: AcceptPublish,
+) -> Callable[[AGServerSocket, AnyPacket], Continuation]:
+    """Make the function that carries out publishes; `accept` hands them to the broker."""
 
-    `accept` hands it to the broker in place of the function here.
-    """
-    if not socket.context.options.allow_client_publish:
-        reject(socket, packet, InvalidRequestError("Client publish feature is disabled"))
-        return None
-    channel, data = channel_and_data(packet.data)
-    if (channel := check_channel(socket, packet, channel, "Publish")) is None:
-        return None
-    names = socket.context.channel_names
-    if names is not None and (refusal := names.publish_refusal(channel)) is not None:
-        reject(socket, packet, refusal)
-        return None
-    if MIDDLEWARE_INBOUND in socket.context.middleware:
-        try:
-            value = parse_data(socket, data)
-        except SocketClusterError as error:
-            reject(socket, packet, error)
+    def publish(socket: AGServerSocket, packet: AnyPacket) -> Continuation:
+        """Carry out a client's publish, which is answered once the broker has accepted it."""
+        if not socket.context.options.allow_client_publish:
+            reject(socket, packet, InvalidRequestError("Client publish feature is disabled"))
             return None
-        unchanged = _change_detector(data, value)
-        return through_middleware(
-            socket,
-            packet,
-            AGAction.PUBLISH_IN,
-            lambda new: _decide_publish(
-                socket, packet, channel, data if unchanged(new) else new, accept
-            ),
-            channel=channel,
-            data=value,
-        )
-    socket.auth.check_expiry()
-    if socket.context.deciders:
-        return _decide_publish(socket, packet, channel, data, accept)
-    return accept(socket, packet, channel, data)
+        channel, data = channel_and_data(packet.data)
+        if (channel := check_channel(socket, packet, channel, "Publish")) is None:
+            return None
+        names = socket.context.channel_names
+        if names is not None and (refusal := names.publish_refusal(channel)) is not None:
+            reject(socket, packet, refusal)
+            return None
+        if MIDDLEWARE_INBOUND in socket.context.middleware:
+            try:
+                value = parse_data(socket, data)
+            except SocketClusterError as error:
+                reject(socket, packet, error)
+                return None
+            unchanged = _change_detector(data, value)
+            return through_middleware(
+                socket,
+                packet,
+                AGAction.PUBLISH_IN,
+                lambda new: _decide_publish(
+                    socket, packet, channel, data if unchanged(new) else new, accept
+                ),
+                channel=channel,
+                data=value,
+            )
+        socket.auth.check_expiry()
+        if socket.context.deciders:
+            return _decide_publish(socket, packet, channel, data, accept)
+        return accept(socket, packet, channel, data)
+
+    return publish
+
+
+publish: Callable[[AGServerSocket, AnyPacket], Continuation] = make_publish(_accept_publish)
 
 
 def _decide_publish(

@@ -22,6 +22,7 @@ from socketcluster.server.packets.channels import (
     MAX_UNCONFIRMED_PUBLISHES,
     check_channel,
     confirm_publish,
+    make_publish,
     publish_error,
     sent_data,
     wait_until_done,
@@ -129,7 +130,7 @@ class StoredPackets:
             return None
         if id is None:
             return channels.publish(socket, packet)
-        return channels.publish(socket, packet, partial(self._accept_publish, id))
+        return make_publish(partial(self._accept_publish, id))(socket, packet)
 
     def _accept_publish(
         self, id: str, socket: AGServerSocket, packet: AnyPacket, channel: str, data: Any
