@@ -14,6 +14,7 @@ from socketcluster import (
     AGServer,
     AGServerSocket,
     ChannelRule,
+    History,
     Metrics,
     OccupiedEvent,
     Presence,
@@ -577,3 +578,33 @@ async def test_the_metric_counts_members_here(make_server: Any) -> None:
 async def text_of(server: AGServer) -> str:
     assert server.metrics is not None
     return generate_latest(await server.metrics.collect()).decode()
+
+
+@pytest.mark.parametrize("pattern", ["room/*", "**"])
+async def test_a_rule_with_history_and_presence(make_server: Any, pattern: str) -> None:
+    rule = ChannelRule(pattern, history=History(size=10, ttl=60), presence=Presence(leave_delay=0))
+    server = await make_server(auth_key=KEY, channels=[rule])
+    async with connected(server, token=token(server, "alice")) as client:
+        await subscribe(client, ROOM, SHOWN)
+        assert await shown(client) == {"state": {"alice": []}, "count": 1}
+        await client.call("#publish", {"channel": ROOM, "data": 1})
+        assert await shown(client, ROOM) == 1
+        with pytest.raises(AnswerError, match="only the server does"):
+            await client.call("#publish", {"channel": SHOWN, "data": 1, "id": "x"})
+        (socket,) = server.clients.values()
+        await socket.kick_out(ROOM)
+        assert socket.subscriptions() == []
+        assert (await server.exchange.presence(ROOM)).count == 0
+        await subscribe(client, ROOM)
+        assert (await server.exchange.presence(ROOM)).count == 1
+
+
+async def test_a_server_that_starts_again(make_server: Any) -> None:
+    server = await make_server(auth_key=KEY, channels=rules(leave_delay=60))
+    for _ in range(2):
+        async with connected(server, token=token(server, "alice")) as client:
+            await subscribe(client, ROOM, SHOWN)
+            assert await shown(client) == {"state": {"alice": []}, "count": 1}
+        await server.close()
+        assert server.presence.channels._following.channels == {}
+        await make_server(server)

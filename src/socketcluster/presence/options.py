@@ -19,7 +19,14 @@ class Presence:
     """Tell who is subscribed to a channel: `ChannelRule("room/*", presence=Presence())`.
 
     A member is a user (`AGServer.identify`), with all of its sockets. A socket without a user is
-    counted, and not listed.
+    counted, and not listed. Clients subscribe to `$presence/room/1`; the server asks
+    `exchange.presence`.
+
+    Guarantees: servers that reach each other, and have subscribers of a channel, know the same
+    members a second after the last change. Members of a server that was killed leave after 15
+    seconds and the `leave_delay`; those of one that closes stay for the `leave_delay`. Without
+    messages between servers each knows its own members only. Above `members_limit` a user of two
+    servers counts twice.
 
     Attributes:
         info: called with a socket as it subscribes; what it returns is shown to the others beside
