@@ -103,6 +103,7 @@ def test_every_option_is_in_the_table() -> None:
         "trusted_proxies",
         "identify",
         "history_memory",
+        "recovery",
         "channels",
         "channels_default",
     }

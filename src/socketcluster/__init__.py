@@ -90,6 +90,7 @@ from socketcluster.server.events import (
 from socketcluster.server.limits import Limits, Rate
 from socketcluster.server.option_types import DeflateOptionsDict, ServerOptionsDict
 from socketcluster.server.options import ServerOptions
+from socketcluster.server.recovery import Recovery
 from socketcluster.server.server import AGServer
 from socketcluster.server.socket import AGServerSocket
 from socketcluster.sockets.request import AGRequest
@@ -214,6 +215,7 @@ __all__ = [
     "ReconnectOptions",
     "ReconnectOptionsDict",
     "RecoverFailEvent",
+    "Recovery",
     "RemoveAuthTokenEvent",
     "Router",
     "ServerEventName",

@@ -19,6 +19,9 @@ CleanupMode = Literal["kill", "close", "none"]
 ChannelsDefault = Literal["allow", "refuse"]
 """The values of the option `channels_default`."""
 
+SessionStore = Literal["memory", "engine"]
+"""The values of `store` in `Recovery`."""
+
 Exceeded = Literal["error", "pause", "close"]
 """The values of `exceeded` in `Limits` and `Rate`."""
 

@@ -67,14 +67,10 @@ def families(reading: Reading) -> Iterator[Metric]:
     yield _optional(
         "max_connections", "Connections that the server takes.", reading.max_connections
     )
-    members = GaugeMetricFamily(
-        f"{PREFIX}presence_members",
-        "Members of channels that have a socket on this server, by the pattern of the rule.",
-        labels=["pattern"],
-    )
-    for pattern, count in reading.presence_members.items():
-        members.add_metric([pattern], count)
-    yield members
+    text = "Members of channels that have a socket on this server, by the pattern of the rule."
+    yield _labelled_gauge("presence_members", "pattern", text, reading.presence_members)
+    text = "Sessions of clients that are connected, and of lost ones that may come back."
+    yield _labelled_gauge("sessions", "state", text, reading.sessions)
     yield from _calls(reading)
     yield from _broker(reading)
     for name, text in _HISTORIES.items():
@@ -92,6 +88,13 @@ def families(reading: Reading) -> Iterator[Metric]:
 
 def _labelled(name: str, label: str, text: str, values: Mapping[str, int]) -> Metric:
     family = CounterMetricFamily(PREFIX + name, text, labels=[label])
+    for value, count in values.items():
+        family.add_metric([value], count)
+    return family
+
+
+def _labelled_gauge(name: str, label: str, text: str, values: Mapping[str, int]) -> Metric:
+    family = GaugeMetricFamily(PREFIX + name, text, labels=[label])
     for value, count in values.items():
         family.add_metric([value], count)
     return family

@@ -50,6 +50,7 @@ class Reading:
     loop_lag: Durations
     auth_failures: Mapping[str, int]
     recoveries: Mapping[str, int]
+    sessions: Mapping[str, int]
     rate_limited: Mapping[str, int]
     max_connections: int | None
     node_messages: Mapping[str, int]

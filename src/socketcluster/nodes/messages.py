@@ -174,6 +174,12 @@ class NodeMessages:
         return list(self._table)
 
     @property
+    def peers(self) -> list[Node]:
+        """The other nodes that are alive, and do not close."""
+        own = (self._host, self._parent) if self.siblings_leave else None
+        return [n for n in self._table if not n.draining and (n.host, n.parent) != own]
+
+    @property
     def has_peer(self) -> bool:
         """Whether another node is alive, and does not close."""
         leaving = (self._host, self._parent) if self.siblings_leave else None
@@ -262,7 +268,11 @@ class NodeMessages:
             data = msgspec.json.decode(message.data)
             if message.type in (ALIVE, DRAIN):
                 alive = self._decode_alive(message.data)
-                self._table.add(message.node, alive.host, alive.pid, alive.parent, alive.since)
+                is_new = self._table.add(
+                    message.node, alive.host, alive.pid, alive.parent, alive.since
+                )
+                if is_new:  # It may have begun just now, and wait to know the others.
+                    asyncio.get_running_loop().call_soon(self.send_alive, ALIVE)
                 if alive.draining:
                     self._table.drains(message.node)
         except Exception as error:  # Of another version.

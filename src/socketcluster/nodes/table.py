@@ -139,10 +139,12 @@ class NodeTable:
         if known is not None:
             known.seen_at, known.seen_time = now, time
 
-    def add(self, node: str, host: str, pid: int, parent: int, since: float) -> None:
-        """Add a node, which introduced itself. A known one stays as it is."""
-        if node not in self._known:
-            self._known[node] = _Known(host, pid, parent, since)
+    def add(self, node: str, host: str, pid: int, parent: int, since: float) -> bool:
+        """Add a node, which introduced itself; return whether it is new. Else it stays as it is."""
+        if node in self._known:
+            return False
+        self._known[node] = _Known(host, pid, parent, since)
+        return True
 
     def drains(self, node: str) -> None:
         """Record that a node is closing."""

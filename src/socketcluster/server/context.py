@@ -24,6 +24,7 @@ from socketcluster.server.parts.rate_limits import RateLimits
 from socketcluster.server.parts.reauthorization import ReauthorizationPace
 from socketcluster.server.parts.sequencer import Continuation
 from socketcluster.server.parts.setup import TrackingEmitter
+from socketcluster.server.parts.stored_channels import StoredChannels
 from socketcluster.server.parts.subscriptions import SubscriptionObserver
 from socketcluster.server.parts.tokens import Tokens
 from socketcluster.server.reporting import ServerReports
@@ -43,6 +44,27 @@ class SocketObserver(AuthObserver, SubscriptionObserver, ClosingObserver, Protoc
         self, socket: Any, is_authenticated: bool, auth_error: BaseException | None
     ) -> Any:
         """Make the 'connection' event."""
+
+
+class ServerSessions(Protocol):
+    """The sessions of clients that recover."""
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """How many sessions have a connected client, and how many a lost one."""
+        ...
+
+    def use(self, shared: StoredChannels) -> None:
+        """Begin to serve sessions, because a rule has history."""
+
+    def opened(self, socket: Any) -> None:
+        """Take over the session of a socket whose handshake is complete."""
+
+    def pinged(self, socket: Any) -> None:
+        """Note a ping, which the caller sends now."""
+
+    def ponged(self, socket: Any) -> None:
+        """Take a pong."""
 
 
 class ServerEmitter(TrackingEmitter, Protocol):
@@ -75,6 +97,7 @@ class SocketContext:
         dispatch: carries out a packet: (socket, packet, message).
         dispatch_batch: carries out a batch: (socket, batch, message), and a function in place of
             `dispatch` as an option.
+        sessions: those of clients that recover; None without the option `recovery`.
         starting: called before each start of the server.
         equip: changes the parts of each new socket; None changes none.
         upgrade_pace, handshake_pace: admit upgrade requests, and '#handshake' packets.
@@ -105,6 +128,7 @@ class SocketContext:
     starting: list[Callable[[], None]] = field(default_factory=list)
     equip: Callable[[Any], None] | None = None
     subscription_observer: SubscriptionObserver = field(init=False)
+    sessions: ServerSessions | None = None
     make_request: Callable[..., Any] = field(init=False)
     make_call: Callable[..., Any] = field(init=False)
     counts: Counts = field(default_factory=Counts)

@@ -50,6 +50,8 @@ def _stored_channels(
 
 
 def _carry_out(system: dict[str, System], shared: StoredChannels, context: SocketContext) -> None:
+    if context.sessions is not None:
+        context.sessions.use(shared)
     packets = StoredPackets(shared, context.exchange.delivery)
     system["#subscribe"] = packets.subscribe
     system["#publish"] = packets.publish

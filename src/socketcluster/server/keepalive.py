@@ -96,6 +96,8 @@ class Keepalive:
             time = self._context.ticker.time
             if time >= socket.life.next_ping:
                 socket.life.next_ping = time + interval
+                if self._context.sessions is not None:
+                    self._context.sessions.pinged(socket)
                 socket.outbound.append(self._ping_frame)
                 if self._context.pongs is not None:
                     socket.life.pinged_at = perf_counter()

@@ -38,6 +38,7 @@ class Lifecycle:
         is_closing: whether it has begun to close, until it starts again.
         listening: the listeners that are open.
         on_closing: functions to call when the closing begins, maybe more than once.
+        on_drained: functions to await once all sockets are closed, before the broker is.
         exit_limit: ends the process if it does not end after a signal; None if nothing does.
     """
 
@@ -58,6 +59,7 @@ class Lifecycle:
         "is_ready",
         "listening",
         "on_closing",
+        "on_drained",
     )
 
     def __init__(self, context: SocketContext, hub: Hub, watchdog: Watchdog) -> None:
@@ -71,6 +73,7 @@ class Lifecycle:
         self._stop_at: float | None = None
         self._stopped: asyncio.Event | None = None
         self.on_closing: list[Callable[[], None]] = []
+        self.on_drained: list[Callable[[], Awaitable[None]]] = []
         self._peers: list[Callable[[], bool]] = []
         self.is_ready: bool = False
         self.is_accepting: bool = False
@@ -243,6 +246,8 @@ class Lifecycle:
         drain = self._drain
         await drain.run(spared)
         await drain.close_rest()
+        for hand_on in self.on_drained:
+            await hand_on()
         ending = Ending(drain.deadline + END_SECONDS, context.reporter)
         failures = await self.listening.close(ending)
         try:

@@ -203,6 +203,7 @@ class Metering:
             loop_lag=self._lag,
             auth_failures=dict.fromkeys(REASONS, 0) | context.tokens.failures,
             recoveries=dict.fromkeys(RESULTS, 0) | counts.recoveries,
+            sessions={} if context.sessions is None else context.sessions.counts,
             rate_limited=dict(context.rate_limits.limited),
             max_connections=context.options.max_connections,
             node_messages={} if nodes is None else _sent_and_received(nodes),

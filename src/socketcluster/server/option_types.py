@@ -19,6 +19,7 @@ from socketcluster.metrics.options import Metrics
 from socketcluster.options import Duration
 from socketcluster.pubsub.rules import ChannelRule
 from socketcluster.server.limits import Limits
+from socketcluster.server.recovery import Recovery
 from socketcluster.tracing.options import Tracing
 
 
@@ -175,6 +176,9 @@ class ServerOptionsDict(TypedDict, total=False):
     """Bytes that the in-process broker stores for rules with `history`; past it the channel that
     was used least recently loses its history. If it is configured, the proxy of `serve --workers`
     has it, too; other brokers have bounds of their own. Default: 64 MiB."""
+    recovery: Recovery | None
+    """`Recovery()` lets stock clients that send a session receive what they missed of channels with
+    `history`. Default: None."""
     droppable_channels: Collection[str] | Callable[[str], bool]
     """Channel names, or a predicate: past `max_outbound_buffer` the server drops their oldest
     publishes instead of closing the socket. Default: ()."""

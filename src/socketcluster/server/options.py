@@ -40,6 +40,7 @@ from socketcluster.server.batch_limit import (
 from socketcluster.server.limits import Limits
 from socketcluster.server.option_types import DeflateOptionsDict, ServerOptionsDict
 from socketcluster.server.origins import ORIGIN_FORM, AllowedOrigins
+from socketcluster.server.recovery import Recovery, check_recovery
 from socketcluster.tracing.options import Tracing
 
 AUTH_KEY_VARIABLE = "SOCKETCLUSTER_AUTH_KEY"
@@ -63,6 +64,12 @@ _DURATIONS = (
     "drain_spread",
     "drain_timeout",
     "last_words_timeout",
+)
+_OBJECTS = (
+    ("asyncapi", AsyncAPI, "AsyncAPI(title=…)"),
+    ("tracing", Tracing, "Tracing()"),
+    ("limits", Limits, "limits, such as Limits(invoke=Rate(100)),"),
+    ("metrics", Metrics, "Metrics(token=…)"),
 )
 _LIMITS = (
     "max_payload",
@@ -150,6 +157,7 @@ class ServerOptions:
     max_outbound_buffer: int = 4 * 1024 * 1024
     max_buffered: int = 1024 * 1024 * 1024
     history_memory: int = HISTORY_MEMORY
+    recovery: Recovery | None = None
     droppable_channels: Collection[str] | Callable[[str], bool] = ()
     max_malformed_messages: int = 100
     limits: Limits | None = None
@@ -358,15 +366,10 @@ def _check_objects(options: ServerOptions) -> None:
     for name in ("handle_protocols", "identify", "request_creator"):
         if getattr(options, name) is not None and not callable(getattr(options, name)):
             raise invalid_option(name, "a callable", getattr(options, name))
-    if options.asyncapi is not None and not isinstance(options.asyncapi, AsyncAPI):
-        raise invalid_option("asyncapi", "AsyncAPI(title=…) or None", options.asyncapi)
-    if options.tracing is not None and not isinstance(options.tracing, Tracing):
-        raise invalid_option("tracing", "Tracing() or None", options.tracing)
-    if options.limits is not None and not isinstance(options.limits, Limits):
-        expected = "limits, such as Limits(invoke=Rate(100)), or None"
-        raise invalid_option("limits", expected, options.limits)
-    if options.metrics is not None and not isinstance(options.metrics, Metrics):
-        raise invalid_option("metrics", "Metrics(token=…) or None", options.metrics)
+    for name, kind, expected in _OBJECTS:
+        if getattr(options, name) is not None and not isinstance(getattr(options, name), kind):
+            raise invalid_option(name, f"{expected} or None", getattr(options, name))
+    check_recovery(options.recovery, has_pings=not options.ping_timeout_disabled)
     droppable = options.droppable_channels
     if isinstance(droppable, str) or not (callable(droppable) or isinstance(droppable, Collection)):
         raise invalid_option("droppable_channels", "a collection of names or a callable", droppable)

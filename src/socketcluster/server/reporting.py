@@ -14,6 +14,7 @@ _BROKER_FAILURES = {
     "subscribe": "A subscription failed",
     "unsubscribe": "The backend may still send a channel that has no subscribers",
     "history": "A history cannot be read",
+    "session": "The position of a client may be lost",
     "foreign": "A message of the backend was not delivered",
 }
 

@@ -53,6 +53,7 @@ from socketcluster.server.parts.tokens import Tokens
 from socketcluster.server.presence import ServerPresence
 from socketcluster.server.reporting import ServerReports
 from socketcluster.server.serving import ServingMixin
+from socketcluster.server.sessions.wiring import serve_sessions
 from socketcluster.server.ticker import Ticker
 from socketcluster.server.token_methods import TokensMixin
 from socketcluster.server.tracing import ServerTracing
@@ -162,6 +163,7 @@ class AGServer(
             self._context, self.hub, self.users, self.channel_rules
         )
         self._begin_presence()
+        serve_sessions(self._context, self.node_messages, broker, self.lifecycle)
         self.endpoint: ServerEndpoint = ServerEndpoint(
             self, self._context, self.hub, self.lifecycle
         )

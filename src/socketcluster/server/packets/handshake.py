@@ -113,6 +113,8 @@ def _open(
         socket.batching.run_for(options.milliseconds("batch_on_handshake_duration"))
     if socket.middleware.handshake_line is not None:
         socket.middleware.handshake_line.close()
+    if socket.context.sessions is not None and not socket.life.ended:
+        socket.context.sessions.opened(socket)
 
 
 def _answer(socket: AGServerSocket, request: Any, data: dict[str, Any]) -> None:

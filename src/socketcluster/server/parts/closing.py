@@ -86,10 +86,11 @@ class Closing:
     """Ends one socket, once.
 
     Attributes:
+        code: of the end; None before it.
         last_words: runs while messages of a lost connection are carried out; None otherwise.
     """
 
-    __slots__ = ("_context", "_end_streams", "_socket", "last_words")
+    __slots__ = ("_context", "_end_streams", "_socket", "code", "last_words")
 
     def __init__(
         self, socket: ClosingOwner, context: ClosingContext, end_streams: Callable[[], None]
@@ -98,6 +99,7 @@ class Closing:
         self._socket = socket
         self._context = context
         self._end_streams = end_streams
+        self.code: int | None = None
         self.last_words: LastWords | None = None
 
     def leave(self, code: int, reason: str | None, client_reason: str) -> None:
@@ -214,6 +216,7 @@ class Closing:
         if words is not None:
             words.cancel()
             code, reason = words.code, words.reason
+        self.code = code
         reason = reason or SOCKET_PROTOCOL_ERROR_STATUSES.get(code)
         socket.life.enter(CLOSED)
         observer.forget(socket)

@@ -62,6 +62,13 @@ class Clock(Protocol):
     now: float
 
 
+class PongSessions(Protocol):
+    """The sessions of clients that recover."""
+
+    def ponged(self, socket: Any) -> None:
+        """Take a pong."""
+
+
 class InboundContext(Protocol):
     """The inbound messages' view of their server."""
 
@@ -76,6 +83,11 @@ class InboundContext(Protocol):
     @property
     def pongs(self) -> Callable[[float], None] | None:
         """Called with the seconds between a ping and its pong, if set."""
+        ...
+
+    @property
+    def sessions(self) -> PongSessions | None:
+        """The sessions of clients that recover; None without."""
         ...
 
     @property
@@ -296,9 +308,7 @@ class Inbound:
         if self._socket.life.state == CONNECTING:
             self.rejections.reject_before_handshake()
         else:
-            if self._context.pongs is not None:
-                self._socket.life.take_pong(self._context.pongs)
-            self._socket.auth.check_expiry()
+            _take_pong(self._socket, self._context)
 
     @property
     def rejections(self) -> Rejections:
@@ -343,6 +353,14 @@ class Inbound:
         if on_idle is not None:
             on_idle()
         self.processed = self.received
+
+
+def _take_pong(socket: InboundOwner, context: InboundContext) -> None:
+    if context.pongs is not None:
+        socket.life.take_pong(context.pongs)
+    if context.sessions is not None:
+        context.sessions.ponged(socket)
+    socket.auth.check_expiry()
 
 
 def _emit_message(

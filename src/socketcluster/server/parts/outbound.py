@@ -103,17 +103,17 @@ class Outbound(SocketWriter):
     """The write path of one socket, and the `Subscriber` that the exchange delivers to.
 
     Attributes:
-        prepared, sent: transmits, invokes and publishes; sent ones left this part or are batched.
+        prepared, sent, held: events and calls; sent ones left or are batched, held ones wait here.
     """
 
     __slots__ = (
         "_active",
         "_droppable",
         "_fan_out",
-        "_held_count",
         "_middleware",
         "_sequencer",
         "_socket",
+        "held",
         "prepared",
         "sent",
     )
@@ -129,7 +129,7 @@ class Outbound(SocketWriter):
         self._middleware = context.middleware
         self._active: Sequencer[HeldItem] | None = None  # While it holds anything.
         self._sequencer: Sequencer[HeldItem] | None = None  # Made once, and reused.
-        self._held_count = 0
+        self.held: int = 0
         self.prepared: int = 0
         self.sent: int = 0
 
@@ -246,7 +246,7 @@ class Outbound(SocketWriter):
             raise too_large(size, self._limit)
         if not self._scheduled:
             self._schedule()
-        self._held_count += counted
+        self.held += counted
         self._count_held(size)
         sequencer.put((item, size, counted))
         if self._room < 0 and not self._find_room():
@@ -284,7 +284,7 @@ class Outbound(SocketWriter):
         if self._fan_out.subscribers is not None:
             self.collect_publishes()
         self._droppable = False
-        self.sent = self.prepared - self._held_count
+        self.sent = self.prepared - self.held
         self._scheduled = False
         frames = self._frames  # None if it is closed.
         if frames:
@@ -298,7 +298,7 @@ class Outbound(SocketWriter):
         if self._active is not None:
             self._active.clear()
         self._active = self._sequencer = None
-        self._held_count = 0
+        self.held = 0
         self.sent = self.prepared
 
     # Outbound middleware
@@ -318,7 +318,7 @@ class Outbound(SocketWriter):
         (_, size, counted), sequencer = held, self._active
         if self.closed or sequencer is None:
             return
-        self._held_count -= counted
+        self.held -= counted
         self._count_held(-size)
         if not self._scheduled:
             self._schedule()

@@ -57,7 +57,7 @@ class SessionPositions(Protocol):
         """Return what to wait for until `take` can answer; None if it can now."""
 
     def take(self, channel: str) -> Resumed | None:
-        """Return where the session has a channel, once; None if it does not know it."""
+        """Return where the session has a channel; None if it does not know it."""
 
 
 class StoredSocket(SubscriptionsOwner, Protocol):
@@ -137,8 +137,8 @@ class StoredSubscriptions(Subscriptions):
         is_asked = resumed is not None or (tells and data[RECOVER] is not None)
         if not history.recover:
             position, is_asked = None, False
-        elif history.recover == "latest" and asked is not None:
-            position = asked.position  # The newest publish is for every subscriber.
+        elif history.recover == "latest" and (known := asked or resumed) is not None:
+            position = known.position  # The newest publish is for every subscriber.
         is_latest = history.recover == "latest"
         return RecoveryRequest(tells, Recovering(position), start, user, is_asked, is_latest)
 

@@ -1,0 +1,1 @@
+"""Sessions: stock clients whose next connection receives what the former one did not confirm."""
