@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -281,6 +282,62 @@ async def test_a_read_that_fails_is_tried_again() -> None:
     process.broker.refusal = None
     await until(lambda: socket.received == numbered(1, 2))
     assert len(process.errors) == 1
+
+
+async def test_a_read_with_any_other_error_is_tried_again() -> None:
+    backend = Backend()
+    process = Process(backend)
+    socket = await process.subscribed()
+    refusal: Any = ValueError("a wrong form")
+    process.broker.refusal = refusal
+    backend.store("c", b"1")
+    backend.send("c", backend.store("c", b"2"))
+    expected = [("history", "ValueError: a wrong form", "c")]
+    await until(lambda: process.errors == expected)
+    process.broker.refusal = None
+    await until(lambda: socket.received == numbered(1, 2))
+
+
+async def test_an_outage_during_the_first_read_loses_no_message() -> None:
+    backend = Backend()
+    process = Process(backend)
+    ends: list[asyncio.Event] = []
+
+    async def wait() -> None:
+        ends.append(asyncio.Event())
+        await ends[-1].wait()
+
+    backend.read = wait
+    subscribing = asyncio.ensure_future(process.subscribed())
+    await until(lambda: len(ends) == 1)
+    process.broker.listener.backend_recovered(1.0, BrokerError("lost"), {"c"}, "there")
+    await until(lambda: len(ends) == 2)
+    ends[0].set()
+    socket = await soon(subscribing)
+    # A gap, while the second read is under way.
+    backend.store("c", b"1")
+    backend.send("c", backend.store("c", b"2"))
+    backend.read = None
+    ends[1].set()
+    await until(lambda: socket.received == numbered(1, 2))
+    assert process.errors == []
+
+
+async def test_a_channel_that_is_entered_again_at_once_begins_there() -> None:
+    backend = Backend()
+    process, other = Process(backend), Process(backend)
+    socket = await process.subscribed()
+    await publish(other, 1, 2, 3)
+    stored = process.exchange.stored_channel("c")
+    process.exchange.unsubscribe_socket(socket, "c")
+    process.broker.ready = False
+    await process.subscribed()
+    assert process.exchange.stored_channel("c") is stored
+    assert process.position() is None
+    process.broker.open_link()
+    await until(lambda: process.position() == Position("e1", 3))
+    assert stored is not None
+    assert stored.log.began == Position("e1", 3)
 
 
 async def test_more_than_can_wait_is_read_instead() -> None:

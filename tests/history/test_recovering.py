@@ -235,6 +235,16 @@ async def test_tails_are_bounded_and_forgotten(monkeypatch: pytest.MonkeyPatch) 
     await until(lambda: reads.tail_count == 0)
 
 
+async def test_a_tail_does_not_outlive_its_publishes_for_clients_that_ask_on() -> None:
+    backend = Backend()
+    process = Process(backend, History(size=500, ttl=0.05, recover_limit=10))
+    await process.subscribed()
+    await publish(process, 1)
+    await joined(process, Position("e1", 0))
+    reads = process.exchange.stored.reads
+    await until(lambda: reads.tail("c") is None)
+
+
 async def test_the_newest_publish_comes_with_each_subscription() -> None:
     backend = Backend()
     process = Process(backend, History(size=1, ttl=300, recover="latest"))

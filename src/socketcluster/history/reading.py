@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from operator import attrgetter
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from socketcluster.brokers.storing import Page, Position, Retention, StoredMessage
+from socketcluster.errors import BrokerError
 from socketcluster.history.numbers import Numbers
 
 READS_AT_ONCE = 100
@@ -18,8 +19,14 @@ READS_AT_ONCE = 100
 TAIL_SECONDS = 5.0
 """How long messages that were read stay, so that a storm of clients reads them once."""
 
+MAX_TAIL_SECONDS = 30.0
+"""How long a tail stays at most, though clients ask for it again and again: so much longer than the
+`ttl` may they receive a publish."""
+
 TAILS_BYTES = 32 * 1024 * 1024
 """Bytes of payloads in all tails; the tail that was asked for least recently goes first."""
+
+Result = TypeVar("Result")
 
 _offset_of = attrgetter("offset")
 
@@ -46,13 +53,15 @@ class Tail:
     Attributes:
         start: the offset behind which it has all messages.
         size: bytes of the payloads.
+        ends: when it goes, by the loop's clock, though it is asked for.
     """
 
-    __slots__ = ("_limit", "_messages", "expires", "size", "start")
+    __slots__ = ("_limit", "_messages", "ends", "expires", "size", "start")
 
     def __init__(self, start: int, messages: list[StoredMessage], limit: int) -> None:
         self.start: int = start
         self.size: int = sum(len(message.payload) for message in messages)
+        self.ends: float = 0.0
         self.expires: asyncio.TimerHandle | None = None
         self._messages = messages
         self._limit = limit
@@ -121,9 +130,10 @@ class SharedReads:
         Raises:
             BrokerError: the backend is away, or refused.
         """
-        async with self._free:
-            self.numbers.reads += 1
-            return await self.broker.history(channel, retention, since, limit, reverse)
+        self.numbers.reads += 1
+        return await self._wait(
+            lambda: self.broker.history(channel, retention, since, limit, reverse)
+        )
 
     async def renew_epoch(self, channel: str, retention: Retention, seen: Position) -> Position:
         """See `StoringBroker.renew_epoch`.
@@ -131,8 +141,16 @@ class SharedReads:
         Raises:
             BrokerError: the backend is away, or refused.
         """
+        return await self._wait(lambda: self.broker.renew_epoch(channel, retention, seen))
+
+    async def _wait(self, ask: Callable[[], Awaitable[Result]]) -> Result:
         async with self._free:
-            return await self.broker.renew_epoch(channel, retention, seen)
+            try:
+                return await ask()
+            except BrokerError:
+                raise
+            except Exception as error:  # Of a broker of the application, or its library.
+                raise BrokerError(f"{type(error).__name__}: {error}") from error
 
     @property
     def tail_count(self) -> int:
@@ -140,16 +158,21 @@ class SharedReads:
         return len(self._tails)
 
     def tail(self, channel: str) -> Tail | None:
-        """Return the tail of a channel that is asked for now, so that it stays."""
+        """Return the tail of a channel that is asked for now, so that it stays for a while."""
         tail = self._tails.get(channel)
-        if tail is not None:
-            self._tails.move_to_end(channel)
-            self._keep(channel, tail)
+        if tail is None:
+            return None
+        if tail.ends <= asyncio.get_running_loop().time():
+            self.drop_tail(channel)
+            return None
+        self._tails.move_to_end(channel)
+        self._keep(channel, tail)
         return tail
 
-    def put_tail(self, channel: str, tail: Tail) -> None:
-        """Keep a tail for a while."""
+    def put_tail(self, channel: str, tail: Tail, ttl: float) -> None:
+        """Keep a tail for a while, at most for the `ttl` of its publishes."""
         self.drop_tail(channel)
+        tail.ends = asyncio.get_running_loop().time() + min(MAX_TAIL_SECONDS, ttl)
         self._tails[channel] = tail
         self._size += tail.size
         self._keep(channel, tail)

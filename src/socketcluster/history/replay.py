@@ -223,7 +223,8 @@ class Replay:
         else:
             self._too_old = max(self._too_old, start - 1)
         readable = [each for each in map(self._channel.readable, messages) if each is not None]
-        self._reads.put_tail(self._channel.name, Tail(start, readable, self.limit))
+        ttl = self._channel.history.ttl
+        self._reads.put_tail(self._channel.name, Tail(start, readable, self.limit), ttl)
 
     # The newest message
 

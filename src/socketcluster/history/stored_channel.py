@@ -104,7 +104,7 @@ class StoredChannel:
         self._stop(Held([]))
 
     def _stop(self, held: Held) -> None:
-        self.position = None
+        self.position = self.log.began = None
         self._held = held
         self._catching_up.stop()
         self.replay.restart()
@@ -173,12 +173,11 @@ class StoredChannel:
             return True
         before, dropped, held.is_again = len(held.messages), held.dropped, False
         page = await self._read_page(known)
+        if self.position is not known or self._held is not held:
+            return False  # It was closed, began anew, or another read was faster.
         if known is None:
-            if self._held is held:
-                self._move(page.top)
-                self.replay.note_page(page)
-        elif self.position is not known or self._held is not held:
-            return False  # It was closed, or began anew.
+            self._move(page.top)
+            self.replay.note_page(page)
         elif page.top.epoch != known.epoch:
             self._lose("its history was lost")
             self._move(page.top)
