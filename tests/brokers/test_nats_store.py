@@ -19,6 +19,8 @@ from broker_servers import BackendServers, running_backend
 from conformance.test_storing import KEEP_ALL, Made, done, numbered, payloads_of
 from socketcluster.brokers import nats_requests, nats_streams
 from socketcluster.brokers.nats_names import Names, parse_retention, retention_name
+from socketcluster.brokers.nats_parser import write
+from socketcluster.brokers.nats_requests import Answer, ApiError, checked, error_of, publish_line
 from socketcluster.brokers.registry import create_broker
 from socketcluster.brokers.storing import Page, Position, Retention
 from socketcluster.errors import BrokerError, InvalidOptionsError
@@ -118,6 +120,65 @@ async def test_forged_places(
     found = await jetstream.streams_info()
     assert [s.config.name for s in found if prefix in str(s.config.name)] == [stream_name(prefix)]
     assert payloads_of(await made.history("news")) == [b"1", b"2"]
+
+
+async def test_headers_of_any_bytes_leave_the_link_alone(
+    made: Made, foreign: Client, prefix: str
+) -> None:
+    await made.subscribe("news")
+    await made.store("news", b"1")
+    stream = stream_name(prefix).encode()
+    place = b"Nats-Stream: %b\r\nNats-Subject: x\r\nNats-Sequence: 1\r\nNats-Last-Sequence: 0"
+    start = stream_name(prefix, Retention(1, 1)).removesuffix("1-1s").encode()
+    digits = b"9" * 5000
+    for headers in (
+        place % b"\xff\xfe",
+        place % (start + b"1-%bs" % digits[:400]),
+        place % (start + b"%b-1s" % digits),
+        place % (start + "٣-٣s".encode()),
+        place % stream + b"\r\nSc-Mark: " + digits,
+        b"\xff: \xff",
+    ):
+        for subject in (f"{prefix}.news", f"{prefix}!renewed.x", f"{prefix}!reply.x"):
+            write(foreign, publish_line(subject, "", headers, b'"foreign"'))
+    line = publish_line(f"{prefix}!renewed.", "", b"a: b", b"")
+    write(foreign, line.replace(b"renewed.", b"renewed.\xff"))
+    await foreign.flush()
+    await made.store("news", b"2")
+    await until(lambda: made.delivered("news")[-1] == b"2")
+    assert payloads_of(await made.history("news")) == [b"1", b"2"]
+    assert made.listener.gaps == 0
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        *(b"", b"5", b"[]", b'"error"', b"{", b"\xff", b'{"error": 5}', b'{"error": null}'),
+        *(b'{"error": {"err_code": "x"}}', b"[" * 100_000),
+    ],
+)
+def test_a_forged_answer_is_an_error(payload: bytes) -> None:
+    """Any program can send one to the inbox of a link."""
+    assert "JetStream refused" in str(error_of(payload))
+    with pytest.raises(ApiError):
+        checked(Answer(b"", payload))
+
+
+async def test_a_renewal_of_another_program(
+    made: Made, jetstream: JetStreamContext, prefix: str
+) -> None:
+    """Its number may be any text."""
+    await made.store("news", b"1")
+    epochs = set()
+    for name in ("x", "9" * 2000, "-1", "٣"):
+        top = await made.top("news")
+        ahead = Position(top.epoch, top.offset + 100)
+        epochs |= {top.epoch, (await made.storing.renew_epoch("news", KEEP_ALL, ahead)).epoch}
+        newest = await jetstream.get_last_msg(f"{prefix}_epochs", f"{prefix}!epoch.>")
+        assert newest.subject is not None
+        await jetstream.publish(f"{newest.subject.rpartition('.')[0]}.{name}", b"")
+    assert payloads_of(await made.history("news")) == [b"1"]
+    assert len(epochs) == 8
 
 
 @pytest.mark.parametrize("subject", ["", "history.1000-60s.news"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import pytest
 
@@ -15,6 +16,7 @@ from socketcluster.brokers.address import parse_address
 from socketcluster.brokers.redis_cluster import NO_OWNERS, Address, ClusterBroker
 from socketcluster.brokers.redis_keys import SLOTS
 from socketcluster.brokers.remote import RemoteBroker
+from socketcluster.brokers.storing import Position, Retention
 from socketcluster.errors import BrokerError, UsageError
 from socketcluster.protocol.state import StateMachine
 from support import soon, until
@@ -341,3 +343,32 @@ async def test_a_message_of_a_channel_that_was_left_is_not_delivered() -> None:
     assert reports.received == [("a", b"1")]
     assert reports.failures == ["odd"]
     await soon(broker.close())
+
+
+class StoringLinks(Connected):
+    """Its links answer each request in a wrong form."""
+
+    async def connect(self, session: LinkListener) -> Link:
+        link: Any = PoisonedLink(session, False)
+        link.history = link.renew_epoch = link.keep = link.take = self._answer
+        return cast("Link", link)
+
+    async def _answer(self, *_: Any) -> Any:
+        raise KeyError("created")
+
+
+async def test_a_request_to_the_store_raises_no_error_but_that_of_a_broker() -> None:
+    broker = RemoteBroker(StoringLinks(), BrokerOptions())
+    broker.attach(Reports())
+    await soon(broker.start())
+    place = Position("e", 1)
+    asked = [
+        broker.history("c", Retention(1, 1)),
+        broker.renew_epoch("c", Retention(1, 1), place),
+        broker.keep({"k": b""}, 1),
+        broker.take("k"),
+    ]
+    for request in asked:
+        with pytest.raises(BrokerError, match="KeyError: 'created'"):
+            await soon(request)
+    await broker.close()

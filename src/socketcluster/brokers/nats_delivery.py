@@ -80,7 +80,7 @@ class Delivery:
         """
         place = _PLACE.search(headers)
         channel = self._channel_of(subject)
-        stream = None if place is None else self._histories.find(place[1].decode())
+        stream = None if place is None else self._histories.find(place[1].decode(errors="replace"))
         if place is None or channel is None or stream is None:
             return False
         if self._rules.get(subject, stream) is not stream:

@@ -10,7 +10,7 @@ from socketcluster.brokers.storing import Retention
 
 _UNSAFE = re.compile(r"[\x00-\x20\x7f*>%]|^\.|\.$|\.(?=\.)|(?<=\.)\.")
 _NO_NAME = re.compile(r"[^A-Za-z0-9-]")
-_RETENTION = re.compile(r"(\d+)-(\d+)(s|ms)")
+_RETENTION = re.compile(r"([0-9]{1,9})-([0-9]{1,15})(s|ms)")
 
 
 def subject_of(channel: str) -> str:

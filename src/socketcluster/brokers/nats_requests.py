@@ -329,7 +329,7 @@ def checked(answer: Answer) -> dict[str, Any]:
     """
     if answer.unheard:
         raise ApiError(0, "no stream has the subject")
-    data: dict[str, Any] = json.loads(answer.payload)
+    data = _parsed(answer.payload)
     if "error" in data:
         raise error_of(answer.payload)
     return data
@@ -338,7 +338,25 @@ def checked(answer: Answer) -> dict[str, Any]:
 def error_of(payload: bytes) -> ApiError:
     """Return the error in an answer."""
     try:
-        error = json.loads(payload)["error"]
-    except (ValueError, TypeError, KeyError):
-        return ApiError(0, "the answer is malformed")
-    return ApiError(error.get("err_code", 0), error.get("description", "no reason was given"))
+        error = _parsed(payload)["error"]
+        text = error.get("description", "no reason was given")
+        return ApiError(int(error.get("err_code", 0)), text)
+    except ApiError as error:
+        return error
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return _malformed()
+
+
+def _parsed(payload: bytes) -> dict[str, Any]:
+    # Any program can send an answer.
+    try:
+        data = json.loads(payload)
+    except (ValueError, RecursionError):
+        data = None
+    if not isinstance(data, dict):
+        raise _malformed()
+    return data
+
+
+def _malformed() -> ApiError:
+    return ApiError(0, "the answer is malformed")

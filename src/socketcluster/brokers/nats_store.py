@@ -176,7 +176,7 @@ class NatsStore:
 
     def _answered(self, subject: bytes, headers: bytes, _reply: bytes, payload: bytes) -> None:
         if not self.requests.answered(subject, headers, payload):
-            token = subject.decode().removeprefix(self._renewed).partition(".")[0]
+            token = subject.decode(errors="replace").removeprefix(self._renewed).partition(".")[0]
             stream = self._histories.by_name.get(f"{self._names.streams}history_{token}")
             if stream is not None:
                 stream.created = ""  # To be read again before the next message.

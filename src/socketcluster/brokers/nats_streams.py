@@ -13,6 +13,7 @@ import json
 import re
 from datetime import datetime
 from typing import Any, NamedTuple
+from zlib import crc32
 
 from socketcluster.brokers.adapter import StoredPublish
 from socketcluster.brokers.nats_names import Names
@@ -39,6 +40,9 @@ MAX_STREAMS = 1000
 """How many streams a link follows because messages name them. Any program can forge such names."""
 
 NANOSECONDS = 10**9
+MAX_DIGITS = 19
+"""Digits of a sequence."""
+
 MARK_ROOM = 3
 """How many marks a channel may have beside its publishes."""
 
@@ -140,7 +144,7 @@ class Streams:
         sequence = int(fields[b"Sequence"])
         return StreamMessage(
             sequence,
-            fields[b"Subject"].decode(),
+            fields[b"Subject"].decode(errors="replace"),
             _seconds(fields[b"Time-Stamp"].decode()),
             answer.payload,
             parse_mark(fields.get(b"Mark"), sequence),
@@ -166,7 +170,8 @@ def parse_mark(value: bytes | None, sequence: int) -> int | None:
     """Return the mark of a message with a sequence; `value` is that of its header, if any."""
     if value is None:
         return None
-    return min(int(value), sequence) if value.isdigit() else sequence
+    is_number = value.isdigit() and len(value) <= MAX_DIGITS  # Any program can set a header.
+    return min(int(value), sequence) if is_number else sequence
 
 
 class Followed:
@@ -255,7 +260,7 @@ class HistoryStream:
         record = await self._streams.get(
             self._renewals_stream, {"last_by_subj": f"{self._renewals(created)}*"}, False
         )
-        self.renewal = 0 if record is None else int(record.subject.rpartition(".")[2])
+        self.renewal = 0 if record is None else _number(record.subject.rpartition(".")[2])
         epoch = f"{_digits(created)}-{self.renewal}"
         if epoch != self.epoch:
             self.followed.clear()
@@ -346,6 +351,12 @@ class Histories:
             retention = self._streams.names.retention(name)
             return None if retention is None else self.of(retention)
         return stream
+
+
+def _number(text: str) -> int:
+    """Return the number of a renewal: a number for any text, since other programs can renew."""
+    is_number = text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS
+    return int(text) if is_number else crc32(text.encode())
 
 
 def _digits(text: str) -> str:

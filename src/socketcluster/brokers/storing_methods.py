@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any, TypeVar
 
-from socketcluster.brokers.adapter import BrokerOptions, Publish, StoredPublish
+from socketcluster.brokers.adapter import BrokerOptions, Publish, StoredPublish, StoringLink
 from socketcluster.brokers.outage import Outage
-from socketcluster.brokers.session import Session, resolve
+from socketcluster.brokers.session import Session, as_broker_error, resolve
 from socketcluster.brokers.storing import Page, Position, Retention
 from socketcluster.errors import BrokerError
+
+Result = TypeVar("Result")
 
 
 def check_room(name: str, options: BrokerOptions, count: int, waiting: int, size: int) -> None:
@@ -88,18 +91,22 @@ class StoringMixin:
         limit: int | None = None,
         reverse: bool = False,
     ) -> Page:
-        session = self.link_session()
-        link = session.storing_link
-        return await session.run(link.history(channel, retention, since, limit, reverse))
+        return await self._ask(lambda link: link.history(channel, retention, since, limit, reverse))
 
     async def renew_epoch(self, channel: str, retention: Retention, seen: Position) -> Position:
-        session = self.link_session()
-        return await session.run(session.storing_link.renew_epoch(channel, retention, seen))
+        return await self._ask(lambda link: link.renew_epoch(channel, retention, seen))
 
     async def keep(self, values: Mapping[str, bytes], seconds: float) -> None:
-        session = self.link_session()
-        await session.run(session.storing_link.keep(values, seconds))
+        await self._ask(lambda link: link.keep(values, seconds))
 
     async def take(self, key: str) -> bytes | None:
+        return await self._ask(lambda link: link.take(key))
+
+    async def _ask(self, ask: Callable[[StoringLink], Coroutine[Any, Any, Result]]) -> Result:
         session = self.link_session()
-        return await session.run(session.storing_link.take(key))
+        try:
+            return await session.run(ask(session.storing_link))
+        except BrokerError:
+            raise
+        except Exception as error:  # An answer of a wrong form: any program can send one.
+            raise as_broker_error(error) from error
