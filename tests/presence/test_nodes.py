@@ -294,6 +294,34 @@ async def test_what_is_too_large_for_a_message_is_split(cluster: Cluster) -> Non
         assert set(known or ()) == {"alice", "bob"}
 
 
+async def test_a_thousand_nodes_are_answered_in_messages_that_are_not_too_large(
+    cluster: Cluster,
+) -> None:
+    (a,) = await cluster.start()
+    assert a.link is not None
+    a.join(ROOM, 1, "alice")
+    await cluster.clock.advance(1)
+    start = cluster.clock.time()
+    names = [f"{number:032}" for number in range(1000)]
+    for name in names:
+        data = {"version": 1, "asks": [{"number": 1, "channels": [ROOM]}]}
+        a.link.receive("presence", Message(name, data))
+    await cluster.clock.advance(1)
+    sent = [data for _, _, data in cluster.sent(start)]
+    answered = [name for data in sent for name in data.get("acks", ())]
+    assert sorted(answered) == names
+    told = [
+        data["channels"][ROOM].get("users") for data in sent if ROOM in data.get("channels", ())
+    ]
+    assert told == [{"alice": []}]
+    # Those that do not answer are asked again, all at once.
+    a.join("room/2", 1, "alice")
+    await cluster.clock.advance(2)
+    asks = [ask for _, _, data in cluster.sent(start) for ask in data.get("asks", ())]
+    assert len(asks) >= 2
+    assert all(ask.get("nodes", []) == [] for ask in asks)
+
+
 async def test_above_the_limit_only_counts_are_told(cluster: Cluster) -> None:
     a, b = await cluster.start(2, members_limit=10, leave_delay=0)
     b.join(ROOM, 0, "bob")

@@ -14,7 +14,15 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from socketcluster.errors import BrokerError
-from socketcluster.presence.packets import Ask, Change, Packer, chunks, decode, encode
+from socketcluster.presence.packets import (
+    MAX_NAMED,
+    Ask,
+    Change,
+    Packer,
+    chunks,
+    decode,
+    encode,
+)
 
 TYPE = "presence"
 """The type of the messages, and the name of the version in signs of life."""
@@ -225,8 +233,8 @@ class PresenceMessages:
                 self._pack(packer, channel, users)
         for ask in self._asks:
             packer.add_ask(ask)
-        last = packer.packets[-1]
-        last.acks, last.bye = self._acks, bye
+        packer.add_acks(self._acks)
+        packer.packets[-1].bye = bye
         self._changed, self._full, self._asks, self._acks = {}, set(), [], {}
         # A node that does not know this one yet meets it with the next sign of life, and asks.
         is_alone = not self.peers and self._now >= self._started_at + HELLO_SECONDS
@@ -306,7 +314,8 @@ class PresenceMessages:
                 del self._questions[number]
             elif question.waiting and now >= question.asked_at + RETRY_SECONDS:
                 question.asked_at = now
-                self._asks.append(Ask(number, question.channels, sorted(question.waiting)))
+                nodes = sorted(question.waiting) if len(question.waiting) <= MAX_NAMED else []
+                self._asks.append(Ask(number, question.channels, nodes))
                 self._schedule()
             if not question.is_settled and (answered or now >= question.began_at + SETTLE_SECONDS):
                 question.is_settled = True

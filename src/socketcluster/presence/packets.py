@@ -11,6 +11,9 @@ from msgspec import Meta
 PART_BYTES = 40 * 1024
 """Bytes of the changes in one message. A message between nodes may have 64 KiB."""
 
+MAX_NAMED = 100
+"""How many nodes one message names; each takes some 40 bytes."""
+
 Count = Annotated[int, Meta(ge=0)]
 Seconds = Annotated[float, Meta(ge=0, le=1e6)]
 Leavers = dict[str, tuple[list[Any], Seconds]]
@@ -153,6 +156,14 @@ class Packer:
         """Add a question."""
         self._make_room(size_of(ask))
         self.packets[-1].asks.append(ask)
+
+    def add_acks(self, acks: dict[str, list[int]]) -> None:
+        """Add acknowledgments, behind all changes: they say that those are complete."""
+        entries = list(acks.items())
+        for start in range(0, len(entries), MAX_NAMED):
+            if start:
+                self._begin()
+            self.packets[-1].acks = dict(entries[start : start + MAX_NAMED])
 
     def _make_room(self, size: int) -> None:
         if self._size and self._size + size > PART_BYTES:
