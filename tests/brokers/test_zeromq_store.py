@@ -288,6 +288,7 @@ RULE = bytes(16)
                 (b'{"number": 1, "do": "take"}',),
                 (b'{"number": 1, "do": "keep", "seconds": 1}', b"key without a value"),
                 (b'{"number": 1, "do": "keep", "seconds": "x"}',),
+                (b'{"number": 1, "do": "keep", "seconds": 1%b}' % (b"0" * 400),),
                 (b'{"number": 1, "do": "go on"}',),
                 (b'{"number": 1, "do": "renew", "seen": [1, 2]}',),
                 (b'{"number": 1, "do": "renew", "seen": ["e", 1.5]}',),

@@ -247,7 +247,7 @@ class ProxyStore:
                 return None
             fields, data = answer
             return record_of(ANSWER, b"", _body({"number": head["number"], **fields}, data))
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+        except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
             raise LinkError(f"{WRONG_FORM}: {error!r}") from error
 
     def _answer(
