@@ -12,6 +12,7 @@ from typing import Protocol, TypeVar
 from socketcluster.brokers.storing import Page, Position, Retention, StoredMessage
 from socketcluster.errors import BrokerError
 from socketcluster.history.numbers import Numbers
+from socketcluster.history.position_log import PositionLogs
 
 READS_AT_ONCE = 100
 """How many reads of a process may wait for the backend; others wait here."""
@@ -108,11 +109,12 @@ def joined(
 class SharedReads:
     """The reads of one process, and the tails that they leave for a while."""
 
-    __slots__ = ("_free", "_size", "_tails", "broker", "numbers")
+    __slots__ = ("_free", "_size", "_tails", "broker", "logs", "numbers")
 
     def __init__(self, broker: ReadBroker, numbers: Numbers) -> None:
         self.broker: ReadBroker = broker
         self.numbers: Numbers = numbers
+        self.logs: PositionLogs = PositionLogs()
         self._free = asyncio.Semaphore(READS_AT_ONCE)
         self._tails: OrderedDict[str, Tail] = OrderedDict()
         self._size = 0

@@ -77,7 +77,7 @@ class StoredChannel:
         self._reads = reads
         self._numbers: Numbers = reads.numbers
         self._sink = sink
-        self.log: PositionLog = PositionLog(history.recover_limit)
+        self.log: PositionLog = PositionLog(history.recover_limit, reads.logs)
         self.replay: Replay = Replay(self, reads)
         self._held: Held | None = Held([])  # None while it follows the live messages.
         self._behind_since = 0.0
@@ -104,7 +104,8 @@ class StoredChannel:
         self._stop(Held([]))
 
     def _stop(self, held: Held) -> None:
-        self.position = self.log.began = None
+        self.position = None
+        self.log.forget()
         self._held = held
         self._catching_up.stop()
         self.replay.restart()
