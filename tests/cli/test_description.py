@@ -92,6 +92,17 @@ def test_types(describe: Describe) -> None:
     assert "export function typed(socket)" in wrapper.out
 
 
+def test_the_files_of_recovering(describe: Describe) -> None:
+    module = describe("recovering")
+    assert (module.status, module.err) == (0, "")
+    assert module.out.count("export ") == module.out.count("export function recovering(socket") == 1
+    assert len(module.out.splitlines()) <= 40
+    classic = describe("recovering", "--classic")
+    assert "export" not in classic.out.replace("module.exports", "")
+    assert "\nfunction recovering(socket" in classic.out
+    assert "export function recovering(" in describe("recovering", "--types").out
+
+
 def test_a_server_without_handlers_has_a_description(describe: Describe) -> None:
     document = json.loads(describe("asyncapi", "program:plain").out)
     assert document["info"]["title"] == "SocketCluster API"
@@ -104,6 +115,7 @@ def test_a_server_without_handlers_has_a_description(describe: Describe) -> None
         (["types", "program:nothing"], 1, "The module 'program' has no attribute 'nothing'"),
         (["types", "program"], 1, "The target 'program' must be of the form module:attribute"),
         (["types", "--wrapper", "program:server"], 2, "The wrapper is the same for every server"),
+        (["recovering", "--classic", "--types"], 2, "The options --classic and --types exclude"),
     ],
 )
 def test_failures(describe: Describe, arguments: list[str], status: int, message: str) -> None:

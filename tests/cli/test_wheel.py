@@ -60,3 +60,10 @@ async def test_the_wheel_serves_outside_the_repository(tmp_path: Path) -> None:
         process.terminate()
         await asyncio.wait_for(process.wait(), 30)
     assert process.returncode == 0
+    for option, part in (("--classic", b"\nfunction recovering("), ("--types", b"interface Place")):
+        printing = await asyncio.create_subprocess_exec(
+            tmp_path / "venv" / "bin" / "socketcluster",
+            *("recovering", option),
+            stdout=asyncio.subprocess.PIPE,
+        )
+        assert part in (await soon(printing.communicate()))[0]

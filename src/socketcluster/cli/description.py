@@ -1,4 +1,4 @@
-"""The commands that describe a server's handlers: `asyncapi`, `openrpc` and `types`."""
+"""The commands that print files for clients: `asyncapi`, `openrpc`, `types` and `recovering`."""
 
 from __future__ import annotations
 
@@ -49,6 +49,7 @@ def register(app: typer.Typer) -> None:
     app.command()(asyncapi)
     app.command()(openrpc)
     app.command()(types)
+    app.command()(recovering)
 
 
 def asyncapi(
@@ -97,6 +98,31 @@ def types(
         if target is not None:
             raise usage_error("The wrapper is the same for every server: give no TARGET")
         return declarations.wrapper()
+
+    raise typer.Exit(run(_print(text)))
+
+
+def recovering(
+    classic: Annotated[
+        bool,
+        typer.Option("--classic", help="Print a script for <script src> and require instead."),
+    ] = False,
+    types: Annotated[
+        bool, typer.Option("--types", help="Print the TypeScript types of the module instead.")
+    ] = False,
+) -> None:
+    """Print recovering.js, with which the official JavaScript client misses no publish.
+
+    It is for channels with history, and for the versions 14 to 20 of the client.
+    """
+    from socketcluster.history import javascript
+
+    async def text() -> str:
+        if classic and types:
+            raise usage_error("The options --classic and --types exclude each other")
+        if types:
+            return javascript.types()
+        return javascript.classic() if classic else javascript.module()
 
     raise typer.Exit(run(_print(text)))
 
