@@ -379,6 +379,13 @@ async def test_an_id_stores_a_publish_once() -> None:
     assert backend.channels["c"].top == 4
 
 
+async def test_an_id_may_be_any_text() -> None:
+    process = Process(Backend())
+    for id in ("\ud800", "x\ud800\n"):
+        await process.exchange.invoke_publish("c", 1, id)
+    assert process.broker.ids == {"\ufffd", "x\ufffd\n"}, "backends store UTF-8"
+
+
 async def test_the_position_at_a_number() -> None:
     backend = Backend(step=10)
     process = Process(backend, History(size=100, ttl=300, recover_limit=4))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from socketcluster.brokers.storing import Page, Position
+from socketcluster.codecs.text import whole_text
 from socketcluster.errors import InvalidArgumentsError, UsageError
 from socketcluster.history.options import MAX_SIZE
 from socketcluster.protocol.payloads import Payloads
@@ -45,7 +46,7 @@ class HistoryPage:
 
 
 def checked_id(id: Any) -> str | None:
-    """Check the id of a publish.
+    """Check the id of a publish; return it with U+FFFD for each lone surrogate.
 
     Raises:
         InvalidArgumentsError: it is not a str of 1 to 64 characters.
@@ -54,7 +55,7 @@ def checked_id(id: Any) -> str | None:
         raise InvalidArgumentsError(
             f"The id of a publish must be a str of 1 to {MAX_ID} characters, not {id!r}"
         )
-    return id
+    return None if id is None else whole_text(id)
 
 
 async def read_history(

@@ -67,7 +67,8 @@ class PublishMixin:
     def _publish(self, channel: str, data: Any, id: str | None) -> Awaitable[None] | None:
         self.loop_binding.check()
         channel = channel_name(channel)
-        if checked_id(id) is not None and self.stored.history_of(channel) is None:
+        id = checked_id(id)
+        if id is not None and self.stored.history_of(channel) is None:
             raise UsageError(
                 f"The channel {channel!r} has no history, so an id has no effect on its publishes"
             )
