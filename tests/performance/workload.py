@@ -16,23 +16,30 @@ import os
 import selectors
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 from uvicorn import Config
 from uvicorn.server import ServerState
 
-from socketcluster import AGServer, AGServerSocket, Metrics
+from socketcluster import AGServer, AGServerSocket, ChannelRule, History, Metrics, Position
+from socketcluster.brokers.adapter import BrokerOptions, LinkListener, Publish
+from socketcluster.brokers.remote import RemoteBroker
+from socketcluster.brokers.storing import Page
 from socketcluster.engines.base import ASGIApp, Endpoint, ListenAddress
 from socketcluster.engines.picows import open_connection
 from socketcluster.engines.uvicorn_http import opening_protocol
+from socketcluster.protocol.envelopes import envelop_stored
 
 SIDE_BY_SIDE = 20
 """Clients that do the same in each round, so that the loop's own turns hardly count."""
 
 IN_FLIGHT = 32
 SUBSCRIBERS = 100
+PER_TURN = 10
+"""Clients that publish to one channel in the same turn."""
+
 OPERATIONS = {
     "rpc": 20 * SIDE_BY_SIDE,
     "rpc pipelined": SIDE_BY_SIDE * IN_FLIGHT,
@@ -45,6 +52,10 @@ OPERATIONS = {
     "typed add": 20 * SIDE_BY_SIDE,
     "async handler": 20 * SIDE_BY_SIDE,
     "async handler pipelined": SIDE_BY_SIDE * IN_FLIGHT,
+    "shared publish": 20 * PER_TURN,
+    "shared stored publish": 20 * PER_TURN,
+    "backend publish": 20 * PER_TURN,
+    "backend stored publish": 20 * PER_TURN,
 }
 """The paths in the order in which they are taken, and how often each is."""
 
@@ -192,7 +203,9 @@ def publish(channel: str, cid: int) -> bytes:
 _HANDSHAKE = frame(event="#handshake", data={"authToken": None}, cid=1)
 _UPGRADE_TURNS = 2
 _HANDSHAKE_TURNS = 12
+_SUBSCRIBE_TURNS = 30
 _TURNS = 3
+_BACKEND_TURNS = 6
 
 
 async def turns(count: int = 1) -> None:
@@ -208,10 +221,10 @@ class Workload:
     on the time that a turn takes.
     """
 
-    def __init__(self, metrics: Metrics | None = None) -> None:
+    def __init__(self, metrics: Metrics | None = None, **options: Any) -> None:
         self.engine = MemoryEngine()
         self.server = AGServer(
-            ws_engine=self.engine, handshakes_per_turn=SUBSCRIBERS, metrics=metrics
+            ws_engine=self.engine, handshakes_per_turn=SUBSCRIBERS, metrics=metrics, **options
         )
 
     def tick(self) -> None:
@@ -245,8 +258,8 @@ class Workload:
         clients = await self.connect(len(channels))
         for client, channel in zip(clients, channels, strict=True):
             client.feed(frame(event="#subscribe", data={"channel": channel}, cid=2))
-        await turns(_TURNS)
-        assert all(b'{"rid":2}' in client.written()[-1] for client in clients)
+        await turns(_SUBSCRIBE_TURNS)
+        assert all(b'"rid":2' in client.written()[-1] for client in clients)
         return clients
 
     async def run(self) -> None:
@@ -353,14 +366,110 @@ class HandlerWorkload(Workload):
         await self.call("async-echo", IN_FLIGHT, OPERATIONS["async handler pipelined"])
 
 
-async def say(clients: list[MemoryTransport], frames: list[bytes]) -> None:
+_EPOCH = "0123456789abcdef"
+
+
+class MemoryLink:
+    """A connector and its link. The envelopes are made before the counting begins."""
+
+    name = "memory"
+
+    def __init__(self, count: int) -> None:
+        self._listener: LinkListener
+        payload = json.dumps(_DATA).encode()
+        numbers = range(1, count + 1)
+        self._envelopes = iter([envelop_stored(_EPOCH, n, n - 1, payload) for n in numbers])
+
+    async def connect(self, listener: LinkListener) -> MemoryLink:
+        """See `Connector`."""
+        self._listener = listener
+        return self
+
+    def publish(self, publishes: Sequence[Publish]) -> None:
+        """See `Link`."""
+        asyncio.get_running_loop().call_soon(
+            self._deliver, publishes, [publish.payload for publish in publishes]
+        )
+
+    def publish_stored(self, publishes: Sequence[Publish]) -> None:
+        """See `StoringLink`."""
+        envelopes = [next(self._envelopes) for _ in publishes]
+        asyncio.get_running_loop().call_soon(self._deliver, publishes, envelopes)
+
+    def _deliver(self, publishes: Sequence[Publish], messages: list[bytes]) -> None:
+        for publish, message in zip(publishes, messages, strict=True):
+            self._listener.message_received(publish.channel, message)
+        self._listener.publishes_confirmed(publishes)
+
+    async def history(self, *request: Any) -> Page:
+        """See `StoringLink`: nothing is stored yet."""
+        return Page([], Position(_EPOCH, 0), True)
+
+    async def subscribe(self, channels: Sequence[str]) -> dict[str, Any]:
+        """See `Link`."""
+        return {}
+
+    async def unsubscribe(self, channels: Sequence[str]) -> None:
+        """See `Link`."""
+
+    async def check(self) -> None:
+        """See `Link`."""
+
+    async def close(self) -> None:
+        """See `Link`."""
+
+
+class SharingWorkload(Workload):
+    """A server with a rule for history, and publishers that share turns of the loop."""
+
+    paths = ("shared publish", "shared stored publish")
+
+    def __init__(self, metrics: Metrics | None = None, **options: Any) -> None:
+        rule = ChannelRule("stored", history=History(size=100, ttl=300))
+        super().__init__(metrics, channels=[rule], **options)
+
+    async def run(self) -> None:
+        """Take every path."""
+        await self.server.listen(0)
+        gc.collect()
+        gc.freeze()
+        for channel, path in zip(("plain", "stored"), self.paths, strict=True):
+            await self.share_turns(channel, OPERATIONS[path])
+
+    async def share_turns(self, channel: str, count: int) -> None:
+        """Publishes of ten clients in each turn, to one channel with one subscriber."""
+        publishers = await self.connect(PER_TURN)
+        (subscriber,) = await self.subscribers(channel)
+        rounds = [[publish(channel, cid)] * PER_TURN for cid in range(count // PER_TURN + 1)]
+        await say(publishers, rounds[0], _BACKEND_TURNS)
+        assert b"".join(subscriber.written()).count(b'"#publish"') == PER_TURN
+        mark()
+        for each in rounds[1:]:
+            await say(publishers, each, _BACKEND_TURNS)
+        mark()
+        assert b"".join(subscriber.written()).count(b'"#publish"') == count
+        last = f'"rid":{count // PER_TURN}}}'.encode()
+        assert all(last in publisher.written()[-1] for publisher in publishers)
+
+
+class BackendWorkload(SharingWorkload):
+    """The same over a backend, whose own work is not counted."""
+
+    paths = ("backend publish", "backend stored publish")
+
+    def __init__(self, metrics: Metrics | None = None) -> None:
+        link = MemoryLink(OPERATIONS["backend stored publish"] + PER_TURN)
+        super().__init__(metrics, broker_engine=RemoteBroker(link, BrokerOptions()))
+
+
+async def say(clients: list[MemoryTransport], frames: list[bytes], count: int = _TURNS) -> None:
     """Have a frame of each client read, and what it asks for done."""
     for client, each in zip(clients, frames, strict=True):
         client.feed(each)
-    await turns(_TURNS)
+    await turns(count)
 
 
 if __name__ == "__main__":
     with asyncio.Runner(loop_factory=StillLoop) as runner:
-        for kind in (Workload, HandlerWorkload):
+        for kind in (Workload, HandlerWorkload, SharingWorkload, BackendWorkload):
             runner.run(kind(Metrics(path=None) if "metrics" in sys.argv else None).run())
