@@ -263,6 +263,24 @@ async def test_a_lost_message_is_asked_for(cluster: Cluster, lost: int) -> None:
         assert set(node.known(ROOM) or ()) == {"bob", "user-0", "user-1", "user-2"}
 
 
+async def test_a_lost_leave_of_a_node_that_does_not_follow_the_channel_any_more(
+    cluster: Cluster,
+) -> None:
+    a, b = await cluster.start(2, leave_delay=0)
+    b.join(ROOM, 0, "bob")
+    a.join(ROOM, 1, "alice")
+    a.join("room/2", 1, "alice")
+    await cluster.clock.advance(2)
+    cluster.network.loses = lambda sender, receiver: True
+    a.leave(ROOM, 1)
+    await cluster.clock.advance(4)
+    assert a.known(ROOM) is None
+    assert set(b.known(ROOM) or ()) == {"alice", "bob"}
+    cluster.network.loses = lambda sender, receiver: False
+    await cluster.clock.advance(7)
+    assert b.known(ROOM) == {"bob": []}
+
+
 async def test_an_old_message_changes_nothing(cluster: Cluster) -> None:
     a, b = await cluster.start(2)
     b.join(ROOM, 0, "bob")

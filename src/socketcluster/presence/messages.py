@@ -95,15 +95,36 @@ class _Peer:
 
 
 class _Question:
-    """A question that some nodes have not answered."""
+    """A question that some nodes have not answered.
 
-    __slots__ = ("asked_at", "began_at", "channels", "is_settled", "waiting")
+    `node` is the one node that is asked, or None; `answered` are the channels of which it has told.
+    """
 
-    def __init__(self, channels: list[str], waiting: set[str], now: float) -> None:
+    __slots__ = (
+        "answered",
+        "asked_at",
+        "began_at",
+        "channels",
+        "is_settled",
+        "node",
+        "waiting",
+    )
+
+    def __init__(
+        self, channels: list[str], waiting: set[str], now: float, node: str | None
+    ) -> None:
         self.channels = channels
         self.waiting = waiting
+        self.node = node
+        self.answered: set[str] = set()
         self.began_at = self.asked_at = now
         self.is_settled = False
+
+    def untold(self) -> list[str]:
+        """Return the channels of which the asked node has not told."""
+        if self.node is None:
+            return []
+        return [channel for channel in self.channels if channel not in self.answered]
 
 
 class PresenceMessages:
@@ -175,9 +196,8 @@ class PresenceMessages:
             if handle is not None:
                 handle.cancel()
         self._flush = self._retry = self._silence = None
-        unsettled = [q for q in self._questions.values() if not q.is_settled]
-        self._questions.clear()
-        for question in unsettled:
+        questions, self._questions = self._questions, {}
+        for question in questions.values():
             self._owner.settled(question.channels, False)
 
     @property
@@ -206,9 +226,13 @@ class PresenceMessages:
             self._owner.settled(channels, True)
             return
         waiting = set(self.peers) if node is None else {node}
+        if node is not None:  # Its answers to former questions may be incomplete.
+            former = [number for number, each in self._questions.items() if each.node == node]
+            for number in former:
+                del self._questions[number]
         for chunk in chunks(channels):
             self._number += 1
-            self._questions[self._number] = _Question(chunk, set(waiting), self._now)
+            self._questions[self._number] = _Question(chunk, set(waiting), self._now, node)
             self._asks.append(Ask(self._number, chunk, [] if node is None else [node]))
         self._schedule()
         self._check_questions()
@@ -227,10 +251,14 @@ class PresenceMessages:
     def _send_all(self, bye: bool = False) -> None:
         packer = Packer()
         for channel in self._full:
-            self._pack(packer, channel, None)
+            change = self._owner.describe(channel, None)
+            if change is not None:
+                packer.add_change(channel, change)
+                self._changed.pop(channel, None)
         for channel, users in self._changed.items():
-            if channel not in self._full:
-                self._pack(packer, channel, users)
+            change = self._owner.describe(channel, users)
+            if change is not None:
+                packer.add_change(channel, change)
         for ask in self._asks:
             packer.add_ask(ask)
         packer.add_acks(self._acks)
@@ -246,11 +274,6 @@ class PresenceMessages:
             # The others notice by its version that a message was not sent, and ask.
             with contextlib.suppress(BrokerError):
                 self._link.send(TYPE, encode(packet))
-
-    def _pack(self, packer: Packer, channel: str, users: set[str] | None) -> None:
-        change = self._owner.describe(channel, users)
-        if change is not None:
-            packer.add_change(channel, change)
 
     # Receiving
 
@@ -271,6 +294,9 @@ class PresenceMessages:
         self._meet(node, packet.version, first=1)
         for channel, change in packet.channels.items():
             self._owner.apply(node, channel, change)
+        full = [channel for channel, change in packet.channels.items() if change.full]
+        for question in self._questions.values():
+            question.answered.update(full if question.node == node else ())
         for ask in packet.asks:
             if not ask.nodes or self._link.id in ask.nodes:
                 self._acks.setdefault(node, []).append(ask.number)
@@ -291,8 +317,8 @@ class PresenceMessages:
             self.peers[node] = _Peer(version, self._now)
             missed = version > first
         else:
-            missed = version != peer.version
-            peer.version, peer.heard_at = version, self._now
+            missed = version > peer.version
+            peer.version, peer.heard_at = max(version, peer.version), self._now
         if missed:
             followed = list(self._owner.followed)
             if followed:
@@ -301,13 +327,18 @@ class PresenceMessages:
 
     def _answered(self, node: str, number: int) -> None:
         question = self._questions.get(number)
-        if question is not None:
-            question.waiting.discard(node)
-            self._check_questions()
+        if question is None:
+            return
+        for channel in question.untold():  # It has none there, and may have had some.
+            self._owner.apply(node, channel, Change(full=True))
+        question.waiting.discard(node)
+        self._check_questions()
 
     def _check_questions(self) -> None:
         """Settle the questions that are answered, or have had their time; ask others again."""
         now = self._now
+        if self._retry is not None and self._retry.when() <= now + 0.01:
+            self._retry = None  # It has led here.
         for number, question in list(self._questions.items()):
             answered = not question.waiting and now >= self._started_at + HELLO_SECONDS
             if answered:
@@ -322,11 +353,7 @@ class PresenceMessages:
                 self._owner.settled(question.channels, answered)
         if self._questions and self._retry is None:
             loop = asyncio.get_running_loop()
-            self._retry = loop.call_later(RETRY_SECONDS, self._retry_now)
-
-    def _retry_now(self) -> None:
-        self._retry = None
-        self._check_questions()
+            self._retry = loop.call_later(RETRY_SECONDS, self._check_questions)
 
     # Nodes that have closed, or are silent
 
