@@ -155,6 +155,7 @@ async def test_a_channel_without_history_is_named(make_server: Any, make_client:
         ({"since": ("e", 1)}, r"a Position, .*not \('e', 1\)"),
         ({"since": Position(1, 1)}, "epoch .*text"),  # type: ignore[arg-type]
         ({"since": Position("e", -1)}, "offset"),
+        ({"since": Position("e", 1 << 70)}, "offset"),
         ({"since": Position("e", "1")}, "offset"),  # type: ignore[arg-type]
         ({"channel": ""}, "channel's name"),
         ({"channel": None}, "channel's name"),

@@ -1,4 +1,4 @@
-"""The client commands: `sub`, `pub`, `invoke`, `transmit`, `listen`, `presence`, `channels`."""
+"""The client commands: `sub`, `pub`, `invoke`, `transmit`, `listen` and others."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from socketcluster.cli.client_settings import (
     CodecName,
 )
 from socketcluster.cli.exit_status import run
+from socketcluster.cli.history import HistoryOptions, position_of, show_history
 from socketcluster.cli.presence import list_channels, show_members
 from socketcluster.cli.receiving import ReceiveOptions, listen, subscribe
 from socketcluster.cli.sending import SendOptions, invoke, publish, transmit
@@ -67,8 +68,8 @@ _JSON = CodecName.json
 
 def register(app: typer.Typer) -> None:
     """Add the commands to an application."""
-    commands = (sub, pub, invoke_command, transmit_command, listen_command, presence, channels)
-    for command in commands:
+    sending = (pub, invoke_command, transmit_command)
+    for command in (sub, *sending, listen_command, history, presence, channels):
         app.command(command.__name__.removesuffix("_command"))(command)
 
 
@@ -157,6 +158,44 @@ def transmit_command(
     """Send an event, which the server does not answer."""
     settings = ClientSettings(url, token, token_file, origin, codec, protocol_version, timeout)
     raise typer.Exit(run(transmit(settings, SendOptions(receiver, data, count))))
+
+
+def history(
+    channel: str,
+    limit: Annotated[int, typer.Option(min=1, help="The most publishes to print.")] = 100,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            metavar="EPOCH:OFFSET",
+            help="Print the publishes after this position, which --json prints; with --reverse "
+            "those before it.",
+        ),
+    ] = None,
+    reverse: Annotated[bool, typer.Option("--reverse", help="Begin with the newest.")] = False,
+    as_json: Annotated[
+        bool,
+        typer.Option("--json", help="Print one object with the publishes and the position."),
+    ] = False,
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+    token_file: TokenFile = None,
+    origin: Origin = None,
+    codec: Codec = _JSON,
+    protocol_version: Protocol = 2,
+    timeout: Seconds = DEFAULT_SECONDS,
+) -> None:
+    """Print the stored publishes of a channel, one JSON value per line.
+
+    It subscribes first. A server shows the publishes from before that only if the channel's rule
+    has before_subscribing=True.
+    """
+    settings = ClientSettings(url, token, token_file, origin, codec, protocol_version, timeout)
+
+    async def show() -> None:
+        options = HistoryOptions(channel, limit, position_of(since), reverse, as_json)
+        await show_history(settings, options)
+
+    raise typer.Exit(run(show()))
 
 
 def presence(

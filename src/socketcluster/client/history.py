@@ -18,6 +18,7 @@ from socketcluster.errors import (
     UnknownProcedureError,
     UsageError,
 )
+from socketcluster.history.since import MAX_OFFSET
 from socketcluster.options import checked_name
 from socketcluster.position import Position
 from socketcluster.pubsub.pages import HistoryPage, HistoryPublication
@@ -120,9 +121,10 @@ def _checked_query(since: Any, limit: Any, reverse: Any) -> dict[str, Any]:
             )
         if not isinstance(since.epoch, str):
             raise InvalidArgumentsError(f"The epoch of since must be text, not {since.epoch!r}")
-        if type(since.offset) is not int or since.offset < 0:
+        if type(since.offset) is not int or not 0 <= since.offset <= MAX_OFFSET:
             raise InvalidArgumentsError(
-                f"The offset of since must be a whole number from 0, not {since.offset!r}"
+                f"The offset of since must be a whole number from 0 to {MAX_OFFSET}, "
+                f"not {since.offset!r}"
             )
         query["since"] = {"epoch": since.epoch, "offset": since.offset}
     return query
