@@ -9,6 +9,7 @@ import os
 import random
 import shutil
 import signal
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -32,6 +33,7 @@ BETWEEN = 100
 """How many publishes come between two cuts, about."""
 
 PAUSE = 0.005
+SECONDS = 120.0
 PING_INTERVAL = 200
 
 APPLICATION = f"""
@@ -62,7 +64,7 @@ class Reader:
 
     async def ended(self) -> None:
         """Wait until it has received the value 'end'."""
-        await asyncio.wait_for(self._reading, 60)
+        await asyncio.wait_for(self._reading, SECONDS)
 
     def check(self, count: int, cuts: int) -> None:
         """Check that nothing is lost, and that after each cut little is repeated."""
@@ -92,10 +94,11 @@ async def official(client: str, port: int) -> AsyncIterator[Reader]:
 
 async def publish(server: AGServer, value: Any) -> None:
     """Publish once, however long the backend is away."""
-    async with asyncio.timeout(60):
+    id = str(uuid.uuid4())
+    async with asyncio.timeout(SECONDS):
         while True:
             try:
-                await server.exchange.invoke_publish("c/1", value, id=f"id {value}")
+                await server.exchange.invoke_publish("c/1", value, id=id)
             except BrokerError:
                 await asyncio.sleep(0.05)
             else:
@@ -112,23 +115,25 @@ async def publish_and_cut(
     """Publish numbers, 200 a second, and cut at random moments; return how many."""
     choose = random.Random(str(seed))
     number = 0
-    while not reader.received:  # It subscribes meanwhile.
-        await publish(server, number)
-        number += 1
-        await asyncio.sleep(PAUSE)
-    for _ in range(cuts):
-        end = number + choose.randrange(BETWEEN // 2, BETWEEN * 3 // 2)
-        while number < end:
+
+    async def publish_on(while_true: Callable[[], bool]) -> None:
+        nonlocal number
+        while while_true():
             await publish(server, number)
             number += 1
             await asyncio.sleep(PAUSE)
+
+    await publish_on(lambda: not reader.received)  # It subscribes meanwhile.
+    for _ in range(cuts):
+        end = number + choose.randrange(BETWEEN // 2, BETWEEN * 3 // 2)
+        await publish_on(lambda: number < end)  # noqa: B023
         done = cut()
         if done is not None:
-            await done
-    for _ in range(BETWEEN):
-        await publish(server, number)
-        number += 1
-        await asyncio.sleep(PAUSE)
+            cutting = asyncio.ensure_future(done)
+            await publish_on(lambda: not cutting.done())  # noqa: B023
+            await cutting
+    end = number + BETWEEN
+    await publish_on(lambda: number < end)
     await publish(server, "end")
     await reader.ended()
     return number
@@ -288,7 +293,7 @@ async def test_a_worker_is_killed(tmp_path: Path, redis: BackendServers) -> None
                 before = served.workers()
                 for pid in before:
                     os.kill(pid, signal.SIGKILL)
-                async with asyncio.timeout(60):
+                async with asyncio.timeout(SECONDS):
                     while len(served.workers() - before) < 2:  # noqa: ASYNC110
                         await asyncio.sleep(0.05)
 
@@ -301,18 +306,13 @@ async def test_workers_are_restarted_one_after_the_other(
 ) -> None:
     async with served_by_workers(tmp_path, redis.url, "memory") as (served, publisher):
         async with official("client20", await served.port()) as reader:
-            going: list[asyncio.Task[None]] = []
 
             async def restart() -> None:
                 before = served.workers()
                 served.process.send_signal(signal.SIGHUP)
-                async with asyncio.timeout(60):
+                async with asyncio.timeout(SECONDS):
                     while served.workers() & before or len(served.workers()) < 2:  # noqa: ASYNC110
                         await asyncio.sleep(0.05)
 
-            def cut() -> None:  # Publishes go on meanwhile.
-                going.append(asyncio.create_task(restart()))
-
-            count = await publish_and_cut(publisher, reader, cut, 1)
-            await asyncio.gather(*going)
+            count = await publish_and_cut(publisher, reader, restart, 1)
         reader.check(count, 1)

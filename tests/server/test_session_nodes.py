@@ -178,7 +178,7 @@ async def test_a_state_on_its_way_to_a_third_server_is_found(
             await publish(first, "a")
             states = list(sessions_part(first).kept.items())
         for name, _, _ in states:
-            sessions_part(first).kept.take(*name)
+            sessions_part(first).kept.take(name)
         monkeypatch.setattr(messages, "ASK_SECONDS", 5.0)
         for server in (second, third):  # The first one may still answer, but does not.
             sessions_part(server).messages._knows_all_at = 1e12
@@ -244,7 +244,7 @@ async def test_states_in_the_backend_outlive_their_process(backend: BackendServe
 def forget(server: AGServer) -> None:
     """Have a server answer no question about sessions, and keep nothing."""
     sessions = sessions_part(server)
-    sessions.messages._take = lambda id, user: None
+    sessions.messages._take = lambda name: None
     sessions.keep = lambda name, state, seconds: None
 
 

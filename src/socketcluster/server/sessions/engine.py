@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
 from collections.abc import Mapping
 from typing import Protocol
 
 from socketcluster.errors import BrokerError
-from socketcluster.server.sessions.kept import Name, names_for
+from socketcluster.server.sessions.kept import Name, allowed_names
 
 TAKE_SECONDS = 5.0
 """How long the backend may take to give a state."""
@@ -51,13 +49,13 @@ class SessionEngine:
             part = {key: values[key] for key in keys[start : start + BATCH]}
             await self._broker.keep(part, self._seconds)
 
-    async def take(self, id: str, user: str | None) -> bytes | None:
-        """Remove and return the state of a session that a user may have.
+    async def take(self, name: Name) -> bytes | None:
+        """Remove and return the state of a session that a client may have.
 
         Raises:
             BrokerError: the backend is away, or refused.
         """
-        names = names_for(id, user)
+        names = allowed_names(name)
         try:
             async with asyncio.timeout(TAKE_SECONDS):
                 found = await asyncio.gather(*(self._broker.take(_key(name)) for name in names))
@@ -67,7 +65,4 @@ class SessionEngine:
 
 
 def _key(name: Name) -> str:
-    """Return the key of a state: who does not know the session cannot know it."""
-    user = "-" if name.user is None else f"+{name.user}"
-    digest = hashlib.sha256(f"{name.id}{user}".encode("utf-8", "surrogatepass")).digest()
-    return "session-" + base64.urlsafe_b64encode(digest).decode().rstrip("=")
+    return f"session-{name.id}-{name.owner or ''}"

@@ -20,11 +20,11 @@ class Name(NamedTuple):
 
     Attributes:
         id: a hash of the session.
-        user: whom it belongs to; None if it was made without a user.
+        owner: a hash of the user whom it belongs to; None if it was made without a user.
     """
 
     id: str
-    user: str | None
+    owner: str | None
 
 
 class KeptSessions:
@@ -63,13 +63,10 @@ class KeptSessions:
         while len(self._states) > self._max_count or self.size > self._max_bytes:
             self._drop(next(iter(self._states)))
 
-    def take(self, id: str, user: str | None) -> bytes | None:
-        """Remove and return the state of a session that a user may have; None without one."""
-        for name in names_for(id, user):
-            found = self._drop(name)
-            if found is not None and found[1] > self._clock():
-                return found[0]
-        return None
+    def take(self, name: Name) -> bytes | None:
+        """Remove and return a state; None without one."""
+        found = self._drop(name)
+        return found[0] if found is not None and found[1] > self._clock() else None
 
     def items(self) -> Iterator[tuple[Name, bytes, float]]:
         """Yield the names, the states, and the seconds that are left to them."""
@@ -93,6 +90,6 @@ class KeptSessions:
             self._drop(name)
 
 
-def names_for(id: str, user: str | None) -> list[Name]:
-    """Return the names of the states that a user may have: its own, and those without a user."""
-    return [Name(id, None)] if user is None else [Name(id, user), Name(id, None)]
+def allowed_names(name: Name) -> list[Name]:
+    """Return the names of the states that a client may have: its own, and that without a user."""
+    return [name] if name.owner is None else [name, Name(name.id, None)]

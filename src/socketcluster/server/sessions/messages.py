@@ -2,12 +2,12 @@
 
 The data of the messages:
 
-- "session-ask", to all: `{"n": 1, "sessions": [["<id>", "<user>" or null], …]}`;
+- "session-ask", to all: `{"n": 1, "sessions": [["<id>", "<owner>" or null], …]}`;
 - "session-answer", to the server that asked: `{"n": 1, "found": [[0, state], …], "more": false}`,
   with the places of the sessions in the question;
-- "session-push", to one: `{"states": [["<id>", "<user>" or null, seconds, state], …]}`.
+- "session-push", to one: `{"states": [["<id>", "<owner>" or null, seconds, state], …]}`.
 
-A state is what `Saved` has, by channel. Sessions themselves are in none of them, only hashes.
+A state is what `Saved` has, by channel. Sessions are in none of them, only hashes.
 """
 
 from __future__ import annotations
@@ -84,15 +84,15 @@ class _Asked(NamedTuple):
 class _Asker(NamedTuple):
     """A session that another server asked for, when this one did not have it."""
 
-    user: str | None
+    owner: str | None
     node: str
     number: int
     place: int
     until: float
 
-    def waits(self, user: str | None, now: float) -> bool:
-        """Whether it still waits for a state, and may have that of a user."""
-        return self.until > now and user in (None, self.user)
+    def waits(self, owner: str | None, now: float) -> bool:
+        """Whether it still waits for a state, and may have that of an owner."""
+        return self.until > now and owner in (None, self.owner)
 
 
 class SessionMessages:
@@ -100,20 +100,20 @@ class SessionMessages:
 
     Args:
         nodes: sends the messages.
-        take: removes and returns the state that this server has of a session: (id, user).
+        take: removes and returns the state that this server has, and the name may have.
         put: keeps the state that another server hands on: (name, state, seconds).
     """
 
     def __init__(
         self,
         nodes: NodeMessages,
-        take: Callable[[str, str | None], FoundState],
+        take: Callable[[Name], FoundState],
         put: Callable[[Name, bytes, float], None],
     ) -> None:
         self._nodes = nodes
         self._take = take
         self._put = put
-        self._collected: list[tuple[str, str | None, asyncio.Future[bytes | None]]] = []
+        self._collected: list[tuple[Name, asyncio.Future[bytes | None]]] = []
         self._asked: dict[int, _Asked] = {}
         self._askers: OrderedDict[str, _Asker] = OrderedDict()
         self._number = 0
@@ -130,7 +130,7 @@ class SessionMessages:
 
     # Asking
 
-    async def ask(self, id: str, user: str | None) -> bytes | None:
+    async def ask(self, name: Name) -> bytes | None:
         """Return the state of a session that another server has, which forgets it then."""
         loop = asyncio.get_running_loop()
         if not self._nodes.nodes and loop.time() >= self._knows_all_at:
@@ -138,7 +138,7 @@ class SessionMessages:
         found: asyncio.Future[bytes | None] = loop.create_future()
         if not self._collected:
             loop.call_later(COLLECT_SECONDS, self._send_questions)
-        self._collected.append((id, user, found))
+        self._collected.append((name, found))
         return await found
 
     def _send_questions(self) -> None:
@@ -146,18 +146,16 @@ class SessionMessages:
         for start in range(0, len(collected), MAX_ASKED):
             self._send_question(collected[start : start + MAX_ASKED])
 
-    def _send_question(
-        self, asked: list[tuple[str, str | None, asyncio.Future[bytes | None]]]
-    ) -> None:
+    def _send_question(self, asked: list[tuple[Name, asyncio.Future[bytes | None]]]) -> None:
         loop = asyncio.get_running_loop()
         self._number = number = self._number + 1
         self._asked[number] = _Asked(
-            [future for _, _, future in asked],
+            [future for _, future in asked],
             {node.id for node in self._nodes.nodes},
             loop.time() >= self._knows_all_at,
         )
         try:
-            self._nodes.send(ASK, {"n": number, "sessions": [(id, user) for id, user, _ in asked]})
+            self._nodes.send(ASK, {"n": number, "sessions": [tuple(name) for name, _ in asked]})
         except BrokerError:
             self._end(number)
         else:
@@ -189,24 +187,25 @@ class SessionMessages:
         question = msgspec.convert(message.data, _Question)
         found: list[tuple[int, bytes]] = []
         later: list[tuple[int, Awaitable[bytes | None]]] = []
-        for place, (id, user) in enumerate(question.sessions):
-            state = self._take(id, user)
+        for place, fields in enumerate(question.sessions):
+            name = Name(*fields)
+            state = self._take(name)
             if isinstance(state, bytes):
                 found.append((place, state))
             elif state is not None:
                 later.append((place, state))
             else:
-                self._remember(id, user, message.node, question.n, place)
+                self._remember(name, message.node, question.n, place)
         self._answer(message.node, question.n, found, more=bool(later))
         if later:
             task = asyncio.ensure_future(self._answer_later(message.node, question.n, later))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    def _remember(self, id: str, user: str | None, node: str, number: int, place: int) -> None:
+    def _remember(self, name: Name, node: str, number: int, place: int) -> None:
         now = asyncio.get_running_loop().time()
-        self._askers[id] = _Asker(user, node, number, place, now + ASK_SECONDS)
-        self._askers.move_to_end(id)
+        self._askers[name.id] = _Asker(name.owner, node, number, place, now + ASK_SECONDS)
+        self._askers.move_to_end(name.id)
         if len(self._askers) > MAX_REMEMBERED:
             self._askers.popitem(last=False)
 
@@ -242,7 +241,7 @@ class SessionMessages:
         peer = self._peer()
         if peer is None:
             return
-        for part in _parts(states, lambda each: len(each[1]) + len(each[0].user or "")):
+        for part in _parts(states, lambda each: len(each[1])):
             data = [(*name, seconds, msgspec.Raw(state)) for name, state, seconds in part]
             accepted = self._nodes.send(PUSH, {"states": data}, peer.id)
             if accepted is not None:
@@ -254,14 +253,14 @@ class SessionMessages:
 
     def _push_received(self, message: Message) -> None:
         now = asyncio.get_running_loop().time()
-        for id, user, seconds, data in msgspec.convert(message.data, _Push).states:
+        for id, owner, seconds, data in msgspec.convert(message.data, _Push).states:
             state = msgspec.json.encode(data)
             asker = self._askers.pop(id, None)
-            if asker is not None and asker.node != message.node and asker.waits(user, now):
+            if asker is not None and asker.node != message.node and asker.waits(owner, now):
                 # It was on its way here when the client came back elsewhere.
                 self._answer(asker.node, asker.number, [(asker.place, state)], more=True)
             else:
-                self._put(Name(id, user), state, seconds)
+                self._put(Name(id, owner), state, seconds)
 
 
 def _parts(items: Iterable[T], size: Callable[[T], int]) -> Iterator[list[T]]:

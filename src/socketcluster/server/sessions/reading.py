@@ -42,5 +42,14 @@ def _of_claim(socket: AGServerSocket, name: str) -> Any:
 
 def session_id(session: str) -> str:
     """Return the hash by which servers know a session."""
-    digest = hashlib.sha256(LABEL + session.encode()).digest()
+    return _hash(session)
+
+
+def owner_of(id: str, user: str | None) -> str | None:
+    """Return the hash by which servers know the user of a session; None without a user."""
+    return None if user is None else _hash(f"{id}\n{user}")
+
+
+def _hash(text: str) -> str:
+    digest = hashlib.sha256(LABEL + text.encode("utf-8", "surrogatepass")).digest()
     return base64.urlsafe_b64encode(digest).decode().rstrip("=")

@@ -18,9 +18,9 @@ from socketcluster.server.parts.stored_channels import Start, StoredChannels
 from socketcluster.server.recovery import Recovery, is_secret
 from socketcluster.server.reporting import ServerReports
 from socketcluster.server.sessions.engine import SessionEngine
-from socketcluster.server.sessions.kept import KeptSessions, Name
+from socketcluster.server.sessions.kept import KeptSessions, Name, allowed_names
 from socketcluster.server.sessions.messages import MAX_STATE, FoundState, SessionMessages
-from socketcluster.server.sessions.reading import session_id, session_reader
+from socketcluster.server.sessions.reading import owner_of, session_id, session_reader
 from socketcluster.server.socket import AGServerSocket
 
 CLOSE_TAKEN_OVER = 4509
@@ -36,7 +36,7 @@ CLEAN = 1000
 PAUSE_EVERY = 250
 """How many states to make before other callbacks of the loop run."""
 
-HAND_ON_SECONDS = 5.0
+HAND_ON_SECONDS = 2.0
 """How long a closing server may take to give its states to others."""
 
 _decode = msgspec.json.Decoder(dict[str, Saved]).decode
@@ -121,17 +121,17 @@ class Sessions:
         if id is None or self._channels is None or self._shared is None:
             return
         session = SocketSession(id, socket, self._channels, self._ended)
-        user = session.user
-        found = self.take(id, user)
+        name = _name_of(session)
+        found = self.take(name)
         former = socket.subscribed
         socket.subscribed = made = SessionSubscriptions(socket, socket.context, self._shared)
         made.take_over(former)
         made.session = made.noted = session
         self._live.setdefault(id, []).append(session)
         if isinstance(found, bytes):
-            session.resume(_decode(found))
+            self._resume(session, found)
         elif found is not None or self.messages is not None or self.engine is not None:
-            session.looking = asyncio.ensure_future(self._look(session, user, found))
+            session.looking = asyncio.ensure_future(self._look(session, name, found))
 
     def _id_of(self, socket: AGServerSocket) -> str | None:
         """Return the hash of a socket's session; None without one."""
@@ -170,7 +170,7 @@ class Sessions:
         if session.socket.closing.code != CLEAN:
             state = self._encoded(session)
             if state is not None:
-                self.keep(Name(session.id, session.user), state, self._recovery.seconds)
+                self.keep(_name_of(session), state, self._recovery.seconds)
 
     def _forget(self, session: SocketSession) -> None:
         session.is_over = True
@@ -195,15 +195,18 @@ class Sessions:
 
     # States of former sockets
 
-    def take(self, id: str, user: str | None) -> FoundState:
-        """Remove and return what this process has of a session that a user may have.
+    def take(self, name: Name) -> FoundState:
+        """Remove and return the state of a session that a client may have.
 
         A socket that has the session is closed.
         """
-        for session in self._live.get(id, ()):
-            if session.user in (None, user):
-                return self._take_over(session)
-        return self.kept.take(id, user)
+        for each in allowed_names(name):
+            for session in self._live.get(name.id, ()):
+                if _name_of(session) == each:
+                    return self._take_over(session)
+            if (state := self.kept.take(each)) is not None:
+                return state
+        return None
 
     def _take_over(self, session: SocketSession) -> FoundState:
         looking = session.looking
@@ -219,33 +222,39 @@ class Sessions:
         return self._encoded(session)
 
     async def _look(
-        self, session: SocketSession, user: str | None, found: Awaitable[bytes | None] | None
+        self, session: SocketSession, name: Name, found: Awaitable[bytes | None] | None
     ) -> None:
         """Look for the state of a client's former socket, which is not in this process."""
         try:
             state = None if found is None else await found
             if state is None:
-                state = await self._search(session.id, user)
+                state = await self._search(name)
             if state is not None:
-                session.resume(_decode(state))
+                self._resume(session, state)
         except Exception as error:
             self._reports.report_fault(error, session.socket)
         finally:
             session.looking = None
 
-    async def _search(self, id: str, user: str | None) -> bytes | None:
+    def _resume(self, session: SocketSession, state: bytes) -> None:
+        try:
+            session.resume(_decode(state))
+        except msgspec.DecodeError as error:  # Of a server of another version.
+            self._reports.report_fault(error, session.socket)
+
+    async def _search(self, name: Name) -> bytes | None:
         """Ask the other servers and the backend, at the same time. What a server has is newer."""
         stored = None
         if self.engine is not None:
-            stored = asyncio.ensure_future(self._take_stored(self.engine, id, user))
+            stored = asyncio.ensure_future(self._take_stored(self.engine, name))
             self._tasks.add(stored)
             stored.add_done_callback(self._tasks.discard)
-        state = None if self.messages is None else await self.messages.ask(id, user)
+        state = None if self.messages is None else await self.messages.ask(name)
         return await stored if state is None and stored is not None else state
 
-    async def _take_stored(self, engine: SessionEngine, id: str, user: str | None) -> bytes | None:
+    async def _take_stored(self, engine: SessionEngine, name: Name) -> bytes | None:
         try:
-            return await engine.take(id, user)
+            return await engine.take(name)
         except BrokerError as error:
             self._reports.report_broker("session", error)
             return None
@@ -259,7 +268,7 @@ class Sessions:
         states: dict[Name, bytes] = {}
         for number, session in enumerate(list(self._sessions()), 1):
             if not session.is_over and (state := self._encoded(session)) is not None:
-                states[Name(session.id, session.user)] = state
+                states[_name_of(session)] = state
             if number % PAUSE_EVERY == 0:
                 await asyncio.sleep(0)
         unwritten, self._unwritten = self._unwritten, {}
@@ -291,6 +300,10 @@ class Sessions:
                     await self.messages.hand_on(self.kept.items())
         except (BrokerError, TimeoutError) as error:
             self._reports.report_broker("session", error)
+
+
+def _name_of(session: SocketSession) -> Name:
+    return Name(session.id, owner_of(session.id, session.user))
 
 
 def _session_of(socket: AGServerSocket) -> SocketSession | None:
