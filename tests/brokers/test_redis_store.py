@@ -423,6 +423,50 @@ async def test_pages_in_both_directions(one: Made, channel: str) -> None:
         assert ([m.offset for m in page.messages], page.complete) == ([10, 9], False)
 
 
+async def test_more_is_read_than_redis_keeps_for_a_subscriber(make: Make) -> None:
+    """It cuts off one that has so much to read, and histories come over the same connection."""
+    options = ["--client-output-buffer-limit", "pubsub", "4mb", "4mb", "60"]
+    with running_backend("redis", options) as servers:
+        one = await make(servers)
+        await soon(one.broker.subscribe("other"))
+        payloads = [b"%03d" % number + bytes(50_000) for number in range(300)]
+        retention = Retention(1000, 300.0)
+        for start in range(0, 300, 30):
+            await one.store("a", *payloads[start : start + 30], retention=retention)
+        whole = await one.read("a", retention)
+        assert [message.payload for message in whole.messages] == payloads
+        assert whole.complete
+        since = Position(whole.top.epoch, 50)
+        pages = [one.read("a", retention, since=since, limit=50) for _ in range(20)]
+        for page in await asyncio.gather(*pages):
+            assert [message.offset for message in page.messages] == [*range(51, 101)]
+            assert page.complete
+        back = await one.read("a", retention, reverse=True, limit=290)
+        assert [message.offset for message in back.messages] == [*range(300, 10, -1)]
+        assert one.reports.lost == []
+
+
+async def test_an_epoch_that_changes_between_the_parts_of_a_page(
+    one: Made, channel: str, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_store, "PART_BYTES", 2)
+    await one.store(channel, *[b"%d" % number for number in range(6)])
+    store = one.broker._session.link._store
+    run, parts = store._run, []
+
+    async def losing(*arguments: Any) -> Any:
+        parts.append(await run(*arguments))
+        if len(parts) == 2:
+            cli("DEL", position_of(channel), stream_of(channel))
+            await one.store(channel, b"new")
+        return parts[-1]
+
+    monkeypatch.setattr(type(store), "_run", lambda self, *arguments: losing(*arguments))
+    page = await one.read(channel)
+    assert [message.payload for message in page.messages] == [b"new"]
+    assert page.top.epoch == parts[-1][0].decode() != parts[0][0].decode()
+
+
 async def test_a_channel_without_a_history_gets_a_position(one: Made, channel: str) -> None:
     page = await one.read(channel, limit=0)
     assert (page.messages, page.top.offset, page.complete) == ([], 0, True)

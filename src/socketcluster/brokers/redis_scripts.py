@@ -135,7 +135,7 @@ HISTORY = Script(
     + _EXPIRY
     + """
 local since, offset, limit, reverse = ARGV[3], ARGV[4], tonumber(ARGV[5]), ARGV[6] == '1'
-local oldest, messages = now - ARGV[2], {}
+local oldest, messages, room, rest = now - ARGV[2], {}, tonumber(ARGV[7]), 0
 local start = reverse and '+' or '-'
 if since == epoch then
   start = offset
@@ -184,22 +184,29 @@ if limit > 0 then
   end
   for _, entry in ipairs(entries) do
     local stored = time_of(entry)
-    if stored and stored > oldest and #messages < limit then
+    if stored and stored > oldest then
       messages[#messages + 1] = entry[2][4]
+      room = room - #entry[2][4]
+      if room <= 0 or #messages == limit then
+        rest = number_of(entry) + (reverse and -1 or 1)
+        break
+      end
     end
   end
 end
-return {epoch, top, messages}
+return {epoch, top, messages, rest}
 """
 )
 """Read a part of a history.
 
 KEYS: the stream, the hash. ARGV: a part of a new epoch, the milliseconds that a publish may be
-read, the epoch and the first offset to read, the limit, '1' for reading backwards. In another epoch
-it reads from the oldest entry, or from the newest one backwards. Expired entries are the first
-ones, so a search by halves finds their end. Entries of other programs do not count.
+read, the epoch and the first offset to read, the limit, '1' for reading backwards, the bytes of
+envelopes after which to stop. In another epoch it reads from the oldest entry, or from the newest
+one backwards. Expired entries are the first ones, so a search by halves finds their end. Entries of
+other programs do not count.
 
-Returns the epoch, the offset of the newest publish, and the envelopes.
+Returns the epoch, the offset of the newest publish, the envelopes, and the offset where to go on; 0
+if nothing is left.
 """
 
 RENEW = Script(

@@ -26,6 +26,12 @@ MAX_PUBLISHES = 500
 MAX_BYTES = 1024 * 1024
 """The publishes, and the bytes of them, that one script stores: it holds up the whole server."""
 
+FIRST_PART = 100
+PART_BYTES = 256 * 1024
+PARTS_AT_ONCE = 8
+"""The publishes of the first part of a page, about the bytes of each part, and how many parts are
+read at once. Redis cuts off a subscriber for which more than 32 MiB wait to be sent."""
+
 NO_LIMIT = 1_000_000
 MAX_OFFSET = 2**53
 
@@ -49,6 +55,7 @@ class RedisStore:
         self._keys = StoreKeys(prefix)
         # Channel → publishes that wait until the server has answered those before them.
         self._waiting: dict[str, list[StoredPublish]] = {}
+        self._free = asyncio.Semaphore(PARTS_AT_ONCE)
 
     def publish(self, publishes: Sequence[StoredPublish]) -> None:
         """See `StoringLink.publish_stored`."""
@@ -145,11 +152,21 @@ class RedisStore:
             first = min(max(0, since.offset), MAX_OFFSET) + (not reverse)
         # With a start, one message tells whether the page is complete.
         count = NO_LIMIT if limit is None else max(limit, int(since is not None))
-        epoch, top, envelopes = await self._run(
-            *(HISTORY, channel, _milliseconds(retention.ttl)),
-            *(_known(since.epoch) if since else "", first, count, int(reverse)),
-        )
-        position = Position(epoch.decode(), top)
+        epoch, position, envelopes = _known(since.epoch) if since else "", None, list[Any]()
+        most = FIRST_PART
+        while position is None or (first and len(envelopes) < count):
+            async with self._free:
+                found, top, part, first = await self._run(
+                    *(HISTORY, channel, _milliseconds(retention.ttl), epoch, first),
+                    *(min(count - len(envelopes), most), int(reverse), PART_BYTES),
+                )
+            if envelopes and found.decode() != epoch:  # It began anew between the parts.
+                return await self.history(channel, retention, since, limit, reverse)
+            epoch = found.decode()
+            position = Position(epoch, top)
+            envelopes += part
+            # The server looks at so many, whether they fit or not.
+            most = 1 + PART_BYTES * len(part) // max(1, sum(map(len, part)))
         messages = _opened(envelopes, position.offset, reverse)
         complete = _is_complete(messages, position, since, count, reverse)
         return Page(messages[:limit], position, complete)
