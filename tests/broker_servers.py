@@ -26,7 +26,7 @@ START_SECONDS = 20.0
 PROXY = """
 import signal, sys
 from socketcluster.brokers.zeromq_proxy import Proxy
-proxy = Proxy(sys.argv[1])
+proxy = Proxy(sys.argv[1], *map(int, sys.argv[2:]))
 proxy.start()
 signal.sigwait([signal.SIGTERM, signal.SIGINT])
 proxy.stop()
@@ -140,7 +140,7 @@ def running_backend(kind: str, options: Sequence[str] = ()) -> Iterator[BackendS
 
 def _zeromq(folder: Path, options: Sequence[str]) -> BackendServers:
     path = folder / "broker"
-    node = Node([sys.executable, "-c", PROXY, str(path)], 0, folder)
+    node = Node([sys.executable, "-c", PROXY, str(path), *options], 0, folder)
     return BackendServers(f"ipc://{path}", [node], folder)
 
 
