@@ -167,7 +167,7 @@ async def test_a_lost_history_begins_anew(make_server: Any) -> None:
         ("c/1", "name of a channel"),
         ({"channel": 5}, "name of a channel"),
         ({"channel": "c/2"}, "subscribe first"),
-        ({"channel": "x" * 100_000}, "subscribe first"),
+        ({"channel": "x" * 100_000}, "longer than 255 characters"),
         ({"channel": "plain"}, "keeps no history"),
         ({"channel": "c/1", "limit": 10**9}, "from 1 to 1000"),
         ({"channel": "c/1", "limit": 10**30}, "from 1 to 1000"),
@@ -266,3 +266,28 @@ async def test_a_socket_that_is_kicked_out_meanwhile_reads_nothing(make_server: 
         broker.gate.set()
         with pytest.raises(AnswerError, match="subscribe first"):
             await soon(reading)
+
+
+@pytest.mark.parametrize("user", [None, "bob"])
+@pytest.mark.parametrize("reverse", [False, True])
+async def test_a_socket_that_loses_its_user_meanwhile_reads_nothing(
+    make_server: Any, user: str | None, reverse: bool
+) -> None:
+    broker = StoppableBroker()
+    server: AGServer = await make_server(server_with(broker_engine=broker))
+    async with connected(server, token=token("alice")) as client:
+        await subscribe(client)
+        await publish(server, "secret")
+        broker.gate.clear()
+        before = broker.reads
+        reading = asyncio.create_task(read(client, reverse=reverse))
+        await until(lambda: broker.reads > before)
+        (socket,) = server.clients.values()
+        if user is None:
+            await socket.deauthenticate()
+        else:
+            await socket.set_auth_token({"sub": user})
+        broker.gate.set()
+        assert values(await soon(reading)) == []
+        await publish(server, "after")
+        assert values(await read(client)) == ["after"]

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from socketcluster.brokers.storing import Page, Position
 from socketcluster.errors import BrokerError, InvalidRequestError, SocketClusterError
 from socketcluster.history.options import History
-from socketcluster.protocol.packets import AnyPacket
+from socketcluster.protocol.packets import AnyPacket, checked_channel
 from socketcluster.protocol.state import CLOSED, SUBSCRIBED
 from socketcluster.server.packets.replies import answer_error, reject
 from socketcluster.server.parts.decision import Pending
@@ -47,7 +47,7 @@ class HistoryCalls:
             return None
         socket.auth.check_expiry()
         try:
-            query = _query(packet.data)
+            query = _query(packet.data, socket.context.options.max_channel_name_length)
             history = self._check_subscribed(socket, query.channel)
         except SocketClusterError as error:
             reject(socket, packet, error)
@@ -70,7 +70,6 @@ class HistoryCalls:
         assert packet.cid is not None
         try:
             query, page = await self._read(socket, query, history)
-            self._check_subscribed(socket, query.channel)  # It may have been kicked out meanwhile.
         except BrokerError as error:
             socket.context.report_broker("history", error, query.channel)
             text = f"The history of the {query.channel} channel cannot be read now"
@@ -86,25 +85,34 @@ class HistoryCalls:
     ) -> tuple[HistoryQuery, Page]:
         """Read a page, without publishes from before the subscription; return its query, too."""
         if history.before_subscribing:
-            return query, await self._read_page(query, history)
-        assert isinstance(socket.subscribed, StoredSubscriptions)
-        start = socket.subscribed.start_of(query.channel)
-        if start is None:
-            raise BrokerError("The position of the channel is not known yet")
-        begin, asked = start.position, query.since
+            return query, await self._read_page(socket, query, history)
+        begin, asked = self._begin(socket, query.channel), query.since
         is_known = asked is None or asked.epoch == begin.epoch
         if not query.reverse:
             since = max(asked, begin) if asked and is_known else begin
             query = HistoryQuery(query.channel, since, query.limit, False)
-        page = await self._read_page(query, history)
+        page = await self._read_page(socket, query, history)
+        begin = self._begin(socket, query.channel)  # A later one, if it has another user now.
         shown = [message for message in page.messages if message.offset > begin.offset]
         if page.top.epoch != begin.epoch:
             shown, is_known = [], False
         return query, Page(shown, page.top, page.complete and is_known)
 
-    async def _read_page(self, query: HistoryQuery, history: History) -> Page:
+    async def _read_page(
+        self, socket: AGServerSocket, query: HistoryQuery, history: History
+    ) -> Page:
         channel, since, limit, reverse = query
-        return await self._shared.read(channel, history, since, limit, reverse)
+        page = await self._shared.read(channel, history, since, limit, reverse)
+        self._check_subscribed(socket, channel)  # It may have been kicked out meanwhile.
+        return page
+
+    def _begin(self, socket: AGServerSocket, channel: str) -> Position:
+        """Return the position that a subscriber may read behind."""
+        assert isinstance(socket.subscribed, StoredSubscriptions)
+        start = socket.subscribed.start_of(channel)
+        if start is None:
+            raise BrokerError("The position of the channel is not known yet")
+        return start.position
 
     def _describe(self, query: HistoryQuery, page: Page) -> dict[str, Any]:
         room, since, top = self._shared.replay_bytes, query.since, page.top
@@ -130,7 +138,7 @@ class HistoryCalls:
         }
 
 
-def _query(data: Any) -> HistoryQuery:
+def _query(data: Any, max_name: int) -> HistoryQuery:
     """Read the data of a call.
 
     Raises:
@@ -140,6 +148,7 @@ def _query(data: Any) -> HistoryQuery:
     channel = fields.get("channel")
     if not isinstance(channel, str):
         raise InvalidRequestError("A $history call needs the name of a channel")
+    channel = checked_channel(channel, "History", max_name)
     limit, reverse = fields.get("limit", DEFAULT_LIMIT), fields.get("reverse", False)
     if type(limit) is not int or not 1 <= limit <= MAX_LIMIT:
         raise InvalidRequestError(
