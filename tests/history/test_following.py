@@ -323,6 +323,50 @@ async def test_an_outage_during_the_first_read_loses_no_message() -> None:
     assert process.errors == []
 
 
+@pytest.mark.parametrize("lost", [(2,), (3,), (2, 3), (4,)])
+async def test_messages_that_are_lost_before_the_first_read(lost: tuple[int, ...]) -> None:
+    """The first read does not read them, so there is another one."""
+    backend = Backend()
+    process = Process(backend)
+    allowed = asyncio.Event()
+
+    async def read() -> None:
+        if len(backend.reads) == 1:
+            await allowed.wait()
+            raise BrokerError("busy")
+
+    backend.read = read
+    subscribing = asyncio.ensure_future(process.subscribed())
+    await until(lambda: len(backend.reads) == 1)
+    for number in range(1, 5):
+        message = backend.store("c", b"%d" % number)
+        if number not in lost:
+            backend.send("c", message)
+    allowed.set()
+    socket = await soon(subscribing)
+    await until(lambda: socket.received == numbered(1, 2, 3, 4))
+    assert process.position() == Position("e1", 4)
+    assert process.errors == []
+
+
+async def test_messages_that_are_lost_as_the_epoch_changes() -> None:
+    backend = Backend()
+    process = Process(backend)
+    socket = await process.subscribed()
+    await publish(process, 1)
+    allowed = asyncio.Event()
+    backend.read = allowed.wait
+    backend.channels.clear()
+    for number in range(1, 5):
+        message = backend.store("c", b"%d" % number)
+        if number != 3:
+            backend.send("c", message)
+    allowed.set()
+    await until(lambda: socket.received == numbered(1, 1, 2, 3, 4))
+    assert process.position() == Position("e2", 4)
+    assert process.errors == []
+
+
 async def test_a_channel_that_is_entered_again_at_once_begins_there() -> None:
     backend = Backend()
     process, other = Process(backend), Process(backend)

@@ -187,7 +187,9 @@ class StoredChannel:
                 return False
         elif not self._deliver_page(page):
             return False  # Another page follows.
-        return self._release(held, before if held.dropped == dropped else 0)
+        else:
+            return self._release(held, before if held.dropped == dropped else 0)
+        return self._release(held, 0) and self._has_reached(page.top)
 
     async def _read_page(self, known: Position | None) -> Page:
         name, retention = self.name, self.history.retention
@@ -200,6 +202,8 @@ class StoredChannel:
     def _move(self, top: Position) -> None:
         """Take a position that does not follow: before the held messages, or else the newest."""
         offset = top.offset if self._held is None else self._held.start(*top)
+        if self.position is not None and self.position.epoch == top.epoch:
+            offset = max(offset, self.position.offset)
         self.position = Position(top.epoch, offset)
         self.replay.restart()
         if self.log.restart(self._numbers.count, self.position):
@@ -217,6 +221,15 @@ class StoredChannel:
         self._lose("the backend lost the newest ones")
         self._move(top)
         return True
+
+    def _has_reached(self, top: Position) -> bool:
+        """Whether the held messages led to a position; if not, those behind them are to be read."""
+        position = self.position
+        if position is None or position.epoch != top.epoch or position.offset >= top.offset:
+            return True
+        if self._held is None:
+            self._hold(Held([]))
+        return False
 
     def _lose(self, reason: str) -> None:
         seconds = asyncio.get_running_loop().time() - self._behind_since
