@@ -32,7 +32,8 @@ from socketcluster.codecs.minbin import MinBinCodec
 from socketcluster.errors import InvalidActionError
 from socketcluster.history.since import SinceSigner
 from socketcluster.middleware.action import Recovering
-from socketcluster.server.parts.stored_subscriptions import Resumed
+from socketcluster.server.parts.outbound import Outbound
+from socketcluster.server.parts.stored_subscriptions import Resumed, StoredSubscriptions
 from socketcluster.server.parts.subscriptions import Subscriptions
 from support import AnswerError, Client, connected, soon, until
 from transports import dial
@@ -1170,3 +1171,29 @@ async def test_a_channel_that_shows_members_has_no_history(make_server: Any) -> 
         assert seen == [("c/1", True, None)]
         with pytest.raises(AnswerError, match="keeps no history"):
             await client.call("$history", {"channel": "$presence/c/1"})
+
+
+async def test_a_socket_that_is_lost_by_its_replay_leaves_nothing(
+    make_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rule = ChannelRule("c/*", history=history(), presence=Presence())
+    server = await make_server(server_with(channels=[rule]))
+    async with connected(server) as client:
+        first = await subscribe(client)
+    await publish(server, "missed")
+
+    def publish_too_much(outbound: Outbound, run: Any, at_end_of_turn: bool) -> None:
+        outbound.overflow()
+
+    monkeypatch.setattr(Outbound, "publish", publish_too_much)
+    async with connected(server) as client:
+        (socket,) = server.clients.values()
+        data = {"channel": "c/1", "data": {"$recover": place(first)}}
+        await client.send({"event": "#subscribe", "cid": 2, "data": data})
+        await until(lambda: not server.clients)
+        await until(lambda: server.exchange.channels_count == 0)
+    subscribed = socket.subscribed
+    assert isinstance(subscribed, StoredSubscriptions)
+    assert (subscribed.channels, subscribed.starts) == ({}, {})
+    assert subscribed.shared.clock.count == 0
+    assert (await server.exchange.occupancy("c/1")).sockets == 0

@@ -34,6 +34,11 @@ class PositionsClock:
         self._channels_of: dict[Asker, int] = {}
         self._timer: asyncio.Handle | None = None
 
+    @property
+    def count(self) -> int:
+        """How many sockets it tells."""
+        return len(self._channels_of)
+
     def add(self, channel: str, asker: Asker) -> None:
         """Tell a socket about one more channel."""
         askers = self._by_channel.setdefault(channel, {})

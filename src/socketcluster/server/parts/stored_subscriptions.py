@@ -264,6 +264,8 @@ class StoredSubscriptions(Subscriptions):
             self._sent_positions[channel] = None
             self._shared.clock.add(channel, self)
             self._tell([channel])
+        if self._socket.life.state == CLOSED:  # Its buffer was too small for all this.
+            return
         self._subscribed(channel, options)
         answer({**self._place(channel), "recovered": is_whole})
 
