@@ -173,7 +173,7 @@ class StoredChannel:
         if held is None:
             return True
         before, dropped, held.is_again = len(held.messages), held.dropped, False
-        page = await self._read_page(known)
+        page = await _read_page(self._reads, self.name, self.history, known)
         if self.position is not known or self._held is not held:
             return False  # It was closed, began anew, or another read was faster.
         if known is None:
@@ -190,14 +190,6 @@ class StoredChannel:
         else:
             return self._release(held, before if held.dropped == dropped else 0)
         return self._release(held, 0) and self._has_reached(page.top)
-
-    async def _read_page(self, known: Position | None) -> Page:
-        name, retention = self.name, self.history.retention
-        if known is not None:
-            return await self._reads.read(name, retention, known, PAGE)
-        if self.history.recover == "latest":
-            return await self._reads.read(name, retention, None, 1, reverse=True)
-        return await self._reads.read(name, retention, None, 0)
 
     def _move(self, top: Position) -> None:
         """Take a position that does not follow: before the held messages, or else the newest."""
@@ -302,6 +294,17 @@ class StoredChannel:
             BrokerError: the backend is away, or refused; or the position is not known yet.
         """
         return await self.replay.page_since(since, limit)
+
+
+async def _read_page(
+    reads: SharedReads, name: str, history: History, known: Position | None
+) -> Page:
+    """Read what is behind a position, or else the position."""
+    if known is not None:
+        return await reads.read(name, history.retention, known, PAGE)
+    if history.recover == "latest":
+        return await reads.read(name, history.retention, None, 1, reverse=True)
+    return await reads.read(name, history.retention, None, 0)
 
 
 def _is_old(message: HeldMessage, position: Position | None) -> bool:
