@@ -204,11 +204,9 @@ class StoredChannel:
     async def _renew_epoch(self, known: Position) -> bool:
         """Have a channel that went back renew its epoch; return False to read again."""
         top = await self._reads.renew_epoch(self.name, self.history.retention, known)
-        if self.position is not known:
-            return False
-        if top.epoch == known.epoch:
-            if top.offset < known.offset:
-                raise BrokerError(f"The backend gave the channel {self.name!r} no new epoch")
+        if top.epoch == known.epoch and top.offset < known.offset:
+            raise BrokerError(f"The backend gave the channel {self.name!r} no new epoch")
+        if top.epoch == known.epoch or self.position is not known:
             return False
         self._lose("the backend lost the newest ones")
         self._move(top)
@@ -219,8 +217,7 @@ class StoredChannel:
         position = self.position
         if position is None or position.epoch != top.epoch or position.offset >= top.offset:
             return True
-        if self._held is None:
-            self._hold(Held([]))
+        self._held = self._held or Held([])
         return False
 
     def _lose(self, reason: str) -> None:
@@ -262,10 +259,8 @@ class StoredChannel:
             elif message.epoch == position.epoch:
                 error = _foreign_error(self.name, message, position)
                 self._sink.history_failed(self.name, error, "foreign")
-        if held.is_again:
-            self._held = Held([])
-            return False
-        return True
+        self._held = Held([]) if held.is_again else None
+        return not held.is_again
 
     # Answers
 
@@ -299,7 +294,7 @@ class StoredChannel:
 async def _read_page(
     reads: SharedReads, name: str, history: History, known: Position | None
 ) -> Page:
-    """Read what is behind a position, or else the position."""
+    """Read the messages behind a position, or else the position."""
     if known is not None:
         return await reads.read(name, history.retention, known, PAGE)
     if history.recover == "latest":
