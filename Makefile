@@ -60,7 +60,7 @@ coverage: $(VENV)/dev.stamp clients programs ## Run the tests and report the bra
 
 soak: $(VENV)/dev.stamp programs ## Run the fault and property tests at full length
 	SOAK=1 $(PYTEST) --timeout 1800 $(ARGS) tests/faults tests/properties tests/presence \
-		tests/conformance/test_presence.py
+		tests/conformance/test_presence.py tests/interop/test_sessions.py
 
 check: $(VENV)/dev.stamp ## Check style, formatting, spelling, prose and types
 	$(BIN)/ruff check $(CODE)
