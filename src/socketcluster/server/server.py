@@ -6,6 +6,7 @@ import logging
 import secrets
 from typing import TYPE_CHECKING, Any, Unpack
 
+from socketcluster.brokers.base import Broker
 from socketcluster.brokers.registry import resolve_broker
 from socketcluster.codecs.base import CodecEngine
 from socketcluster.codecs.json import JSONCodec
@@ -33,6 +34,7 @@ from socketcluster.server.endpoint import ServerEndpoint
 from socketcluster.server.handling import HandlersMixin, report_invalid, server_sources
 from socketcluster.server.health import Health
 from socketcluster.server.histories import serve_histories
+from socketcluster.server.history_check import check_histories
 from socketcluster.server.hub import ClientsMixin, Hub
 from socketcluster.server.keepalive import Keepalive
 from socketcluster.server.lifecycle import Lifecycle
@@ -163,7 +165,7 @@ class AGServer(
             self._context, self.hub, self.users, self.channel_rules
         )
         self._begin_presence()
-        serve_sessions(self._context, self.node_messages, broker, self.lifecycle)
+        self._begin_recovery(broker)
         self.endpoint: ServerEndpoint = ServerEndpoint(
             self, self._context, self.hub, self.lifecycle
         )
@@ -203,6 +205,10 @@ class AGServer(
 
     def _begin_presence(self) -> None:
         self.presence.connect(self._channel_names, self.node_messages, self.lifecycle)
+
+    def _begin_recovery(self, broker: Broker) -> None:
+        serve_sessions(self._context, self.node_messages, broker, self.lifecycle)
+        check_histories(self.channel_rules, broker, self.lifecycle)
 
     @property
     def allowed_origins(self) -> AllowedOrigins:
