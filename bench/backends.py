@@ -75,6 +75,9 @@ REDIS = Backend(
 )
 NATS = Backend(
     "nats-server",
-    lambda folder, port: ["nats-server", "-a", "127.0.0.1", "-p", str(port)],
+    lambda folder, port: [
+        *("nats-server", "-a", "127.0.0.1", "-p", str(port)),
+        *("-js", "--store_dir", folder),
+    ],
     lambda folder, port: f"nats://127.0.0.1:{port}",
 )

@@ -1,11 +1,13 @@
 """The cost of a publish between processes, without sockets.
 
-    python -m bench.hop URL PROCESSES AT_ONCE PAYLOAD SECONDS BACKEND_PID
+    python -m bench.hop MODE URL PROCESSES AT_ONCE PAYLOAD SECONDS BACKEND_PID
+
+Mode "hop" sends plain publishes, and "hop-stored" those of a channel with history.
 
 One broker publishes, and two or more brokers receive. All are in this process, each with its own
 link to the backend. Two channels take turns: one has a single subscriber, the other has all of
 them. The result is one line of JSON, in CPU microseconds per publish: to one process, for each
-further process (both including the backend), and the backend's share of each.
+further process (both including the backend), the processes' and the backend's share of it.
 """
 
 from __future__ import annotations
@@ -14,16 +16,22 @@ import asyncio
 import json
 import sys
 import time
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import uvloop
 
 from socketcluster.brokers.base import Broker
 from socketcluster.brokers.registry import create_broker
+from socketcluster.brokers.storing import Retention, stores
 from socketcluster.errors import BrokerError
 
 BLOCK = 1000
 """Number of publishes before the other channel has its turn."""
+
+KEPT = Retention(100, 300.0)
+"""What the backend keeps of a channel with history."""
 
 
 class Arrivals:
@@ -67,7 +75,8 @@ class Arrivals:
 class Hop:
     """A publisher, its receivers, and the CPU clocks of this process and the backend."""
 
-    def __init__(self, at_once: int, payload: int, backend: int) -> None:
+    def __init__(self, mode: str, at_once: int, payload: int, backend: int) -> None:
+        self._mode = mode
         self._at_once = at_once
         self._payload = b'"' + b"x" * payload + b'"'
         # The CPU clock of another process, computed as clock_getcpuclockid(3) does.
@@ -86,6 +95,11 @@ class Hop:
                     await subscribed
             self._brokers.append(broker)
             self._arrivals.append(arrivals)
+        publisher = self._brokers[0]
+        self._send: Callable[[str, bytes], Awaitable[None] | None] = publisher.publish
+        if self._mode == "hop-stored":
+            assert stores(publisher), f"{url} stores nothing"
+            self._send = partial(publisher.publish_stored, retention=KEPT)
 
     async def publish(self, channel: str) -> tuple[float, float]:
         """Publish a block; return the CPU seconds of this process and of the backend."""
@@ -94,9 +108,7 @@ class Hop:
             arrivals.expect(BLOCK)
         own, backend = time.process_time(), time.clock_gettime(self._backend_clock)
         for _ in range(BLOCK // self._at_once):
-            results = [
-                self._brokers[0].publish(channel, self._payload) for _ in range(self._at_once)
-            ]
+            results = [self._send(channel, self._payload) for _ in range(self._at_once)]
             for result in results:
                 if result is not None:
                     await result
@@ -111,10 +123,10 @@ class Hop:
 
 
 async def measure(
-    url: str, receivers: int, at_once: int, payload: int, seconds: float, backend: int
+    mode: str, url: str, receivers: int, at_once: int, payload: int, seconds: float, backend: int
 ) -> dict[str, float]:
     """Measure, and return the figures that the module describes."""
-    hop = Hop(at_once, payload, backend)
+    hop = Hop(mode, at_once, payload, backend)
     await hop.start(url, receivers)
     spent = {"one": (0.0, 0.0), "all": (0.0, 0.0)}
     for channel in spent:
@@ -132,6 +144,7 @@ async def measure(
     return {
         "sockets": receivers,
         "cpu_us": (own_one + its_one) * each,
+        "own_us": own_one * each,
         "more_us": (own_all + its_all - own_one - its_one) * further,
         "backend_us": its_one * each,
         "backend_more_us": (its_all - its_one) * further,
@@ -140,9 +153,9 @@ async def measure(
 
 def main() -> None:
     """Measure with the arguments of the command line, and print the result."""
-    url, receivers, at_once, payload, seconds, backend = sys.argv[1:]
+    mode, url, receivers, at_once, payload, seconds, backend = sys.argv[1:]
     measured = measure(
-        url, int(receivers), int(at_once), int(payload), float(seconds), int(backend)
+        mode, url, int(receivers), int(at_once), int(payload), float(seconds), int(backend)
     )
     print(json.dumps(uvloop.run(measured)))
 

@@ -26,8 +26,8 @@ class LoadError(Exception):
 class Load:
     """The arguments of scload, which native/scload.c explains.
 
-    `seconds` overrides the duration of the run. Mode "hop" runs hop.py instead; its `sockets` are
-    the receiving processes.
+    `seconds` overrides the duration of the run. The modes of hop.py run it instead; its `sockets`
+    are the receiving processes.
     """
 
     mode: str
@@ -101,7 +101,7 @@ def measure(contender: Contender, load: Load, timing: Timing) -> Sample:
     Raises:
         LoadError: the server did not start, or failed under the load.
     """
-    make_command = _hop if load.mode == "hop" else _scload
+    make_command = _hop if load.mode.startswith("hop") else _scload
     try:
         with running(contender) as server:
             completed = subprocess.run(
@@ -135,4 +135,5 @@ def _scload(contender: Contender, load: Load, timing: Timing, server: Running) -
 def _hop(contender: Contender, load: Load, timing: Timing, server: Running) -> list[str]:
     assert server.backend is not None, f"{contender.title} has no backend"
     numbers = (load.sockets, load.in_flight, load.payload, timing.seconds, server.backend.pid)
-    return [sys.executable, "-m", "bench.hop", server.backend.url, *map(str, numbers)]
+    arguments = [load.mode, server.backend.url, *map(str, numbers)]
+    return [sys.executable, "-m", "bench.hop", *arguments]

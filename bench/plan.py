@@ -100,7 +100,8 @@ PUBLISH_1 = Load("publish", 1000)
 PUBLISH_4 = Load("publish", 1000, 4)
 PUBLISH_100 = Load("publish", 100, 16)
 CONNECT = Load("connect", 10_000, 64)
-HOP_1, HOP_50 = Load("hop", 5), Load("hop", 5, 50)
+HOP_1, HOP_10, HOP_50 = Load("hop", 5), Load("hop", 5, 10), Load("hop", 5, 50)
+STORED_10 = replace(HOP_10, mode="hop-stored")
 
 ALONE = (LIMIT, PICOWS, ASGI, NPM, SOCKETIO)
 """The servers that run as one process."""
@@ -135,6 +136,7 @@ def full() -> Plan:
             *_options(),
             *_workers(),
             *_hops(HOP_50, HOP_1),
+            *_stored(),
             *_growth(),
         ],
     )
@@ -145,6 +147,7 @@ def quick() -> Plan:
     connect = replace(CONNECT, sockets=2000)
     main = _main(connect)
     targets = [*main.targets, *_handlers(connect), *_options(), *_workers(), *_hops(HOP_50)]
+    targets += _stored()
     return Plan([*main.tables, _ways(connect), _across(PUBLISH_100)], targets)
 
 
@@ -218,6 +221,21 @@ def _hops(limited: Load, *others: Load) -> list[Target]:
                 Target(f"the backend's part, {title}", here, None, None, "backend_us", "µs"),
                 Target(f"the same, further, {title}", here, None, None, "backend_more_us", "µs"),
             ]
+    return targets
+
+
+def _stored() -> list[Target]:
+    """Publishes of channels with history beside plain ones, ten in a turn of the loop."""
+    targets = []
+    for contender in (ZEROMQ, REDIS, NATS):
+        stored, plain = Point(contender, STORED_10), Point(contender, HOP_10)
+        title = "a stored publish, 10 at a time"
+        targets += [
+            Target(f"{title}, to a plain one, without the backend", stored, plain, 2, "own_us"),
+            Target(f"{title}, to a plain one", stored, plain, None),
+            Target(f"{title}, the backend's part", stored, None, None, "backend_us", "µs"),
+            Target("a plain one's, the backend's part", plain, None, None, "backend_us", "µs"),
+        ]
     return targets
 
 

@@ -81,9 +81,11 @@ def test_a_publish_to_one_server_arrives_at_the_other(across: Contender) -> None
     assert sample["operations"] > 0
 
 
-def test_a_hop_includes_the_backend(across: Contender) -> None:
-    sample = measure(across, Load("hop", 3, 10), SHORT)
+@pytest.mark.parametrize("mode", ["hop", "hop-stored"])
+def test_a_hop_includes_the_backend(across: Contender, mode: str) -> None:
+    sample = measure(across, Load(mode, 3, 10), SHORT)
     assert 0 < sample["backend_us"] < sample["cpu_us"]
+    assert 0 < sample["own_us"] < sample["cpu_us"]
     assert {"more_us", "backend_more_us"} <= sample.keys()
 
 
