@@ -24,5 +24,5 @@ def test_the_document(tmp_path: Path) -> None:
         timeout=120,
     )
     count = tests.count("async def test_")
-    assert count == 9
+    assert count == 10
     assert f"{count} passed" in done.stdout, done.stdout + done.stderr
