@@ -122,7 +122,10 @@ def test_the_dashboard_can_be_imported() -> None:
     ids = [panel["id"] for panel in DASHBOARD["panels"]]
     assert len(ids) == len(set(ids))
     rows = [panel["title"] for panel in DASHBOARD["panels"] if panel["type"] == "row"]
-    assert rows == ["Connections", "Traffic", "Calls", "Backpressure", "Broker", "Process"]
+    assert rows == [
+        *("Connections", "Traffic", "Calls", "Backpressure", "Broker"),
+        *("History and presence", "Process"),
+    ]
     taken: set[tuple[int, int]] = set()
     for panel in DASHBOARD["panels"]:
         place = panel["gridPos"]
@@ -176,6 +179,11 @@ def test_rules_fire_when_they_should(tmp_path: Path) -> None:
         "LoopLag": lag,
         "BrokerDown": [series("socketcluster_broker_up", "0x30")],
         "BrokerGap": [series("socketcluster_broker_gaps_total", "0+1x30")],
+        "HistoryGap": [series("socketcluster_history_gaps_unfilled_total", "0+1x30")],
+        "IncompleteRecoveries": [
+            series("socketcluster_recoveries_total", f"0+{count}x30", f',result="{result}"')
+            for count, result in ((1, "incomplete"), (8, "recovered"))
+        ],
         "SlowCalls": slow,
         "CallErrors": errors,
         "DroppedPublishes": [series("socketcluster_dropped_publishes_total", "0+1x30")],
