@@ -16,6 +16,7 @@ from socketcluster.demo import create_demo_server
 from socketcluster.demo.pages import CLIENT_VARIABLE
 from socketcluster.describe.api import Api
 from socketcluster.describe.declarations import declarations
+from socketcluster.history import javascript
 from support import require
 
 JS = Path(__file__).parent / "js"
@@ -81,6 +82,7 @@ async def test_its_script_fits_the_server(
     assert right in script
     (tmp_path / "app.js").write_text(script.replace(right, wrong, 1))
     (tmp_path / "api.d.ts").write_text(declarations(Api.of(create_demo_server().handlers)))
+    (tmp_path / "recovering.d.ts").write_text(javascript.types())
     client = 'export * from "socketcluster-client";\n'
     (tmp_path / "socketcluster-client.d.ts").write_text(client)
     status, out = await run_node(TYPESCRIPT, *TSC, "--checkJs", "app.js", cwd=tmp_path)

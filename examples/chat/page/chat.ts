@@ -1,14 +1,14 @@
 import { create } from "socketcluster-client";
 import { typed, type Channels, type Message } from "./api.js";
-import { recovering } from "./recover.js";
+import { recovering } from "./recovering.js";
 
 type Change = Channels["$presence/room/{room}"]["message"];
 const ROOMS = ["lobby", "music", "travel"];
 
 const socket = create();
 const api = typed(socket);
-const missed = recovering(socket, () => void showHistory());
-const enter = (name: string) => api.subscribe(`room/${name}`, missed(`room/${name}`));
+const recover = recovering(socket, () => void showHistory());
+const enter = (name: string) => api.subscribe(`room/${name}`, recover(`room/${name}`));
 let room: ReturnType<typeof enter> | undefined;
 let lastTyped = 0;
 const typists = new Map<string, number>();
@@ -83,7 +83,7 @@ function show(message: Message): void {
   showTypists();
 }
 
-/** Show the whole history, whenever the server could not send what was missed. */
+/** Show the whole history: in a room that is entered, and when the server could not send what was missed. */
 async function showHistory(): Promise<void> {
   const entered = room;
   if (!entered) return;
@@ -111,6 +111,7 @@ async function open(name: string): Promise<void> {
   const entered = enter(name);
   room = entered;
   for (const button of page.rooms.children) button.toggleAttribute("aria-current", button.textContent === name);
+  void entered.official.listener("subscribe").once().then(showHistory);
   void watchMembers(name, entered);
   void watchTyping(name, entered);
   for await (const message of entered) if (entered === room) show(message);

@@ -1,6 +1,7 @@
 // @ts-check
 // The demo page. It communicates with the server only through the official client, behind the typed wrapper.
 import { typed } from './api.js';
+import { recovering } from './recovering.js';
 
 /** @param {string} id */
 const $ = (id) => /** @type {HTMLElement} */ (document.getElementById(id));
@@ -32,22 +33,13 @@ function start(socket) {
   /** @template T @param {AsyncIterable<T>} stream @param {(value: T) => void} handle */
   async function forEach(stream, handle) { for await (const value of stream) handle(value); }
 
-  // Each subscription to a room tells the server the newest line that this window has. The server sends what came
-  // after it, before it answers; if it cannot, the answer says so. See docs/history.md.
-  /** @type {Record<string, {epoch: string, offset: number, since: string}>} */
-  const places = {};
-  forEach(socket.receiver('$positions'), (told) => Object.assign(places, told));
-  /** @type {{listener(event: string): AsyncIterable<{message: string}>}} */
-  const raw = /** @type {any} */ (socket); // The client's types leave this event out.
-  forEach(raw.listener('message'), ({ message }) => {
-    const { event, data } = message ? JSON.parse(message) : {};
-    if (event === '#publish' && places[data.channel]) places[data.channel].offset = data.offset;
-    if (!event && data?.recovered === false) showHistory();
-  });
+  // Each subscription to a room asks for what came after the newest line that this window has.
+  const recover = recovering(socket, () => showHistory());
   /** @param {string} name */
   const subscribe = (name) => {
-    delete places[`room/${name}`];
-    return api.subscribe(`room/${name}`, { data: { get $recover() { return places[`room/${name}`] ?? null; } } });
+    const joined = api.subscribe(`room/${name}`, recover(`room/${name}`));
+    joined.official.listener('subscribe').once().then(showHistory);
+    return joined;
   };
   let name = input('room').value;
   let room = subscribe(name);

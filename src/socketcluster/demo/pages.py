@@ -11,6 +11,7 @@ from pathlib import Path
 
 from socketcluster.describe.declarations import wrapper
 from socketcluster.engines.base import ASGIReceive, ASGIScope, ASGISend
+from socketcluster.history import javascript
 
 CLIENT_VARIABLE = "SOCKETCLUSTER_DEMO_CLIENT"
 """The environment variable with the path of the bundled JavaScript client."""
@@ -31,7 +32,7 @@ def find_client() -> Path | None:
 
 
 class Pages:
-    """Serves the demo's five files. If the client is not installed, the page explains how to."""
+    """Serves the demo's six files. If the client is not installed, the page explains how to."""
 
     async def __call__(self, scope: ASGIScope, receive: ASGIReceive, send: ASGISend) -> None:
         if scope["type"] != "http":
@@ -56,6 +57,8 @@ class Pages:
                 return 200, _CONTENT_TYPES["app.js"], client.read_bytes()
         if path == "/api.js":
             return 200, _CONTENT_TYPES["app.js"], wrapper().encode()
+        if path == "/recovering.js":
+            return 200, _CONTENT_TYPES["app.js"], javascript.module().encode()
         name = path.removeprefix("/") or "index.html"
         if name not in _CONTENT_TYPES:
             return 404, "text/plain; charset=utf-8", b"Not Found"
