@@ -11,7 +11,7 @@ from typing import Annotated, Any, Generic, Literal, TypedDict, TypeVar
 import msgspec
 from pydantic import BaseModel, Field, computed_field
 
-from socketcluster import Presence
+from socketcluster import History, Presence
 from socketcluster.handlers.data_type import DataType
 from socketcluster.patterns import Pattern
 
@@ -34,6 +34,7 @@ class FakeChannel:
     publishable: bool = True
     doc: str = ""
     presence: object = None
+    history: History | None = None
 
 
 @dataclass
@@ -61,6 +62,7 @@ def channel(
     doc: str = "",
     message: Any = ...,
     presence: Presence | None = None,
+    history: History | None = None,
 ) -> FakeChannel:
     """A channel to which clients publish a type; `...` stands for no publishes.
 
@@ -68,7 +70,7 @@ def channel(
     """
     data = None if publish is ... else DataType.of(publish)
     messages = data if message is ... else DataType.of(message)
-    return FakeChannel(Pattern(pattern), data, messages, publish is not ..., doc, presence)
+    return FakeChannel(Pattern(pattern), data, messages, publish is not ..., doc, presence, history)
 
 
 class Color(enum.Enum):
@@ -149,7 +151,7 @@ TABLES = FakeTables(
         channel("news"),
         channel("files/{path:path}", Color),
         channel("user/*/typing", bool),
-        channel("log/**", Row),
+        channel("log/**", Row, history=History(size=1000, ttl=60)),
         channel("seats/{row}", int, message=Row),
     ),
 )

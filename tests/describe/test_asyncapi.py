@@ -77,6 +77,11 @@ def test_the_members_of_a_channel_are_a_channel_that_the_server_sends() -> None:
     assert list(found[0]["messages"]) == ["message"]
 
 
+def test_a_channel_says_what_is_kept_of_its_publishes() -> None:
+    operation = document_of(TABLES)["operations"]["message_log"]
+    assert "The last 1,000 publishes are kept, for 60 seconds." in operation.values()
+
+
 @pytest.mark.parametrize(
     ("pattern", "address", "parameters"),
     [

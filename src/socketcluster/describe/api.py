@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from socketcluster.describe.schemas import Schema, Schemas
-from socketcluster.describe.tables import DataType, HandlerTables, Receiver
+from socketcluster.describe.tables import ChannelHandler, DataType, HandlerTables, Receiver
 from socketcluster.patterns import Pattern
 from socketcluster.presence.rule import PREFIX
 
@@ -129,7 +129,7 @@ class Api:
                 Channel(
                     pattern,
                     channel.pattern.specificity,
-                    inspect.cleandoc(channel.doc),
+                    _channel_doc(channel),
                     _next(sent, channel.message),
                     _next(received, channel.data),
                     can_publish and channel.publishable,
@@ -139,6 +139,14 @@ class Api:
             + [_members(pattern) for pattern, channel in channels if channel.presence is not None],
             schemas.components,
         )
+
+
+def _channel_doc(channel: ChannelHandler) -> str:
+    doc, history = inspect.cleandoc(channel.doc), channel.history
+    if history is None:
+        return doc
+    kept = f"The last {history.size:,} publishes are kept, for {history.ttl:g} seconds."
+    return f"{doc}\n\n{kept}".lstrip()
 
 
 def _members(pattern: str) -> Channel:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from socketcluster.history.options import History
+
 
 class DataType(Protocol):
     """The type of a handler's data or answer.
@@ -63,6 +65,7 @@ class ChannelHandler(Protocol):
         data: the type of the publishes; None if it is not known.
         message: the type of its messages; None if it is not known.
         publishable: whether clients may publish.
+        history: what is kept of its publishes; None if nothing is.
         presence: the rule that shows its members; None without one.
     """
 
@@ -76,6 +79,8 @@ class ChannelHandler(Protocol):
     def message(self) -> DataType | None: ...
     @property
     def publishable(self) -> bool: ...
+    @property
+    def history(self) -> History | None: ...
     @property
     def presence(self) -> object: ...
 
