@@ -65,7 +65,7 @@ class ChannelHandler(Protocol):
         data: the type of the publishes; None if it is not known.
         message: the type of its messages; None if it is not known.
         publishable: whether clients may publish.
-        history: what is kept of its publishes; None if nothing is.
+        history: the rule that keeps its publishes; None without one.
         presence: the rule that shows its members; None without one.
     """
 
