@@ -18,13 +18,13 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import uvloop
 
 from socketcluster.brokers.base import Broker
 from socketcluster.brokers.registry import create_broker
-from socketcluster.brokers.storing import Retention, stores
+from socketcluster.brokers.storing import Retention, StoringBroker, stores
 from socketcluster.errors import BrokerError
 
 BLOCK = 1000
@@ -99,7 +99,8 @@ class Hop:
         self._send: Callable[[str, bytes], Awaitable[None] | None] = publisher.publish
         if self._mode == "hop-stored":
             assert stores(publisher), f"{url} stores nothing"
-            self._send = partial(publisher.publish_stored, retention=KEPT)
+            storing = cast("StoringBroker", publisher)
+            self._send = partial(storing.publish_stored, retention=KEPT)
 
     async def publish(self, channel: str) -> tuple[float, float]:
         """Publish a block; return the CPU seconds of this process and of the backend."""
