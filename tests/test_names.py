@@ -114,5 +114,5 @@ def test_every_option_is_in_the_table() -> None:
 def test_every_event_is_in_the_table() -> None:
     cells = " ".join(python for section, _, python in rows() if section == "Events")
     events = {name for name in socketcluster.__all__ if name.endswith("Event")}
-    own = {"BrokerAwayEvent", "BrokerGapEvent", "OccupiedEvent", "VacatedEvent"}
+    own = {"BrokerAwayEvent", "BrokerGapEvent", "OccupiedEvent", "RecoverFailEvent", "VacatedEvent"}
     assert events - set(re.findall(r"\w+", cells)) == own

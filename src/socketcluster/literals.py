@@ -120,6 +120,12 @@ ExchangeEventName = Literal[
 """The events of an exchange."""
 
 ChannelEventName = Literal[
-    "kickOut", "subscribe", "subscribeFail", "subscribeStateChange", "unsubscribe"
+    "kickOut",
+    "recoverFail",
+    "subscribe",
+    "subscribeFail",
+    "subscribeStateChange",
+    "unsubscribe",
 ]
-"""The events of a channel; an exchange's has neither 'kickOut' nor 'subscribeStateChange'."""
+"""The events of a channel; an exchange's has no 'kickOut', 'recoverFail' or
+'subscribeStateChange'."""
