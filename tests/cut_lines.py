@@ -21,10 +21,13 @@ class CutLine:
 
     Attributes:
         cuts: how many connections it has ended.
+        half_open: whether the server does not learn of it: its connections stay, and are not read.
     """
 
-    def __init__(self, target: int, chance: random.Random) -> None:
+    def __init__(self, target: int, chance: random.Random, half_open: bool = False) -> None:
         self.cuts = 0
+        self.half_open = half_open
+        self._held: list[asyncio.StreamWriter] = []
         self._target = target
         self._chance = chance
         self._server: asyncio.Server
@@ -44,6 +47,10 @@ class CutLine:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for held in self._held:
+            held.transport.abort()
+            with suppress(OSError):
+                await held.wait_closed()
 
     def cut(self) -> None:
         """Let some more bytes pass from the server, then end the connection that has them."""
@@ -74,7 +81,10 @@ class CutLine:
             sending.cancel()
             # What was written before the cut still arrives; what comes after it is lost.
             writer.close()
-            out.transport.abort()
+            if self.half_open:
+                self._held.append(out)
+            else:
+                out.transport.abort()
 
 
 async def _pass_on(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:

@@ -71,6 +71,20 @@ async def test_nothing_is_lost_or_repeated_over_tcp(
     assert "recoverFail" not in names(found)
 
 
+async def test_nothing_is_lost_or_repeated_while_the_server_believes_the_line_is_open(
+    make_server: Any, make_client: Any
+) -> None:
+    server = await make_server(server_with(history(size=1000)))
+    received: list[Any] = []
+    async with CutLine(server.source_port, random.Random("open"), half_open=True) as line:
+        client = make_client(line.port, auto_reconnect_options=AGAIN)
+        taking = asyncio.ensure_future(take(await subscribed(client), received))
+        published = await publish_over_cuts(server, "c/1", line.cut, "open")
+        await asyncio.wait_for(taking, 30)
+        assert received == published
+        assert server.clients_count > line.cuts > CUTS // 2  # The former ones count as connected.
+
+
 @CODECS
 async def test_nothing_is_lost_or_repeated_in_memory(codec: Any) -> None:
     server = server_with(history(size=1000), codec_engine=codec)
