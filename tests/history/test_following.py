@@ -10,6 +10,7 @@ import pytest
 from history.fakes import Backend, Process, Socket
 from socketcluster.brokers.storing import Position
 from socketcluster.errors import BrokerError
+from socketcluster.history import stored_channel
 from socketcluster.history.options import History
 from socketcluster.protocol.envelopes import STORED, envelop, envelop_stored
 from support import soon, until
@@ -453,3 +454,30 @@ async def test_the_position_at_a_number() -> None:
     newest = process.exchange.stored.numbers.count
     assert stored.position_at(newest - 4) == Position("e2", 10 * (5 + 96))
     assert stored.position_at(newest) == stored.position_at(newest + 5) == stored.position
+
+
+async def test_much_is_delivered_in_slices_that_clients_can_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(stored_channel, "SLICE_BYTES", 25)
+    monkeypatch.setattr(stored_channel, "SLICE_SECONDS", 0.001)
+    backend = Backend()
+    process = Process(backend)
+    socket = await process.subscribed()
+    await publish(process, 1)
+    for number in range(12):
+        backend.store("c", b'"missed %02d"' % number)
+    counts: list[int] = []
+    sleep = asyncio.sleep
+
+    async def counted(seconds: float) -> None:
+        if seconds == stored_channel.SLICE_SECONDS:
+            counts.append(process.exchange.stored.numbers.count)
+        await sleep(seconds)
+
+    monkeypatch.setattr(asyncio, "sleep", counted)
+    await publish(process, 2)
+    await until(lambda: len(socket.received) == 14)
+    assert [offset for offset, _ in socket.received] == [*range(1, 15)]
+    assert counts == [4, 7, 10, 13]
+    assert process.errors == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 MAX_HELD = 1000
-MAX_HELD_BYTES = 4 * 1024 * 1024
+MAX_HELD_BYTES = 1024 * 1024
 """How much may wait for a read. More is dropped, and found by another read."""
 
 

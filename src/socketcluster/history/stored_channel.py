@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol
 
 from socketcluster.brokers.storing import Page, Position, StoredMessage
@@ -17,6 +19,11 @@ from socketcluster.history.replay import Replay
 
 PAGE = 1000
 """The most messages that one read of missing ones returns."""
+
+SLICE_BYTES = 1024 * 1024
+SLICE_SECONDS = 0.05
+"""The bytes of missing messages to deliver before a pause, and its length: clients that cannot read
+them at once lose their connection (`max_outbound_buffer`)."""
 
 CATCH_UP_SECONDS = 5.0
 """How long a client waits whose position is ahead of this process."""
@@ -185,7 +192,7 @@ class StoredChannel:
         elif page.top.offset < known.offset:
             if not await self._renew_epoch(known):
                 return False
-        elif not self._deliver_page(page):
+        elif not await self._deliver_page(page):
             return False  # Another page follows.
         else:
             return self._release(held, before if held.dropped == dropped else 0)
@@ -224,7 +231,7 @@ class StoredChannel:
         seconds = asyncio.get_running_loop().time() - self._behind_since
         self._sink.history_lost(self.name, seconds, reason)
 
-    def _deliver_page(self, page: Page) -> bool:
+    async def _deliver_page(self, page: Page) -> bool:
         """Deliver the missing messages of a page; return whether they are the last ones."""
         position = self.position
         assert position is not None
@@ -233,8 +240,9 @@ class StoredChannel:
             self._lose("they are no longer stored")
         elif messages:
             self._numbers.filled += 1
-        for message in messages:
-            self._deliver(position.epoch, message)
+        deliver = partial(self._deliver, position.epoch)
+        if not await _deliver_in_slices(messages, deliver, lambda: self.position):
+            return False
         if len(page.messages) >= PAGE and messages and messages[-1].offset < page.top.offset:
             return False
         if self.position is not None and self.position.offset < page.top.offset:
@@ -300,6 +308,24 @@ async def _read_page(
     if history.recover == "latest":
         return await reads.read(name, history.retention, None, 1, reverse=True)
     return await reads.read(name, history.retention, None, 0)
+
+
+async def _deliver_in_slices(
+    messages: Sequence[StoredMessage],
+    deliver: Callable[[StoredMessage], None],
+    position: Callable[[], Position | None],
+) -> bool:
+    """Deliver messages with pauses; return False if the channel was closed or began anew."""
+    size = 0
+    for message in messages:
+        if size > SLICE_BYTES:
+            size, known = 0, position()
+            await asyncio.sleep(SLICE_SECONDS)
+            if position() is not known:
+                return False
+        deliver(message)
+        size += len(message.payload)
+    return True
 
 
 def _is_old(message: HeldMessage, position: Position | None) -> bool:
