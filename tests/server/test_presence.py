@@ -495,6 +495,17 @@ async def test_servers_know_each_other_s_members(cluster: Any) -> None:
     assert two.presence.channels is not None
 
 
+async def test_half_a_character_in_a_user_stops_no_message(cluster: Any) -> None:
+    one, two = await cluster(identify=lambda socket: "cut \ud83d"), await cluster()
+    async with connected(one) as first, connected(two) as second:
+        await subscribe(second, SHOWN)
+        assert await shown(second) == {"state": {}, "count": 0}
+        await subscribe(first, ROOM)
+        assert await shown(second) == {"join": {"cut \ufffd": []}, "leave": [], "count": 1}
+        await first.call("#unsubscribe", ROOM)
+        assert await shown(second) == {"join": {}, "leave": ["cut \ufffd"], "count": 0}
+
+
 async def test_a_rolling_restart_makes_nobody_leave_or_join(cluster: Any) -> None:
     """The servers are replaced one by one; a viewer on one that stays sees no change."""
     stays = await cluster()

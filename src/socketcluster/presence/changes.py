@@ -39,8 +39,10 @@ def describe(
 
 def apply_change(members: ChannelMembers, node: str, change: Change) -> Iterator[Leaver]:
     """Take the change of a node; yield the members that are leaving."""
-    if change.full or change.counted is not None:
+    if change.counted is not None:
         members.clear(node)
+    elif change.full:
+        members.begin_list(node, change.parts)
     members.count_only(node, change.counted)
     for user, known in change.users.items():
         if known is None:
@@ -55,6 +57,10 @@ def apply_change(members: ChannelMembers, node: str, change: Change) -> Iterator
     for user, (infos, seconds) in change.orphans.items():
         if orphans is None or user not in orphans:  # Else nodes would tell each other for ever.
             yield ORPHANS, user, seconds, infos
+    members.confirm(node, change.users)
+    members.confirm(node, change.leaving)
+    if change.full or change.is_part:
+        members.end_part(node, change.parts)
     found = members.node(node)
     found.guests, found.sockets = change.guests, change.sockets
     found.announced = change.announced

@@ -170,7 +170,7 @@ class Following:
             self._listener.vacated(followed.name)
         elif not here.is_empty and followed.is_settled and not here.announced:
             here.announced = True
-            if not any(node.announced for name, node in members.nodes.items() if name != HERE):
+            if not members.is_announced_elsewhere:
                 self._listener.occupied(followed.name)
             if self.messages is not None:
                 self.messages.changed(followed.name)

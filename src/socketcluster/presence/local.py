@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from itertools import islice
 from typing import Any, NamedTuple
+
+import msgspec
 
 from socketcluster.presence.members import MAX_INFOS
 
@@ -22,8 +25,34 @@ class Seat(NamedTuple):
     info: Any = NO_INFO
 
 
+class _User:
+    """The sockets of one user.
+
+    Attributes:
+        count: how many they are.
+        infos: from the JSON of each different info to it, and how many sockets have it.
+    """
+
+    __slots__ = ("count", "infos")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.infos: dict[bytes, tuple[Any, int]] = {}
+
+    def add(self, info: Any, step: int) -> None:
+        """Count a socket, or no longer, by a step of 1 or -1."""
+        self.count += step
+        if info is not NO_INFO:
+            key = msgspec.json.encode(info)
+            first, count = self.infos.get(key, (info, 0))
+            if count + step:
+                self.infos[key] = first, count + step
+            else:
+                del self.infos[key]
+
+
 class LocalSockets:
-    """The sockets of one channel, by their users.
+    """The sockets of one channel, by their users. No change looks at all sockets of a user.
 
     Attributes:
         guests: how many have no user.
@@ -33,7 +62,7 @@ class LocalSockets:
 
     def __init__(self) -> None:
         self._seats: dict[Hashable, Seat] = {}
-        self._users: dict[str, dict[Hashable, None]] = {}
+        self._users: dict[str, _User] = {}
         self.guests: int = 0
 
     def __len__(self) -> int:
@@ -49,7 +78,7 @@ class LocalSockets:
         if seat.user is None:
             self.guests += 1
         else:
-            self._users.setdefault(seat.user, {})[key] = None
+            self._users.setdefault(seat.user, _User()).add(seat.info, 1)
 
     def remove(self, key: Hashable) -> Seat | None:
         """Remove a socket; return its seat."""
@@ -59,22 +88,15 @@ class LocalSockets:
         if seat.user is None:
             self.guests -= 1
         else:
-            keys = self._users[seat.user]
-            del keys[key]
-            if not keys:
+            user = self._users[seat.user]
+            user.add(seat.info, -1)
+            if not user.count:
                 del self._users[seat.user]
         return seat
 
     def infos(self, user: str) -> list[Any] | None:
         """Return the different infos of a user's sockets; None if it has no socket here."""
-        keys = self._users.get(user)
-        if keys is None:
+        found = self._users.get(user)
+        if found is None:
             return None
-        found: list[Any] = []
-        for key in keys:
-            info = self._seats[key].info
-            if len(found) == MAX_INFOS:
-                break
-            if info is not NO_INFO and info not in found:
-                found.append(info)
-        return found
+        return [info for info, _ in islice(found.infos.values(), MAX_INFOS)]

@@ -6,7 +6,7 @@ last socket there until its leave delay is over; both count as being there.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
 from typing import Any, NamedTuple
 
 MAX_INFOS = 10
@@ -41,9 +41,21 @@ class NodeMembers:
         sockets: how many sockets are there.
         users: how many members are there, if there are too many to list; else None.
         announced: whether the node knows that 'occupied' was emitted.
+        unconfirmed: known members that a new list of the node has not named until now; None if no
+            part of a list is to come.
+        parts: how many parts of the list are to come.
     """
 
-    __slots__ = ("announced", "guests", "leaving", "present", "sockets", "users")
+    __slots__ = (
+        "announced",
+        "guests",
+        "leaving",
+        "parts",
+        "present",
+        "sockets",
+        "unconfirmed",
+        "users",
+    )
 
     def __init__(self) -> None:
         self.present: dict[str, list[Any]] = {}
@@ -52,6 +64,8 @@ class NodeMembers:
         self.sockets: int = 0
         self.users: int | None = None
         self.announced: bool = False
+        self.unconfirmed: set[str] | None = None
+        self.parts: int = 0
 
     def __contains__(self, user: str) -> bool:
         return user in self.present or user in self.leaving
@@ -141,6 +155,34 @@ class ChannelMembers:
             self.remove(name, user)
         node.users, node.guests, node.sockets, node.announced = None, 0, 0, False
 
+    def begin_list(self, name: str, parts: int) -> None:
+        """Begin to replace the members of a node; `parts` follow, and members stay until then."""
+        node = self.node(name)
+        if node.users is not None:
+            self.clear(name)
+        node.unconfirmed, node.parts = {*node.present, *node.leaving}, parts
+
+    def confirm(self, name: str, users: Iterable[str]) -> None:
+        """Take that a list, or a change, names members of a node."""
+        unconfirmed = self.node(name).unconfirmed
+        if unconfirmed is not None:
+            unconfirmed.difference_update(users)
+
+    def end_part(self, name: str, parts: int) -> None:
+        """Take the end of a part; `parts` follow. After the last, those who are not named go.
+
+        If a part is missing, no member goes: the node is asked for another list.
+        """
+        node = self.node(name)
+        if node.unconfirmed is None or node.parts != parts:
+            node.unconfirmed = None
+        elif parts:
+            node.parts = parts - 1
+        else:
+            unconfirmed, node.unconfirmed = node.unconfirmed, None
+            for user in unconfirmed:
+                self.remove(name, user)
+
     def forget_empty(self, alive: Container[str]) -> None:
         """Drop nodes that have closed and have no members any more."""
         for name in [n for n, node in self.nodes.items() if n != HERE and node.is_empty]:
@@ -171,6 +213,12 @@ class ChannelMembers:
     def is_complete(self) -> bool:
         """Whether every node lists its members."""
         return all(node.users is None for node in self.nodes.values())
+
+    @property
+    def is_announced_elsewhere(self) -> bool:
+        """Whether another node that has members knows that 'occupied' was emitted."""
+        others = (node for name, node in self.nodes.items() if name != HERE)
+        return any(node.announced and not node.is_empty for node in others)
 
     @property
     def users(self) -> int:

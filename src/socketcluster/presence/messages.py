@@ -14,15 +14,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from socketcluster.errors import BrokerError
-from socketcluster.presence.packets import (
-    MAX_NAMED,
-    Ask,
-    Change,
-    Packer,
-    chunks,
-    decode,
-    encode,
-)
+from socketcluster.presence.packets import Ask, Change, Packer, decode, encode
+from socketcluster.presence.questions import Questions
 
 TYPE = "presence"
 """The type of the messages, and the name of the version in signs of life."""
@@ -33,11 +26,9 @@ COLLECT_SECONDS = 0.25
 SILENT_SECONDS = 15.0
 """How long a node may be silent before its members leave."""
 
-RETRY_SECONDS = 1.0
-"""How long after a question without an answer it is asked again."""
-
-SETTLE_SECONDS = 2.0
-"""How long at most a question delays the state that viewers of its channels receive first."""
+UNKNOWN = -1
+"""In place of the version of a node that did not answer. Its next message or sign of life makes
+this node ask for everything again."""
 
 HELLO_SECONDS = 1.0
 """How long after its start a node expects answers of nodes that it does not know yet."""
@@ -94,39 +85,6 @@ class _Peer:
         self.heard_at = heard_at
 
 
-class _Question:
-    """A question that some nodes have not answered.
-
-    `node` is the one node that is asked, or None; `answered` are the channels of which it has told.
-    """
-
-    __slots__ = (
-        "answered",
-        "asked_at",
-        "began_at",
-        "channels",
-        "is_settled",
-        "node",
-        "waiting",
-    )
-
-    def __init__(
-        self, channels: list[str], waiting: set[str], now: float, node: str | None
-    ) -> None:
-        self.channels = channels
-        self.waiting = waiting
-        self.node = node
-        self.answered: set[str] = set()
-        self.began_at = self.asked_at = now
-        self.is_settled = False
-
-    def untold(self) -> list[str]:
-        """Return the channels of which the asked node has not told."""
-        if self.node is None:
-            return []
-        return [channel for channel in self.channels if channel not in self.answered]
-
-
 class PresenceMessages:
     """Sends the changes of this node's members, and takes those of others.
 
@@ -144,10 +102,8 @@ class PresenceMessages:
         "_flushed_at",
         "_full",
         "_link",
-        "_number",
         "_owner",
         "_questions",
-        "_retry",
         "_silence",
         "_started_at",
         "is_running",
@@ -159,7 +115,6 @@ class PresenceMessages:
         self._link = link
         self._owner = owner
         self._flush: asyncio.TimerHandle | None = None
-        self._retry: asyncio.TimerHandle | None = None
         self._silence: asyncio.TimerHandle | None = None
         self.is_running: bool = False
         self._reset()
@@ -175,8 +130,7 @@ class PresenceMessages:
         self._full: set[str] = set()
         self._asks: list[Ask] = []
         self._acks: dict[str, list[int]] = {}
-        self._questions: dict[int, _Question] = {}
-        self._number = 0
+        self._questions = Questions(self._ask_soon, self._owner.settled, self._gave_up)
         self._flushed_at = self._started_at = 0.0
 
     def start(self) -> None:
@@ -184,6 +138,7 @@ class PresenceMessages:
         self._reset()
         self.is_running = True
         self._started_at = self._now
+        self._questions.complete_at = self._now + HELLO_SECONDS
         self.ask([])
 
     def close(self) -> None:
@@ -192,13 +147,11 @@ class PresenceMessages:
             return
         self._send_all(bye=True)
         self.is_running = False
-        for handle in (self._flush, self._retry, self._silence):
+        for handle in (self._flush, self._silence):
             if handle is not None:
                 handle.cancel()
-        self._flush = self._retry = self._silence = None
-        questions, self._questions = self._questions, {}
-        for question in questions.values():
-            self._owner.settled(question.channels, False)
+        self._flush = self._silence = None
+        self._questions.close()
 
     @property
     def _now(self) -> float:
@@ -220,22 +173,21 @@ class PresenceMessages:
             self._full.add(channel)
             self._schedule()
 
-    def ask(self, channels: list[str], node: str | None = None) -> None:
-        """Ask for the members of channels: all nodes, or one."""
-        if not self.is_running:
+    def ask(self, channels: list[str]) -> None:
+        """Ask all nodes for the members of channels."""
+        if self.is_running:
+            self._questions.ask_all(channels, self.peers)
+        else:
             self._owner.settled(channels, True)
-            return
-        waiting = set(self.peers) if node is None else {node}
-        if node is not None:  # Its answers to former questions may be incomplete.
-            former = [number for number, each in self._questions.items() if each.node == node]
-            for number in former:
-                del self._questions[number]
-        for chunk in chunks(channels):
-            self._number += 1
-            self._questions[self._number] = _Question(chunk, set(waiting), self._now, node)
-            self._asks.append(Ask(self._number, chunk, [] if node is None else [node]))
+
+    def _ask_soon(self, ask: Ask) -> None:
+        self._asks.append(ask)
         self._schedule()
-        self._check_questions()
+
+    def _gave_up(self, node: str) -> None:
+        peer = self.peers.get(node)
+        if peer is not None:
+            peer.version = UNKNOWN
 
     def _schedule(self) -> None:
         if self._flush is None:
@@ -260,7 +212,8 @@ class PresenceMessages:
             if change is not None:
                 packer.add_change(channel, change)
         for ask in self._asks:
-            packer.add_ask(ask)
+            if ask.number in self._questions:
+                packer.add_ask(ask)
         packer.add_acks(self._acks)
         packer.packets[-1].bye = bye
         self._changed, self._full, self._asks, self._acks = {}, set(), [], {}
@@ -294,16 +247,19 @@ class PresenceMessages:
         self._meet(node, packet.version, first=1)
         for channel, change in packet.channels.items():
             self._owner.apply(node, channel, change)
-        full = [channel for channel, change in packet.channels.items() if change.full]
-        for question in self._questions.values():
-            question.answered.update(full if question.node == node else ())
+        self._questions.described(
+            node, [name for name, each in packet.channels.items() if each.full]
+        )
         for ask in packet.asks:
             if not ask.nodes or self._link.id in ask.nodes:
                 self._acks.setdefault(node, []).append(ask.number)
                 self._full.update(ask.channels)
                 self._schedule()
         for number in packet.acks.get(self._link.id, ()):
-            self._answered(node, number)
+            for channel in self._questions.undescribed(node, number):
+                # It has no member there, and may have had some.
+                self._owner.apply(node, channel, Change(full=True))
+            self._questions.answered(node, number)
         if packet.bye:
             self._lose(node)
 
@@ -322,38 +278,8 @@ class PresenceMessages:
         if missed:
             followed = list(self._owner.followed)
             if followed:
-                self.ask(followed, node)
+                self._questions.ask_one(followed, node)
         self._watch()
-
-    def _answered(self, node: str, number: int) -> None:
-        question = self._questions.get(number)
-        if question is None:
-            return
-        for channel in question.untold():  # It has none there, and may have had some.
-            self._owner.apply(node, channel, Change(full=True))
-        question.waiting.discard(node)
-        self._check_questions()
-
-    def _check_questions(self) -> None:
-        """Settle the questions that are answered, or have had their time; ask others again."""
-        now = self._now
-        if self._retry is not None and self._retry.when() <= now + 0.01:
-            self._retry = None  # It has led here.
-        for number, question in list(self._questions.items()):
-            answered = not question.waiting and now >= self._started_at + HELLO_SECONDS
-            if answered:
-                del self._questions[number]
-            elif question.waiting and now >= question.asked_at + RETRY_SECONDS:
-                question.asked_at = now
-                nodes = sorted(question.waiting) if len(question.waiting) <= MAX_NAMED else []
-                self._asks.append(Ask(number, question.channels, nodes))
-                self._schedule()
-            if not question.is_settled and (answered or now >= question.began_at + SETTLE_SECONDS):
-                question.is_settled = True
-                self._owner.settled(question.channels, answered)
-        if self._questions and self._retry is None:
-            loop = asyncio.get_running_loop()
-            self._retry = loop.call_later(RETRY_SECONDS, self._check_questions)
 
     # Nodes that have closed, or are silent
 
@@ -372,7 +298,5 @@ class PresenceMessages:
 
     def _lose(self, node: str) -> None:
         self.peers.pop(node, None)
-        for question in self._questions.values():
-            question.waiting.discard(node)
         self._owner.gone(node)
-        self._check_questions()
+        self._questions.lost(node)

@@ -24,7 +24,9 @@ class Change(msgspec.Struct, omit_defaults=True):
     """A change of the sender's members of one channel.
 
     Attributes:
-        full: whether it replaces all that was known before.
+        full: whether it replaces all that was known before, with the parts that follow.
+        is_part: whether it is a later part of such a list.
+        parts: how many parts of the list follow.
         users: from the member to its infos if it is present, to the seconds until it has left, or
             to None if it has left.
         leaving: members that are leaving, with their infos.
@@ -36,6 +38,8 @@ class Change(msgspec.Struct, omit_defaults=True):
     """
 
     full: bool = False
+    is_part: bool = False
+    parts: Count = 0
     users: dict[str, list[Any] | Seconds | None] = {}
     leaving: Leavers = {}
     orphans: Leavers = {}
@@ -96,11 +100,18 @@ def size_of(part: Any) -> int:
     return len(msgspec.json.encode(part))
 
 
-def split(change: Change) -> Iterator[Change]:
-    """Yield changes that say the same one after the other, none of them too large."""
+def split(change: Change) -> list[Change]:
+    """Return changes that say the same one after the other, none of them too large."""
     if size_of(change) <= PART_BYTES:
-        yield change
-        return
+        return [change]
+    parts = list(_split(change))
+    if change.full:
+        for number, part in enumerate(parts, 1):
+            part.is_part, part.parts = number > 1, len(parts) - number
+    return parts
+
+
+def _split(change: Change) -> Iterator[Change]:
     part, size = _empty(change, change.full), 0
     for name in ("users", "leaving", "orphans"):
         for user, value in getattr(change, name).items():

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from socketcluster.codecs.json import JSONCodec
+from socketcluster.codecs.text import whole_text
 from socketcluster.errors import EncodeError, UsageError
 from socketcluster.events import OccupiedEvent, VacatedEvent
 from socketcluster.presence.channels import PresenceChannels
@@ -136,6 +137,7 @@ class ServerPresence:
         user = self._users.identify(socket)
         if not user:
             return Seat(None)
+        user = whole_text(user)
         if len(user) > MAX_USER:
             text = (
                 f"The user of a socket in the channel {channel!r} has {len(user)} characters, and "
