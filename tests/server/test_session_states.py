@@ -233,6 +233,67 @@ async def test_the_backend_gets_all_states_in_one_batch(make_server: Any) -> Non
     assert not any(lost in key for batch in batches for key in batch)
 
 
+async def test_states_that_the_backend_missed_are_remembered_as_long_as_they_are_kept(
+    make_server: Any,
+) -> None:
+    broker = StoppableBroker()
+    batches: list[dict[str, bytes]] = []
+    is_away = True
+
+    async def keep(values: Any, seconds: float) -> None:
+        if is_away:
+            raise BrokerError("The backend is away")
+        batches.append(dict(values))
+
+    broker.keep = keep  # type: ignore[method-assign]
+    server = await make_server(
+        sessions_server(broker_engine=broker, recovery=Recovery(store="engine"))
+    )
+    sessions = server._context.sessions
+    for _ in range(3):
+        async with with_session(server, secret()) as client:
+            await subscribe(client)
+        await until(lambda: not server.clients)
+        await sessions.write()
+    assert len(sessions._unwritten) == len(sessions.kept) == 3
+    gone = next(iter(sessions.kept.items()))[0]
+    sessions.kept.take(gone)
+    await sessions.write()
+    assert gone not in sessions._unwritten
+    is_away = False
+    await sessions.write()
+    assert [len(batch) for batch in batches] == [2]
+    assert not sessions._unwritten
+
+
+async def test_a_client_that_leaves_is_forgotten_by_the_backend(make_server: Any) -> None:
+    broker = StoppableBroker()
+    server = await make_server(
+        sessions_server(broker_engine=broker, recovery=Recovery(store="engine"))
+    )
+    session = secret()
+    async with with_session(server, session) as client:
+        await subscribe(client)
+        await server._context.sessions.write()
+        await client.ws.close(code=1000)
+        await until(lambda: not server.clients)
+    await publish(server, "a")
+    async with with_session(server, session) as client:
+        assert (await subscribe(client))["recovered"] is False
+        assert publishes(client) == []
+
+
+async def test_channels_that_a_client_has_come_before_those_that_it_had(make_server: Any) -> None:
+    server = await make_server(sessions_server())
+    session = secret()
+    async with with_session(server, session) as client:
+        await subscribe(client, channel="c/had")
+    async with with_session(server, session) as client:
+        await subscribe(client, channel="c/has")
+        (state,) = sessions_of(server)
+        assert list(state.state()) == ["c/has", "c/had"]
+
+
 # Between servers
 
 

@@ -278,7 +278,7 @@ class SocketSession:
 
     def state(self) -> State:
         """Return where the client is known to be, in the channels that it has or had."""
-        found = dict(self._resumed)
+        found: dict[str, Saved] = {}
         for channel, join in self._joins.items():
             position = self._position(channel, join)
             if position is not None:
@@ -288,7 +288,7 @@ class SocketSession:
                     begin = start.position.offset
                 user = None if start is None else start.user
                 found[channel] = Saved(position.epoch, position.offset, begin, user)
-        return found
+        return {**found, **self._resumed}  # The last ones go first if the state is too long.
 
     def _position(self, channel: str, join: _Join) -> Position | None:
         pings, count = self._confirmed

@@ -167,10 +167,12 @@ class Sessions:
             session.looking.add_done_callback(lambda _: self._ended(session))
             return
         self._forget(session)
-        if session.socket.closing.code != CLEAN:
-            state = self._encoded(session)
-            if state is not None:
-                self.keep(_name_of(session), state, self._recovery.seconds)
+        name = _name_of(session)
+        if session.socket.closing.code == CLEAN:
+            if self.engine is not None:
+                self._take_stored_soon(self.engine, name)
+        elif (state := self._encoded(session)) is not None:
+            self.keep(name, state, self._recovery.seconds)
 
     def _forget(self, session: SocketSession) -> None:
         session.is_over = True
@@ -246,11 +248,15 @@ class Sessions:
         """Ask the other servers and the backend, at the same time. What a server has is newer."""
         stored = None
         if self.engine is not None:
-            stored = asyncio.ensure_future(self._take_stored(self.engine, name))
-            self._tasks.add(stored)
-            stored.add_done_callback(self._tasks.discard)
+            stored = self._take_stored_soon(self.engine, name)
         state = None if self.messages is None else await self.messages.ask(name)
         return await stored if state is None and stored is not None else state
+
+    def _take_stored_soon(self, engine: SessionEngine, name: Name) -> asyncio.Future[bytes | None]:
+        stored = asyncio.ensure_future(self._take_stored(engine, name))
+        self._tasks.add(stored)
+        stored.add_done_callback(self._tasks.discard)
+        return stored
 
     async def _take_stored(self, engine: SessionEngine, name: Name) -> bytes | None:
         try:
@@ -272,13 +278,11 @@ class Sessions:
             if number % PAUSE_EVERY == 0:
                 await asyncio.sleep(0)
         unwritten, self._unwritten = self._unwritten, {}
-        for name, state, _ in self.kept.items():
-            if name in unwritten:
-                states[name] = state
+        lost = {name: state for name, state, _ in self.kept.items() if name in unwritten}
         try:
-            await self.engine.keep(states)
+            await self.engine.keep(states | lost)
         except BrokerError as error:
-            self._unwritten = unwritten | self._unwritten
+            self._unwritten = dict.fromkeys(lost) | self._unwritten
             self._reports.report_broker("session", error)
 
     def _sessions(self) -> Iterator[SocketSession]:
