@@ -12,6 +12,7 @@ from socketcluster.errors import BrokerError
 from socketcluster.history import reading
 from socketcluster.history.options import History
 from socketcluster.history.replay import Recovered
+from socketcluster.pubsub import recovery
 from support import soon, until
 
 
@@ -290,7 +291,57 @@ async def test_a_plain_channel() -> None:
     await until(lambda: socket.received == [(None, b"1")])
 
 
-async def test_a_socket_joins_without_history_in_an_outage() -> None:
+@pytest.mark.parametrize("followed", [False, True])
+async def test_a_socket_waits_for_a_backend_that_comes_back(followed: bool) -> None:
+    backend = Backend()
+    process, other = Process(backend), Process(backend)
+    if followed:
+        await process.subscribed()
+    await publish(other, 1, 2)
+    process.broker.lose_link()
+    socket = Joining()
+    joining = asyncio.ensure_future(
+        process.exchange.recover_socket(socket, "c", Position("e1", 1), socket.joined)
+    )
+    await until(lambda: process.exchange._recoveries._waiting_ends is not None)
+    await publish(other, 3)
+    process.broker.open_link()
+    await soon(joining)
+    assert socket.answer.recovered
+    await publish(other, 4)
+    await until(lambda: socket.offsets == [2, 3, 4])
+    assert process.errors == []
+
+
+async def test_all_sockets_wait_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = Backend()
+    process, other = Process(backend), Process(backend)
+    await publish(other, 1, 2)
+    process.broker.lose_link()
+    monkeypatch.setattr(recovery, "AWAY_SECONDS", 0.0)
+    assert not (await joined(process, Position("e1", 1), "a")).answer.recovered
+    monkeypatch.setattr(recovery, "AWAY_SECONDS", 3600.0)
+    assert not (await joined(process, Position("e1", 1), "b")).answer.recovered
+    process.broker.open_link()
+    assert (await joined(process, Position("e1", 1))).answer.recovered
+
+
+async def test_a_socket_does_not_wait_for_a_history_that_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(recovery, "AWAY_SECONDS", 3600.0)
+    process = Process(Backend())
+    await process.subscribed()
+    await publish(process, 1, 2)
+    process.broker.refusal = BrokerError("no")
+    assert not (await joined(process, Position("e1", 1))).answer.recovered
+    assert process.errors == [("history", "no", "c")]
+
+
+async def test_a_socket_joins_without_history_in_a_long_outage(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(recovery, "AWAY_SECONDS", 0.0)
     backend = Backend()
     process, other = Process(backend), Process(backend)
     await process.subscribed()

@@ -80,15 +80,21 @@ def is_subscribed(server: AGServer, channel: str = "c/1") -> bool:
 
 
 @pytest.mark.parametrize(
-    ("client", "form"),
-    [(client, ("module", "classic")[number % 2]) for number, client in enumerate(CLIENTS)],
+    ("client", "form", "half_open"),
+    [
+        *(
+            (client, ("module", "classic")[number % 2], False)
+            for number, client in enumerate(CLIENTS)
+        ),
+        ("client20", "classic", True),
+    ],
 )
 async def test_nothing_is_lost_or_repeated(
-    make_server: Any, tmp_path: Path, client: str, form: str
+    make_server: Any, tmp_path: Path, client: str, form: str, half_open: bool
 ) -> None:
     server = await make_server(server_with(history(size=1000), **options_for(client)))
     async with (
-        CutLine(server.source_port, random.Random(client)) as line,
+        CutLine(server.source_port, random.Random(client), half_open) as line,
         page(client, line.port, write(tmp_path, form)) as lines,
     ):
         await until(lambda: is_subscribed(server))

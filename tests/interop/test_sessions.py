@@ -1,4 +1,7 @@
-"""Official clients with a session lose nothing, whatever ends their connections."""
+"""Clients that recover lose nothing, whatever ends their connections.
+
+Those with a session may have a publish twice; those that know their position have each once.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import shutil
 import signal
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +24,9 @@ from broker_servers import BackendServers, running_backend
 from cli.serving import serving
 from recovering import KEY, history, server_with
 from server.test_sessions import sessions_of
-from socketcluster import AGServer, Recovery
+from socketcluster import AGClientSocket, AGServer, Recovery
 from socketcluster.errors import BrokerError
+from socketcluster.history import javascript
 from support import require, until
 
 JS = Path(__file__).parent / "js"
@@ -52,24 +56,32 @@ server = AGServer(
 
 
 class Reader:
-    """An official client in a process of its own."""
+    """What a client has received."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self.process = process
+    def __init__(self, values: AsyncIterator[Any], once: bool) -> None:
         self.received: list[Any] = []
-        self._reading = asyncio.create_task(self._read())
+        self._once = once
+        self._reading = asyncio.create_task(self._read(values))
 
-    async def _read(self) -> None:
-        assert self.process.stdout is not None
-        async for line in self.process.stdout:
-            self.received.append(json.loads(line))
+    async def _read(self, values: AsyncIterator[Any]) -> None:
+        async for value in values:
+            self.received.append(value)
+            if value == "end":
+                return
 
     async def ended(self) -> None:
         """Wait until it has received the value 'end'."""
         await asyncio.wait_for(self._reading, SECONDS)
 
+    async def close(self) -> None:
+        self._reading.cancel()
+        await asyncio.wait([self._reading])
+
     def check(self, count: int, cuts: int) -> None:
-        """Check that nothing is lost, and that after each cut little is repeated."""
+        """Check that nothing is lost, and that after each cut little or nothing is repeated."""
+        if self._once:
+            assert self.received == [*range(self.received[0], count), "end"]
+            return
         numbers = self.received[:-1]
         assert self.received[-1] == "end"
         assert sorted(set(numbers)) == [*range(numbers[0], count)]
@@ -79,19 +91,59 @@ class Reader:
         assert len(back) <= cuts
 
 
+async def printed(output: asyncio.StreamReader | None) -> AsyncIterator[Any]:
+    assert output is not None
+    async for line in output:
+        yield json.loads(line)
+
+
 @asynccontextmanager
-async def official(client: str, port: int) -> AsyncIterator[Reader]:
+async def official(client: str, port: int, *file: str) -> AsyncIterator[Reader]:
+    """An official client in a process of its own: with a session, or with `recovering.js`."""
     require(shutil.which("node") is not None, "Node.js")
     require((JS / "node_modules" / client).is_dir(), "the npm packages: make interop-clients")
+    program = "recovering.js" if file else "session.js"
     process = await asyncio.create_subprocess_exec(
-        "node", "session.js", client, str(port), cwd=JS, stdout=asyncio.subprocess.PIPE
+        *("node", program, client, str(port), *file), cwd=JS, stdout=asyncio.subprocess.PIPE
     )
+    reader = Reader(printed(process.stdout), bool(file))
     try:
-        yield Reader(process)
+        yield reader
     finally:
         if process.returncode is None:
             process.kill()
         await process.wait()
+        await reader.close()
+
+
+@asynccontextmanager
+async def with_session(port: int, folder: Path) -> AsyncIterator[Reader]:
+    async with official("client20", port) as reader:
+        yield reader
+
+
+@asynccontextmanager
+async def with_file(port: int, folder: Path) -> AsyncIterator[Reader]:
+    (folder / "recovering.mjs").write_text(javascript.module())
+    async with official("client20", port, str(folder / "recovering.mjs")) as reader:
+        yield reader
+
+
+@asynccontextmanager
+async def with_our_client(port: int, folder: Path) -> AsyncIterator[Reader]:
+    again: Any = {"initial_delay": 20, "randomness": 30, "multiplier": 1, "max_delay": 50}
+    async with AGClientSocket(
+        hostname="127.0.0.1", port=port, auto_reconnect_options=again
+    ) as client:
+        reader = Reader(aiter(client.subscribe("c/1", recover=True)), once=True)
+        failures = client.listener("recoverFail").create_consumer()
+        yield reader
+        assert failures.get_backpressure() == 0
+        await reader.close()
+
+
+Client = Callable[[int, Path], AbstractAsyncContextManager[Reader]]
+LEVELS = pytest.mark.parametrize("client", [with_session, with_file, with_our_client])
 
 
 async def publish(server: AGServer, value: Any) -> None:
@@ -255,8 +307,9 @@ def backend(request: Any) -> Any:
         yield servers
 
 
+@LEVELS
 async def test_the_backend_is_killed_and_comes_back(
-    make_server: Any, backend: BackendServers
+    make_server: Any, tmp_path: Path, client: Client, backend: BackendServers
 ) -> None:
     server = await make_server(server_for(broker_engine=backend.url))
 
@@ -268,7 +321,7 @@ async def test_the_backend_is_killed_and_comes_back(
         await asyncio.to_thread(backend.start)
         await until(lambda: server.exchange.broker.ready)
 
-    async with official("client20", server.source_port) as reader:
+    async with client(server.source_port, tmp_path) as reader:
         count = await publish_and_cut(server, reader, cut, 2)
     reader.check(count, 2)
 
@@ -295,9 +348,10 @@ def redis() -> Any:
         yield servers
 
 
-async def test_a_worker_is_killed(tmp_path: Path, redis: BackendServers) -> None:
+@LEVELS
+async def test_a_worker_is_killed(tmp_path: Path, client: Client, redis: BackendServers) -> None:
     async with served_by_workers(tmp_path, redis.url, "engine") as (served, publisher):
-        async with official("client20", await served.port()) as reader:
+        async with client(await served.port(), tmp_path) as reader:
 
             async def cut() -> None:
                 before = served.workers()
@@ -311,11 +365,12 @@ async def test_a_worker_is_killed(tmp_path: Path, redis: BackendServers) -> None
         reader.check(count, 2)
 
 
+@LEVELS
 async def test_workers_are_restarted_one_after_the_other(
-    tmp_path: Path, redis: BackendServers
+    tmp_path: Path, client: Client, redis: BackendServers
 ) -> None:
     async with served_by_workers(tmp_path, redis.url, "memory") as (served, publisher):
-        async with official("client20", await served.port()) as reader:
+        async with client(await served.port(), tmp_path) as reader:
 
             async def restart() -> None:
                 before = served.workers()

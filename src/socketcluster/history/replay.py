@@ -83,6 +83,11 @@ class Replay:
         """The most messages that one client may miss."""
         return min(self._channel.history.recover_limit, self._channel.history.size)
 
+    @property
+    def is_away(self) -> bool:
+        """Whether the backend is away, or was when the position was to be read."""
+        return self._channel.position is None or not self._reads.broker.ready
+
     def restart(self) -> None:
         """Forget everything: the channel begins elsewhere."""
         self._reads.drop_tail(self._channel.name)
