@@ -3,8 +3,8 @@ PYTHON ?= python3
 PORT ?= 8000
 VENV ?= .venv
 BIN := $(VENV)/bin
-# One more than there are cores: tests that start programs often wait.
-N ?= $(shell expr 1 + $$(nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2))
+# Two more than there are cores: tests that start programs often wait.
+N ?= $(shell expr 2 + $$(nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2))
 NPM := $(shell command -v npm 2>/dev/null)
 NPM_INSTALL := npm install --silent --no-audit --no-fund --no-package-lock
 PIP_INSTALL := python -m pip install --quiet --disable-pip-version-check --root-user-action=ignore

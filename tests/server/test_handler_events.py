@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import pytest
 
-from socketcluster import AGServer, AGServerSocket
+from socketcluster import AGServer, AGServerSocket, ChannelRule, Presence
 from socketcluster.errors import AuthTokenInvalidError, SocketClusterError
 from socketcluster.literals import ServerEventName
 from support import Running, connected, soon, until
@@ -21,7 +21,8 @@ EVERYWHERE = pytest.mark.parametrize("make_server", ["picows", "asgi", "memory"]
 @pytest.mark.parametrize("waits", [False, True])
 @EVERYWHERE
 async def test_every_event_has_handlers(make_server: Any, waits: bool) -> None:
-    server = AGServer(handshake_timeout=10_000)
+    rules = [ChannelRule("a", presence=Presence(leave_delay=0))]
+    server = AGServer(handshake_timeout=10_000, channels=rules)
     seen: list[tuple[str, Any, Any]] = []
 
     def declare(name: str) -> None:

@@ -60,10 +60,15 @@ class ApiError(BrokerError):
         number: its `err_code`; 0 if no stream or server listens.
     """
 
-    def __init__(self, number: int, text: str) -> None:
-        hint = _HINTS.get(number)
-        super().__init__(f"JetStream refused: {text}" + (f" ({hint})" if hint else ""))
-        self.number: int = number
+    number: int = 0
+
+
+def api_error(number: int, text: str) -> ApiError:
+    """Make the error of an `err_code`, with what to do if that is known."""
+    hint = _HINTS.get(number)
+    error = ApiError(f"JetStream refused: {text}" + (f" ({hint})" if hint else ""))
+    error.number = number
+    return error
 
 
 class UnansweredError(BrokerError):
@@ -328,7 +333,7 @@ def checked(answer: Answer) -> dict[str, Any]:
         ApiError: it is an error.
     """
     if answer.unheard:
-        raise ApiError(0, "no stream has the subject")
+        raise api_error(0, "no stream has the subject")
     data = _parsed(answer.payload)
     if "error" in data:
         raise error_of(answer.payload)
@@ -340,7 +345,7 @@ def error_of(payload: bytes) -> ApiError:
     try:
         error = _parsed(payload)["error"]
         text = error.get("description", "no reason was given")
-        return ApiError(int(error.get("err_code", 0)), text)
+        return api_error(int(error.get("err_code", 0)), text)
     except ApiError as error:
         return error
     except (ValueError, TypeError, KeyError, AttributeError):
@@ -359,4 +364,4 @@ def _parsed(payload: bytes) -> dict[str, Any]:
 
 
 def _malformed() -> ApiError:
-    return ApiError(0, "the answer is malformed")
+    return api_error(0, "the answer is malformed")

@@ -23,6 +23,7 @@ from socketcluster.brokers.nats_requests import (
     STREAM_NOT_FOUND,
     ApiError,
     Requests,
+    api_error,
     checked,
 )
 from socketcluster.brokers.storing import Retention
@@ -140,7 +141,7 @@ class Streams:
             return None
         fields = dict(_HEADER.findall(answer.headers))
         if not fields.keys() >= {b"Sequence", b"Subject", b"Time-Stamp"}:
-            raise ApiError(0, f"the stream {stream!r} cannot be read")
+            raise api_error(0, f"the stream {stream!r} cannot be read")
         sequence = int(fields[b"Sequence"])
         return StreamMessage(
             sequence,

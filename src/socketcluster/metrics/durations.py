@@ -79,10 +79,10 @@ class Durations:
         return [(bound, float(count)) for bound, count in zip(_LABELS, counts, strict=True)]
 
 
-FEW = 16
+FEW = 8
 """So many calls of a procedure are timed in each second, one by one."""
 
-EVERY = 64
+EVERY = 128
 """Of later calls one in so many is timed, and stands for all: to look at the clock twice and to
 enter the duration would take 5 % of a call. Which one is random, so that no rhythm hides it."""
 
