@@ -234,7 +234,7 @@ async def test_tails_are_bounded_and_forgotten(monkeypatch: pytest.MonkeyPatch) 
     assert tail.size <= 20 * 7
     monkeypatch.setattr(reading, "TAIL_SECONDS", 0.01)
     assert reads.tail("cc") is tail
-    await until(lambda: reads.tail_count == 0)
+    await until(lambda: len(reads._tails) == 0)
 
 
 async def test_a_tail_does_not_outlive_its_publishes_for_clients_that_ask_on() -> None:

@@ -154,11 +154,6 @@ class SharedReads:
             except Exception as error:  # Of a broker of the application, or its library.
                 raise BrokerError(f"{type(error).__name__}: {error}") from error
 
-    @property
-    def tail_count(self) -> int:
-        """How many channels have a tail."""
-        return len(self._tails)
-
     def tail(self, channel: str) -> Tail | None:
         """Return the tail of a channel that is asked for now, so that it stays for a while."""
         tail = self._tails.get(channel)
